@@ -1,0 +1,109 @@
+// Package revocation holds what we no longer trust: the model of a revocation,
+// the exact set that a replica looks tokens up in, and the replica's copy of
+// it in memory and on disk.
+//
+// # The model
+//
+// A [Revocation] names an issuer, a [Target] (claim equalities, a signing key,
+// one token, or everything), the tokens it reaches (those issued before an
+// instant, or all of them) and the instant after which it is gone. It lives at
+// the control endpoint. A replica never sees it: it holds an [Entry], which is
+// the target's 128-bit [Digest] under its [Shape], two instants, and the place
+// in the log that the revocation came from. From that place the [ID] follows,
+// so a denial can name the revocation without the replica knowing whom it is
+// about.
+//
+// # Cost and exactness
+//
+// A token is looked up once for each shape in use for its issuer, whatever the
+// number of revocations. A filter answers most of these look-ups; what it does
+// not refuse is confirmed by an exact look-up of all 128 bits, so a false
+// positive never denies, and an entry stays until it has expired or was
+// restored, so a revoked token is never allowed.
+//
+// # Trust
+//
+// Callers pass a [Token] whose signature they have verified. Its claims are
+// the issuer's word, not ours: arrays may be long, numbers odd. Nothing in it
+// is kept.
+package revocation
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Revocation is one accepted revocation, as the control endpoint keeps it.
+// Values of this type are canonical: made by [Request.Accept] or read back
+// from the log, never changed.
+type Revocation struct {
+	ID        ID
+	Issuer    string // the iss that it is about, byte for byte
+	Target    Target
+	Block     bool      // denies whatever the iat; IssuedBefore is zero
+	Before    Micros    // tokens with an earlier iat, or none, are denied; 0 = whatever the iat
+	ExpiresAt Micros    // gone from here on
+	CreatedAt time.Time // UTC
+	CreatedBy string    // name of the credential
+	Reason    string
+}
+
+// Entry is what a replica needs of r.
+func (r *Revocation) Entry() Entry {
+	shape := r.Target.Shape(r.Issuer)
+	return Entry{Shape: shape, Digest: r.Target.digest(shape), Before: r.Before, ExpiresAt: r.ExpiresAt, ID: r.ID}
+}
+
+// Micros is an instant in microseconds since the Unix epoch: exact for every
+// iat that a token can carry (0 to 2^40 seconds), in eight bytes.
+type Micros int64
+
+// MicrosOf rounds t up to the next microsecond.
+func MicrosOf(t time.Time) Micros {
+	return Micros(t.Add(time.Microsecond - 1).UnixMicro())
+}
+
+// Time is m as a UTC time.
+func (m Micros) Time() time.Time { return time.UnixMicro(int64(m)).UTC() }
+
+// ID names a revocation by its place in the log: the revision that brought it
+// and its index among the revocations of that revision. The zero ID is none.
+type ID struct {
+	Revision uint64
+	Index    uint32
+}
+
+// String is the form used outside: "r17.0".
+func (id ID) String() string { return fmt.Sprintf("r%d.%d", id.Revision, id.Index) }
+
+// ParseID reads the form that String writes, and only that.
+func ParseID(s string) (ID, error) {
+	rest, ok := strings.CutPrefix(s, "r")
+	rev, idx, ok2 := strings.Cut(rest, ".")
+	r, err := strconv.ParseUint(rev, 10, 64)
+	i, err2 := strconv.ParseUint(idx, 10, 32)
+	id := ID{r, uint32(i)}
+	if !ok || !ok2 || err != nil || err2 != nil || r == 0 || id.String() != s {
+		return ID{}, fmt.Errorf("%q is not the id of a revocation (they look like r17.0)", s)
+	}
+	return id, nil
+}
+
+// Entry is a revocation as a replica holds it.
+type Entry struct {
+	Shape     Shape
+	Digest    Digest
+	Before    Micros // 0 = whatever the iat
+	ExpiresAt Micros
+	ID        ID
+}
+
+// Change is what one revision of the log did. Applying a change twice is the
+// same as applying it once.
+type Change struct {
+	Revision uint64
+	Added    []Entry
+	Removed  []Entry // restored; Digest, Shape, ExpiresAt and ID as they were added
+}
