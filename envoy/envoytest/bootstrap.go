@@ -1,0 +1,80 @@
+package envoytest
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+
+	"rescind/envoy"
+)
+
+// addresses are the only things of the shipped envoy.yaml that are changed.
+type addresses struct {
+	gateway, admin, upstream string
+	replicas                 []string
+}
+
+// bootstrap is the product's envoy.yaml with these addresses.
+func bootstrap(a addresses) ([]byte, error) {
+	file, err := parser.ParseBytes(envoy.Bootstrap, 0)
+	if err != nil {
+		return nil, err
+	}
+	replicas := make([]any, len(a.replicas))
+	for i, r := range a.replicas {
+		address, err := socketAddress(r)
+		if err != nil {
+			return nil, err
+		}
+		replicas[i] = map[string]any{"endpoint": map[string]any{"address": address}}
+	}
+	if err := replace(file, "$.static_resources.clusters[0].load_assignment.endpoints[0].lb_endpoints", replicas); err != nil {
+		return nil, err
+	}
+	for path, addr := range map[string]string{
+		"$.admin.address":                         a.admin,
+		"$.static_resources.listeners[0].address": a.gateway,
+		"$.static_resources.clusters[1].load_assignment.endpoints[0].lb_endpoints[0].endpoint.address": a.upstream,
+	} {
+		address, err := socketAddress(addr)
+		if err != nil {
+			return nil, err
+		}
+		if err := replace(file, path, address); err != nil {
+			return nil, err
+		}
+	}
+	return []byte(file.String()), nil
+}
+
+func replace(file *ast.File, path string, value any) error {
+	p, err := yaml.PathString(path)
+	if err != nil {
+		return err
+	}
+	text, err := yaml.MarshalWithOptions(value, yaml.Flow(true))
+	if err != nil {
+		return err
+	}
+	if err := p.ReplaceWithReader(file, bytes.NewReader(text)); err != nil {
+		return fmt.Errorf("envoy.yaml has nothing at %s: %w", path, err)
+	}
+	return nil
+}
+
+func socketAddress(hostPort string) (map[string]any, error) {
+	host, port, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return nil, err
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"socket_address": map[string]any{"address": host, "port_value": n}}, nil
+}

