@@ -1,0 +1,61 @@
+package test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// arrows are the imports of our own packages that the house allows, tests
+// aside. A package that is not named here may not exist.
+var arrows = map[string][]string{
+	"rescind/revocation":             nil,
+	"rescind/revocation/feed":        {"rescind/revocation", "rescind/revocation/feed/feedpb"},
+	"rescind/revocation/feed/feedpb": nil,
+	"rescind/revocation/store":       {"rescind/revocation"},
+	"rescind/revocation/control":     {"rescind/revocation", "rescind/revocation/feed"},
+	"rescind/jwks":                   nil,
+	"rescind/jwks/jwkstest":          nil,
+	"rescind/authz":                  {"rescind/jwks", "rescind/revocation"},
+	"rescind/envoy":                  {"rescind/authz", "rescind/revocation"},
+	"rescind/envoy/envoytest":        {"rescind/envoy", "rescind/jwks/jwkstest"},
+	"rescind/cmd/internal/config":    {"rescind/authz", "rescind/jwks"},
+	"rescind/cmd/internal/daemon":    nil,
+	"rescind/cmd/internal/demo":      {"rescind/envoy/envoytest", "rescind/jwks/jwkstest"},
+	"rescind/cmd/rescind":            {"*"},
+	"rescind/test":                   nil,
+}
+
+// owners are the modules that one package alone may import (tests aside).
+var owners = map[string]string{
+	"github.com/nats-io/":                     "rescind/revocation/store",
+	"github.com/envoyproxy/go-control-plane/": "rescind/envoy",
+	"github.com/MicahParks/":                  "rescind/jwks",
+	"github.com/allegro/bigcache/":            "rescind/revocation",
+}
+
+func TestImportsFollowTheArrows(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "rescind/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		pkg, imports := fields[0], fields[1:]
+		allowed, known := arrows[pkg]
+		if !known {
+			t.Errorf("package %s has no place in the house", pkg)
+		}
+		for _, imp := range imports {
+			if strings.HasPrefix(imp, "rescind/") && !slices.Contains(allowed, imp) && !slices.Contains(allowed, "*") {
+				t.Errorf("%s may not import %s", pkg, imp)
+			}
+			for module, owner := range owners {
+				if strings.HasPrefix(imp, module) && pkg != owner {
+					t.Errorf("%s imports %s, which only %s may", pkg, imp, owner)
+				}
+			}
+		}
+	}
+}
