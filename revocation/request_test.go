@@ -1,0 +1,215 @@
+package revocation
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const testIssuer = "https://idp.example.com/"
+
+var (
+	testNow       = time.Date(2026, 11, 24, 7, 0, 0, 250_000_000, time.UTC)
+	testRetention = 720 * time.Hour
+)
+
+func jwt(payload string) string {
+	enc := base64.RawURLEncoding.EncodeToString
+	return enc([]byte(`{"alg":"RS256"}`)) + "." + enc([]byte(payload)) + "." + enc([]byte("signature"))
+}
+
+func accept(body string) (Revocation, []Fault) {
+	r, faults := ParseRequest([]byte(body))
+	if faults != nil {
+		return Revocation{}, faults
+	}
+	return r.Accept(testNow, testRetention, "alice")
+}
+
+func TestRequestDefaults(t *testing.T) {
+	nextSecond := testNow.Truncate(time.Second).Add(time.Second)
+	exp := testNow.Add(time.Hour).Truncate(time.Second)
+	tokenWithID := jwt(fmt.Sprintf(`{"iss":%q,"jti":"j1","exp":%d}`, testIssuer, exp.Unix()))
+	tests := []struct {
+		name, body string
+		kind       Kind
+		before     time.Time // zero: whatever the iat
+		expires    time.Time
+	}{
+		{"claims", `{"issuer":"https://idp.example.com/","claims":{"sub":"alice"}}`, KindClaims, nextSecond, testNow.Add(testRetention)},
+		{"all", `{"issuer":"https://idp.example.com/","all":true}`, KindAll, nextSecond, testNow.Add(testRetention)},
+		{"claims with jti", `{"issuer":"https://idp.example.com/","claims":{"jti":"x","sub":"alice"}}`, KindClaims, time.Time{}, testNow.Add(testRetention)},
+		{"kid", `{"issuer":"https://idp.example.com/","kid":"k1"}`, KindKeyID, time.Time{}, testNow.Add(testRetention)},
+		{"block", `{"issuer":"https://idp.example.com/","claims":{"sub":"alice"},"block":true}`, KindClaims, time.Time{}, testNow.Add(testRetention)},
+		{"issued_before given", `{"issuer":"https://idp.example.com/","kid":"k1","issued_before":"2026-11-20T00:00:00.5Z"}`, KindKeyID,
+			time.Date(2026, 11, 20, 0, 0, 0, 5e8, time.UTC), testNow.Add(testRetention)},
+		{"expires_at given", `{"issuer":"https://idp.example.com/","all":true,"expires_at":"2026-11-25T00:00:00+01:00"}`, KindAll, nextSecond,
+			time.Date(2026, 11, 24, 23, 0, 0, 0, time.UTC)},
+		{"token with jti", fmt.Sprintf(`{"token":%q}`, tokenWithID), KindClaims, time.Time{}, exp.Add(time.Minute)},
+		{"token without jti", fmt.Sprintf(`{"token":%q}`, jwt(fmt.Sprintf(`{"iss":%q,"exp":%d}`, testIssuer, exp.Unix()))), KindToken, time.Time{}, exp.Add(time.Minute)},
+		{"token without exp", fmt.Sprintf(`{"token":%q}`, jwt(fmt.Sprintf(`{"iss":%q}`, testIssuer))), KindToken, time.Time{}, testNow.Add(testRetention)},
+		{"token that lives as long as the retention", fmt.Sprintf(`{"token":%q}`, jwt(fmt.Sprintf(`{"iss":%q,"exp":%d}`, testIssuer, testNow.Add(testRetention).Unix()))),
+			KindToken, time.Time{}, testNow.Add(testRetention)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r, faults := accept(tt.body)
+			if faults != nil {
+				t.Fatal(faults)
+			}
+			var before Micros
+			if !tt.before.IsZero() {
+				before = MicrosOf(tt.before)
+			}
+			if r.Issuer != testIssuer || r.Target.Kind != tt.kind || r.Before != before || r.ExpiresAt != MicrosOf(tt.expires) {
+				t.Errorf("got kind %d before %v expires %v issuer %q", r.Target.Kind, r.Before.Time(), r.ExpiresAt.Time(), r.Issuer)
+			}
+			if r.CreatedBy != "alice" || !r.CreatedAt.Equal(testNow) {
+				t.Errorf("created by %q at %v", r.CreatedBy, r.CreatedAt)
+			}
+		})
+	}
+}
+
+// On a whole second the next one counts: tokens issued within this one have
+// the same iat.
+func TestIssuedBeforeIsTheNextWholeSecond(t *testing.T) {
+	whole := testNow.Truncate(time.Second)
+	r := Request{Issuer: testIssuer, All: true}
+	got, faults := r.Accept(whole, testRetention, "a")
+	if faults != nil || got.Before != MicrosOf(whole.Add(time.Second)) {
+		t.Errorf("before %v, faults %v", got.Before.Time(), faults)
+	}
+}
+
+func TestTokenIsReducedToWhatIdentifiesIt(t *testing.T) {
+	raw := jwt(`{"iss":"https://idp.example.com/","sub":"alice","exp":1795510800}`)
+	r, faults := accept(fmt.Sprintf(`{"token":%q}`, raw))
+	if faults != nil {
+		t.Fatal(faults)
+	}
+	signed := raw[:strings.LastIndexByte(raw, '.')]
+	if r.Target.Token != sha256.Sum256([]byte(signed)) {
+		t.Error("not the SHA-256 of header.payload")
+	}
+	r, faults = accept(fmt.Sprintf(`{"token":%q}`, jwt(`{"iss":"https://idp.example.com/","jti":"j1","exp":1795510800}`)))
+	v, _ := ValueOf("j1")
+	if faults != nil || !slices.Equal(r.Target.Claims, []Claim{{"jti", v}}) {
+		t.Errorf("claims %v, faults %v", r.Target.Claims, faults)
+	}
+}
+
+func TestRequestFaults(t *testing.T) {
+	const iss = `"issuer":"https://idp.example.com/",`
+	tests := []struct {
+		name, body string
+		members    []string // that must be named, and no others
+	}{
+		{"not JSON", `{`, []string{""}},
+		{"an array", `[]`, []string{""}},
+		{"a second object", `{"issuer":"https://idp.example.com/","all":true}{}`, []string{""}},
+		{"nothing", ``, []string{""}},
+		{"nothing revoked", `{"issuer":"https://idp.example.com/"}`, []string{""}},
+		{"unknown member", `{` + iss + `"all":true,"exipres_at":"x"}`, []string{"exipres_at"}},
+		{"member in another case", `{` + iss + `"All":true}`, []string{"All"}},
+		{"several at once", `{` + iss + `"all":1,"block":"x","reason":7,"foo":{"a":[1]}}`, []string{"all", "block", "reason", "foo"}},
+		{"duplicate member", `{` + iss + `"all":true,"all":true}`, []string{"all"}},
+		{"duplicate claim", `{` + iss + `"claims":{"sub":"a","sub":"b"}}`, []string{"claims.sub"}},
+		{"invalid UTF-8", `{` + iss + "\"claims\":{\"sub\":\"\xff\"}}", []string{"claims.sub"}},
+		{"two forms", `{` + iss + `"all":true,"kid":"k"}`, []string{"all"}},
+		{"all false", `{` + iss + `"all":false,"kid":"k"}`, []string{"all"}},
+		{"no claims", `{` + iss + `"claims":{}}`, []string{"claims"}},
+		{"claims an array", `{` + iss + `"claims":[]}`, []string{"claims"}},
+		{"claim null", `{` + iss + `"claims":{"sub":null}}`, []string{"claims.sub"}},
+		{"claim an object", `{` + iss + `"claims":{"sub":{"a":1}}}`, []string{"claims.sub"}},
+		{"claim empty", `{` + iss + `"claims":{"sub":""}}`, []string{"claims.sub"}},
+		{"claim without a name", `{` + iss + `"claims":{"":"x"}}`, []string{"claims."}},
+		{"claim too long", `{` + iss + `"claims":{"sub":"` + strings.Repeat("x", MaxValue+1) + `"}}`, []string{"claims.sub"}},
+		{"scope of two words", `{` + iss + `"claims":{"scope":"a b"}}`, []string{"claims.scope"}},
+		{"kid empty", `{` + iss + `"kid":""}`, []string{"kid"}},
+		{"kid a number", `{` + iss + `"kid":5}`, []string{"kid"}},
+		{"no issuer", `{"all":true}`, []string{"issuer"}},
+		{"issuer no URL", `{"issuer":"idp","all":true}`, []string{"issuer"}},
+		{"issuer of another scheme", `{"issuer":"ftp://idp","all":true}`, []string{"issuer"}},
+		{"issuer a number", `{"issuer":1,"all":true}`, []string{"issuer"}},
+		{"issued_before no time", `{` + iss + `"all":true,"issued_before":"yesterday"}`, []string{"issued_before"}},
+		{"issued_before a number", `{` + iss + `"all":true,"issued_before":1795510800}`, []string{"issued_before"}},
+		{"issued_before 1970", `{` + iss + `"all":true,"issued_before":"1970-01-01T00:00:00Z"}`, []string{"issued_before"}},
+		{"issued_before and block", `{` + iss + `"all":true,"block":true,"issued_before":"2026-11-24T07:00:00Z"}`, []string{"issued_before"}},
+		{"expires_at now", `{` + iss + `"all":true,"expires_at":"2026-11-24T07:00:00.25Z"}`, []string{"expires_at"}},
+		{"expires_at in the past", `{` + iss + `"all":true,"expires_at":"2025-01-01T00:00:00Z"}`, []string{"expires_at"}},
+		{"expires_at beyond the retention", `{` + iss + `"all":true,"expires_at":"2026-12-24T07:00:00.251Z"}`, []string{"expires_at"}},
+		{"reason with a line break", `{` + iss + `"all":true,"reason":"a\nb"}`, []string{"reason"}},
+		{"reason too long", `{` + iss + `"all":true,"reason":"` + strings.Repeat("x", MaxReason+1) + `"}`, []string{"reason"}},
+		{"token no JWT", `{"token":"abc"}`, []string{"token"}},
+		{"token with bearer", `{"token":"Bearer a.b.c"}`, []string{"token"}},
+		{"token with a line break", fmt.Sprintf(`{"token":%q}`, jwt(`{"iss":"https://idp.example.com/"}`)+"\n"), []string{"token"}},
+		{"token of no issuer", fmt.Sprintf(`{"token":%q}`, jwt(`{"sub":"x"}`)), []string{"token"}},
+		{"token with iss twice", fmt.Sprintf(`{"token":%q}`, jwt(`{"iss":"https://a.example/","iss":"https://b.example/"}`)), []string{"token"}},
+		{"token whose issuer is no URL", fmt.Sprintf(`{"token":%q}`, jwt(`{"iss":"idp"}`)), []string{"token"}},
+		{"token expired", fmt.Sprintf(`{"token":%q}`, jwt(`{"iss":"https://idp.example.com/","exp":1000}`)), []string{"token"}},
+		{"token beyond the retention", fmt.Sprintf(`{"token":%q}`, jwt(`{"iss":"https://idp.example.com/","exp":2000000000}`)), []string{"token"}},
+		{"token of another issuer", fmt.Sprintf(`{"issuer":"https://other.example/","token":%q}`, jwt(`{"iss":"https://idp.example.com/"}`)), []string{"issuer"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, faults := accept(tt.body)
+			var members []string
+			for _, f := range faults {
+				members = append(members, f.Member)
+				if f.Message == "" {
+					t.Error("a fault without words")
+				}
+			}
+			if !slices.Equal(members, tt.members) {
+				t.Errorf("faults %q, want members %q", faults, tt.members)
+			}
+		})
+	}
+}
+
+func TestRequestIsReadBackAsWritten(t *testing.T) {
+	sub, _ := ValueOf("alice")
+	n, _ := ValueOf(json.Number("1.50"))
+	want := Request{Issuer: testIssuer, Claims: []Claim{{"n", n}, {"sub", sub}}, Block: true, ExpiresAt: testNow, Reason: "ü"}
+	b, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, faults := ParseRequest(b)
+	if faults != nil || fmt.Sprint(*got) != fmt.Sprint(want) {
+		t.Errorf("read %+v, faults %v", got, faults)
+	}
+}
+
+// No text makes the reader panic, and none of a token's text comes back.
+func FuzzRequest(f *testing.F) {
+	f.Add(`{"issuer":"https://idp.example.com/","claims":{"sub":"alice","n":1e3,"b":true},"issued_before":"2026-11-24T07:00:01Z"}`)
+	f.Add(fmt.Sprintf(`{"token":%q}`, jwt(`{"iss":"https://idp.example.com/","jti":"j","exp":1795510800.5}`)))
+	f.Add(`{"all":true,"all":true}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		r, faults := ParseRequest([]byte(body))
+		if (r == nil) != (faults != nil) {
+			t.Fatalf("request %v, faults %v", r, faults)
+		}
+		if r == nil {
+			return
+		}
+		rev, faults := r.Accept(testNow, testRetention, "f")
+		if faults != nil {
+			return
+		}
+		if rev.ExpiresAt <= MicrosOf(testNow) || rev.ExpiresAt > MicrosOf(testNow.Add(testRetention)) {
+			t.Errorf("expires at %v", rev.ExpiresAt.Time())
+		}
+		if rev.Issuer == "" || rev.Target.Kind == 0 || rev.Block && rev.Before != 0 || rev.Before < 0 {
+			t.Errorf("accepted %+v", rev)
+		}
+		rev.Entry()
+	})
+}

@@ -1,0 +1,166 @@
+package store
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// The audit is a second stream: what was tried, whatever came of it. It does
+// not expire with the batches. A note about accepted batches names the last
+// revision it covers, and lies under a subject of its writer, so that the
+// writer finds out after a crash which of its batches have no note yet.
+
+const auditOther = auditSubjects + "-"
+
+func (l *Log) auditSubject() string { return auditSubjects + hex.EncodeToString([]byte(l.writer)) }
+
+// Note adds a note to the audit and returns its number once it is durable.
+// covers is the last revision of this writer that the note is about, 0 if it
+// is about none.
+func (l *Log) Note(ctx context.Context, covers uint64, body []byte) (uint64, error) {
+	k, err := l.current()
+	if err != nil {
+		return 0, err
+	}
+	m := nats.NewMsg(auditOther)
+	if covers > 0 {
+		m.Subject = l.auditSubject()
+	}
+	f := frame{before: covers, body: body}
+	m.Data = f.encode(l.id, 0)
+	if limit := k.conn.MaxPayload(); int64(len(m.Data))+1024 > limit {
+		return 0, ErrTooLarge
+	}
+	ack, err := l.send(ctx, k, m)
+	if err != nil {
+		return 0, err
+	}
+	l.mu.Lock()
+	l.tally.noted = max(l.tally.noted, ack.Sequence)
+	l.mu.Unlock()
+	return ack.Sequence, nil
+}
+
+// Notes calls yield with the notes before the given number, newest first,
+// until yield returns false. 0 begins with the newest.
+func (l *Log) Notes(ctx context.Context, before uint64, yield func(number uint64, body []byte) bool) error {
+	k, err := l.await(ctx)
+	if err != nil {
+		return err
+	}
+	info, err := k.audit.Info(ctx)
+	if err != nil {
+		return err
+	}
+	n := info.State.LastSeq + 1
+	if before > 0 {
+		n = min(n, before)
+	}
+	for n--; n >= max(1, info.State.FirstSeq); n-- {
+		f, err := l.note(ctx, k, n)
+		if err != nil {
+			return err
+		}
+		if !yield(n, f.body) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (l *Log) note(ctx context.Context, k *link, n uint64) (frame, error) {
+	m, err := k.audit.GetMsg(ctx, n)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return frame{}, fmt.Errorf("%w: note %d of its audit is gone", ErrDamaged, n)
+	}
+	if err != nil {
+		return frame{}, err
+	}
+	f, err := decodeFrame(l.id, 0, m.Data)
+	if err != nil {
+		return frame{}, fmt.Errorf("note %d of the audit: %w", n, err)
+	}
+	return f, nil
+}
+
+// Noted is the last revision of this writer that a note covers. Where the
+// notes are older than what the audit keeps, all revisions count as covered.
+func (l *Log) Noted(ctx context.Context) (uint64, error) {
+	k, err := l.await(ctx)
+	if err != nil {
+		return 0, err
+	}
+	covered, err := l.covered(ctx, k, l.auditSubject())
+	if err != nil || covered > 0 {
+		return covered, err
+	}
+	info, err := k.audit.Info(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if info.State.FirstSeq > 1 {
+		return math.MaxUint64, nil
+	}
+	return 0, nil
+}
+
+func (l *Log) covered(ctx context.Context, k *link, subject string) (uint64, error) {
+	m, err := k.audit.GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	f, err := decodeFrame(l.id, 0, m.Data)
+	return f.before, err
+}
+
+// inspectAudit refuses a log that ends before what its audit says was
+// acknowledged, and an audit that has holes.
+func (l *Log) inspectAudit(ctx context.Context, k *link, head uint64) error {
+	info, err := k.audit.Info(ctx, jetstream.WithSubjectFilter(auditSubjects+"*"))
+	if err != nil {
+		return err
+	}
+	if s := info.State; s.NumDeleted > 0 || s.Msgs > 0 && s.LastSeq-s.FirstSeq+1 != s.Msgs {
+		return fmt.Errorf("%w: %d notes of its audit are gone; restore the store directory from a backup", ErrDamaged, s.LastSeq-s.FirstSeq+1-s.Msgs)
+	}
+	for subject := range info.State.Subjects {
+		if subject == auditOther {
+			continue
+		}
+		covered, err := l.covered(ctx, k, subject)
+		if err != nil {
+			return err
+		}
+		if covered > head {
+			return fmt.Errorf("%w: it ends at revision %d, but its audit has revision %d acknowledged; restore the store directory from a backup", ErrDamaged, head, covered)
+		}
+	}
+	return nil
+}
+
+// auditReaches refuses an audit that ends before a note that a batch names.
+func (l *Log) auditReaches(noted uint64) error {
+	ctx, cancel := context.WithTimeout(l.stop, appendTimeout)
+	defer cancel()
+	k, err := l.current()
+	if err != nil {
+		return err
+	}
+	info, err := k.audit.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if info.State.LastSeq < noted {
+		return fmt.Errorf("%w: its audit ends at note %d, but note %d was written; restore the store directory from a backup", ErrDamaged, info.State.LastSeq, noted)
+	}
+	return nil
+}

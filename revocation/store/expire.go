@@ -1,0 +1,76 @@
+package store
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const expireInterval = 5 * time.Minute
+
+// expire gives up hours that have passed, for as long as the log is open.
+func (l *Log) expire() {
+	for {
+		select {
+		case <-l.stop.Done():
+			return
+		case <-time.After(expireInterval + rand.N(expireInterval/5)):
+		}
+		ctx, cancel := context.WithTimeout(l.stop, time.Minute)
+		if err := l.Expire(ctx, time.Now()); err != nil {
+			l.log.Warn("expired parts of the log could not be given up; tried again later", "error", err)
+		}
+		cancel()
+	}
+}
+
+// Expire gives up the hours that have passed at now and frees their space. It
+// does nothing until the log has been read.
+func (l *Log) Expire(ctx context.Context, now time.Time) error {
+	k, err := l.current()
+	if err != nil {
+		return err
+	}
+	if err := l.giveUp(ctx, k, now); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	var hours []uint32
+	if l.tally.whole {
+		hours = l.tally.purgeable()
+	}
+	l.mu.Unlock()
+	for _, h := range hours {
+		if err := k.batches.Purge(ctx, jetstream.WithPurgeSubject(hourSubject(h))); err != nil {
+			return err
+		}
+		l.mu.Lock()
+		delete(l.tally.hours, h)
+		l.mu.Unlock()
+	}
+	return nil
+}
+
+// giveUp writes down that hours are given up, before any of them is purged.
+func (l *Log) giveUp(ctx context.Context, k *link, now time.Time) error {
+	l.appending.Lock()
+	defer l.appending.Unlock()
+	passed := hourOf(now.Add(-margin)) - 1
+	l.mu.Lock()
+	if !l.tally.whole || !l.tally.passed(passed) {
+		l.mu.Unlock()
+		return nil
+	}
+	after := l.tally.revision
+	f := frame{givenUp: passed, noted: l.tally.noted}
+	for h, n := range l.tally.hours {
+		if h > passed {
+			f.before += n
+		}
+	}
+	l.mu.Unlock()
+	_, err := l.publish(ctx, k, after, passed+1, &f) // a conflict: the next time, or another node
+	return err
+}

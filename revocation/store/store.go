@@ -1,0 +1,332 @@
+// Package store is the durable log of the control endpoint, on NATS JetStream:
+// embedded and alone, embedded in each of three or five nodes, or in a NATS
+// that somebody else runs. It knows nothing of revocations; it keeps batches
+// of bytes in order and says when each may go.
+//
+// # What it promises
+//
+// A batch is one message, so it is there whole or not at all. Append returns
+// after fsync (embedded: SyncAlways; several nodes: on a majority). The
+// revision is the message's sequence in the stream. An append names the
+// revision it follows, and fails if there is a later one: who appends has read
+// everything before it, on whichever node.
+//
+// # Nothing is lost unnoticed
+//
+// Batches expire. Each carries the hour after which all in it is gone as its
+// subject, and a whole hour is purged at once. So a revision that is missing
+// may be expired or lost, and the log must know which. Each message says up to
+// which hour had been given up when it was written, and how many messages were
+// left before it; giving up hours is itself a message, written before the
+// purge. A reader counts, and at the last message, whose hours given up are by
+// construction all there are, its count must agree. The last message itself is
+// never purged before another follows it. That it is the last is held against
+// the audit, which names the last revision that was acknowledged. The checksum
+// of a message covers the log's identity and the message's own revision, so
+// that a block file of another log, or from elsewhere in this one, is found
+// out. What disagrees is reported as [ErrDamaged], and the log stays shut.
+//
+// # Failure
+//
+// JetStream stops a stream for good at its first failed write. The embedded
+// log then shuts its server down and opens it again, until that succeeds;
+// meanwhile appends fail at once, and reading pauses.
+//
+// # Ownership
+//
+// A directory belongs to one process (a lock) and one log (a marker file with
+// its identity). A directory that has a marker and lacks the log, or that has
+// files and no marker, is refused: an empty log in place of a lost one would
+// allow every revoked token.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Options say where the log is.
+type Options struct {
+	Dir     string   // embedded: its directory; unused with NATS
+	Cluster *Cluster // embedded, one of several nodes; nil = alone
+	NATS    *NATS    // not embedded at all
+
+	// MaxBytes bounds the embedded log on disk; beyond it appends fail until
+	// something expires. 0 = the disk is the bound.
+	MaxBytes int64
+
+	Logger *slog.Logger // default: discards
+}
+
+// Cluster is this node among the others.
+type Cluster struct {
+	Name   string   // of this node, distinct among the nodes
+	Listen string   // host:port for the other nodes
+	Peers  []string // host:port of the others
+	Secret string   // the same on all nodes
+}
+
+// NATS is a server that the user operates.
+type NATS struct {
+	URL             string
+	CredentialsFile string // optional
+	Name            string // of this writer, distinct among those that share the log
+	Replicas        int    // of the streams when they are created; default 1
+}
+
+var (
+	// ErrDamaged says that the log is not what it was: start no further.
+	ErrDamaged = errors.New("the durable log is damaged")
+	// ErrUnavailable says that nothing can be appended now.
+	ErrUnavailable = errors.New("the durable log does not take writes now")
+	// ErrTooLarge says that a batch is beyond what one message may hold.
+	ErrTooLarge = errors.New("the batch is too large for the durable log")
+)
+
+// margin is how long after its hour a batch may still be wanted: it covers the
+// difference between the clocks of the control nodes.
+const margin = 10 * time.Minute
+
+// Log is an open log. Its methods are safe for concurrent use.
+type Log struct {
+	id     string
+	writer string
+	opt    Options
+	log    *slog.Logger
+	dir    *directory // nil with NATS
+
+	stop context.Context // ends at Close
+	end  context.CancelFunc
+	done sync.WaitGroup
+
+	appending sync.Mutex // one append at a time, so that position is what the next one follows
+
+	mu    sync.Mutex
+	link  *link         // nil while the log is down
+	up    chan struct{} // closed when link is set
+	cause error         // why link is nil, or, if ErrDamaged, why it stays so
+	tally tally
+}
+
+// Open opens the log, or makes it where there is none. It returns once
+// JetStream has recovered; what was read is verified by [Log.Read]. Open waits
+// for a majority of the nodes of a cluster, as long as ctx allows.
+func Open(ctx context.Context, o Options) (_ *Log, err error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	l := &Log{opt: o, log: o.Logger, writer: o.writer(), up: make(chan struct{})}
+	l.tally.hours = map[uint32]uint64{}
+	l.stop, l.end = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			_ = l.Close()
+		}
+	}()
+	if o.NATS == nil {
+		if l.dir, err = openDirectory(o.Dir); err != nil {
+			return nil, err
+		}
+		l.id = l.dir.marker.Log
+	}
+	k, err := l.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l.attach(k)
+	l.done.Go(l.expire)
+	return l, nil
+}
+
+func (o *Options) writer() string {
+	switch {
+	case o.NATS != nil && o.NATS.Name != "":
+		return o.NATS.Name
+	case o.Cluster != nil:
+		return o.Cluster.Name
+	}
+	return "control"
+}
+
+// Close ends every Read and the embedded server, and waits for them.
+func (l *Log) Close() error {
+	l.mu.Lock() // against detach, which begins work only before the end
+	l.end()
+	l.mu.Unlock()
+	l.done.Wait()
+	l.mu.Lock()
+	k := l.link
+	l.link, l.cause = nil, ErrUnavailable
+	l.mu.Unlock()
+	if k != nil {
+		k.close()
+	}
+	if l.dir != nil {
+		return l.dir.close()
+	}
+	return nil
+}
+
+// ID is the identity of the log, made when the log was.
+func (l *Log) ID() string { return l.id }
+
+// Writer names this node among all that write the log.
+func (l *Log) Writer() string { return l.writer }
+
+// Err says why the log takes no writes, or nil.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cause
+}
+
+// current is the live link, or why there is none.
+func (l *Log) current() (*link, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.link == nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, l.cause)
+	}
+	return l.link, nil
+}
+
+// await waits for a link.
+func (l *Log) await(ctx context.Context) (*link, error) {
+	for {
+		l.mu.Lock()
+		k, up, cause := l.link, l.up, l.cause
+		l.mu.Unlock()
+		if k != nil {
+			return k, nil
+		}
+		if errors.Is(cause, ErrDamaged) {
+			return nil, cause
+		}
+		select {
+		case <-up:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-l.stop.Done():
+			return nil, ErrUnavailable
+		}
+	}
+}
+
+func (l *Log) attach(k *link) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.link, l.cause = k, nil
+	close(l.up)
+}
+
+// detach puts the log down for err. Damage is for good; an embedded server
+// alone is opened again. With other nodes, or a NATS elsewhere, the failure is
+// not ours to mend: the connection does that by itself.
+func (l *Log) detach(k *link, err error) {
+	damaged := errors.Is(err, ErrDamaged)
+	if !damaged && k.server == nil {
+		return
+	}
+	l.mu.Lock()
+	if l.link != k || l.stop.Err() != nil {
+		l.mu.Unlock()
+		return
+	}
+	l.link, l.cause, l.up = nil, err, make(chan struct{})
+	l.done.Go(func() {
+		k.close()
+		if !damaged {
+			l.reopen()
+		}
+	})
+	l.mu.Unlock()
+	l.log.Error("the durable log takes no writes", "error", err)
+}
+
+// reopen tries until the log is up again, damaged or closed.
+func (l *Log) reopen() {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		select {
+		case <-l.stop.Done():
+			return
+		case <-time.After(wait):
+		}
+		ctx, cancel := context.WithTimeout(l.stop, time.Minute)
+		k, err := l.connect(ctx)
+		if err == nil {
+			if err = l.unchanged(ctx, k); err == nil {
+				cancel()
+				l.attach(k)
+				l.log.Info("the durable log takes writes again")
+				return
+			}
+			k.close()
+		}
+		cancel()
+		l.mu.Lock()
+		l.cause = err
+		l.mu.Unlock()
+		l.log.Error("the durable log cannot be opened again yet", "error", err)
+		if errors.Is(err, ErrDamaged) {
+			return
+		}
+	}
+}
+
+// unchanged holds a log that was opened again against what was acknowledged
+// before.
+func (l *Log) unchanged(ctx context.Context, k *link) error {
+	info, err := k.batches.Info(ctx)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	known := l.tally.revision
+	l.mu.Unlock()
+	if info.State.LastSeq < known {
+		return fmt.Errorf("%w: it ends at revision %d, but revision %d was acknowledged", ErrDamaged, info.State.LastSeq, known)
+	}
+	return nil
+}
+
+// Names within JetStream. They are part of the format.
+const (
+	batchStream   = "rescind_log"
+	batchSubjects = "rescind.log."
+	auditStream   = "rescind_audit"
+	auditSubjects = "rescind.audit."
+	logKey        = "rescind_log"    // stream metadata: the log's identity
+	formatKey     = "rescind_format" // stream metadata
+)
+
+// What the audit keeps: the newest notes.
+const (
+	auditNotes = 5_000_000
+	auditAge   = 2 * 365 * 24 * time.Hour
+)
+
+func streamConfig(name, id string, replicas int) jetstream.StreamConfig {
+	c := jetstream.StreamConfig{
+		Name:        name,
+		Subjects:    []string{batchSubjects + "*"},
+		Retention:   jetstream.LimitsPolicy,
+		Storage:     jetstream.FileStorage,
+		Discard:     jetstream.DiscardNew,
+		Replicas:    replicas,
+		Duplicates:  time.Minute,
+		DenyDelete:  true,
+		AllowDirect: false, // a read must not come from a node that lags
+		Metadata:    map[string]string{logKey: id, formatKey: fmt.Sprint(format)},
+	}
+	if name == auditStream {
+		c.Subjects = []string{auditSubjects + "*"}
+		c.Discard, c.MaxMsgs, c.MaxAge = jetstream.DiscardOld, auditNotes, auditAge
+	}
+	return c
+}
