@@ -45,8 +45,8 @@ func (l *Log) Append(ctx context.Context, after uint64, lasts time.Time, body []
 func (l *Log) publish(ctx context.Context, k *link, after uint64, hour uint32, f *frame) (uint64, error) {
 	m := nats.NewMsg(hourSubject(hour))
 	m.Data = f.encode(l.id, after+1)
-	if limit := k.conn.MaxPayload(); int64(len(m.Data))+1024 > limit {
-		return 0, fmt.Errorf("%w: it has %d bytes and a message may have %d", ErrTooLarge, len(m.Data), limit)
+	if limit := l.MaxBody(); len(f.body) > limit {
+		return 0, fmt.Errorf("%w: it has %d bytes and a message may have %d", ErrTooLarge, len(f.body), limit)
 	}
 	ack, err := l.send(ctx, k, m, jetstream.WithExpectLastSequence(after))
 	switch {
@@ -100,6 +100,19 @@ func (l *Log) send(ctx context.Context, k *link, m *nats.Msg, opts ...jetstream.
 		l.detach(k, fmt.Errorf("a write was not acknowledged: %w", err))
 	}
 	return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// MaxBody is the size of the largest body that Append and Note take.
+func (l *Log) MaxBody() int {
+	const overhead = headerSize + 1024 // the frame, and the headers of the message
+	if l.opt.NATS == nil {
+		return maxMessage - overhead
+	}
+	k, err := l.current()
+	if err != nil {
+		return 0
+	}
+	return int(k.conn.MaxPayload()) - overhead
 }
 
 // alone says that the server is here and is the only one.

@@ -34,7 +34,7 @@ func (l *Log) Note(ctx context.Context, covers uint64, body []byte) (uint64, err
 	}
 	f := frame{before: covers, body: body}
 	m.Data = f.encode(l.id, 0)
-	if limit := k.conn.MaxPayload(); int64(len(m.Data))+1024 > limit {
+	if len(body) > l.MaxBody() {
 		return 0, ErrTooLarge
 	}
 	ack, err := l.send(ctx, k, m)

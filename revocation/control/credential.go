@@ -1,0 +1,101 @@
+package control
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"rescind/revocation"
+)
+
+// Role says what a credential may do.
+type Role string
+
+const (
+	Viewer   Role = "viewer"   // reads
+	Revoker  Role = "revoker"  // also revokes and restores, but not all, block or kid
+	Operator Role = "operator" // everything
+)
+
+// Credential is a bearer token that is known by its hash.
+type Credential struct {
+	Name    string
+	SHA256  [32]byte
+	Roles   []Role
+	Issuers []string // narrows it to these; nil = every issuer
+}
+
+func checkCredentials(list []Credential) error {
+	for i, c := range list {
+		if c.Name == "" {
+			return fmt.Errorf("credential %d has no name", i+1)
+		}
+		if len(c.Roles) == 0 {
+			return fmt.Errorf("credential %s has no role", c.Name)
+		}
+		for _, r := range c.Roles {
+			if r != Viewer && r != Revoker && r != Operator {
+				return fmt.Errorf("credential %s has role %q; roles are viewer, revoker and operator", c.Name, r)
+			}
+		}
+		for _, other := range list[:i] {
+			if other.Name == c.Name || other.SHA256 == c.SHA256 {
+				return fmt.Errorf("credentials %s and %s are the same", other.Name, c.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// identify finds the credential of a request. Every known hash is compared, in
+// constant time, whatever the request carries. given says that there was a
+// bearer token at all.
+func identify(known []Credential, r *http.Request) (c *Credential, given bool) {
+	headers := r.Header.Values("Authorization")
+	if len(headers) != 1 {
+		return nil, false
+	}
+	scheme, token, _ := strings.Cut(headers[0], " ")
+	token = strings.TrimLeft(token, " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return nil, false
+	}
+	sum := sha256.Sum256([]byte(token))
+	for i := range known {
+		if subtle.ConstantTimeCompare(known[i].SHA256[:], sum[:]) == 1 {
+			c = &known[i]
+		}
+	}
+	return c, true
+}
+
+func (c *Credential) has(roles ...Role) bool {
+	return slices.ContainsFunc(roles, func(r Role) bool { return slices.Contains(c.Roles, r) })
+}
+
+// covers says whether c may have to do with an issuer at all.
+func (c *Credential) covers(issuer string) bool {
+	return c.Issuers == nil || slices.Contains(c.Issuers, issuer)
+}
+
+// forbids says why c may not make or undo r; empty if it may.
+func (c *Credential) forbids(r *revocation.Revocation) string {
+	switch {
+	case !c.has(Revoker, Operator):
+		return "this takes the role revoker or operator"
+	case !c.covers(r.Issuer):
+		return "the credential is not for this issuer"
+	case c.has(Operator):
+		return ""
+	case r.Target.Kind == revocation.KindAll:
+		return "all takes the role operator"
+	case r.Target.Kind == revocation.KindKeyID:
+		return "kid takes the role operator"
+	case r.Block:
+		return "block takes the role operator"
+	}
+	return ""
+}

@@ -1,0 +1,87 @@
+package control
+
+import (
+	"encoding/hex"
+	"time"
+
+	"rescind/revocation"
+)
+
+// Document is a revocation as the API answers it.
+type Document struct {
+	ID       string `json:"id" doc:"Names the revocation" example:"r17.0"`
+	Revision uint64 `json:"revision" doc:"The revision of the log that brought it"`
+	Issuer   string `json:"issuer" doc:"The iss of the tokens, byte for byte"`
+	Target
+	IssuedBefore     *time.Time `json:"issued_before,omitempty" doc:"Tokens with an earlier iat are denied, and those without one; absent: whatever the iat"`
+	Block            bool       `json:"block" doc:"Denies whatever the iat, those of a later login too"`
+	ExpiresAt        time.Time  `json:"expires_at" doc:"Past it the revocation is gone"`
+	Reason           string     `json:"reason,omitempty"`
+	CreatedAt        time.Time  `json:"created_at"`
+	CreatedBy        string     `json:"created_by" doc:"Name of the credential"`
+	Active           bool       `json:"active" doc:"False once it is restored"`
+	RestoredAt       *time.Time `json:"restored_at,omitempty"`
+	RestoredBy       string     `json:"restored_by,omitempty"`
+	RestoredRevision uint64     `json:"restored_revision,omitempty"`
+	Replicas         *Applied   `json:"replicas,omitempty" doc:"With wait: who has it in force"`
+}
+
+// Target says what is revoked; exactly one member is there.
+type Target struct {
+	Claims      map[string]any `json:"claims,omitempty" doc:"All of these equalities must hold"`
+	KeyID       string         `json:"kid,omitempty" doc:"Every token signed by this key"`
+	TokenSHA256 string         `json:"token_sha256,omitempty" doc:"Hex SHA-256 of the token's header.payload"`
+	All         bool           `json:"all,omitempty" doc:"Every token of the issuer"`
+}
+
+func targetOf(t *revocation.Target) *Target {
+	var out Target
+	switch t.Kind {
+	case revocation.KindClaims:
+		out.Claims = make(map[string]any, len(t.Claims))
+		for _, c := range t.Claims {
+			out.Claims[c.Name] = c.Value.JSON()
+		}
+	case revocation.KindKeyID:
+		out.KeyID = t.KeyID
+	case revocation.KindToken:
+		out.TokenSHA256 = hex.EncodeToString(t.Token[:])
+	case revocation.KindAll:
+		out.All = true
+	}
+	return &out
+}
+
+func documentOf(it *Item) *Document {
+	d := &Document{
+		ID: it.ID.String(), Revision: it.ID.Revision, Issuer: it.Issuer, Target: *targetOf(&it.Target),
+		Block: it.Block, ExpiresAt: it.ExpiresAt.Time(), Reason: it.Reason,
+		CreatedAt: it.CreatedAt, CreatedBy: it.CreatedBy, Active: it.Restored == nil,
+	}
+	if it.Before != 0 {
+		before := it.Before.Time()
+		d.IssuedBefore = &before
+	}
+	if r := it.Restored; r != nil {
+		d.RestoredAt, d.RestoredBy, d.RestoredRevision = &r.At, r.By, r.Revision
+	}
+	return d
+}
+
+// Applied says how far a change has got. Every replica means those connected
+// now and those lost less than a minute ago.
+type Applied struct {
+	Applied int      `json:"applied" doc:"Replicas that have it in force"`
+	Total   int      `json:"total" doc:"Replicas connected now or lost less than a minute ago"`
+	Pending []string `json:"pending" doc:"Names of those that have not" nullable:"false"`
+}
+
+// Replica is a follower of the feed.
+type Replica struct {
+	Name      string     `json:"name"`
+	Connected bool       `json:"connected"`
+	Revision  uint64     `json:"revision" doc:"The last one it has in force"`
+	Behind    uint64     `json:"behind" doc:"How many revisions it lacks"`
+	Entries   uint64     `json:"entries" doc:"How many revocations it holds"`
+	LastAck   *time.Time `json:"last_ack,omitempty"`
+}

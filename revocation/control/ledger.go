@@ -1,0 +1,257 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"rescind/revocation"
+)
+
+// Log is the durable log that a ledger stands on. The package store has it on
+// JetStream; its documentation is this interface's.
+type Log interface {
+	ID() string
+	Writer() string
+	// Err says why the log takes no writes, or nil.
+	Err() error
+	// MaxBody is the size of the largest body that Append and Note take.
+	MaxBody() int
+	// Append adds body after the given revision; it returns 0 and no error if
+	// that is not the last one any more.
+	Append(ctx context.Context, after uint64, lasts time.Time, body []byte) (revision uint64, err error)
+	// Read delivers every batch after the given revision, for as long as ctx
+	// allows, and calls caughtUp when it has delivered what there was.
+	Read(ctx context.Context, after uint64, deliver func(revision uint64, body []byte) error, caughtUp func()) error
+	// Note adds to the audit; covers is the last revision of this writer that
+	// the note is about.
+	Note(ctx context.Context, covers uint64, body []byte) (number uint64, err error)
+	// Notes yields the audit before the given number, newest first.
+	Notes(ctx context.Context, before uint64, yield func(number uint64, body []byte) bool) error
+	// Noted is the last revision of this writer that a note covers.
+	Noted(ctx context.Context) (uint64, error)
+}
+
+var (
+	// ErrNotReady says that the log has not been read yet, or that the ledger
+	// has ended.
+	ErrNotReady = errors.New("the control endpoint is not ready")
+	// ErrUnknown says that there is no such revocation, or not any more.
+	ErrUnknown = errors.New("there is no such revocation")
+	// ErrTooLarge says that a request does not fit one message of the log.
+	ErrTooLarge = errors.New("the request is more than the log takes at once; send it in parts")
+)
+
+// LedgerOptions are what a ledger needs to know.
+type LedgerOptions struct {
+	Retention time.Duration    // the longest that a revocation may last
+	Now       func() time.Time // default: time.Now
+	Logger    *slog.Logger     // default: discards
+}
+
+// Ledger is the state that the log amounts to: every revocation that has not
+// expired. It changes only by applying the log's batches in their order,
+// whether this process appended them or another. Reads see a revision whole.
+type Ledger struct {
+	log       Log
+	retention time.Duration
+	now       func() time.Time
+	logger    *slog.Logger
+
+	queue chan *attempt // to the committer
+	notes chan note     // to the auditor
+
+	// order is held while a batch is appended and applied, so that the reader
+	// does not apply it first: only the committer knows who waits for it.
+	order sync.Mutex
+
+	mu       sync.RWMutex
+	revision uint64
+	changed  chan struct{} // closed when revision grows
+	rows     *rows
+	swept    revocation.Micros // no instant before this is believed any more
+	restores restores
+	caughtUp bool
+	ended    error
+	appends  uint64
+	accepted acceptances
+}
+
+// NewLedger makes a ledger over log. It is empty until [Ledger.Run] runs.
+func NewLedger(log Log, o LedgerOptions) *Ledger {
+	l := &Ledger{
+		log: log, retention: o.Retention, now: o.Now, logger: o.Logger,
+		queue: make(chan *attempt, 256), notes: make(chan note, 256),
+		changed: make(chan struct{}), rows: newRows(),
+	}
+	if l.now == nil {
+		l.now = time.Now
+	}
+	if l.logger == nil {
+		l.logger = slog.New(slog.DiscardHandler)
+	}
+	return l
+}
+
+// Run reads the log and serves until ctx ends or the log cannot be trusted;
+// then it says why. It runs once.
+func (l *Ledger) Run(ctx context.Context) error {
+	noted, err := l.log.Noted(ctx)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	read := newInterner()
+	group.Go(func() error {
+		return l.log.Read(ctx, 0, func(revision uint64, body []byte) error {
+			return l.read(ctx, revision, body, noted, read)
+		}, l.whole)
+	})
+	group.Go(func() error { return l.commit(ctx) })
+	group.Go(func() error { return l.audit(ctx) })
+	group.Go(func() error { return l.sweep(ctx) })
+	err = group.Wait()
+	l.mu.Lock()
+	l.ended = ErrNotReady
+	l.mu.Unlock()
+	l.drain()
+	return err
+}
+
+func (l *Ledger) whole() {
+	l.mu.Lock()
+	l.caughtUp = true
+	count, revision := l.rows.live, l.revision
+	l.mu.Unlock()
+	l.logger.Info("log read", "log", l.log.ID(), "revision", revision, "revocations", count)
+}
+
+// Ready says why the ledger cannot serve, or nil. A log that takes no writes
+// for the moment does not unready it: what it holds stays right.
+func (l *Ledger) Ready() error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	switch {
+	case l.ended != nil:
+		return l.ended
+	case !l.caughtUp:
+		return fmt.Errorf("%w: the log is being read", ErrNotReady)
+	}
+	return nil
+}
+
+// read applies what the log delivers. Revisions that the committer applied are
+// passed over. A batch of this writer that it did not apply is one whose fate
+// was unknown when its append failed, or that a crash left without a note.
+func (l *Ledger) read(ctx context.Context, revision uint64, body []byte, noted uint64, in *interner) error {
+	l.order.Lock()
+	defer l.order.Unlock()
+	l.mu.RLock()
+	done := revision <= l.revision
+	l.mu.RUnlock()
+	if done {
+		return nil
+	}
+	if body == nil {
+		l.apply(revision, nil)
+		return nil
+	}
+	var ops []operation
+	writer, err := readBatch(body, revision, in, func(op operation) { ops = append(ops, op) })
+	if err != nil {
+		return err
+	}
+	l.apply(revision, ops)
+	if writer == l.log.Writer() && revision > noted {
+		l.owe(ctx, revision, ops)
+	}
+	return nil
+}
+
+// apply makes one revision of the log part of the state. The caller holds
+// order.
+func (l *Ledger) apply(revision uint64, ops []operation) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range ops {
+		op := &ops[i]
+		if op.packed == nil {
+			u := undone{revision: revision, at: op.restore.At.UnixMicro(), by: op.restore.By}
+			if w := l.rows.restore(op.restore.ID, u); w != nil {
+				l.restores.add(revision, op.restore.ID)
+			}
+			continue
+		}
+		if op.entry.ExpiresAt > l.swept {
+			l.rows.add(op.entry, op.block, op.packed)
+		}
+	}
+	l.revision = revision
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// clock is now, or the instant of the last sweep if the clock was set back
+// since: what has expired does not come back. The caller holds mu.
+func (l *Ledger) clock() revocation.Micros {
+	return max(revocation.MicrosOf(l.now()), l.swept)
+}
+
+const sweepInterval = 5 * time.Second
+
+// sweep forgets what has expired, from time to time.
+func (l *Ledger) sweep(ctx context.Context) error {
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			l.mu.Lock()
+			l.swept = l.clock()
+			l.rows.sweep(l.swept)
+			l.mu.Unlock()
+		}
+	}
+}
+
+// Item is a revocation and what has become of it.
+type Item struct {
+	revocation.Revocation
+	Restored *Restored // nil while it is in force
+}
+
+// Restored says who undid a revocation.
+type Restored struct {
+	Revision uint64
+	At       time.Time
+	By       string
+}
+
+// Find is one revocation, restored ones too, until it expires.
+func (l *Ledger) Find(id revocation.ID) (Item, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	c, w := l.rows.find(id)
+	if w == nil || w.expires <= l.clock() {
+		return Item{}, ErrUnknown
+	}
+	return l.item(c, w, newInterner()), nil
+}
+
+// item is a row for the outside. The caller holds mu.
+func (l *Ledger) item(c *chunk, w *row, in *interner) Item {
+	it := Item{Revocation: *unpack(c.packed(w), in)}
+	it.ID = w.id()
+	if w.state == restored {
+		u := l.rows.undone[it.ID]
+		it.Restored = &Restored{Revision: u.revision, At: time.UnixMicro(u.at).UTC(), By: u.by}
+	}
+	return it
+}

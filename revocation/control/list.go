@@ -1,0 +1,140 @@
+package control
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	"rescind/revocation"
+)
+
+// Query chooses from the revocations. The zero value chooses all.
+type Query struct {
+	Issuers [][]string    // each one a set of which the issuer must be in; nil sets do not count
+	Claims  []string      // "name:value", each must be one of the equalities
+	Active  *bool         // in force, or restored
+	Before  revocation.ID // only those that come before it in the log
+	Limit   int
+}
+
+// List is the newest revocations that the query chooses, newest first, up to
+// the limit; more says that there are others. Later revocations do not move
+// what comes after an ID, so an ID is a stable place to go on from.
+func (l *Ledger) List(q Query) (items []Item, more bool) {
+	q.Limit = max(q.Limit, 1)
+	in, wanted := newInterner(), &filter{Query: q, shapes: map[uint32]shapeFilter{}}
+	from := q.Before
+	if from == (revocation.ID{}) {
+		from = revocation.ID{Revision: 1<<64 - 1}
+	}
+	// A chunk at a time, so that a long search does not keep writers waiting.
+	for {
+		var done bool
+		from, done = l.listChunk(from, wanted, func(c *chunk, w *row) bool {
+			if len(items) == q.Limit {
+				more = true
+				return false
+			}
+			items = append(items, l.item(c, w, in))
+			return true
+		})
+		if done {
+			return items, more
+		}
+	}
+}
+
+// listChunk yields what is chosen of the last chunk that has rows before from.
+func (l *Ledger) listChunk(from revocation.ID, f *filter, yield func(*chunk, *row) bool) (next revocation.ID, done bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	i, j := l.rows.seek(from)
+	if j == 0 {
+		i--
+		if i < 0 {
+			return from, true
+		}
+		j = len(l.rows.chunks[i].rows)
+	}
+	now := l.clock()
+	c := l.rows.chunks[i]
+	for j--; j >= 0; j-- {
+		if w := &c.rows[j]; w.expires > now && f.chooses(l.rows, c, w) && !yield(c, w) {
+			return from, true
+		}
+	}
+	return c.rows[0].id(), i == 0
+}
+
+// filter is a query in progress: what it comes to for each shape is found once.
+type filter struct {
+	Query
+	shapes map[uint32]shapeFilter
+}
+
+// shapeFilter is what a row of one shape must have.
+type shapeFilter struct {
+	never  bool
+	values []claimText
+}
+
+// claimText is an equality that a row must have: the value's text. There is
+// one at most for each name, and one for each claim of the query.
+type claimText struct{ name, text string }
+
+func (f *filter) chooses(r *rows, c *chunk, w *row) bool {
+	if f.Active != nil && *f.Active != (w.state == standing) {
+		return false
+	}
+	s, ok := f.shapes[w.shape]
+	if !ok {
+		s = f.shape(r.shapes[w.shape])
+		f.shapes[w.shape] = s
+	}
+	if s.never {
+		return false
+	}
+	packed := c.packed(w)
+	for _, v := range s.values { // most rows are refused without being unpacked
+		if v.text != "true" && v.text != "false" && !bytes.Contains(packed, []byte(v.text)) {
+			return false
+		}
+	}
+	return len(s.values) == 0 || f.holds(packed)
+}
+
+// shape weighs what a shape alone decides.
+func (f *filter) shape(s revocation.Shape) (out shapeFilter) {
+	for _, set := range f.Issuers {
+		if set != nil && !slices.Contains(set, s.Issuer) {
+			return shapeFilter{never: true}
+		}
+	}
+	for _, claim := range f.Claims {
+		var found []claimText // a name may contain a colon, so there may be several
+		for _, name := range s.Names() {
+			if text, ok := strings.CutPrefix(claim, name+":"); ok {
+				found = append(found, claimText{name, text})
+			}
+		}
+		switch len(found) {
+		case 0:
+			return shapeFilter{never: true}
+		case 1:
+			out.values = append(out.values, found[0])
+		default:
+			out.values = append(out.values, claimText{}) // any of them: only unpacking tells
+		}
+	}
+	return out
+}
+
+func (f *filter) holds(packed []byte) bool {
+	r := unpack(packed, newInterner())
+	for _, claim := range f.Claims {
+		if !slices.ContainsFunc(r.Target.Claims, func(c revocation.Claim) bool { return c.Name+":"+c.Value.String() == claim }) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,275 @@
+package control
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"rescind/revocation"
+)
+
+// A batch is what one revision of the log holds:
+//
+//	version 1 | writer | count | operations
+//
+// An operation begins with its kind and its length. Strings carry their
+// length, integers are varints, instants microseconds. The log's checksum has
+// vouched for the bytes before they are read here.
+const batchVersion = 1
+
+const (
+	opRevoke  = 1
+	opRestore = 2
+)
+
+// operation is one of a batch: a revocation, as the index needs it and in the
+// packed form that is kept for everything else, or a restoration.
+type operation struct {
+	packed  []byte // nil if it restores
+	entry   revocation.Entry
+	block   bool
+	restore restoration
+}
+
+// restoration undoes one revocation.
+type restoration struct {
+	ID revocation.ID
+	At time.Time
+	By string
+}
+
+func appendBatch(b []byte, writer string, ops []operation) []byte {
+	b = append(b, batchVersion)
+	b = appendText(b, writer)
+	b = binary.AppendUvarint(b, uint64(len(ops)))
+	for i := range ops {
+		op := &ops[i]
+		if op.packed != nil {
+			b = append(b, opRevoke)
+			b = binary.AppendUvarint(b, uint64(len(op.packed)))
+			b = append(b, op.packed...)
+			continue
+		}
+		var scratch [64]byte
+		r := binary.AppendUvarint(scratch[:0], op.restore.ID.Revision)
+		r = binary.AppendUvarint(r, uint64(op.restore.ID.Index))
+		r = binary.AppendVarint(r, op.restore.At.UnixMicro())
+		r = appendText(r, op.restore.By)
+		b = append(b, opRestore)
+		b = binary.AppendUvarint(b, uint64(len(r)))
+		b = append(b, r...)
+	}
+	return b
+}
+
+// readBatch calls yield with each operation of the batch at revision. What it
+// passes points into b.
+func readBatch(b []byte, revision uint64, in *interner, yield func(operation)) (writer string, err error) {
+	if len(b) == 0 || b[0] != batchVersion {
+		return "", fmt.Errorf("revision %d of the log has another version of batches than this program knows: use the version of rescind that wrote it", revision)
+	}
+	d := decoder{b: b[1:], in: in}
+	writer = d.text()
+	n := d.uvarint()
+	var index uint32
+	for ; n > 0 && !d.bad; n-- {
+		kind := d.byte()
+		body := d.bytes()
+		switch kind {
+		case opRevoke:
+			r := unpack(body, in)
+			if r == nil {
+				d.bad = true
+				break
+			}
+			r.ID = revocation.ID{Revision: revision, Index: index}
+			index++
+			yield(operation{packed: body, entry: r.Entry(), block: r.Block})
+		case opRestore:
+			e := decoder{b: body, in: in}
+			r := restoration{ID: revocation.ID{Revision: e.uvarint(), Index: uint32(e.uvarint())}, At: time.UnixMicro(e.varint()).UTC(), By: e.text()}
+			d.bad = d.bad || e.bad
+			yield(operation{restore: r})
+		default:
+			d.bad = true
+		}
+	}
+	if d.bad || len(d.b) != 0 {
+		return "", fmt.Errorf("revision %d of the log cannot be read as a batch, though its checksum is right", revision)
+	}
+	return writer, nil
+}
+
+const flagBlock = 0x80 // on the kind of the target
+
+// pack is r without its ID, which is a matter of the place in the log.
+func pack(r *revocation.Revocation) []byte {
+	b := make([]byte, 0, 128)
+	kind := byte(r.Target.Kind)
+	if r.Block {
+		kind |= flagBlock
+	}
+	b = append(b, kind)
+	b = appendText(b, r.Issuer)
+	b = binary.AppendVarint(b, int64(r.Before))
+	b = binary.AppendVarint(b, int64(r.ExpiresAt))
+	b = binary.AppendVarint(b, r.CreatedAt.UnixMicro())
+	b = appendText(b, r.CreatedBy)
+	b = appendText(b, r.Reason)
+	switch r.Target.Kind {
+	case revocation.KindClaims:
+		b = binary.AppendUvarint(b, uint64(len(r.Target.Claims)))
+		for _, c := range r.Target.Claims {
+			b = appendText(b, c.Name)
+			b = appendValue(b, c.Value)
+		}
+	case revocation.KindKeyID:
+		b = appendText(b, r.Target.KeyID)
+	case revocation.KindToken:
+		b = append(b, r.Target.Token[:]...)
+	}
+	return b
+}
+
+func appendValue(b []byte, v revocation.Value) []byte {
+	switch v := v.JSON().(type) {
+	case string:
+		return appendText(append(b, 's'), v)
+	case json.Number:
+		return appendText(append(b, 'n'), string(v))
+	case bool:
+		if v {
+			return append(b, 't')
+		}
+	}
+	return append(b, 'f')
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// unpack reads what pack wrote, or returns nil.
+func unpack(b []byte, in *interner) *revocation.Revocation {
+	d := decoder{b: b, in: in}
+	kind := d.byte()
+	r := &revocation.Revocation{
+		Issuer:    d.common(),
+		Block:     kind&flagBlock != 0,
+		Before:    revocation.Micros(d.varint()),
+		ExpiresAt: revocation.Micros(d.varint()),
+		CreatedAt: time.UnixMicro(d.varint()).UTC(),
+		CreatedBy: d.common(),
+		Reason:    d.text(),
+	}
+	r.Target.Kind = revocation.Kind(kind &^ flagBlock)
+	switch r.Target.Kind {
+	case revocation.KindClaims:
+		n := d.uvarint()
+		if n == 0 || n > revocation.MaxClaims {
+			return nil
+		}
+		r.Target.Claims = make([]revocation.Claim, n)
+		for i := range r.Target.Claims {
+			r.Target.Claims[i] = revocation.Claim{Name: d.common(), Value: d.value()}
+		}
+	case revocation.KindKeyID:
+		r.Target.KeyID = d.text()
+	case revocation.KindToken:
+		copy(r.Target.Token[:], d.take(len(r.Target.Token)))
+	case revocation.KindAll:
+	default:
+		return nil
+	}
+	if d.bad || len(d.b) != 0 {
+		return nil
+	}
+	return r
+}
+
+// interner keeps one copy of the strings that recur in every record: issuers,
+// claim names, names of credentials. It is for one goroutine.
+type interner struct{ seen map[string]string }
+
+func newInterner() *interner { return &interner{map[string]string{}} }
+
+func (in *interner) string(b []byte) string {
+	if s, ok := in.seen[string(b)]; ok {
+		return s
+	}
+	s := string(b)
+	if len(in.seen) < 4096 {
+		in.seen[s] = s
+	}
+	return s
+}
+
+// decoder reads a record; after the first fault everything it returns is zero.
+type decoder struct {
+	b   []byte
+	in  *interner
+	bad bool
+}
+
+func (d *decoder) take(n int) []byte {
+	if d.bad || n < 0 || n > len(d.b) {
+		d.bad, d.b = true, nil
+		return nil
+	}
+	b := d.b[:n]
+	d.b = d.b[n:]
+	return b
+}
+
+func (d *decoder) byte() byte {
+	if b := d.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.bad, n = true, len(d.b)+1
+	}
+	d.take(n)
+	return v
+}
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.b)
+	if n <= 0 {
+		d.bad, n = true, len(d.b)+1
+	}
+	d.take(n)
+	return v
+}
+
+func (d *decoder) bytes() []byte {
+	n := d.uvarint()
+	return d.take(int(min(n, uint64(len(d.b))+1)))
+}
+
+func (d *decoder) text() string   { return string(d.bytes()) }
+func (d *decoder) common() string { return d.in.string(d.bytes()) }
+
+func (d *decoder) value() revocation.Value {
+	var raw any
+	switch d.byte() {
+	case 's':
+		raw = d.text()
+	case 'n':
+		raw = json.Number(d.text())
+	case 't':
+		raw = true
+	case 'f':
+		raw = false
+	default:
+		d.bad = true
+	}
+	v, ok := revocation.ValueOf(raw)
+	d.bad = d.bad || !ok
+	return v
+}

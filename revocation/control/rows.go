@@ -1,0 +1,318 @@
+package control
+
+import (
+	"encoding/binary"
+	"iter"
+	"slices"
+	"sort"
+
+	"rescind/revocation"
+)
+
+// rows is every revocation that has not expired, in the order of the log. It
+// is built for tens of millions: a row has 64 bytes and no pointers, what is
+// only read on demand stays in the packed form of the log, and the index from
+// digest to row maps integers to integers. Rows that expire leave a hole that
+// is closed when half of their chunk is holes.
+//
+// The Ledger's lock guards all of it.
+type rows struct {
+	chunks  []*chunk // in the order of the log; the last one takes new rows
+	numbers []*chunk // by number; nil where free
+	free    []uint32 // numbers
+	shapes  []revocation.Shape
+	shapeOf map[revocation.Shape]uint32
+	index   map[uint64]uint32 // first 8 bytes of a digest → newest row; older ones hang off it
+	undone  map[revocation.ID]undone
+	live    int // neither expired nor restored, as of the last sweep
+}
+
+const (
+	chunkBits = 12
+	chunkRows = 1 << chunkBits
+	maxChunks = 1 << (32 - chunkBits)
+)
+
+const never revocation.Micros = 1<<63 - 1
+
+// slot is where a row is: chunk number and place. It changes when the chunk is
+// packed.
+type slot = uint32
+
+type chunk struct {
+	number  uint32
+	rows    []row // in the order of their IDs
+	text    []byte
+	soonest revocation.Micros // when the next row expires
+}
+
+type row struct {
+	digest   revocation.Digest
+	before   revocation.Micros
+	expires  revocation.Micros
+	revision uint64
+	index    uint32
+	shape    uint32
+	text     uint32 // offset
+	next     uint32 // 1 + slot of the next older row under the same index key; 0 = none
+	prev     uint32 // 1 + slot of the next newer one; 0 = the index points here
+	size     uint16 // of the text
+	block    bool
+	state    state
+}
+
+type state uint8
+
+const (
+	standing state = iota
+	restored
+	gone // expired, as the last sweep found
+)
+
+// undone is what restored a row.
+type undone struct {
+	revision uint64
+	at       int64 // µs
+	by       string
+}
+
+func newRows() *rows {
+	return &rows{shapeOf: map[revocation.Shape]uint32{}, index: map[uint64]uint32{}, undone: map[revocation.ID]undone{}}
+}
+
+func (w *row) id() revocation.ID { return revocation.ID{Revision: w.revision, Index: w.index} }
+
+func key(d revocation.Digest) uint64 { return binary.LittleEndian.Uint64(d[:8]) }
+
+func (r *rows) at(s slot) (*chunk, *row) {
+	c := r.numbers[s>>chunkBits]
+	return c, &c.rows[s&(chunkRows-1)]
+}
+
+func (r *rows) entry(w *row) revocation.Entry {
+	return revocation.Entry{Shape: r.shapes[w.shape], Digest: w.digest, Before: w.before, ExpiresAt: w.expires, ID: w.id()}
+}
+
+// add takes a revocation that comes later in the log than all others. Its
+// packed form is far below 64 KiB: see the limits of a request.
+func (r *rows) add(e revocation.Entry, block bool, packed []byte) {
+	c := r.last()
+	shape, ok := r.shapeOf[e.Shape]
+	if !ok {
+		shape = uint32(len(r.shapes))
+		r.shapes = append(r.shapes, e.Shape)
+		r.shapeOf[e.Shape] = shape
+	}
+	k := key(e.Digest)
+	here := c.slot(len(c.rows))
+	next := uint32(0)
+	if s, ok := r.index[k]; ok {
+		next = s + 1
+		_, older := r.at(s)
+		older.prev = here + 1
+	}
+	c.rows = append(c.rows, row{
+		digest: e.Digest, before: e.Before, expires: e.ExpiresAt,
+		revision: e.ID.Revision, index: e.ID.Index, shape: shape,
+		text: uint32(len(c.text)), size: uint16(len(packed)), next: next, block: block,
+	})
+	c.text = append(c.text, packed...)
+	c.soonest = min(c.soonest, e.ExpiresAt)
+	r.index[k] = here
+	r.live++
+}
+
+func (r *rows) last() *chunk {
+	if n := len(r.chunks); n > 0 && len(r.chunks[n-1].rows) < chunkRows {
+		return r.chunks[n-1]
+	}
+	c := &chunk{soonest: never}
+	if n := len(r.free); n > 0 {
+		c.number, r.free = r.free[n-1], r.free[:n-1]
+		r.numbers[c.number] = c
+	} else {
+		c.number = uint32(len(r.numbers))
+		r.numbers = append(r.numbers, c)
+	}
+	r.chunks = append(r.chunks, c)
+	return c
+}
+
+// room says whether n more revocations fit the slots' 32 bits.
+func (r *rows) room(n int) bool {
+	return len(r.chunks)+n/chunkRows+1 < maxChunks
+}
+
+// find is the row of id, expired or not, or nil.
+func (r *rows) find(id revocation.ID) (*chunk, *row) {
+	i, j := r.seek(id)
+	if i < 0 || j == len(r.chunks[i].rows) || r.chunks[i].rows[j].id() != id {
+		return nil, nil
+	}
+	return r.chunks[i], &r.chunks[i].rows[j]
+}
+
+// seek finds the place of the first row that is not before id: within chunk i
+// or, with j past its end, at the start of the next. i is -1 if id is before
+// everything.
+func (r *rows) seek(id revocation.ID) (i, j int) {
+	i = sort.Search(len(r.chunks), func(i int) bool {
+		c := r.chunks[i]
+		return len(c.rows) > 0 && less(id, c.rows[0].id())
+	}) - 1
+	if i < 0 {
+		return -1, 0
+	}
+	w := r.chunks[i].rows
+	return i, sort.Search(len(w), func(j int) bool { return !less(w[j].id(), id) })
+}
+
+func less(a, b revocation.ID) bool {
+	return a.Revision < b.Revision || a.Revision == b.Revision && a.Index < b.Index
+}
+
+// chainLimit bounds the look for a row that is the same. A target that was
+// revoked oftener than this with other instants may be revoked anew where an
+// older revocation would have done.
+const chainLimit = 64
+
+// same is the newest row that is in force at now for just what e and block
+// ask, and that lasts until expires at least.
+func (r *rows) same(e *revocation.Entry, block bool, expires, now revocation.Micros) *row {
+	shape, ok := r.shapeOf[e.Shape]
+	if !ok {
+		return nil
+	}
+	s, ok := r.index[key(e.Digest)]
+	for next, n := s+1, 0; ok && next != 0 && n < chainLimit; n++ {
+		_, w := r.at(next - 1)
+		if w.digest == e.Digest && w.shape == shape && w.before == e.Before && w.block == block &&
+			w.state == standing && w.expires > now && w.expires >= expires {
+			return w
+		}
+		next = w.next
+	}
+	return nil
+}
+
+// restore marks the row of id, and returns nil if there is none or it was
+// restored before.
+func (r *rows) restore(id revocation.ID, u undone) *row {
+	_, w := r.find(id)
+	if w == nil || w.state != standing {
+		return nil
+	}
+	w.state = restored
+	r.undone[id] = u
+	r.live--
+	return w
+}
+
+// sweep forgets what has expired at now.
+func (r *rows) sweep(now revocation.Micros) {
+	for _, c := range r.chunks {
+		if c.soonest <= now {
+			r.sweepChunk(c, now)
+		}
+	}
+	r.chunks = slices.DeleteFunc(r.chunks, func(c *chunk) bool {
+		if len(c.rows) > 0 {
+			return false
+		}
+		r.numbers[c.number] = nil
+		r.free = append(r.free, c.number)
+		return true
+	})
+}
+
+// sweepChunk packs the rows of c that are left, if that frees half of it or
+// all; holes stay until then, and are passed over by their expiry.
+func (r *rows) sweepChunk(c *chunk, now revocation.Micros) {
+	left, size := 0, 0
+	c.soonest = never
+	for i := range c.rows {
+		w := &c.rows[i]
+		switch {
+		case w.expires > now:
+			left++
+			size += int(w.size)
+			c.soonest = min(c.soonest, w.expires)
+		case w.state != gone:
+			if w.state == standing {
+				r.live--
+			}
+			w.state = gone
+			delete(r.undone, w.id())
+		}
+	}
+	if left > len(c.rows)/2 {
+		return
+	}
+	kept, text := c.rows[:0], make([]byte, 0, size)
+	for i := range c.rows {
+		w := c.rows[i]
+		if w.state == gone {
+			r.unlink(&w)
+			continue
+		}
+		r.move(&w, c.slot(len(kept)))
+		off := int(w.text)
+		w.text = uint32(len(text))
+		text = append(text, c.text[off:off+int(w.size)]...)
+		kept = append(kept, w)
+	}
+	c.rows, c.text = slices.Clone(kept), text
+}
+
+// unlink takes w out of its chain.
+func (r *rows) unlink(w *row) {
+	if w.next != 0 {
+		_, older := r.at(w.next - 1)
+		older.prev = w.prev
+	}
+	switch {
+	case w.prev != 0:
+		_, newer := r.at(w.prev - 1)
+		newer.next = w.next
+	case w.next != 0:
+		r.index[key(w.digest)] = w.next - 1
+	default:
+		delete(r.index, key(w.digest))
+	}
+}
+
+// move makes its chain find w at s.
+func (r *rows) move(w *row, s slot) {
+	if w.next != 0 {
+		_, older := r.at(w.next - 1)
+		older.prev = s + 1
+	}
+	if w.prev != 0 {
+		_, newer := r.at(w.prev - 1)
+		newer.next = s + 1
+	} else {
+		r.index[key(w.digest)] = s
+	}
+}
+
+// packed is the packed form of w, which belongs to c.
+func (c *chunk) packed(w *row) []byte { return c.text[w.text : int(w.text)+int(w.size)] }
+
+func (c *chunk) slot(i int) slot { return c.number<<chunkBits | uint32(i) }
+
+// of yields the rows of one revision.
+func (r *rows) of(revision uint64) iter.Seq[*row] {
+	return func(yield func(*row) bool) {
+		i, j := r.seek(revocation.ID{Revision: revision})
+		if i < 0 {
+			i, j = 0, 0
+		}
+		for ; i < len(r.chunks); i, j = i+1, 0 {
+			for w := r.chunks[i].rows; j < len(w); j++ {
+				if w[j].revision != revision || !yield(&w[j]) {
+					return
+				}
+			}
+		}
+	}
+}
