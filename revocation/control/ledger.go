@@ -213,12 +213,16 @@ func (l *Ledger) sweep(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
-			l.mu.Lock()
-			l.swept = l.clock()
-			l.rows.sweep(l.swept)
-			l.mu.Unlock()
+			l.forget()
 		}
 	}
+}
+
+func (l *Ledger) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.swept = l.clock()
+	l.rows.sweep(l.swept)
 }
 
 // Item is a revocation and what has become of it.

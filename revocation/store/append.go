@@ -31,6 +31,10 @@ func (l *Log) Append(ctx context.Context, after uint64, lasts time.Time, body []
 		return 0, err
 	}
 	l.mu.Lock()
+	if l.short {
+		defer l.mu.Unlock()
+		return 0, fmt.Errorf("%w: %w", ErrUnavailable, l.cause)
+	}
 	if l.tally.revision != after || !l.tally.whole {
 		l.mu.Unlock()
 		return 0, nil
@@ -75,14 +79,14 @@ func (l *Log) send(ctx context.Context, k *link, m *nats.Msg, opts ...jetstream.
 	sent := make(chan struct{})
 	defer close(sent)
 	select { // of an earlier time
-	case <-k.trouble:
+	case <-k.trouble.logged:
 	default:
 	}
 	if l.alone() {
 		go func() {
 			select {
 			case <-sent:
-			case <-k.trouble:
+			case <-k.trouble.logged:
 				select {
 				case <-sent:
 				case <-time.After(troubleGrace):
@@ -96,8 +100,8 @@ func (l *Log) send(ctx context.Context, k *link, m *nats.Msg, opts ...jetstream.
 		return ack, err
 	}
 	var api *jetstream.APIError
-	if !errors.As(err, &api) && l.alone() {
-		l.detach(k, fmt.Errorf("a write was not acknowledged: %w", err))
+	if !errors.As(err, &api) && l.alone() && l.stop.Err() == nil {
+		l.detach(k, fmt.Errorf("a write was not acknowledged: %s", k.trouble))
 	}
 	return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 }

@@ -31,6 +31,8 @@ func (l *Log) Note(ctx context.Context, covers uint64, body []byte) (uint64, err
 	m := nats.NewMsg(auditOther)
 	if covers > 0 {
 		m.Subject = l.auditSubject()
+	} else if err := l.Err(); err != nil { // what is left of the room is for what was done
+		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	f := frame{before: covers, body: body}
 	m.Data = f.encode(l.id, 0)

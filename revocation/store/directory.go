@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,9 @@ const (
 	markerName = "rescind-store.json"
 	lockName   = "rescind-store.lock"
 	dataName   = "nats"
+
+	ballastName = "ballast"
+	ballastSize = 8 << 20
 )
 
 // marker says whose directory it is. Made is false from the moment the
@@ -115,3 +119,22 @@ func (d *directory) save() error {
 func (d *directory) data() string { return filepath.Join(d.path, dataName) }
 
 func (d *directory) close() error { return d.lock.Close() }
+
+// reserve gives the ballast its place, unless it has it.
+func (d *directory) reserve() error {
+	path := filepath.Join(d.path, ballastName)
+	if fi, err := os.Stat(path); err == nil && fi.Size() == ballastSize {
+		return nil
+	}
+	b := make([]byte, ballastSize)
+	_, _ = rand.Read(b) // zeros might take no place
+	err := renameio.WriteFile(path, b, 0o600)
+	if err != nil {
+		d.spend()
+		return fmt.Errorf("the disk of %s is full: %w", d.path, err)
+	}
+	return nil
+}
+
+// spend makes room.
+func (d *directory) spend() { _ = os.Remove(filepath.Join(d.path, ballastName)) }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -10,19 +11,58 @@ import (
 
 const expireInterval = 5 * time.Minute
 
-// expire gives up hours that have passed, for as long as the log is open.
-func (l *Log) expire() {
+// tend looks after the log for as long as it is open.
+func (l *Log) tend() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	next := time.Now().Add(rand.N(expireInterval))
 	for {
 		select {
 		case <-l.stop.Done():
 			return
-		case <-time.After(expireInterval + rand.N(expireInterval/5)):
+		case <-tick.C:
 		}
-		ctx, cancel := context.WithTimeout(l.stop, time.Minute)
-		if err := l.Expire(ctx, time.Now()); err != nil {
-			l.log.Warn("expired parts of the log could not be given up; tried again later", "error", err)
+		l.mu.Lock()
+		k, short := l.link, l.short
+		l.mu.Unlock()
+		if k == nil {
+			continue
 		}
-		cancel()
+		if k.server != nil && !k.server.JetStreamEnabled() {
+			l.detach(k, fmt.Errorf("JetStream has given up: %s", k.trouble))
+			continue
+		}
+		if now := time.Now(); short || now.After(next) {
+			l.tidy(now)
+			next = now.Add(expireInterval + rand.N(expireInterval/5))
+		}
+		if short {
+			l.refill()
+		}
+	}
+}
+
+func (l *Log) tidy(now time.Time) {
+	ctx, cancel := context.WithTimeout(l.stop, time.Minute)
+	defer cancel()
+	if err := l.Expire(ctx, now); err != nil {
+		l.log.Warn("expired parts of the log could not be given up; tried again later", "error", err)
+	}
+}
+
+// refill takes appends again if there is room.
+func (l *Log) refill() {
+	err := l.dir.reserve()
+	l.mu.Lock()
+	before := l.cause
+	l.cause = err
+	l.short = err != nil
+	l.mu.Unlock()
+	switch {
+	case err == nil && before != nil:
+		l.log.Info("the durable log takes writes again")
+	case err != nil && before == nil:
+		l.log.Error("the durable log takes no writes", "error", err)
 	}
 }
 

@@ -28,7 +28,7 @@ type link struct {
 	js      jetstream.JetStream
 	batches jetstream.Stream
 	audit   jetstream.Stream
-	trouble chan struct{} // the server has logged an error since the last look
+	trouble *trouble // what the server has logged of late
 }
 
 func (k *link) close() {
@@ -44,7 +44,7 @@ func (k *link) close() {
 // connect starts the server, if it is ours, and finds the streams, or makes
 // them if there is no log yet.
 func (l *Log) connect(ctx context.Context) (_ *link, err error) {
-	k := &link{trouble: make(chan struct{}, 1)}
+	k := &link{trouble: &trouble{logged: make(chan struct{}, 1)}}
 	defer func() {
 		if err != nil {
 			k.close()
@@ -86,14 +86,10 @@ func (l *Log) embed(k *link) error {
 	if k.server, err = server.NewServer(opts); err != nil {
 		return fmt.Errorf("embedded NATS: %w", err)
 	}
-	bridge := &natsLogger{log: l.log.With("component", "nats"), trouble: k.trouble}
-	k.server.SetLoggerV2(bridge, false, false, false)
+	k.server.SetLoggerV2(&natsLogger{l.log.With("component", "nats"), k.trouble}, false, false, false)
 	k.server.Start()
 	if !k.server.JetStreamEnabled() || !k.server.ReadyForConnections(10*time.Second) {
-		if last := bridge.last.Load(); last != nil {
-			return fmt.Errorf("embedded NATS did not start: %s", *last)
-		}
-		return errors.New("embedded NATS did not start")
+		return fmt.Errorf("embedded NATS did not start: %s", k.trouble)
 	}
 	k.conn, err = nats.Connect("", nats.InProcessServer(k.server), nats.Name("rescind control"),
 		nats.MaxReconnects(-1), nats.ReconnectBufSize(-1), nats.ReconnectWait(50*time.Millisecond))
@@ -101,15 +97,11 @@ func (l *Log) embed(k *link) error {
 }
 
 func (l *Log) serverOptions() (*server.Options, error) {
-	limit := l.opt.MaxBytes
-	if limit == 0 {
-		limit = 1 << 60 // not what happens to be free now: the disk says itself when it is full
-	}
 	opts := &server.Options{
 		ServerName:             "rescind-" + l.writer,
 		DontListen:             true,
 		JetStream:              true,
-		JetStreamMaxStore:      limit,
+		JetStreamMaxStore:      1 << 60, // not what happens to be free now: the disk says itself when it is full
 		StoreDir:               l.dir.data(),
 		SyncAlways:             true,
 		NoSigs:                 true,
@@ -140,12 +132,24 @@ func splitHostPort(s string) (string, int, error) {
 	return host, port, err
 }
 
-// natsLogger carries the server's log to ours and keeps its last error, which
-// is all that the server tells of a failed start or a failed write.
+// trouble is the last error that the server logged: all that it tells of a
+// failed start or a failed write.
+type trouble struct {
+	logged chan struct{} // has one while nobody has looked
+	last   atomic.Pointer[string]
+}
+
+func (t *trouble) String() string {
+	if last := t.last.Load(); last != nil {
+		return *last
+	}
+	return "it does not say why"
+}
+
+// natsLogger carries the server's log to ours.
 type natsLogger struct {
 	log     *slog.Logger
-	trouble chan struct{}
-	last    atomic.Pointer[string]
+	trouble *trouble
 }
 
 func (n *natsLogger) Noticef(format string, v ...any) { n.log.Debug(fmt.Sprintf(format, v...)) }
@@ -161,9 +165,9 @@ func (n *natsLogger) Fatalf(format string, v ...any) { n.error(fmt.Sprintf(forma
 
 func (n *natsLogger) error(msg string) {
 	n.log.Error(msg)
-	n.last.Store(&msg)
+	n.trouble.last.Store(&msg)
 	select {
-	case n.trouble <- struct{}{}:
+	case n.trouble.logged <- struct{}{}:
 	default:
 	}
 }

@@ -30,7 +30,10 @@
 //
 // JetStream stops a stream for good at its first failed write. The embedded
 // log then shuts its server down and opens it again, until that succeeds;
-// meanwhile appends fail at once, and reading pauses.
+// meanwhile appends fail at once, and reading pauses. A ballast file keeps a
+// little room for that on a full disk, and for giving up what has expired,
+// which must be written down to free anything. Appends are taken again when
+// the ballast has its place back.
 //
 // # Ownership
 //
@@ -56,10 +59,6 @@ type Options struct {
 	Dir     string   // embedded: its directory; unused with NATS
 	Cluster *Cluster // embedded, one of several nodes; nil = alone
 	NATS    *NATS    // not embedded at all
-
-	// MaxBytes bounds the embedded log on disk; beyond it appends fail until
-	// something expires. 0 = the disk is the bound.
-	MaxBytes int64
 
 	Logger *slog.Logger // default: discards
 }
@@ -110,7 +109,8 @@ type Log struct {
 	mu    sync.Mutex
 	link  *link         // nil while the log is down
 	up    chan struct{} // closed when link is set
-	cause error         // why link is nil, or, if ErrDamaged, why it stays so
+	cause error         // why there is no link, or no appending
+	short bool          // of room: the ballast is spent, so no appends
 	tally tally
 }
 
@@ -140,7 +140,11 @@ func Open(ctx context.Context, o Options) (_ *Log, err error) {
 		return nil, err
 	}
 	l.attach(k)
-	l.done.Go(l.expire)
+	if l.dir != nil {
+		l.short = true
+		l.refill()
+	}
+	l.done.Go(l.tend)
 	return l, nil
 }
 
@@ -221,13 +225,12 @@ func (l *Log) await(ctx context.Context) (*link, error) {
 func (l *Log) attach(k *link) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.link, l.cause = k, nil
+	l.link = k
 	close(l.up)
 }
 
-// detach puts the log down for err. Damage is for good; an embedded server
-// alone is opened again. With other nodes, or a NATS elsewhere, the failure is
-// not ours to mend: the connection does that by itself.
+// detach puts the log down for err. Damage is for good; an embedded server is
+// opened again. A connection to a NATS elsewhere mends itself.
 func (l *Log) detach(k *link, err error) {
 	damaged := errors.Is(err, ErrDamaged)
 	if !damaged && k.server == nil {
@@ -239,9 +242,11 @@ func (l *Log) detach(k *link, err error) {
 		return
 	}
 	l.link, l.cause, l.up = nil, err, make(chan struct{})
+	l.short = l.dir != nil
 	l.done.Go(func() {
 		k.close()
 		if !damaged {
+			l.dir.spend()
 			l.reopen()
 		}
 	})
@@ -263,7 +268,6 @@ func (l *Log) reopen() {
 			if err = l.unchanged(ctx, k); err == nil {
 				cancel()
 				l.attach(k)
-				l.log.Info("the durable log takes writes again")
 				return
 			}
 			k.close()

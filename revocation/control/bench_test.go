@@ -1,0 +1,161 @@
+package control
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"rescind/revocation/store"
+)
+
+// The figures of the control endpoint, over HTTP handlers and the durable log
+// on the file system of the test's directory (TMPDIR):
+//
+//	go test -run '^$' -bench . -benchtime 3s ./revocation/control
+//	RESCIND_ENTRIES=10000000 go test -run '^$' -bench Restart -benchtime 1x ./revocation/control
+
+func durable(b testing.TB, dir string) *store.Log {
+	b.Helper()
+	l, err := store.Open(b.Context(), store.Options{Dir: dir})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return l
+}
+
+func (e *endpoint) post(contentType, body string) int {
+	r := httptest.NewRequest("POST", "/v1/revocations", strings.NewReader(body))
+	r.Header.Set("Authorization", "Bearer token-revoker")
+	r.Header.Set("Content-Type", contentType)
+	w := httptest.NewRecorder()
+	e.server.ServeHTTP(w, r)
+	return w.Code
+}
+
+// Single durable revocations, 64 callers.
+func BenchmarkCallers64(b *testing.B) {
+	log := durable(b, b.TempDir())
+	defer log.Close()
+	e := serve(b, log)
+	defer e.stop()
+	var next atomic.Int64
+	var all sync.WaitGroup
+	b.ResetTimer()
+	for range 64 {
+		all.Go(func() {
+			for {
+				i := next.Add(1)
+				if i > int64(b.N) {
+					return
+				}
+				if code := e.post(typeJSON, claims(issuerA, fmt.Sprintf(`{"sub":"user-%d"}`, i))); code != 201 {
+					b.Errorf("status %d", code)
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "revocations/s")
+}
+
+// A lone caller.
+func BenchmarkCaller(b *testing.B) {
+	log := durable(b, b.TempDir())
+	defer log.Close()
+	e := serve(b, log)
+	defer e.stop()
+	took := make([]time.Duration, 0, b.N)
+	for i := range b.N {
+		start := time.Now()
+		if code := e.post(typeJSON, claims(issuerA, fmt.Sprintf(`{"sub":"user-%d"}`, i))); code != 201 {
+			b.Errorf("status %d", code)
+		}
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+}
+
+func importBody(from, n int) string {
+	var body strings.Builder
+	for i := from; i < from+n; i++ {
+		fmt.Fprintf(&body, `{"issuer":%q,"claims":{"jti":"3f1c0c9e-8f5a-4a52-9b7e-%012d"},"reason":"incident 4711"}`+"\n", issuerA, i)
+	}
+	return body.String()
+}
+
+// Bodies of 100,000 lines.
+func BenchmarkImport(b *testing.B) {
+	log := durable(b, b.TempDir())
+	defer log.Close()
+	e := serve(b, log)
+	defer e.stop()
+	bodies := make([]string, b.N)
+	for i := range bodies {
+		bodies[i] = importBody(i*maxLines, maxLines)
+	}
+	b.ResetTimer()
+	for _, body := range bodies {
+		if code := e.post(typeNDJSON, body); code != 201 {
+			b.Errorf("status %d", code)
+		}
+	}
+	b.ReportMetric(float64(b.N)*maxLines/b.Elapsed().Seconds(), "revocations/s")
+}
+
+// A log that is there already is read to its end.
+func BenchmarkRestart(b *testing.B) {
+	entries := 1_000_000
+	if s := os.Getenv("RESCIND_ENTRIES"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			b.Fatal(err)
+		}
+		entries = n
+	}
+	dir := b.TempDir()
+	log := durable(b, dir)
+	e := serve(b, log)
+	for i := 0; i < entries; i += maxLines {
+		if code := e.post(typeNDJSON, importBody(i, min(maxLines, entries-i))); code != 201 {
+			b.Fatalf("status %d", code)
+		}
+	}
+	e.stop()
+	if err := log.Close(); err != nil {
+		b.Fatal(err)
+	}
+	e = nil
+	b.ResetTimer()
+	for range b.N {
+		before := heap()
+		log := durable(b, dir)
+		e := serve(b, log)
+		b.StopTimer()
+		if e.ledger.Len() != entries {
+			b.Errorf("%d of %d revocations", e.ledger.Len(), entries)
+		}
+		b.ReportMetric(float64(heap()-before)/float64(entries), "bytes/entry")
+		e.stop()
+		if err := log.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

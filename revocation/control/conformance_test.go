@@ -1,0 +1,144 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rescind/revocation/store"
+)
+
+// What a ledger relies on holds of the log in memory, which its tests run on,
+// as of the durable one.
+func TestLogConformance(t *testing.T) {
+	logs := map[string]func(t *testing.T) Log{
+		"memory": func(*testing.T) Log { return newMemoryLog() },
+		"store": func(t *testing.T) Log {
+			l, err := store.Open(t.Context(), store.Options{Dir: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = l.Close() })
+			return l
+		},
+	}
+	for name, open := range logs {
+		t.Run(name, func(t *testing.T) { conforms(t, open) })
+	}
+}
+
+// tape is what a Read has delivered.
+type tape struct {
+	mu     sync.Mutex
+	got    []string
+	caught int
+	last   uint64
+	err    chan error
+}
+
+func follow(t *testing.T, log Log, after uint64) *tape {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &tape{err: make(chan error, 1)}
+	go func() {
+		p.err <- log.Read(ctx, after, func(rev uint64, body []byte) error {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if rev <= p.last {
+				t.Errorf("revision %d delivered after %d", rev, p.last)
+			}
+			p.last = rev
+			if body != nil {
+				p.got = append(p.got, fmt.Sprintf("%d:%s", rev, body))
+			}
+			return nil
+		}, func() { p.mu.Lock(); p.caught++; p.mu.Unlock() })
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-p.err; err != context.Canceled {
+			t.Errorf("Read ended with %v", err)
+		}
+	})
+	p.until(t, func() bool { return p.caught == 1 })
+	return p
+}
+
+func (p *tape) until(t *testing.T, done func() bool) {
+	t.Helper()
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		p.mu.Lock()
+		ok := done()
+		p.mu.Unlock()
+		if ok {
+			return
+		}
+		if time.Since(start) > 10*time.Second {
+			t.Fatal("not within 10 s")
+		}
+	}
+}
+
+func conforms(t *testing.T, open func(t *testing.T) Log) {
+	later := time.Now().Add(time.Hour)
+	log := open(t)
+	p := follow(t, log, 0)
+	p.mu.Lock()
+	head := p.last
+	p.mu.Unlock()
+	if head == 0 || len(p.got) != 0 {
+		t.Fatalf("a new log has head %d and batches %q; it must have a revision and no batch", head, p.got)
+	}
+	if log.ID() == "" || log.ID() != log.ID() || log.Writer() == "" || log.MaxBody() < 1<<20 || log.Err() != nil {
+		t.Errorf("ID %q, writer %q, MaxBody %d, Err %v", log.ID(), log.Writer(), log.MaxBody(), log.Err())
+	}
+	var want []string
+	for i := range uint64(5) {
+		rev, err := log.Append(t.Context(), head+i, later, fmt.Appendf(nil, "b%d", i))
+		if err != nil || rev != head+i+1 {
+			t.Fatalf("Append after %d: %d, %v", head+i, rev, err)
+		}
+		want = append(want, fmt.Sprintf("%d:b%d", rev, i))
+	}
+	for _, after := range []uint64{0, head, head + 4, head + 6, head + 100} {
+		if rev, err := log.Append(t.Context(), after, later, []byte("x")); rev != 0 || err != nil {
+			t.Errorf("Append after %d, where the last is %d: %d, %v", after, head+5, rev, err)
+		}
+	}
+	p.until(t, func() bool { return slices.Equal(p.got, want) })
+	large := strings.Repeat("x", log.MaxBody())
+	if rev, err := log.Append(t.Context(), head+5, later, []byte(large)); rev != head+6 || err != nil {
+		t.Errorf("the largest body: %d, %v", rev, err)
+	}
+	p.until(t, func() bool { return p.last == head+6 })
+
+	if n, err := log.Noted(t.Context()); n != 0 || err != nil {
+		t.Errorf("Noted of a log without notes: %d, %v", n, err)
+	}
+	for i, covers := range []uint64{0, head + 1, 0, head + 3, 0} {
+		if n, err := log.Note(t.Context(), covers, fmt.Appendf(nil, "n%d", i+1)); n != uint64(i+1) || err != nil {
+			t.Errorf("note %d: %d, %v", i+1, n, err)
+		}
+	}
+	if n, err := log.Noted(t.Context()); n != head+3 || err != nil {
+		t.Errorf("Noted = %d, %v, want %d", n, err, head+3)
+	}
+	for _, tt := range []struct {
+		before uint64
+		max    int
+		want   string
+	}{{0, 9, "5n5 4n4 3n3 2n2 1n1"}, {0, 2, "5n5 4n4"}, {3, 9, "2n2 1n1"}, {1, 9, ""}, {99, 1, "5n5"}} {
+		var got []string
+		err := log.Notes(t.Context(), tt.before, func(n uint64, b []byte) bool {
+			got = append(got, fmt.Sprintf("%d%s", n, b))
+			return len(got) < tt.max
+		})
+		if s := strings.Join(got, " "); s != tt.want || err != nil {
+			t.Errorf("notes before %d: %q, %v, want %q", tt.before, s, err, tt.want)
+		}
+	}
+}
