@@ -111,6 +111,7 @@ func (e *endpoint) do(who, method, path, body string, header ...string) answer {
 	}
 	w := httptest.NewRecorder()
 	e.server.ServeHTTP(w, r)
+	e.published(r, w)
 	return answer{w, e.t}
 }
 
@@ -141,79 +142,4 @@ func (e *endpoint) revoke(who, body string) Document {
 
 func claims(issuer, claims string) string {
 	return fmt.Sprintf(`{"issuer":%q,"claims":%s}`, issuer, claims)
-}
-
-func TestPostRevocations(t *testing.T) {
-	e := serve(t, newMemoryLog())
-	before := time.Now()
-	a := e.do("revoker", "POST", "/v1/revocations", claims(issuerA, `{"sub":"alice","n":1.50,"admin":true}`)).want(201)
-	d := a.document()
-	if d.ID != "r2.0" || d.Revision != 2 || a.Header().Get("Location") != "/v1/revocations/r2.0" {
-		t.Errorf("id %s revision %d location %s", d.ID, d.Revision, a.Header().Get("Location"))
-	}
-	if d.CreatedBy != "revoker" || !d.Active || d.CreatedAt.Before(before.Add(-time.Millisecond)) {
-		t.Errorf("%+v", d)
-	}
-	if got := fmt.Sprint(d.Claims); got != "map[admin:true n:1.5 sub:alice]" {
-		t.Errorf("claims %s", got)
-	}
-	again := e.do("viewer", "GET", "/v1/revocations/r2.0", "").want(200).document()
-	if fmt.Sprint(again.Claims, again.ExpiresAt, *again.IssuedBefore) != fmt.Sprint(d.Claims, d.ExpiresAt, *d.IssuedBefore) {
-		t.Errorf("GET gives %+v, POST gave %+v", again, d)
-	}
-}
-
-func TestPostTheSameAgain(t *testing.T) {
-	e := serve(t, newMemoryLog())
-	body := claims(issuerA, `{"jti":"x"}`)
-	first := e.revoke("revoker", body)
-	second := e.do("operator", "POST", "/v1/revocations", body).want(200).document()
-	if second.ID != first.ID || second.CreatedBy != "revoker" {
-		t.Errorf("second %+v", second)
-	}
-	e.do("revoker", "DELETE", "/v1/revocations/"+first.ID, "").want(200)
-	if third := e.revoke("revoker", body); third.ID == first.ID {
-		t.Error("after the restoration the same ID came back")
-	}
-}
-
-func TestDeleteRevocation(t *testing.T) {
-	e := serve(t, newMemoryLog())
-	d := e.revoke("revoker", claims(issuerA, `{"sub":"alice"}`))
-	var r, again Restoration
-	e.do("revoker", "DELETE", "/v1/revocations/"+d.ID, "").want(200).json(&r)
-	if r.Revision != d.Revision+1 {
-		t.Errorf("restored by revision %d", r.Revision)
-	}
-	e.do("operator", "DELETE", "/v1/revocations/"+d.ID, "").want(200).json(&again)
-	if again.Revision != r.Revision || again.RestoredBy != "revoker" {
-		t.Errorf("again %+v, first %+v", again, r)
-	}
-	got := e.do("viewer", "GET", "/v1/revocations/"+d.ID, "").want(200).document()
-	if got.Active || got.RestoredBy != "revoker" || got.RestoredRevision != r.Revision {
-		t.Errorf("after the restoration %+v", got)
-	}
-	e.do("revoker", "DELETE", "/v1/revocations/r99.0", "").want(404)
-	e.do("revoker", "DELETE", "/v1/revocations/garbage", "").want(404)
-}
-
-func TestImport(t *testing.T) {
-	e := serve(t, newMemoryLog())
-	var b strings.Builder
-	for i := range 2500 {
-		fmt.Fprintf(&b, `{"issuer":%q,"claims":{"jti":"j%d"}}`+"\n", issuerA, i)
-	}
-	var in Import
-	e.do("revoker", "POST", "/v1/revocations", b.String(), "Content-Type", "application/x-ndjson").want(201).json(&in)
-	if in.Accepted != 2500 || in.Revision != 2 || e.ledger.Len() != 2500 {
-		t.Errorf("%+v, %d in force", in, e.ledger.Len())
-	}
-	e.do("revoker", "POST", "/v1/revocations", b.String(), "Content-Type", "application/x-ndjson").want(201).json(&in)
-	if in.Accepted != 2500 || in.Revision != 2 || e.ledger.Len() != 2500 {
-		t.Errorf("again: %+v, %d in force", in, e.ledger.Len())
-	}
-	p := e.do("revoker", "POST", "/v1/revocations", b.String()+"\n{}\n{\"x\":1}\n", "Content-Type", "application/x-ndjson").want(422).problem()
-	if len(p.Errors) != 3 || p.Errors[0].Line != 2502 || p.Errors[2].Line != 2503 || p.Errors[2].Member != "x" {
-		t.Errorf("faults %+v", p.Errors)
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"rescind/revocation"
@@ -234,6 +235,7 @@ func (l *Ledger) weighRevokes(b *batch, candidates []Candidate, now revocation.M
 		return outcome{err: errors.New("the control endpoint holds as many revocations as it can")}
 	}
 	o.ids = make([]revocation.ID, len(candidates))
+	b.ops = slices.Grow(b.ops, len(candidates))
 	for i := range candidates {
 		c, e := &candidates[i], &candidates[i].entry
 		k := sameness{e.Shape, e.Digest, e.Before, c.Block}

@@ -31,6 +31,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -258,15 +259,18 @@ func (s *Server) readBody(r *http.Request) *Problem {
 	if r.ContentLength > limit {
 		return s.refuseBody(r, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", limit))
 	}
-	var b strings.Builder
+	var b bytes.Buffer
+	b.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
 	n, err := io.Copy(&b, io.LimitReader(r.Body, limit+1))
 	switch {
 	case err != nil:
 		return problem(http.StatusBadRequest, "the body could not be read to its end")
+	case n == 0:
+		return s.refuseBody(r, http.StatusUnprocessableEntity, "the body is empty")
 	case n > limit:
 		return s.refuseBody(r, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", limit))
 	}
-	r.Body = io.NopCloser(strings.NewReader(b.String()))
+	r.Body = io.NopCloser(&b)
 	return nil
 }
 
