@@ -1,0 +1,134 @@
+package jwks
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+const (
+	maxDocument = 1 << 20 // bytes
+	maxKeys     = 100     // real issuers have less than ten
+)
+
+// skipped counts the keys of a document that are not used.
+type skipped map[fault]int
+
+func (s skipped) String() string {
+	var parts []string
+	for _, f := range slices.Sorted(maps.Keys(s)) {
+		parts = append(parts, fmt.Sprintf("%d %s", s[f], f))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// parseDocument reads a JWK Set, RFC 7517 section 5. A fault in one key is no
+// fault of another. Without one that is usable it is an error: an empty answer
+// is how a broken issuer looks, and must not replace keys that work.
+func parseDocument(text []byte, algorithms []string) ([]Key, skipped, error) {
+	raw, err := rawKeys(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("this is no JWK Set: %w", err)
+	}
+	var keys []Key
+	skip := skipped{}
+	for _, r := range raw {
+		if len(keys) == maxKeys {
+			skip[faultSurplus]++
+			continue
+		}
+		key, f := parseKey(r, algorithms)
+		switch {
+		case f != usable:
+			skip[f]++
+		case !slices.ContainsFunc(keys, key.equal): // the same twice is one
+			keys = append(keys, key)
+		}
+	}
+	switch {
+	case len(raw) == 0:
+		return nil, skip, errors.New("the JWK Set has no keys")
+	case len(keys) == 0:
+		return nil, skip, fmt.Errorf("the JWK Set has no usable key; skipped: %s", skip)
+	}
+	return keys, skip, nil
+}
+
+// rawKeys are the elements of the one member keys. Only the frame is read
+// strictly here: what is within a key is judged with that key.
+func rawKeys(text []byte) ([]jsontext.Value, error) {
+	lax := []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
+	d := jsontext.NewDecoder(bytes.NewReader(text), lax...)
+	if d.PeekKind() != '{' {
+		return nil, errors.New("it is not a JSON object")
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return nil, err
+	}
+	var keys jsontext.Value
+	for d.PeekKind() == '"' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return nil, err
+		}
+		isKeys := name.String() == "keys"
+		value, err := d.ReadValue()
+		switch {
+		case err != nil:
+			return nil, err
+		case isKeys && keys != nil:
+			return nil, errors.New(`it has two members "keys"`)
+		case isKeys:
+			keys = value.Clone()
+		}
+	}
+	if _, err := d.ReadToken(); err != nil { // the closing brace
+		return nil, err
+	}
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("something follows the JSON object")
+	}
+	if keys.Kind() != '[' {
+		return nil, errors.New(`it has no member "keys" that is an array`)
+	}
+	var raw []jsontext.Value
+	return raw, json.Unmarshal(keys, &raw, lax...)
+}
+
+// discovered is what we need of OpenID Connect Discovery 1.0 section 3, or RFC
+// 8414 section 2.
+type discovered struct {
+	Issuer string `json:"issuer"`
+	URI    string `json:"jwks_uri"`
+}
+
+// parseDiscovery reads the document of this issuer, and of no other: whoever
+// else could be made to answer for it would choose its keys.
+func parseDiscovery(text []byte, issuer string) (jwksURI string, err error) {
+	var d discovered
+	switch err := json.Unmarshal(text, &d); {
+	case err != nil:
+		return "", fmt.Errorf("this is no discovery document: %w", err)
+	case d.Issuer != issuer:
+		return "", fmt.Errorf("the discovery document is that of issuer %q; the issuer that is configured must be the same, byte for byte", d.Issuer)
+	case d.URI == "":
+		return "", errors.New("the discovery document has no jwks_uri")
+	}
+	return d.URI, nil
+}
+
+// limited reads all of r, unless that is more than a document may have.
+func limited(r io.Reader, limit int64) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = fmt.Errorf("it is larger than %d bytes", limit)
+	}
+	return text, err
+}

@@ -1,0 +1,226 @@
+package jwks
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"math"
+	"math/big"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Key is a public key that may verify tokens of one issuer.
+type Key struct {
+	ID        string // kid; empty if the JWK has none
+	Algorithm string // alg of the JWK, which binds; empty if it has none
+	Public    crypto.PublicKey
+}
+
+func (k Key) fits(alg string) bool {
+	return (k.Algorithm == "" || canonical(k.Algorithm) == canonical(alg)) && Fits(alg, k.Public)
+}
+
+func (k Key) equal(other Key) bool {
+	pub, ok := k.Public.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.ID == other.ID && k.Algorithm == other.Algorithm && pub.Equal(other.Public)
+}
+
+// fault says why a JWK is not used. It is a label of a metric, so there are no
+// others than these.
+type fault string
+
+const (
+	usable           fault = ""
+	faultMalformed   fault = "malformed"   // not an object of members of their types, or a name twice
+	faultType        fault = "type"        // a kty or crv that is not ours, encryption keys among them
+	faultSymmetric   fault = "symmetric"   // oct
+	faultPrivate     fault = "private"     // a private key published is no secret any more
+	faultUse         fault = "use"         // use or key_ops say that it is not for verifying
+	faultPoint       fault = "point"       // not a point of the curve, or one that proves nothing
+	faultSize        fault = "size"        // RSA below 2048 or above 8192 bits
+	faultExponent    fault = "exponent"    // RSA with an even, small or huge exponent
+	faultWeak        fault = "weak"        // RSA by a generator known to be broken
+	faultCertificate fault = "certificate" // x5c unreadable, or of another key
+	faultAlgorithm   fault = "algorithm"   // alg contradicts the key, or is not of the issuer's list
+	faultSurplus     fault = "surplus"     // beyond what one set may hold
+)
+
+// member names of a JWK, RFC 7517 and 7518. Unknown ones are ignored, as the
+// RFC demands; null counts as absent, as serializers write it.
+type member struct {
+	Type         string   `json:"kty"`
+	ID           string   `json:"kid"`
+	Use          string   `json:"use"`
+	Operations   []string `json:"key_ops"`
+	Algorithm    string   `json:"alg"`
+	Certificates []string `json:"x5c"`
+
+	Curve string `json:"crv"`
+	X     string `json:"x"`
+	Y     string `json:"y"`
+	N     string `json:"n"`
+	E     string `json:"e"`
+
+	// What only a secret has.
+	D   jsontext.Value `json:"d"`
+	P   jsontext.Value `json:"p"`
+	Q   jsontext.Value `json:"q"`
+	DP  jsontext.Value `json:"dp"`
+	DQ  jsontext.Value `json:"dq"`
+	QI  jsontext.Value `json:"qi"`
+	OTH jsontext.Value `json:"oth"`
+	K   jsontext.Value `json:"k"`
+}
+
+// parseKey reads one JWK. What it returns without a fault is a public key,
+// made for verifying, sound, and fit for one of the algorithms in list.
+func parseKey(raw jsontext.Value, list []string) (Key, fault) {
+	var m member
+	if raw.Kind() != '{' || json.Unmarshal(raw, &m) != nil {
+		return Key{}, faultMalformed
+	}
+	if f := m.purpose(); f != usable {
+		return Key{}, f
+	}
+	pub, f := m.public()
+	if f != usable {
+		return Key{}, f
+	}
+	key := Key{ID: m.ID, Algorithm: m.Algorithm, Public: pub}
+	if !m.certified(pub) {
+		return Key{}, faultCertificate
+	}
+	if m.Algorithm != "" && !listed(list, m.Algorithm) || !slices.ContainsFunc(list, key.fits) {
+		return Key{}, faultAlgorithm
+	}
+	return key, usable
+}
+
+// purpose refuses what is not meant for verifying signatures in public.
+func (m *member) purpose() fault {
+	if m.Type == "oct" {
+		return faultSymmetric
+	}
+	for _, secret := range []jsontext.Value{m.D, m.P, m.Q, m.DP, m.DQ, m.QI, m.OTH, m.K} {
+		if len(secret) > 0 && secret.Kind() != 'n' {
+			return faultPrivate
+		}
+	}
+	if m.Use != "" && m.Use != "sig" || m.Operations != nil && !slices.Contains(m.Operations, "verify") {
+		return faultUse
+	}
+	return usable
+}
+
+func (m *member) public() (crypto.PublicKey, fault) {
+	switch m.Type {
+	case "RSA":
+		return m.rsa()
+	case "EC":
+		return m.ec()
+	case "OKP":
+		return m.okp()
+	default:
+		return nil, faultType
+	}
+}
+
+func (m *member) rsa() (crypto.PublicKey, fault) {
+	n, okN := integer(m.N)
+	e, okE := integer(m.E)
+	switch {
+	case !okN || !okE:
+		return nil, faultMalformed
+	case n.BitLen() < minRSABits || n.BitLen() > maxRSABits || n.Bit(0) == 0:
+		return nil, faultSize
+	case !e.IsInt64() || e.Int64() > math.MaxInt32 || e.Int64() < 3 || e.Bit(0) == 0:
+		return nil, faultExponent
+	case madeByROCA(n):
+		return nil, faultWeak
+	}
+	return &rsa.PublicKey{N: n, E: int(e.Int64())}, usable
+}
+
+func (m *member) ec() (crypto.PublicKey, fault) {
+	var curve elliptic.Curve
+	switch m.Curve {
+	case "P-256":
+		curve = elliptic.P256()
+	case "P-384":
+		curve = elliptic.P384()
+	case "P-521":
+		curve = elliptic.P521()
+	default:
+		return nil, faultType
+	}
+	x, okX := integer(m.X)
+	y, okY := integer(m.Y)
+	size := (curve.Params().BitSize + 7) / 8
+	switch {
+	case !okX || !okY:
+		return nil, faultMalformed
+	case x.BitLen() > 8*size || y.BitLen() > 8*size:
+		return nil, faultPoint
+	}
+	point := make([]byte, 1+2*size)
+	point[0] = 4 // uncompressed
+	x.FillBytes(point[1 : 1+size])
+	y.FillBytes(point[1+size:])
+	pub, err := ecdsa.ParseUncompressedPublicKey(curve, point)
+	if err != nil {
+		return nil, faultPoint
+	}
+	return pub, usable
+}
+
+func (m *member) okp() (crypto.PublicKey, fault) {
+	if m.Curve != "Ed25519" {
+		return nil, faultType
+	}
+	x, ok := octets(m.X)
+	if !ok {
+		return nil, faultMalformed
+	}
+	if !soundEd25519(x) {
+		return nil, faultPoint
+	}
+	return ed25519.PublicKey(x), usable
+}
+
+// certified says whether the chain, if there is one, begins with this key. The
+// chain itself proves nothing to us: the key is trusted for where it was read.
+func (m *member) certified(pub crypto.PublicKey) bool {
+	for i, text := range m.Certificates {
+		der, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return false
+		}
+		certificate, err := x509.ParseCertificate(der)
+		if err != nil {
+			return false
+		}
+		if i == 0 && !(Key{Public: pub}).equal(Key{Public: certificate.PublicKey}) {
+			return false
+		}
+	}
+	return true
+}
+
+// octets reads base64url. Some issuers pad it, which harms nobody.
+func octets(text string) ([]byte, bool) {
+	b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
+	return b, err == nil && len(b) > 0
+}
+
+func integer(text string) (*big.Int, bool) {
+	b, ok := octets(text)
+	return new(big.Int).SetBytes(b), ok
+}

@@ -1,0 +1,117 @@
+package jwks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// run makes every fetch, one at a time, until ctx ends.
+func (k *Keys) run(ctx context.Context) {
+	defer close(k.done)
+	defer k.demand.close()
+	regular := time.Now()
+	for {
+		if wait := time.Until(k.demand.next(regular)); wait > 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-k.demand.kick:
+			case <-time.After(wait):
+			}
+			continue
+		}
+		pause := k.refresh(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		regular = time.Now().Add(pause)
+	}
+}
+
+// refresh fetches once, and returns how long to wait until the next time. Who
+// waits is let go before anything is written to disk.
+func (k *Keys) refresh(ctx context.Context) time.Duration {
+	k.demand.begin(time.Now())
+	text, next, err := k.fetch(ctx)
+	if ctx.Err() != nil {
+		return 0 // we were closed: it says nothing about the issuer
+	}
+	if err == nil {
+		k.adopt(next)
+	}
+	k.demand.end(err == nil)
+	k.o.Figures.refreshed(k, err == nil)
+	k.mu.Lock()
+	k.lastError = ""
+	if err != nil {
+		k.lastError = err.Error()
+	}
+	k.mu.Unlock()
+	if err != nil {
+		pause := max(k.retry.NextBackOff(), k.o.MinRefreshInterval)
+		k.log.Warn("the issuer's keys could not be refreshed; the last good ones stay in use", slog.String("error", err.Error()), slog.Duration("retry_in", pause))
+		return pause
+	}
+	if err := k.saved.write(text, next.at); err != nil {
+		k.log.Error("the issuer's keys could not be kept on disk; a restart while the issuer is down would be without keys", slog.String("error", err.Error()))
+	}
+	k.retry.Reset()
+	return max(k.regular.NextBackOff(), k.o.MinRefreshInterval)
+}
+
+// fetch reads and parses what the source has now.
+func (k *Keys) fetch(ctx context.Context) ([]byte, *set, error) {
+	text, err := k.source.read(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("no answer within %s: %w", fetchTimeout, err)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := k.parse(text, time.Now())
+	return text, s, err
+}
+
+func (k *Keys) parse(text []byte, at time.Time) (*set, error) {
+	keys, skip, err := parseDocument(text, k.o.Algorithms)
+	k.o.Figures.skipped(k, skip)
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSet(keys, k.o.Algorithms, at)
+	if err == nil && len(skip) > 0 {
+		s.text += "; skipped: " + skip.String()
+	}
+	return s, err
+}
+
+// adopt puts s in the place of the set before. Only the goroutine does, or Open
+// before it starts.
+func (k *Keys) adopt(s *set) {
+	before := k.current.Swap(s)
+	k.o.Figures.adopted(k, s)
+	if before == nil || before.text != s.text || before.fromDisk != s.fromDisk {
+		k.log.Info("the issuer's keys", slog.Int("count", s.size), slog.String("kids", s.text), slog.Bool("from_disk", s.fromDisk))
+	}
+}
+
+// restore takes up what was kept of the last good refresh.
+func (k *Keys) restore() {
+	text, at, err := k.saved.read()
+	if text == nil && err == nil {
+		return
+	}
+	var s *set
+	if err == nil {
+		s, err = k.parse(text, at)
+	}
+	if err != nil {
+		k.log.Warn("the keys that were kept on disk are not used; they come from the issuer", slog.String("file", k.saved.path), slog.String("error", err.Error()))
+		return
+	}
+	s.fromDisk = true
+	k.adopt(s)
+}

@@ -1,0 +1,178 @@
+package jwks
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+)
+
+// fetchTimeout bounds one refresh, the discovery document included.
+const fetchTimeout = 5 * time.Second
+
+// source is where the document of an issuer comes from.
+type source struct {
+	o Options
+}
+
+func newSource(o Options) source { return source{o} }
+
+// name says which source this is: keys that were kept of another are not used.
+func (s source) name() string {
+	switch {
+	case s.o.File != "":
+		return s.o.File
+	case s.o.Discovery:
+		return openIDConfiguration(s.o.Issuer)
+	default:
+		return s.o.URI
+	}
+}
+
+// read is the document as it is now.
+func (s source) read(ctx context.Context) ([]byte, error) {
+	if s.o.File != "" {
+		f, err := os.Open(s.o.File)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return limited(f, maxDocument)
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	c, err := s.o.client()
+	if err != nil {
+		return nil, err
+	}
+	defer c.CloseIdleConnections()
+	uri := s.o.URI
+	if s.o.Discovery {
+		if uri, err = s.discover(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	return get(ctx, c, uri)
+}
+
+// discover asks the issuer where its keys are. They may be on another host, as
+// Google's are, but never where the scheme protects less than is demanded.
+func (s source) discover(ctx context.Context, c *http.Client) (string, error) {
+	at := openIDConfiguration(s.o.Issuer)
+	text, err := get(ctx, c, at)
+	if status := (statusError{}); errors.As(err, &status) && status.code == http.StatusNotFound {
+		if other, err2 := get(ctx, c, authorizationServer(s.o.Issuer)); err2 == nil {
+			text, err = other, nil
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	uri, err := parseDiscovery(text, s.o.Issuer)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", at, err)
+	}
+	if _, err := s.o.permitted(uri); err != nil {
+		return "", fmt.Errorf("%s: jwks_uri: %w", at, err)
+	}
+	return uri, nil
+}
+
+// openIDConfiguration is by OpenID Connect Discovery 1.0 section 4.
+func openIDConfiguration(issuer string) string {
+	return strings.TrimSuffix(issuer, "/") + "/.well-known/openid-configuration"
+}
+
+// authorizationServer is by RFC 8414 section 3: the path of the issuer follows.
+func authorizationServer(issuer string) string {
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return issuer // Validate has parsed it
+	}
+	path := strings.TrimSuffix(u.EscapedPath(), "/")
+	return u.Scheme + "://" + u.Host + "/.well-known/oauth-authorization-server" + path
+}
+
+// statusError is an answer other than 200.
+type statusError struct {
+	url  string
+	code int
+}
+
+func (e statusError) Error() string {
+	return fmt.Sprintf("%s answered %d %s", e.url, e.code, http.StatusText(e.code))
+}
+
+func get(ctx context.Context, c *http.Client, uri string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, uri, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/jwk-set+json, application/json")
+	req.Header.Set("User-Agent", "rescind")
+	res, err := c.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, statusError{uri, res.StatusCode}
+	}
+	text, err := limited(res.Body, maxDocument)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", uri, err)
+	}
+	return text, nil
+}
+
+// client is made for one refresh, so that ca_file is read again with each.
+func (o Options) client() (*http.Client, error) {
+	c := &http.Client{Transport: o.transport, CheckRedirect: stay}
+	if o.transport != nil {
+		return c, nil
+	}
+	roots, err := o.roots()
+	if err != nil {
+		return nil, fmt.Errorf("ca_file: %w", err)
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	t.MaxResponseHeaderBytes = 64 << 10
+	c.Transport = t
+	return c, nil
+}
+
+// roots are those of CAFile; nil, which are the system's, without one.
+func (o Options) roots() (*x509.CertPool, error) {
+	if o.CAFile == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(o.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s has no certificate in PEM", o.CAFile)
+	}
+	return roots, nil
+}
+
+// stay follows redirects only within the host that was configured or named: it
+// alone is trusted.
+func stay(req *http.Request, via []*http.Request) error {
+	first := via[0].URL
+	switch {
+	case req.URL.Scheme != first.Scheme || req.URL.Host != first.Host:
+		return fmt.Errorf("it redirects to %s://%s, another host or scheme; configure the URL that has the keys", req.URL.Scheme, req.URL.Host)
+	case len(via) > 3:
+		return errors.New("it redirects more than three times")
+	}
+	return nil
+}
