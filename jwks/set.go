@@ -124,4 +124,3 @@ func names(list []string) []string {
 	}
 	return all
 }
-

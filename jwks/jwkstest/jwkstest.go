@@ -1,0 +1,178 @@
+// Package jwkstest runs a token issuer on loopback that is real in all that
+// its users can see: a discovery document, a JWK Set, signing keys that rotate,
+// a token endpoint with sessions and rotating refresh tokens, and revocation as
+// RFC 7009 has it. The demo logs its users in with it, and tests make it
+// misbehave.
+//
+// It is no identity provider: whoever asks for a token for alice gets it, and
+// anybody who can reach it can rotate its keys. So it listens on loopback.
+//
+// # Ownership
+//
+// An [Issuer] owns its listener, its server and every key it has made. All its
+// methods are safe for concurrent use; mu is held over map operations and, in
+// Rotate, not over the making of a key. What a [Fault] says is read once by
+// each request.
+//
+//	GET  /.well-known/openid-configuration
+//	GET  /jwks
+//	POST /token    grant_type=password&username=alice, or grant_type=refresh_token&refresh_token=…
+//	POST /revoke   token=…
+//	POST /rotate   a new signing key beside the old ones
+//	POST /retire   the old ones unpublished
+package jwkstest
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options of an [Issuer]. The zero value works.
+type Options struct {
+	Algorithm string        // RS256, which is the default, PS256, ES256 or EdDSA
+	Addr      string        // default: any free port of 127.0.0.1
+	Lifetime  time.Duration // of access tokens; default 5m
+	Audience  string        // aud; default "api"
+}
+
+// Issuer is a running issuer.
+type Issuer struct {
+	o      Options
+	url    string
+	server *http.Server
+	done   chan struct{}
+	stop   chan struct{} // closed by Close: delays end
+	once   sync.Once
+
+	fetches, discoveries atomic.Int64
+
+	mu             sync.Mutex
+	keys           []key // the last one signs; all are published
+	keysFault      Fault
+	discoveryFault Fault
+	sessions       map[string]*session // by sid
+	refresh        map[string]string   // sid by each refresh token ever issued in it
+}
+
+// Start runs an issuer until Close.
+func Start(o Options) (*Issuer, error) {
+	if o.Algorithm == "" {
+		o.Algorithm = "RS256"
+	}
+	if o.Addr == "" {
+		o.Addr = "127.0.0.1:0"
+	}
+	if o.Lifetime == 0 {
+		o.Lifetime = 5 * time.Minute
+	}
+	if o.Audience == "" {
+		o.Audience = "api"
+	}
+	i := &Issuer{o: o, done: make(chan struct{}), stop: make(chan struct{}), sessions: map[string]*session{}, refresh: map[string]string{}}
+	if err := i.Rotate(); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", o.Addr) //nolint:noctx // loopback
+	if err != nil {
+		return nil, fmt.Errorf("test issuer: %w", err)
+	}
+	i.url = "http://" + l.Addr().String()
+	i.server = &http.Server{Handler: i.handler(), ReadHeaderTimeout: 5 * time.Second}
+	go func() {
+		defer close(i.done)
+		if err := i.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			panic(err) // a loopback listener that we own does not fail
+		}
+	}()
+	return i, nil
+}
+
+// URL is the issuer's identifier, and where it listens.
+func (i *Issuer) URL() string { return i.url }
+
+// Close ends the issuer at once, and waits until it has. Minting still works.
+func (i *Issuer) Close() {
+	i.once.Do(func() { close(i.stop) })
+	_ = i.server.Close()
+	<-i.done
+}
+
+// Fetches counts the requests for the JWK Set, whatever they were answered.
+func (i *Issuer) Fetches() int { return int(i.fetches.Load()) }
+
+// Discoveries counts those for the discovery document.
+func (i *Issuer) Discoveries() int { return int(i.discoveries.Load()) }
+
+// Rotate makes a new signing key and publishes it at once, beside the old ones.
+func (i *Issuer) Rotate() error {
+	k, err := newKey(i.o.Algorithm)
+	if err != nil {
+		return err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.keys = append(i.keys, k)
+	return nil
+}
+
+// Retire unpublishes every key but the one that signs.
+func (i *Issuer) Retire() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.keys = i.keys[len(i.keys)-1:]
+}
+
+// KeyID is the kid of the key that signs.
+func (i *Issuer) KeyID() string { return i.signing().id }
+
+func (i *Issuer) signing() key {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.keys[len(i.keys)-1]
+}
+
+// Mint signs a token with the current key. The claims given are set over those
+// of an ordinary access token; nil takes one away.
+func (i *Issuer) Mint(claims map[string]any) (string, error) { return i.MintWith(nil, claims) }
+
+// MintWith is Mint with members of the header set, or taken away, too. Whatever
+// alg it then names, the signature is by that of the issuer.
+func (i *Issuer) MintWith(header, claims map[string]any) (string, error) {
+	k := i.signing()
+	now := time.Now()
+	return k.sign(
+		changed(map[string]any{"typ": "at+jwt", "kid": k.id, "alg": i.o.Algorithm}, header),
+		changed(map[string]any{
+			"iss":       i.url,
+			"sub":       "alice",
+			"aud":       i.o.Audience,
+			"jti":       rand.Text(),
+			"sid":       rand.Text(),
+			"iat":       now.Unix(),
+			"exp":       now.Add(i.o.Lifetime).Unix(),
+			"scope":     defaultScope,
+			"client_id": defaultClient,
+		}, claims))
+}
+
+const (
+	defaultScope  = "openid profile"
+	defaultClient = "demo"
+)
+
+func changed(base, changes map[string]any) map[string]any {
+	for name, value := range changes {
+		if value == nil {
+			delete(base, name)
+		} else {
+			base[name] = value
+		}
+	}
+	return base
+}
