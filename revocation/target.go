@@ -1,6 +1,7 @@
 package revocation
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -114,6 +115,11 @@ func (s Shape) Names() []string {
 		return nil
 	}
 	return strings.Split(s.names, "\x00")
+}
+
+// compare orders shapes, so that entries of one lie together.
+func (s Shape) compare(o Shape) int {
+	return cmp.Or(strings.Compare(s.Issuer, o.Issuer), cmp.Compare(s.Kind, o.Kind), strings.Compare(s.names, o.names))
 }
 
 // Shape is the shape that t is looked up under for issuer.

@@ -1,0 +1,60 @@
+package revocation
+
+import (
+	"math/bits"
+	"sync/atomic"
+)
+
+// filter is a blocked Bloom filter: a key has one bit in each of the eight
+// words of one block, which is one cache line. Whoever looks takes no lock
+// while entries are added: a bit, once set, stays, so a key that was added
+// before is never missed.
+//
+// A filter library would have to be locked for that (an Add of
+// bits-and-blooms/bloom is a plain write), and the lock would be one that a
+// sync can hold.
+type filter struct {
+	blocks   []block
+	capacity int // keys, at the rate of false positives that it is made for
+}
+
+type block [8]atomic.Uint64
+
+// bitsPerKey gives about two false positives in ten thousand.
+const bitsPerKey = 20
+
+func newFilter(capacity int) *filter {
+	capacity = max(capacity, minFilter)
+	return &filter{blocks: make([]block, capacity*bitsPerKey/512+1), capacity: capacity}
+}
+
+const minFilter = 1 << 12
+
+// at chooses the block by the upper bits of the key, bit the bits within by
+// the lower ones. Keys come out of SHA-256, so any of their bits will do.
+func (f *filter) at(key uint64) *block {
+	i, _ := bits.Mul64(key, uint64(len(f.blocks)))
+	return &f.blocks[i]
+}
+
+var salts = [8]uint32{0x47b6137b, 0x44974d91, 0x8824ad5b, 0xa2b7289d, 0x705495c7, 0x2df1424b, 0x9efc4947, 0x5c6bfb31}
+
+func bit(key uint64, word int) uint64 { return 1 << (uint32(key) * salts[word] >> 26) }
+
+func (f *filter) add(key uint64) {
+	b := f.at(key)
+	for i := range b {
+		b[i].Or(bit(key, i))
+	}
+}
+
+// has is false only if the key was never added.
+func (f *filter) has(key uint64) bool {
+	b := f.at(key)
+	for i := range b {
+		if b[i].Load()&bit(key, i) == 0 {
+			return false
+		}
+	}
+	return true
+}
