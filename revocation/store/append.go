@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	appendTimeout = 10 * time.Second
+	appendTimeout = 5 * time.Second
 	// After the embedded server has logged an error an acknowledgement is most
 	// likely not coming: it does not answer when a write fails.
 	troubleGrace = 300 * time.Millisecond

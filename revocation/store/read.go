@@ -79,7 +79,7 @@ func (r *reader) follow(ctx context.Context, k *link) error {
 	if err != nil {
 		return err
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxBytes(4*maxMessage), jetstream.PullHeartbeat(5*time.Second))
+	messages, err := consumer.Messages(jetstream.PullMaxBytes(4*maxMessage), jetstream.PullHeartbeat(time.Second))
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,314 @@
+package feed
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"rescind/revocation/feed/feedpb"
+)
+
+func TestOptionsThatCannotWork(t *testing.T) {
+	f := openFollower(t)
+	for name, change := range map[string]func(*ClientOptions){
+		"no address":     func(o *ClientOptions) { o.Addresses = nil },
+		"no name":        func(o *ClientOptions) { o.Name = "" },
+		"a line feed":    func(o *ClientOptions) { o.Name = "a\nb" },
+		"no credential":  func(o *ClientOptions) { o.Token = nil },
+		"plain, unasked": func(o *ClientOptions) { o.Plaintext = false },
+	} {
+		o := options("127.0.0.1:1")
+		change(&o)
+		if err := Follow(t.Context(), f, o); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
+
+// Addresses are tried in turn, at once; then there is a pause, short at first,
+// and never long.
+func TestThePauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		type attempt struct {
+			addr string
+			at   time.Time
+		}
+		var attempts []attempt
+		o := options("one:1", "two:1", "three:1")
+		o.dial = func(_ context.Context, addr string) (net.Conn, error) {
+			attempts = append(attempts, attempt{addr, time.Now()})
+			return nil, errors.New("refused")
+		}
+		if err := Follow(ctx, openFollower(t), o); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(attempts); n < 3*40 || n > 3*150 {
+			t.Errorf("%d attempts in five minutes", n)
+		}
+		for i, a := range attempts {
+			if want := o.Addresses[i%3]; a.addr != want {
+				t.Fatalf("attempt %d went to %s", i, a.addr)
+			}
+			if i == 0 {
+				continue
+			}
+			pause := a.at.Sub(attempts[i-1].at)
+			switch {
+			case i%3 != 0 && pause != 0:
+				t.Errorf("%v before the next address", pause)
+			case i == 3 && pause > 2*firstPause:
+				t.Errorf("%v before the first repeat", pause)
+			case i%3 == 0 && (pause < firstPause/2 || pause > longestPause*3/2):
+				t.Errorf("a pause of %v", pause)
+			}
+		}
+	})
+}
+
+func inMemory(m *wires) ClientOptions {
+	o := options("memory:1")
+	o.dial = m.dial
+	return o
+}
+
+// A server that says nothing is left after three heartbeats, whatever its
+// kernel answers.
+func TestASilentServerIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLog("log-1")
+		_, net := serveInMemory(t, log, ServerOptions{})
+		f := openFollower(t)
+		stop := following(t, f, inMemory(net))
+		defer stop()
+		time.Sleep(10*time.Second + 500*time.Millisecond)
+		if s := f.Status(); !s.Connected || time.Since(s.LastContact) > 1100*time.Millisecond {
+			t.Fatalf("not connected: %+v", s)
+		}
+		net.setDeaf(true)
+		time.Sleep(2 * time.Second)
+		if !f.Status().Connected {
+			t.Error("left too early")
+		}
+		time.Sleep(1100 * time.Millisecond)
+		if f.Status().Connected {
+			t.Error("not left after three heartbeats")
+		}
+		net.setDeaf(false)
+		log.revoke("alice")
+		time.Sleep(2*greetingTimeout + 2*longestPause)
+		if !f.Status().Connected || !denies(t, f, "alice") {
+			t.Error("it did not come back")
+		}
+	})
+}
+
+// A follower that has stopped is found by its kernel's silence or by its own,
+// and is dropped.
+func TestAStoppedFollowerIsDropped(t *testing.T) {
+	for name, stop := range map[string]func(*wires){
+		"it does not read":   func(*wires) {},
+		"nothing gets there": func(m *wires) { m.setDeaf(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := newLog("log-1")
+				for i := range 300 {
+					subs := make([]string, 200)
+					for j := range subs {
+						subs[j] = fmt.Sprintf("user-%d-%d", i, j)
+					}
+					log.revoke(subs...)
+				}
+				s, net := serveInMemory(t, log, ServerOptions{})
+				net.call(t, newHello("stopped", "", 0))
+				time.Sleep(time.Second)
+				if list := s.Replicas(); len(list) != 1 || !list[0].Connected {
+					t.Fatalf("%+v", list)
+				}
+				stop(net)
+				time.Sleep(sendTimeout + sendTimeout/10)
+				if list := s.Replicas(); len(list) != 1 || list[0].Connected {
+					t.Errorf("%+v", list)
+				}
+			})
+		})
+	}
+}
+
+func TestNoHelloIsNotWaitedForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, net := serveInMemory(t, newLog("log-1"), ServerOptions{})
+		conn, stop := net.connect(t)
+		defer stop()
+		stream, err := feedpb.NewFeedClient(conn).Follow(withToken(t.Context(), secret))
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if _, err := stream.Recv(); status.Code(err) != codes.DeadlineExceeded || time.Since(began) != helloTimeout {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}
+
+// A replica stays on what it holds when a control endpoint has another log, or
+// is behind, says so once, and goes on trying the others.
+func TestItStaysOnWhatItHolds(t *testing.T) {
+	mine, foreign, older := newLog("log-1"), newLog("log-2"), newLog("log-1")
+	mine.revoke("alice")
+	mine.revoke("bob")
+	foreign.revoke("mallory")
+	foreign.revoke("mallory")
+	foreign.revoke("mallory")
+	older.revoke("carol")
+	a := serve(t, mine, ServerOptions{})
+	f := openFollower(t)
+	stop := following(t, f, options(a.addr))
+	until(t, "what it holds", at(f, 2))
+	stop()
+	a.stop()
+
+	var logged lines
+	b, c := serve(t, foreign, ServerOptions{}), serve(t, older, ServerOptions{})
+	o := options(b.addr, c.addr, a.addr)
+	o.Logger = logged.logger()
+	following(t, f, o)
+	count := func(part string) (n int) {
+		logged.mu.Lock()
+		defer logged.mu.Unlock()
+		for _, line := range logged.all {
+			if strings.Contains(line, part) {
+				n++
+			}
+		}
+		return n
+	}
+	until(t, "all three are told", func() bool {
+		return count("another log") > 0 && count("behind what is held") > 0 && count("cannot be followed") > 0
+	})
+	until(t, "several more attempts", func() bool { return len(b.Replicas()) == 1 })
+	time.Sleep(300 * time.Millisecond)
+	if count("another log") != 1 || count("behind what is held") != 1 || count("cannot be followed") != 1 {
+		t.Errorf("not once each: %q", logged.all)
+	}
+	if id, revision := f.Position(); id != "log-1" || revision != 2 || !denies(t, f, "alice") || !denies(t, f, "bob") || denies(t, f, "mallory") || denies(t, f, "carol") {
+		t.Errorf("it did not stay: %s %d", id, revision)
+	}
+	if f.Status().Connected {
+		t.Error("it says that it is connected")
+	}
+
+	lis, err := net.Listen("tcp", a.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := serveOn(t, lis, mine, ServerOptions{})
+	revision := mine.revoke("dave")
+	until(t, "the right log again", at(f, revision))
+	everywhere(t, again.Server, revision, 1)
+}
+
+// A node that is a moment behind catches up instead of being refused.
+func TestANodeAMomentBehind(t *testing.T) {
+	log := newLog("log-1")
+	log.revoke("alice")
+	s := serve(t, log, ServerOptions{})
+	r := call(t, s.addr, newHello("replica-a", "log-1", 2))
+	until(t, "it follows", func() bool { return len(s.Replicas()) == 1 })
+	log.revoke("bob")
+	if g := r.hear().GetGreeting(); g.GetRevision() != 2 {
+		t.Errorf("greeting %v", g)
+	}
+	if h := r.hear().GetHeartbeat(); h.GetRevision() != 2 {
+		t.Error("no heartbeat after it")
+	}
+}
+
+func TestTheCredentialIsReadAgain(t *testing.T) {
+	log := newLog("log-1")
+	s := serve(t, log, ServerOptions{})
+	var mu sync.Mutex
+	answers := []func() (string, error){
+		func() (string, error) { return "", errors.New("replica.token: no such file") },
+		func() (string, error) { return "old", nil },
+		func() (string, error) { return secret, nil },
+	}
+	var logged lines
+	o := options(s.addr)
+	o.Logger = logged.logger()
+	o.Token = func() (string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		answer := answers[0]
+		if len(answers) > 1 {
+			answers = answers[1:]
+		}
+		return answer()
+	}
+	f := openFollower(t)
+	following(t, f, o)
+	until(t, "ready", func() bool { return f.Status().Ready })
+	all := strings.Join(logged.all, "")
+	for _, want := range []string{"no such file", "does not know our credential", "following the feed"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q is not in the log: %s", want, all)
+		}
+	}
+	if strings.Contains(all, secret) {
+		t.Error("the credential is in the log")
+	}
+}
+
+func TestTLS(t *testing.T) {
+	ca := newAuthority(t)
+	log := newLog("log-1")
+	s := serve(t, log, ServerOptions{}, ca.server())
+	var mu sync.Mutex
+	config := ca.client(nil) // without a certificate of its own
+	var logged lines
+	o := options(s.addr)
+	o.Plaintext = false
+	o.Logger = logged.logger()
+	o.TLS = func() (*tls.Config, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return config, nil
+	}
+	f := openFollower(t)
+	following(t, f, o)
+	until(t, "it is refused", func() bool {
+		logged.mu.Lock()
+		defer logged.mu.Unlock()
+		return len(logged.all) > 0
+	})
+	if f.Status().Ready || len(s.Replicas()) != 0 {
+		t.Fatal("it follows without a certificate")
+	}
+	mu.Lock()
+	config = ca.client(ca.issue(t)) // read again at the next connection
+	mu.Unlock()
+	until(t, "ready", func() bool { return f.Status().Ready })
+
+	stranger := options(s.addr)
+	stranger.Plaintext = false
+	stranger.TLS = func() (*tls.Config, error) { return newAuthority(t).client(nil), nil }
+	g := openFollower(t)
+	stop := following(t, g, stranger)
+	time.Sleep(200 * time.Millisecond)
+	stop()
+	if g.Status().Ready {
+		t.Error("a server of another authority is believed")
+	}
+}

@@ -1,0 +1,224 @@
+package feed
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"time"
+
+	"rescind/revocation"
+	"rescind/revocation/feed/feedpb"
+)
+
+// Bounds on what a server may announce or make us gather.
+const (
+	maxRevision  = 1 << 20 // entries of one revision, many times what the API takes
+	maxExpect    = 1 << 27 // entries that room is made for before they come
+	minHeartbeat = time.Millisecond
+	maxHeartbeat = time.Minute
+	missed       = 3 // heartbeats, and the server is gone
+)
+
+// inbound turns the server's messages into calls of the follower. Whatever the
+// messages are, the follower's set is a whole one at one revision: a snapshot
+// is built beside it and takes its place when it has proved complete, and a
+// revision is applied with all its parts, right after the one before it.
+//
+// It belongs to one goroutine.
+type inbound struct {
+	follower *revocation.Follower
+	logID    string
+	holds    bool   // the follower has a set of this log,
+	at       uint64 // at this revision, once ready is applied
+
+	loading *snapshot
+	partial *revocation.Change // a revision of which more is to come
+	ready   []revocation.Change
+	due     bool // an acknowledgement
+}
+
+// snapshot is one that is being received.
+type snapshot struct {
+	*revocation.Loading
+	revision uint64
+	count    uint64
+	sum      uint32
+}
+
+// greet takes the first message. silence is how long no message is one missed
+// too many.
+func (in *inbound) greet(g *feedpb.Greeting) (silence time.Duration, err error) {
+	switch {
+	case g == nil:
+		return 0, errors.New("the control endpoint did not begin with a greeting")
+	case g.LogId == "":
+		return 0, errors.New("the greeting names no log")
+	case g.Retention.CheckValid() != nil || g.Heartbeat.CheckValid() != nil || g.Time.CheckValid() != nil:
+		return 0, errors.New("the greeting has times that make no sense")
+	}
+	beat := g.Heartbeat.AsDuration()
+	if beat < minHeartbeat || beat > maxHeartbeat {
+		return 0, fmt.Errorf("a heartbeat every %v makes no sense", beat)
+	}
+	if err := in.follower.Greet(g.LogId, g.Revision, g.Retention.AsDuration()); err != nil {
+		return 0, err
+	}
+	logID, revision := in.follower.Position()
+	in.logID = g.LogId
+	if logID == g.LogId {
+		in.holds, in.at = true, revision
+	}
+	return missed * beat, nil
+}
+
+// close gives up what is not whole, and tells the follower that it is on its
+// own.
+func (in *inbound) close() {
+	if in.loading != nil {
+		in.loading.Abandon()
+	}
+	in.follower.Disconnected()
+}
+
+func (in *inbound) take(m *feedpb.ServerMessage) error {
+	switch m := m.GetKind().(type) {
+	case *feedpb.ServerMessage_Changes:
+		for _, c := range m.Changes.GetChanges() {
+			if err := in.change(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	case *feedpb.ServerMessage_Heartbeat:
+		return in.heartbeat(m.Heartbeat)
+	case *feedpb.ServerMessage_SnapshotBegin:
+		return in.begin(m.SnapshotBegin)
+	case *feedpb.ServerMessage_SnapshotChunk:
+		return in.chunk(m.SnapshotChunk)
+	case *feedpb.ServerMessage_SnapshotEnd:
+		return in.end(m.SnapshotEnd)
+	case *feedpb.ServerMessage_Greeting:
+		return errors.New("a second greeting came")
+	}
+	return errors.New("a message of an unknown kind came")
+}
+
+// change takes one part of a revision. Revisions that are held already are
+// passed over.
+func (in *inbound) change(c *feedpb.Change) error {
+	switch {
+	case in.loading != nil || !in.holds:
+		return errors.New("changes came for a set that is not held")
+	case c.GetRevision() <= in.at:
+		return nil
+	case c.Revision != in.at+1:
+		return fmt.Errorf("revision %d came after %d", c.Revision, in.at)
+	}
+	added, err := revocation.ReadEntries(c.Added)
+	if err != nil {
+		return fmt.Errorf("revision %d: %w", c.Revision, err)
+	}
+	removed, err := revocation.ReadEntries(c.Removed)
+	if err != nil {
+		return fmt.Errorf("revision %d: %w", c.Revision, err)
+	}
+	if in.partial == nil {
+		in.partial = &revocation.Change{Revision: c.Revision}
+	}
+	p := in.partial
+	p.Added, p.Removed = append(p.Added, added...), append(p.Removed, removed...)
+	if len(p.Added)+len(p.Removed) > maxRevision {
+		return fmt.Errorf("revision %d has more than %d entries", c.Revision, maxRevision)
+	}
+	if !c.More {
+		in.ready, in.partial = append(in.ready, *p), nil
+		in.at = c.Revision
+	}
+	return nil
+}
+
+// flush makes what has come be in force.
+func (in *inbound) flush() error {
+	if len(in.ready) == 0 {
+		return nil
+	}
+	if err := in.follower.Apply(in.ready); err != nil {
+		return fmt.Errorf("revisions %d to %d: %w", in.ready[0].Revision, in.at, err)
+	}
+	in.ready, in.due = nil, true
+	return nil
+}
+
+// heartbeat takes the server's word that at this time there was nothing beyond
+// what has come.
+func (in *inbound) heartbeat(h *feedpb.Heartbeat) error {
+	if err := in.flush(); err != nil {
+		return err
+	}
+	switch {
+	case in.loading != nil || !in.holds:
+		return errors.New("a heartbeat came for a set that is not held")
+	case h.GetRevision() > in.at:
+		return fmt.Errorf("a heartbeat of revision %d came after %d", h.Revision, in.at)
+	case h.GetTime().CheckValid() != nil:
+		return errors.New("a heartbeat has a time that makes no sense")
+	}
+	if logID, revision := in.follower.Position(); logID != in.logID || revision != in.at {
+		return errors.New("the set that was held has been given up; it is fetched again")
+	}
+	in.follower.Contact(in.at, h.Time.AsTime())
+	in.due = true
+	return nil
+}
+
+func (in *inbound) begin(b *feedpb.SnapshotBegin) error {
+	if err := in.flush(); err != nil {
+		return err
+	}
+	switch {
+	case in.loading != nil:
+		return errors.New("a snapshot came within another")
+	case in.partial != nil:
+		return fmt.Errorf("a snapshot came within revision %d", in.partial.Revision)
+	case in.holds && b.GetRevision() < in.at:
+		return fmt.Errorf("a snapshot of revision %d came after %d", b.Revision, in.at)
+	}
+	l, err := in.follower.Load(in.logID, b.GetRevision(), min(b.GetExpect(), maxExpect))
+	if err != nil {
+		return fmt.Errorf("a snapshot of revision %d: %w", b.Revision, err)
+	}
+	in.loading = &snapshot{Loading: l, revision: b.Revision}
+	return nil
+}
+
+func (in *inbound) chunk(c *feedpb.SnapshotChunk) error {
+	if in.loading == nil {
+		return errors.New("a part of a snapshot came outside of one")
+	}
+	entries, err := revocation.ReadEntries(c.GetEntries())
+	if err != nil {
+		return fmt.Errorf("a snapshot of revision %d: %w", in.loading.revision, err)
+	}
+	in.loading.count += uint64(len(entries))
+	in.loading.sum = crc32.Update(in.loading.sum, crcTable, c.Entries)
+	return in.loading.Add(entries)
+}
+
+func (in *inbound) end(e *feedpb.SnapshotEnd) error {
+	s := in.loading
+	if s == nil {
+		return errors.New("the end of a snapshot came outside of one")
+	}
+	if e.GetRevision() != s.revision || e.GetCount() != s.count || e.GetChecksum() != s.sum {
+		return fmt.Errorf("the snapshot of revision %d is not whole: %d of %d entries, checksum %08x for %08x",
+			s.revision, s.count, e.GetCount(), s.sum, e.GetChecksum())
+	}
+	if err := s.Commit(); err != nil {
+		return fmt.Errorf("the snapshot of revision %d: %w", s.revision, err)
+	}
+	in.loading, in.holds, in.at, in.due = nil, true, s.revision, true
+	return nil
+}
+
+// held is how many entries the follower has.
+func held(f *revocation.Follower) uint64 { return uint64(f.Status().Entries) }

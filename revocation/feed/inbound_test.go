@@ -1,0 +1,286 @@
+package feed
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"math"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"rescind/revocation"
+	"rescind/revocation/feed/feedpb"
+)
+
+func newGreeting(revision uint64) *feedpb.Greeting {
+	return &feedpb.Greeting{
+		LogId: "log-1", Revision: revision, Retention: durationpb.New(720 * time.Hour),
+		Heartbeat: durationpb.New(time.Second), Time: timestamppb.Now(),
+	}
+}
+
+// receiving is an inbound end that was greeted.
+func receiving(t testing.TB, f *revocation.Follower) *inbound {
+	t.Helper()
+	in := &inbound{follower: f}
+	if _, err := in.greet(newGreeting(100)); err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+func add(revision uint64, subs ...string) *feedpb.Change {
+	var entries []revocation.Entry
+	for i, sub := range subs {
+		entries = append(entries, entryOf(sub, revocation.ID{Revision: revision, Index: uint32(i)}))
+	}
+	return &feedpb.Change{Revision: revision, Added: revocation.AppendEntries(nil, entries)}
+}
+
+func more(c *feedpb.Change) *feedpb.Change { c.More = true; return c }
+
+func changed(c ...*feedpb.Change) *feedpb.ServerMessage {
+	return &feedpb.ServerMessage{Kind: &feedpb.ServerMessage_Changes{Changes: &feedpb.Changes{Changes: c}}}
+}
+
+func begun(revision, expect uint64) *feedpb.ServerMessage {
+	return &feedpb.ServerMessage{Kind: &feedpb.ServerMessage_SnapshotBegin{SnapshotBegin: &feedpb.SnapshotBegin{Revision: revision, Expect: expect}}}
+}
+
+func chunk(b []byte) *feedpb.ServerMessage {
+	return &feedpb.ServerMessage{Kind: &feedpb.ServerMessage_SnapshotChunk{SnapshotChunk: &feedpb.SnapshotChunk{Entries: b}}}
+}
+
+func ended(revision, count uint64, sum uint32) *feedpb.ServerMessage {
+	return &feedpb.ServerMessage{Kind: &feedpb.ServerMessage_SnapshotEnd{SnapshotEnd: &feedpb.SnapshotEnd{Revision: revision, Count: count, Checksum: sum}}}
+}
+
+func beat(revision uint64, at *timestamppb.Timestamp) *feedpb.ServerMessage {
+	return &feedpb.ServerMessage{Kind: &feedpb.ServerMessage_Heartbeat{Heartbeat: &feedpb.Heartbeat{Revision: revision, Time: at}}}
+}
+
+func takeAll(in *inbound, messages ...*feedpb.ServerMessage) error {
+	for _, m := range messages {
+		if err := in.take(m); err != nil {
+			return err
+		}
+	}
+	return in.flush()
+}
+
+// snapshotOf are the messages of a whole snapshot.
+func snapshotOf(revision uint64, subs ...string) []*feedpb.ServerMessage {
+	b := add(revision, subs...).Added
+	return []*feedpb.ServerMessage{begun(revision, 1), chunk(b), ended(revision, uint64(len(subs)), crc32.Checksum(b, crcTable))}
+}
+
+// holding is a follower at revision 3 of log-1: alice is denied.
+func holding(t testing.TB) *revocation.Follower {
+	t.Helper()
+	f := openFollower(t)
+	if err := takeAll(receiving(t, f), snapshotOf(3, "alice")...); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestMessagesThatDoNotFit(t *testing.T) {
+	alice := add(4, "alice").Added
+	sum := crc32.Checksum(alice, crcTable)
+	now := timestamppb.Now()
+	for name, messages := range map[string][]*feedpb.ServerMessage{
+		"nothing":                       {{}},
+		"a second greeting":             {{Kind: &feedpb.ServerMessage_Greeting{Greeting: newGreeting(100)}}},
+		"a hole":                        {changed(add(5, "bob"))},
+		"a hole within":                 {changed(add(4, "bob"), add(6, "carol"))},
+		"a hole after a part":           {changed(more(add(4, "bob"))), changed(add(5, "carol"))},
+		"entries that are none":         {changed(&feedpb.Change{Revision: 4, Added: []byte("nonsense, and long enough for an entry")})},
+		"entries cut off":               {changed(&feedpb.Change{Revision: 4, Added: alice[:len(alice)-1]})},
+		"removed entries that are none": {changed(&feedpb.Change{Revision: 4, Removed: []byte{0xff}})},
+		"revision without end":          {changed(add(math.MaxUint64, "bob"))},
+		"a heartbeat from ahead":        {beat(4, now)},
+		"a heartbeat without a time":    {beat(3, nil)},
+		"a heartbeat out of time":       {beat(3, &timestamppb.Timestamp{Seconds: math.MaxInt64})},
+		"a chunk alone":                 {chunk(alice)},
+		"an end alone":                  {ended(4, 1, sum)},
+		"two begins":                    {begun(4, 1), begun(4, 1)},
+		"an older snapshot":             {begun(2, 1)},
+		"a snapshot within a revision":  {changed(more(add(4, "bob"))), begun(5, 1)},
+		"changes within a snapshot":     {begun(4, 1), changed(add(4, "bob"))},
+		"a heartbeat within":            {begun(4, 1), beat(3, now)},
+		"a chunk of nonsense":           {begun(4, 1), chunk([]byte("nonsense, and long enough for an entry"))},
+		"too few":                       {begun(4, 1), chunk(alice), ended(4, 2, sum)},
+		"too many":                      {begun(4, 1), chunk(alice), chunk(alice), ended(4, 1, sum)},
+		"another checksum":              {begun(4, 1), chunk(alice), ended(4, 1, sum+1)},
+		"another revision":              {begun(4, 1), chunk(alice), ended(5, 1, sum)},
+		"no chunk":                      {begun(4, 1), ended(4, 1, sum)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := holding(t)
+			in := receiving(t, f)
+			if err := takeAll(in, messages...); err == nil {
+				t.Error("taken")
+			}
+			in.close()
+			if id, revision := f.Position(); id != "log-1" || revision != 3 {
+				t.Errorf("the follower is at %q %d", id, revision)
+			}
+			if !denies(t, f, "alice") || denies(t, f, "bob") || denies(t, f, "carol") {
+				t.Error("the set has changed")
+			}
+			if f.Status().Connected {
+				t.Error("it says that it is connected")
+			}
+		})
+	}
+}
+
+func TestGreetingsThatDoNotFit(t *testing.T) {
+	for name, change := range map[string]func(*feedpb.Greeting){
+		"no log":             func(g *feedpb.Greeting) { g.LogId = "" },
+		"another log":        func(g *feedpb.Greeting) { g.LogId = "log-2" },
+		"an older revision":  func(g *feedpb.Greeting) { g.Revision = 2 },
+		"no retention":       func(g *feedpb.Greeting) { g.Retention = nil },
+		"endless retention":  func(g *feedpb.Greeting) { g.Retention = &durationpb.Duration{Seconds: math.MaxInt64} },
+		"no heartbeat":       func(g *feedpb.Greeting) { g.Heartbeat = nil },
+		"no heart":           func(g *feedpb.Greeting) { g.Heartbeat = durationpb.New(0) },
+		"backwards":          func(g *feedpb.Greeting) { g.Heartbeat = durationpb.New(-time.Second) },
+		"once an hour":       func(g *feedpb.Greeting) { g.Heartbeat = durationpb.New(time.Hour) },
+		"no time":            func(g *feedpb.Greeting) { g.Time = nil },
+		"a time out of time": func(g *feedpb.Greeting) { g.Time = &timestamppb.Timestamp{Nanos: -1} },
+	} {
+		g := newGreeting(100)
+		change(g)
+		f := holding(t)
+		if _, err := (&inbound{follower: f}).greet(g); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+		if id, revision := f.Position(); id != "log-1" || revision != 3 || !denies(t, f, "alice") {
+			t.Errorf("%s: the follower is at %q %d", name, id, revision)
+		}
+	}
+	if _, err := (&inbound{follower: openFollower(t)}).greet(nil); err == nil {
+		t.Error("no greeting: taken")
+	}
+}
+
+func TestNothingBeforeASnapshot(t *testing.T) {
+	for name, m := range map[string]*feedpb.ServerMessage{
+		"changes": changed(add(1, "bob")), "heartbeat": beat(0, timestamppb.Now()),
+	} {
+		f := openFollower(t)
+		if err := takeAll(receiving(t, f), m); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+		if f.Status().Ready {
+			t.Errorf("%s: ready", name)
+		}
+	}
+}
+
+func TestRepeatsAndParts(t *testing.T) {
+	f := holding(t)
+	in := receiving(t, f)
+	restored := add(6, "bob")
+	restored = &feedpb.Change{Revision: 6, Removed: add(4, "bob").Added}
+	err := takeAll(in,
+		changed(add(2, "mallory"), add(3, "mallory")), // held
+		changed(add(4, "bob")), changed(add(4, "bob")),
+		changed(more(add(5, "carol")), more(&feedpb.Change{Revision: 5}), &feedpb.Change{Revision: 5, Added: add(5, "dave").Added}),
+		changed(add(4, "bob"), add(5, "carol"), restored, restored),
+		changed(add(4, "bob")),
+		beat(6, timestamppb.Now()),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, revision := f.Position(); revision != 6 || in.at != 6 || !in.due {
+		t.Errorf("at revision %d", revision)
+	}
+	for sub, want := range map[string]bool{"alice": true, "bob": false, "carol": true, "dave": true, "mallory": false} {
+		if denies(t, f, sub) != want {
+			t.Errorf("%s: denied is %v", sub, !want)
+		}
+	}
+	// a whole snapshot of a later revision takes the place of all that
+	if err := takeAll(in, snapshotOf(9, "erin")...); err != nil {
+		t.Fatal(err)
+	}
+	if _, revision := f.Position(); revision != 9 || denies(t, f, "alice") || !denies(t, f, "erin") {
+		t.Errorf("at revision %d after the snapshot", revision)
+	}
+}
+
+// A revision is applied as a whole: while parts of it are missing it is not
+// there, and when the stream is lost it never was.
+func TestHalfARevision(t *testing.T) {
+	f := holding(t)
+	in := receiving(t, f)
+	if err := takeAll(in, changed(more(add(4, "bob")))); err != nil {
+		t.Fatal(err)
+	}
+	in.close()
+	if _, revision := f.Position(); revision != 3 || denies(t, f, "bob") {
+		t.Error("a part of a revision is in force")
+	}
+	if err := takeAll(receiving(t, f), changed(add(4, "bob", "carol"))); err != nil {
+		t.Fatal(err)
+	}
+	if !denies(t, f, "bob") || !denies(t, f, "carol") {
+		t.Error("the revision is not in force")
+	}
+}
+
+// Whatever comes, there is no panic, and the set is a whole one: its revision
+// never falls, and alice is denied until a proven snapshot says otherwise.
+func FuzzInbound(f *testing.F) {
+	seed := func(messages ...*feedpb.ServerMessage) {
+		var b []byte
+		for _, m := range messages {
+			one, err := proto.Marshal(m)
+			if err != nil {
+				f.Fatal(err)
+			}
+			b = binary.BigEndian.AppendUint16(b, uint16(len(one)))
+			b = append(b, one...)
+		}
+		f.Add(b)
+	}
+	seed(changed(add(4, "bob")), beat(4, timestamppb.Now()))
+	seed(snapshotOf(9, "erin", "frank")...)
+	seed(changed(more(add(4, "bob")), add(4, "carol"), &feedpb.Change{Revision: 5, Removed: add(4, "bob").Added}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		follower := holding(t)
+		in := receiving(t, follower)
+		last, snapshots := uint64(3), false
+		for len(b) >= 2 {
+			n := min(int(binary.BigEndian.Uint16(b)), len(b)-2)
+			var m feedpb.ServerMessage
+			err := proto.Unmarshal(b[2:2+n], &m)
+			b = b[2+n:]
+			if err != nil {
+				continue
+			}
+			if err := takeAll(in, &m); err != nil {
+				break
+			}
+			snapshots = snapshots || m.GetSnapshotEnd() != nil
+			id, revision := follower.Position()
+			if id != "log-1" || revision < last {
+				t.Fatalf("at %q %d after %d", id, revision, last)
+			}
+			last = revision
+		}
+		in.close()
+		if _, revision := follower.Position(); revision < last {
+			t.Fatalf("at %d after %d", revision, last)
+		}
+		removed := last > 3 // a change may have restored her
+		if !snapshots && !removed && !denies(t, follower, "alice") {
+			t.Fatal("alice is allowed")
+		}
+	})
+}

@@ -1,0 +1,91 @@
+package feed
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A control endpoint that was killed waits for the replicas that it had.
+func TestReplicasAreRememberedOverARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLog("log-1")
+		log.revoke("alice")
+		dir := t.TempDir()
+		before, wires := serveInMemory(t, log, ServerOptions{Memory: filepath.Join(dir, "replicas.json")})
+		hello := newHello("replica-a", "log-1", 1)
+		wires.call(t, hello)
+		wires.call(t, newHello("replica-b", "log-1", 1))
+		time.Sleep(time.Second)
+		if got := applied(before, 1); got.Applied != 2 {
+			t.Fatalf("before: %+v", got)
+		}
+		left, err := os.ReadFile(filepath.Join(dir, "replicas.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		// what a killed process leaves
+		file := filepath.Join(dir, "left.json")
+		if err := os.WriteFile(file, left, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		after, wires := serveInMemory(t, log, ServerOptions{Memory: file})
+		if got := applied(after, 1); got.Total != 2 || !slices.Equal(got.Pending, []string{"replica-a", "replica-b"}) {
+			t.Errorf("nobody is back yet: %+v", got)
+		}
+		wires.call(t, hello)
+		time.Sleep(time.Second)
+		if got := applied(after, 1); got.Applied != 1 || !slices.Equal(got.Pending, []string{"replica-b"}) {
+			t.Errorf("one is back: %+v", got)
+		}
+		began := time.Now()
+		if got := after.WaitApplied(t.Context(), 1); got.Applied != 1 || got.Total != 1 {
+			t.Errorf("the other one is forgotten: %+v", got)
+		}
+		if d := time.Since(began); d != 59*time.Second {
+			t.Errorf("the other one counted for %v more", d)
+		}
+		after.Close()
+		if b, err := os.ReadFile(file); err != nil || strings.Contains(string(b), "replica-b") || !strings.Contains(string(b), "replica-a") {
+			t.Errorf("in the end: %s %v", b, err)
+		}
+	})
+}
+
+func TestAMemoryThatIsNone(t *testing.T) {
+	for name, text := range map[string]string{
+		"empty":     "",
+		"cut off":   `[{"name":"a","insta`,
+		"no list":   `{}`,
+		"no name":   `[{"instance":"00000000000000000000000000000000"}]`,
+		"short":     `[{"name":"a","instance":"00"}]`,
+		"no hex":    `[{"name":"a","instance":"zz"}]`,
+		"more":      `[{"name":"a","instance":"00000000000000000000000000000000","x":1}]`,
+		"line feed": `[{"name":"a\nb","instance":"00000000000000000000000000000000"}]`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "replicas.json")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var logged lines
+			s := serve(t, newLog("log-1"), ServerOptions{Memory: file, Logger: logged.logger()})
+			if n := len(s.Replicas()); n != 0 {
+				t.Errorf("%d replicas", n)
+			}
+			if !strings.Contains(strings.Join(logged.all, ""), "is not known") {
+				t.Errorf("it is not said: %q", logged.all)
+			}
+			call(t, s.addr, newHello("replica-a", "", 0))
+			until(t, "it is replaced", func() bool {
+				b, err := os.ReadFile(file)
+				return err == nil && strings.Contains(string(b), "replica-a")
+			})
+		})
+	}
+}

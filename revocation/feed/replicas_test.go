@@ -1,0 +1,231 @@
+package feed
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+func applied(s *Server, revision uint64) Applied {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return s.WaitApplied(ctx, revision)
+}
+
+func TestEveryReplica(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLog("log-1")
+		log.revoke("alice")
+		s, net := serveInMemory(t, log, ServerOptions{})
+		if a := applied(s, 1); a.Total != 0 || a.Pending == nil {
+			t.Errorf("without replicas: %+v", a)
+		}
+
+		a, hangUp := net.call(t, newHello("replica-a", "log-1", 1))
+		b, _ := net.call(t, newHello("replica-b", "log-1", 0))
+		a.hear()
+		b.hear()
+		synctest.Wait()
+		if got := applied(s, 1); got.Applied != 1 || got.Total != 2 || !slices.Equal(got.Pending, []string{"replica-b"}) {
+			t.Errorf("one behind: %+v", got)
+		}
+
+		// who waits is released by the last acknowledgement, not before
+		waited := make(chan Applied, 1)
+		go func() { waited <- s.WaitApplied(t.Context(), 1) }()
+		synctest.Wait()
+		select {
+		case got := <-waited:
+			t.Fatalf("released too early: %+v", got)
+		default:
+		}
+		b.ack(1)
+		if got := <-waited; got.Applied != 2 || got.Total != 2 || len(got.Pending) != 0 {
+			t.Errorf("all have it: %+v", got)
+		}
+
+		// a lost one counts for a minute
+		hangUp()
+		synctest.Wait()
+		log.revoke("bob")
+		b.ack(2)
+		synctest.Wait()
+		list := s.Replicas()
+		if len(list) != 2 || list[0].Name != "replica-a" || list[0].Connected || list[0].Behind != 1 || !list[1].Connected || list[1].Behind != 0 {
+			t.Errorf("%+v", list)
+		}
+		began := time.Now()
+		if got := s.WaitApplied(t.Context(), 2); got.Applied != 1 || got.Total != 1 {
+			t.Errorf("when the lost one is forgotten: %+v", got)
+		}
+		if d := time.Since(began); d != time.Minute {
+			t.Errorf("the lost one counted for %v", d)
+		}
+	})
+}
+
+func TestALostReplicaThatComesBackCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLog("log-1")
+		s, net := serveInMemory(t, log, ServerOptions{})
+		h := newHello("replica-a", "log-1", 0)
+		for range 3 { // each time the minute begins anew
+			r, hangUp := net.call(t, h)
+			r.hear()
+			hangUp()
+			time.Sleep(45 * time.Second)
+			if n := len(s.Replicas()); n != 1 {
+				t.Fatalf("%d replicas", n)
+			}
+		}
+		time.Sleep(16 * time.Second)
+		if n := len(s.Replicas()); n != 0 {
+			t.Errorf("%d replicas a minute after the last loss", n)
+		}
+	})
+}
+
+func TestOneNameTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logged lines
+		log := newLog("log-1")
+		log.revoke("alice")
+		s, net := serveInMemory(t, log, ServerOptions{Logger: logged.logger()})
+
+		// the same process again: the newer stream replaces the older
+		h := newHello("replica-a", "log-1", 1)
+		older, _ := net.call(t, h)
+		older.hear()
+		newer, hangUp := net.call(t, h)
+		newer.hear()
+		if err := older.end(); status.Code(err) != codes.Aborted {
+			t.Errorf("the older stream: %v", err)
+		}
+		synctest.Wait()
+		if list := s.Replicas(); len(list) != 1 || !list[0].Connected {
+			t.Errorf("one process: %+v", list)
+		}
+
+		// another process that is given the name: both decide, both count
+		other, _ := net.call(t, newHello("replica-a", "log-1", 0))
+		other.hear()
+		if got := applied(s, 1); got.Total != 2 || !slices.Equal(got.Pending, []string{"replica-a"}) {
+			t.Errorf("two processes: %+v", got)
+		}
+		if !strings.Contains(strings.Join(logged.all, ""), "two replicas have one name") {
+			t.Errorf("it is not said: %q", logged.all)
+		}
+
+		// a process that is started again takes the place of the one that is lost
+		hangUp()
+		synctest.Wait()
+		if n := len(s.Replicas()); n != 2 {
+			t.Errorf("%d replicas after one is lost", n)
+		}
+		again, _ := net.call(t, newHello("replica-a", "log-1", 1))
+		again.hear()
+		if list := s.Replicas(); len(list) != 2 || !list[0].Connected || !list[1].Connected {
+			t.Errorf("after the restart: %+v", list)
+		}
+	})
+}
+
+func TestTheNumberOfReplicasIsBounded(t *testing.T) {
+	r := newReplicas(nil)
+	for i := range maxReplicas {
+		if _, err := r.join(identity{name: fmt.Sprint(i)}, &session{}, "", 0, true, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.join(identity{name: "one more"}, &session{}, "", 0, true, 0); err == nil {
+		t.Error("there is no bound")
+	}
+}
+
+func TestOnAppliedIsToldEachRevisionOnce(t *testing.T) {
+	var mu sync.Mutex
+	told := make(map[string][]uint64)
+	log := newLog("log-1")
+	log.revoke("before")
+	s := serve(t, log, ServerOptions{OnApplied: func(name string, revision uint64) {
+		mu.Lock()
+		defer mu.Unlock()
+		told[name] = append(told[name], revision)
+	}})
+	a, b := call(t, s.addr, newHello("a", "", 0)), call(t, s.addr, newHello("b", "log-1", 1))
+	for range 5 {
+		log.revoke("user")
+	}
+	a.hear()
+	b.hear()
+	a.ack(1) // its snapshot: nobody waited for it
+	a.ack(3)
+	a.ack(3)
+	a.ack(2)
+	a.ack(6)
+	b.ack(6)
+	want := map[string][]uint64{"a": {2, 3, 4, 5, 6}, "b": {2, 3, 4, 5, 6}}
+	until(t, "both are told of", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Equal(told["a"], want["a"]) && slices.Equal(told["b"], want["b"])
+	})
+}
+
+// Many wait for many revisions, while replicas come and go: each is released
+// exactly when it should be.
+func TestWaitersAgainstAModel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReplicas(nil)
+		var peers []*replica
+		streams := make(map[*replica]*session)
+		for i := range 5 {
+			ss := &session{}
+			p, err := r.join(identity{name: fmt.Sprint(i)}, ss, "", 0, true, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			peers = append(peers, p)
+			streams[p] = ss
+		}
+		have := make([]uint64, len(peers))
+		waiters := make(map[uint64]*waiter)
+		for revision := uint64(1); revision <= 50; revision++ {
+			waiters[revision] = r.wait(revision)
+		}
+		for step := range 400 {
+			i := (step * 7) % len(peers)
+			have[i] += uint64(step % 3)
+			r.ack(peers[i], streams[peers[i]], newAck(have[i]))
+			floor := slices.Min(have)
+			for revision, w := range waiters {
+				select {
+				case <-w.done:
+					if revision > floor {
+						t.Fatalf("released at %d, and one replica is at %d", revision, floor)
+					}
+				default:
+					if revision <= floor {
+						t.Fatalf("not released at %d, and all replicas are at %d", revision, floor)
+					}
+				}
+			}
+		}
+		for revision, w := range waiters {
+			if got := r.giveUp(w); got.Applied != 5 || got.Total != 5 {
+				t.Errorf("revision %d: %+v", revision, got)
+			}
+		}
+		if len(r.waiters) != 0 {
+			t.Errorf("%d waiters are left", len(r.waiters))
+		}
+	})
+}

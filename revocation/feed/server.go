@@ -1,0 +1,191 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"rescind/revocation/feed/feedpb"
+)
+
+// ServerOptions are what a server needs to know.
+type ServerOptions struct {
+	Tokens    []Token
+	Heartbeat time.Duration // default: 1s
+	Logger    *slog.Logger  // default: discards
+	// OnApplied is told of each revision that a replica has in force, once
+	// for each replica. It is called on the path of the acknowledgements.
+	OnApplied func(name string, revision uint64)
+	// Memory is a file in which the replicas are kept, for a restart within
+	// the minute that lost ones count; default: they are forgotten then.
+	Memory string
+}
+
+// Times that bound what a follower can hold up.
+const (
+	helloTimeout = 10 * time.Second // from the call to its first message
+	sendTimeout  = 30 * time.Second // that one message may be stuck
+	catchUp      = time.Second      // that a node waits to reach a follower's revision
+)
+
+// Server is the control endpoint's end of the feed.
+type Server struct {
+	feedpb.UnimplementedFeedServer
+
+	src       Source
+	tokens    []Token
+	heartbeat time.Duration
+	logger    *slog.Logger
+	refusals  rate.Sometimes // bounds what strangers can write into the log
+
+	replicas *replicas
+	tail     *tail
+
+	ctx     context.Context // ends with Close
+	end     context.CancelFunc
+	mu      sync.Mutex // guards closed, and so that running does not grow after it
+	closed  bool
+	running sync.WaitGroup
+}
+
+// NewServer serves src. [Server.Close] must be called in the end.
+func NewServer(src Source, o ServerOptions) *Server {
+	s := &Server{
+		src: src, tokens: o.Tokens, heartbeat: o.Heartbeat, logger: o.Logger,
+		refusals: rate.Sometimes{Interval: 10 * time.Second},
+		tail:     newTail(src),
+	}
+	if s.heartbeat <= 0 {
+		s.heartbeat = time.Second
+	}
+	if s.logger == nil {
+		s.logger = slog.New(slog.DiscardHandler)
+	}
+	s.replicas = newReplicas(s.logger)
+	s.replicas.onApplied = o.OnApplied
+	s.ctx, s.end = context.WithCancel(context.Background())
+	s.running.Go(func() { s.tail.run(s.ctx) })
+	if o.Memory != "" {
+		s.remember(newMemory(o.Memory))
+	}
+	return s
+}
+
+// remember keeps the replicas in a file, those first that it has. A file that
+// cannot be read is replaced: it is worth a minute, and no more.
+func (s *Server) remember(m *memory) {
+	ids, err := m.read()
+	if err != nil {
+		s.logger.Warn("which replicas followed before is not known", "error", err)
+	}
+	s.replicas.recall(ids)
+	s.replicas.changed = m.touch
+	s.running.Go(func() { m.run(s.ctx, s.replicas) })
+}
+
+// Options are what the [grpc.Server] must be made with: they demand the
+// credential of every call, and find dead peers. Credentials of the transport
+// come on top.
+func (s *Server) Options() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.InTapHandle(s.admit),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionIdle: time.Minute,
+			Time:              5 * time.Second,
+			Timeout:           5 * time.Second,
+		}),
+		grpc.ConnectionTimeout(10 * time.Second),
+		grpc.MaxRecvMsgSize(16 << 10),
+		grpc.MaxHeaderListSize(16 << 10),
+		grpc.MaxConcurrentStreams(16),
+	}
+}
+
+// Register makes r serve the feed. A server made without [Server.Options]
+// refuses every follower.
+func (s *Server) Register(r grpc.ServiceRegistrar) { feedpb.RegisterFeedServer(r, s) }
+
+// Close ends all streams and waits for them. Followers go elsewhere, or come
+// back.
+func (s *Server) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.end()
+	s.running.Wait()
+}
+
+// Replicas are those connected now and those lost less than a minute ago, by
+// name.
+func (s *Server) Replicas() []Replica { return s.replicas.list(s.src.Revision()) }
+
+// WaitApplied waits until every replica has the revision in force, or ctx
+// ends, and says how far it has got.
+func (s *Server) WaitApplied(ctx context.Context, revision uint64) Applied {
+	w := s.replicas.wait(revision)
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+	case <-s.ctx.Done():
+	}
+	return s.replicas.giveUp(w)
+}
+
+var errClosing = status.Error(codes.Unavailable, "the control endpoint is shutting down")
+
+// Follow serves one follower for as long as it lives.
+func (s *Server) Follow(stream feedpb.Feed_FollowServer) error {
+	token, ok := stream.Context().Value(tokenKey{}).(string)
+	if !ok {
+		return errUnauthenticated
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return errClosing
+	}
+	s.running.Add(1)
+	s.mu.Unlock()
+	defer s.running.Done()
+
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(s.ctx, func() { cancel(errClosing) })()
+	ss := newSession(s, ctx, cancel, stream)
+	err := ss.run(token)
+	if cause := context.Cause(ctx); cause != nil && stream.Context().Err() == nil {
+		err = cause
+	}
+	return err
+}
+
+func remote(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return ""
+	}
+	return p.Addr.String()
+}
+
+// reason is why a stream ended, in few words.
+func reason(err error) string {
+	if err == nil {
+		return "it hung up"
+	}
+	if st, ok := status.FromError(err); ok {
+		return st.Message()
+	}
+	if errors.Is(err, context.Canceled) {
+		return "the connection is gone"
+	}
+	return err.Error()
+}

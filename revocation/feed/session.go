@@ -1,0 +1,331 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"sync/atomic"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"rescind/revocation"
+	"rescind/revocation/feed/feedpb"
+)
+
+// session is one stream at the server. One goroutine sends, one receives, and
+// run, on the goroutine of the call, watches over both: only when the call
+// returns is a send that is stuck let go.
+type session struct {
+	server *Server
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	stream feedpb.Feed_FollowServer
+
+	sending atomic.Int64 // when the send under way began, in ns after start; 0 = none
+	start   time.Time
+
+	// Owned by the sending goroutine.
+	at   uint64            // every revision up to it has been sent
+	beat *feedpb.Heartbeat // to be sent once at has reached it
+}
+
+func newSession(s *Server, ctx context.Context, cancel context.CancelCauseFunc, stream feedpb.Feed_FollowServer) *session {
+	return &session{server: s, ctx: ctx, cancel: cancel, stream: stream, start: time.Now().Add(-1)}
+}
+
+var crcTable = crc32.MakeTable(crc32.Castagnoli)
+
+// replace ends the session because its replica has connected again.
+func (ss *session) replace() {
+	ss.cancel(status.Error(codes.Aborted, "this replica has connected again"))
+}
+
+func (ss *session) run(token string) error {
+	s := ss.server
+	hello, err := ss.hello()
+	if err != nil {
+		return err
+	}
+	if err := s.src.Ready(); err != nil {
+		return status.Error(codes.Unavailable, "this control endpoint is not ready: "+err.Error())
+	}
+	resumes := hello.LogId == s.src.LogID()
+	if resumes {
+		ss.at = hello.Revision
+	}
+	id := identity{name: hello.Name, instance: [16]byte(hello.Instance)}
+	from := remote(ss.ctx)
+	replica, err := s.replicas.join(id, ss, from, ss.at, resumes, hello.Entries)
+	if err != nil {
+		return status.Error(codes.ResourceExhausted, err.Error())
+	}
+	defer s.replicas.leave(replica, ss)
+	s.tail.use(1)
+	defer s.tail.use(-1)
+	log := s.logger.With("replica", hello.Name, "from", from)
+	log.Info("a replica follows", "credential", token, "revision", ss.at, "resumes", resumes)
+
+	ended := make(chan error, 2)
+	s.running.Go(func() { ended <- ss.receive(replica) })
+	s.running.Go(func() { ended <- ss.send(resumes) })
+	err = ss.watch(ended)
+	log.Info("a replica is gone", "reason", reason(err), "after", time.Since(ss.start).Round(time.Millisecond))
+	return err
+}
+
+// hello is the first message. What it says of the replica's place in the log
+// is believed.
+func (ss *session) hello() (*feedpb.Hello, error) {
+	type first struct {
+		m   *feedpb.ClientMessage
+		err error
+	}
+	received := make(chan first, 1)
+	ss.server.running.Go(func() {
+		m, err := ss.stream.Recv()
+		received <- first{m, err}
+	})
+	timer := time.NewTimer(helloTimeout)
+	defer timer.Stop()
+	select {
+	case <-ss.ctx.Done():
+		return nil, context.Cause(ss.ctx)
+	case <-timer.C:
+		return nil, status.Error(codes.DeadlineExceeded, "no hello came")
+	case f := <-received:
+		if f.err != nil {
+			return nil, f.err
+		}
+		h := f.m.GetHello()
+		if h == nil || !goodName(h.Name) || len(h.Instance) != 16 {
+			return nil, status.Error(codes.InvalidArgument, "the first message must be a hello with a name and an instance")
+		}
+		return h, nil
+	}
+}
+
+// goodName tells whether a replica can be listed and logged by that name.
+func goodName(name string) bool {
+	if name == "" || len(name) > maxName || !utf8.ValidString(name) {
+		return false
+	}
+	for _, r := range name {
+		if !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// watch waits for the end of the session, whoever brings it.
+func (ss *session) watch(ended <-chan error) error {
+	tick := time.NewTicker(sendTimeout / 10)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-ss.ctx.Done():
+			return context.Cause(ss.ctx)
+		case <-tick.C:
+			began := ss.sending.Load()
+			if began != 0 && time.Since(ss.start)-time.Duration(began) > sendTimeout {
+				return status.Errorf(codes.ResourceExhausted, "the follower has not read for %v", sendTimeout)
+			}
+		}
+	}
+}
+
+func (ss *session) receive(p *replica) error {
+	for {
+		m, err := ss.stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		a := m.GetAck()
+		if a == nil {
+			return status.Error(codes.InvalidArgument, "after the hello only acknowledgements are expected")
+		}
+		if head := ss.server.src.Revision(); a.Revision > head {
+			return status.Errorf(codes.InvalidArgument, "revision %d is acknowledged, and the log ends at %d", a.Revision, head)
+		}
+		ss.server.replicas.ack(p, ss, a)
+	}
+}
+
+func (ss *session) put(m *feedpb.ServerMessage) error {
+	ss.sending.Store(int64(time.Since(ss.start)))
+	err := ss.stream.Send(m)
+	ss.sending.Store(0)
+	return err
+}
+
+// send greets, brings the follower up to date and keeps it there.
+func (ss *session) send(resumes bool) error {
+	if err := ss.greet(resumes); err != nil {
+		return err
+	}
+	if !resumes {
+		if err := ss.snapshot(); err != nil {
+			return err
+		}
+	}
+	tick := time.NewTicker(ss.server.heartbeat)
+	defer tick.Stop()
+	ss.takePulse()
+	for {
+		select {
+		case <-tick.C:
+			ss.takePulse()
+		default:
+		}
+		parts, grown, err := ss.more()
+		if err == nil && len(parts) > 0 {
+			err = ss.changes(parts)
+		}
+		if err == nil {
+			err = ss.pulse()
+		}
+		if err != nil {
+			return err
+		}
+		if grown == nil {
+			continue
+		}
+		select {
+		case <-grown:
+		case <-tick.C:
+			ss.takePulse()
+		case <-ss.ctx.Done():
+			return context.Cause(ss.ctx)
+		}
+	}
+}
+
+// greet says what the follower has before it. A node of a cluster may be a
+// moment behind the one that the follower comes from; the follower would have
+// to refuse it.
+func (ss *session) greet(resumes bool) error {
+	src := ss.server.src
+	if resumes && ss.at > src.Revision() {
+		ctx, cancel := context.WithTimeout(ss.ctx, catchUp)
+		_ = src.Wait(ctx, ss.at-1) // if it does not get there, the greeting says so
+		cancel()
+	}
+	revision := src.Revision()
+	err := ss.put(&feedpb.ServerMessage{Kind: &feedpb.ServerMessage_Greeting{Greeting: &feedpb.Greeting{
+		LogId: src.LogID(), Revision: revision, Retention: durationpb.New(src.Retention()),
+		Heartbeat: durationpb.New(ss.server.heartbeat), Time: timestamppb.Now(),
+	}}})
+	if err == nil && resumes && ss.at > revision {
+		return status.Errorf(codes.FailedPrecondition, "this control endpoint is at revision %d of the log, before the follower's %d", revision, ss.at)
+	}
+	return err
+}
+
+// more are the next parts to send. If the tail has none, grown is not nil and
+// tells when to ask again.
+func (ss *session) more() (parts_ []*feedpb.Change, grown <-chan struct{}, err error) {
+	recent, grown, held := ss.server.tail.after(ss.at)
+	if held {
+		if len(recent) > 0 {
+			grown = nil
+		}
+		return recent, grown, nil
+	}
+	changes, held := ss.server.src.Changes(ss.at, readChanges)
+	if !held {
+		return nil, nil, ss.snapshot()
+	}
+	if len(changes) == 0 { // a source that breaks its promise must not make us spin
+		return nil, grown, nil
+	}
+	for _, c := range changes {
+		parts_ = append(parts_, parts(c)...)
+	}
+	return parts_, nil, nil
+}
+
+// changes sends parts, as many in a message as fit. The last of them ends a
+// revision.
+func (ss *session) changes(parts []*feedpb.Change) error {
+	last := parts[len(parts)-1].Revision
+	for len(parts) > 0 {
+		n, bytes := 0, 0
+		for n < len(parts) && bytes < maxMessage {
+			bytes += size(parts[n])
+			n++
+		}
+		if err := ss.put(&feedpb.ServerMessage{Kind: &feedpb.ServerMessage_Changes{Changes: &feedpb.Changes{Changes: parts[:n:n]}}}); err != nil {
+			return err
+		}
+		parts = parts[n:]
+	}
+	ss.at = last
+	return nil
+}
+
+// snapshot sends the whole set. It is one at the revision that the source had
+// before it began, or at a later one, which is the same once the changes in
+// between are sent again.
+func (ss *session) snapshot() error {
+	src := ss.server.src
+	revision := src.Revision()
+	err := ss.put(&feedpb.ServerMessage{Kind: &feedpb.ServerMessage_SnapshotBegin{SnapshotBegin: &feedpb.SnapshotBegin{
+		Revision: revision, Expect: uint64(src.Len()),
+	}}})
+	if err != nil {
+		return err
+	}
+	var count uint64
+	var sum uint32
+	taken, err := src.Snapshot(func(entries []revocation.Entry) error {
+		return pack(entries, func(part []byte, n int) error {
+			count += uint64(n)
+			sum = crc32.Update(sum, crcTable, part)
+			return ss.put(&feedpb.ServerMessage{Kind: &feedpb.ServerMessage_SnapshotChunk{SnapshotChunk: &feedpb.SnapshotChunk{Entries: part}}})
+		})
+	})
+	if err != nil {
+		return err
+	}
+	if taken < revision {
+		return fmt.Errorf("the source gave a snapshot at revision %d after it was at %d", taken, revision)
+	}
+	ss.at = revision
+	return ss.put(&feedpb.ServerMessage{Kind: &feedpb.ServerMessage_SnapshotEnd{SnapshotEnd: &feedpb.SnapshotEnd{
+		Revision: revision, Count: count, Checksum: sum,
+	}}})
+}
+
+// takePulse prepares a heartbeat: where the log stands now. It is sent when
+// the follower has been sent that much.
+func (ss *session) takePulse() {
+	if ss.beat == nil {
+		now := timestamppb.Now()
+		ss.beat = &feedpb.Heartbeat{Time: now, Revision: ss.server.src.Revision()}
+	}
+}
+
+func (ss *session) pulse() error {
+	if ss.beat == nil || ss.at < ss.beat.Revision {
+		return nil
+	}
+	if err := ss.server.src.Ready(); err != nil {
+		return status.Error(codes.Unavailable, "this control endpoint cannot go on: "+err.Error())
+	}
+	beat := ss.beat
+	ss.beat = nil
+	return ss.put(&feedpb.ServerMessage{Kind: &feedpb.ServerMessage_Heartbeat{Heartbeat: beat}})
+}

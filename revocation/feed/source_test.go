@@ -1,0 +1,228 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"rescind/revocation"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const issuer = "https://idp.test/"
+
+// memLog is a log in memory: a source of a feed, and the model that replicas
+// are compared with. Every revision revokes or restores some subjects.
+type memLog struct {
+	id       string
+	remember int // revisions that Changes goes back; 0 = all
+
+	mu       sync.Mutex
+	unready  error
+	revision uint64
+	changes  []revocation.Change // of revision 1 and so on
+	standing map[revocation.ID]revocation.Entry
+	of       map[string]revocation.ID // the revocation in force of a subject
+	grown    chan struct{}
+
+	snapshots int
+}
+
+func newLog(id string) *memLog {
+	return &memLog{
+		id: id, grown: make(chan struct{}),
+		standing: make(map[revocation.ID]revocation.Entry), of: make(map[string]revocation.ID),
+	}
+}
+
+func entryOf(sub string, id revocation.ID) revocation.Entry {
+	value, _ := revocation.ValueOf(sub)
+	r := revocation.Revocation{
+		ID: id, Issuer: issuer,
+		Target:    revocation.Target{Kind: revocation.KindClaims, Claims: []revocation.Claim{{Name: "sub", Value: value}}},
+		ExpiresAt: revocation.MicrosOf(time.Now().Add(24 * time.Hour)),
+	}
+	return r.Entry()
+}
+
+// revoke is one revision that revokes all subjects.
+func (l *memLog) revoke(subs ...string) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := revocation.Change{Revision: l.revision + 1}
+	for i, sub := range subs {
+		e := entryOf(sub, revocation.ID{Revision: c.Revision, Index: uint32(i)})
+		c.Added = append(c.Added, e)
+		l.standing[e.ID], l.of[sub] = e, e.ID
+	}
+	return l.append(c)
+}
+
+// restore is one revision that restores all subjects.
+func (l *memLog) restore(subs ...string) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := revocation.Change{Revision: l.revision + 1}
+	for _, sub := range subs {
+		id := l.of[sub]
+		c.Removed = append(c.Removed, l.standing[id])
+		delete(l.standing, id)
+		delete(l.of, sub)
+	}
+	return l.append(c)
+}
+
+func (l *memLog) append(c revocation.Change) uint64 {
+	l.revision = c.Revision
+	l.changes = append(l.changes, c)
+	close(l.grown)
+	l.grown = make(chan struct{})
+	return l.revision
+}
+
+func (l *memLog) Ready() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unready
+}
+
+func (l *memLog) setReady(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unready = err
+}
+
+func (l *memLog) LogID() string            { return l.id }
+func (l *memLog) Retention() time.Duration { return 720 * time.Hour }
+
+func (l *memLog) Revision() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.revision
+}
+
+func (l *memLog) Len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.standing)
+}
+
+func (l *memLog) Snapshot(yield func([]revocation.Entry) error) (uint64, error) {
+	l.mu.Lock()
+	l.snapshots++
+	revision := l.revision
+	var all []revocation.Entry
+	for _, e := range l.standing {
+		all = append(all, e)
+	}
+	l.mu.Unlock()
+	for len(all) > 0 {
+		n := min(1000, len(all))
+		if err := yield(all[:n]); err != nil {
+			return 0, err
+		}
+		all = all[n:]
+	}
+	return revision, nil
+}
+
+func (l *memLog) Changes(after uint64, max int) ([]revocation.Change, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if after > l.revision || l.remember > 0 && l.revision-after > uint64(l.remember) {
+		return nil, false
+	}
+	return l.changes[after:min(l.revision, after+uint64(max))], true
+}
+
+func (l *memLog) Wait(ctx context.Context, after uint64) error {
+	for {
+		l.mu.Lock()
+		revision, grown := l.revision, l.grown
+		l.mu.Unlock()
+		if revision > after {
+			return nil
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (l *memLog) taken() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.snapshots
+}
+
+// grow makes n revisions of both kinds.
+func (l *memLog) grow(r *rand.Rand, n int) {
+	for range n {
+		l.mu.Lock()
+		var victim string
+		for victim = range l.of {
+			break
+		}
+		l.mu.Unlock()
+		if victim != "" && r.IntN(3) == 0 {
+			l.restore(victim)
+			continue
+		}
+		var subs []string
+		for range 1 + r.IntN(20) {
+			subs = append(subs, fmt.Sprintf("user-%d", r.IntN(20_000)))
+		}
+		l.revoke(subs...)
+	}
+}
+
+// revokedAt are the subjects that are revoked at a revision, by the log.
+func (l *memLog) revokedAt(revision uint64) map[revocation.ID]revocation.Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := make(map[revocation.ID]revocation.Entry)
+	for _, c := range l.changes[:revision] {
+		for _, e := range c.Added {
+			m[e.ID] = e
+		}
+		for _, e := range c.Removed {
+			delete(m, e.ID)
+		}
+	}
+	return m
+}
+
+var errNoLog = errors.New("the log is being read")
+
+func openFollower(t testing.TB) *revocation.Follower {
+	t.Helper()
+	f, err := revocation.OpenFollower(revocation.FollowerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+// denies asks the follower about a token of sub.
+func denies(t testing.TB, f *revocation.Follower, sub string) bool {
+	t.Helper()
+	v, err := f.Lookup(&revocation.Token{Issuer: issuer, Claims: map[string]any{"sub": sub}}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.Revoked
+}

@@ -1,0 +1,113 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"rescind/revocation/feed/feedpb"
+)
+
+// wires is a network of pipes, so that a test can have its own clock.
+type wires struct {
+	incoming chan net.Conn
+	closed   chan struct{}
+	close    func()
+
+	mu   sync.Mutex
+	deaf bool // nothing gets through any more, and nobody is told
+}
+
+func newWires() *wires {
+	m := &wires{incoming: make(chan net.Conn), closed: make(chan struct{})}
+	m.close = sync.OnceFunc(func() { close(m.closed) })
+	return m
+}
+
+func (m *wires) Accept() (net.Conn, error) {
+	select {
+	case c := <-m.incoming:
+		return c, nil
+	case <-m.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (m *wires) Close() error   { m.close(); return nil }
+func (m *wires) Addr() net.Addr { return &net.UnixAddr{Name: "memory"} }
+
+func (m *wires) dial(ctx context.Context, _ string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case m.incoming <- server:
+		return &plug{client, m}, nil
+	case <-m.closed:
+		return nil, errors.New("nobody listens")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (m *wires) setDeaf(deaf bool) {
+	m.mu.Lock()
+	m.deaf = deaf
+	m.mu.Unlock()
+}
+
+// plug is the client's end of a pipe.
+type plug struct {
+	net.Conn
+	m *wires
+}
+
+// Read passes nothing on while the network is deaf.
+func (p *plug) Read(b []byte) (int, error) {
+	for {
+		n, err := p.Conn.Read(b)
+		p.m.mu.Lock()
+		deaf := p.m.deaf
+		p.m.mu.Unlock()
+		if err != nil || !deaf {
+			return n, err
+		}
+	}
+}
+
+// serveInMemory is for tests in a bubble of synctest.
+func serveInMemory(t *testing.T, src Source, o ServerOptions) (*Server, *wires) {
+	t.Helper()
+	m := newWires()
+	return serveOn(t, m, src, o).Server, m
+}
+
+// connect is a connection, and what cuts it.
+func (m *wires) connect(t *testing.T) (*grpc.ClientConn, func()) {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///memory", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(m.dial))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hangUp := sync.OnceFunc(func() { conn.Close() })
+	t.Cleanup(hangUp)
+	return conn, hangUp
+}
+
+// call is a follower by hand, and what cuts its connection.
+func (m *wires) call(t *testing.T, h *feedpb.Hello) (*raw, func()) {
+	t.Helper()
+	conn, hangUp := m.connect(t)
+	stream, err := feedpb.NewFeedClient(conn).Follow(withToken(t.Context(), secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &raw{stream, t}
+	r.say(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Hello{Hello: h}})
+	return r, hangUp
+}
+
+func newAck(revision uint64) *feedpb.Ack { return &feedpb.Ack{Revision: revision} }
