@@ -1,0 +1,147 @@
+package authz
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"rescind/jwks"
+	"rescind/revocation"
+)
+
+// Request is what a decision is made from.
+type Request struct {
+	Headers     []Header // all of them, repeated ones repeated, names in any case
+	Policy      *string  // the one named for the route; nil: DefaultPolicy
+	Certificate string   // the client's, as PEM, URL-encoded; empty if there is none
+}
+
+// Authorize decides about r.
+func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
+	d.ID = rand.Text()
+	defer func() {
+		if p := recover(); p != nil {
+			d = d.deny(Internal)
+			// The stack and the type: the value may quote the request.
+			a.log.Error("a decision failed; the request was denied", slog.String("decision_id", d.ID), slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	now := time.Now()
+	_, d.Revision = a.revocations.Position()
+
+	name, policy := a.policy(r)
+	d.Policy = name
+	if policy == nil {
+		return d.deny(UnknownPolicy)
+	}
+
+	// bearer
+	raw, reason := bearer(r.Headers)
+	if reason == NoToken && policy.TokenOptional {
+		d.Allow, d.Reason = true, NoTokenAllowed
+		a.headers.apply(&d, r.Headers, nil)
+		return d
+	}
+	if reason != "" {
+		return d.deny(reason)
+	}
+
+	// guard
+	t, err := parse(raw)
+	if err != nil {
+		d.Detail = err.Error()
+		return d.deny(Malformed)
+	}
+
+	// issuer
+	issuer := a.issuers[t.issuer]
+	if issuer == nil {
+		return d.deny(UntrustedIssuer)
+	}
+	d.Issuer = issuer.Name
+	if !policy.admits(issuer.Name) {
+		d.Detail = "the policy does not admit this issuer"
+		return d.deny(UntrustedIssuer)
+	}
+
+	// key: the algorithm first, so that no token costs a fetch that could not
+	// be accepted anyway
+	if !issuer.algorithms[t.algorithm] {
+		return d.deny(UnsupportedAlgorithm)
+	}
+	keys, err := issuer.Keys.Find(ctx, t.keyID, t.algorithm)
+	switch {
+	case errors.Is(err, jwks.ErrUnknownKey):
+		return d.deny(UnknownKey)
+	case errors.Is(err, jwks.ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		d.Detail = err.Error()
+		return d.deny(KeysUnavailable)
+	case err != nil:
+		d.Detail = err.Error()
+		return d.deny(Internal)
+	}
+
+	// signature
+	if !t.signedBy(keys) {
+		return d.deny(BadSignature)
+	}
+	d.Subject, d.TokenID = t.text("sub"), t.text("jti")
+
+	// times and audience
+	if missing := issuer.lacks(t); missing != "" {
+		d.Detail = "it has no " + missing
+		return d.deny(MissingClaim)
+	}
+	if reason := issuer.invalid(t); reason != "" {
+		return d.deny(reason)
+	}
+	if issuer.outlives(t, now) {
+		return d.deny(LifetimeTooLong)
+	}
+
+	// type: an access token, and from whom it was issued to
+	if !issuer.accepts(t) {
+		return d.deny(WrongType)
+	}
+	if !t.proven(r, a.trustForwarded) {
+		return d.deny(Unproven)
+	}
+
+	// policy
+	if !issuer.Claims.hold(t.claims) {
+		d.Detail = "the issuer's own conditions"
+		return d.deny(ClaimRefused)
+	}
+	if reason := policy.refuses(t, now, issuer.Leeway); reason != "" {
+		if reason == InsufficientScope {
+			d.Scope = strings.Join(policy.Scopes, " ")
+		}
+		return d.deny(reason)
+	}
+
+	// revocation: last, on every request
+	verdict, err := a.revocations.Lookup(t.revocable(), now)
+	d.Revision, d.Stale = max(d.Revision, verdict.Revision), verdict.Stale
+	switch {
+	case errors.Is(err, revocation.ErrNotReady):
+		return d.deny(NotReady)
+	case err != nil:
+		d.Detail = err.Error()
+		return d.deny(Internal)
+	case verdict.Revoked:
+		d.RevocationID = verdict.By
+		return d.deny(Revoked)
+	case verdict.Overdue && a.denyOverdue:
+		return d.deny(Stale)
+	}
+
+	// headers
+	d.Allow, d.Reason = true, OK
+	a.headers.apply(&d, r.Headers, t.claims)
+	return d
+}

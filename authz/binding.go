@@ -1,0 +1,103 @@
+package authz
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"net/url"
+	"strings"
+)
+
+// proven says whether the request proves the key that the token is bound to,
+// if it is bound. A bound token that is taken for a bearer token is worth
+// stealing again, so every confirmation that we cannot check is unproven: of
+// those of RFC 7800 we know x5t#S256 of RFC 8705, alone.
+func (t *token) proven(r *Request, trustForwarded bool) bool {
+	cnf, bound := t.claims["cnf"]
+	if !bound {
+		return true
+	}
+	members, ok := cnf.(map[string]any)
+	if !ok || len(members) != 1 {
+		return false
+	}
+	text, _ := members["x5t#S256"].(string)
+	want, err := base64url.DecodeString(text)
+	if err != nil || len(want) != sha256.Size {
+		return false
+	}
+	got, ok := r.certificate(trustForwarded)
+	return ok && got == [sha256.Size]byte(want)
+}
+
+// certificate is the SHA-256 of the client's certificate: of the one that the
+// connection to Envoy was made with, or, where proxies before it are trusted
+// to have checked it, of the one that they forward.
+func (r *Request) certificate(trustForwarded bool) (sum [sha256.Size]byte, ok bool) {
+	if trustForwarded {
+		return forwardedCertificate(r.Headers)
+	}
+	text, err := url.PathUnescape(r.Certificate)
+	if err != nil {
+		return sum, false
+	}
+	block, rest := pem.Decode([]byte(text))
+	if block == nil || block.Type != "CERTIFICATE" || strings.TrimSpace(string(rest)) != "" {
+		return sum, false
+	}
+	return sha256.Sum256(block.Bytes), true
+}
+
+// forwardedCertificate reads the hash in x-forwarded-client-cert. If there are
+// several hops it does not say which of them is the client, and proves nothing.
+func forwardedCertificate(headers []Header) (sum [sha256.Size]byte, ok bool) {
+	var hashes []string
+	for _, h := range headers {
+		if strings.EqualFold(h.Name, "x-forwarded-client-cert") {
+			found, ok := forwardedHashes(h.Value)
+			if !ok {
+				return sum, false
+			}
+			hashes = append(hashes, found...)
+		}
+	}
+	if len(hashes) != 1 {
+		return sum, false
+	}
+	raw, err := hex.DecodeString(hashes[0])
+	if err != nil || len(raw) != len(sum) {
+		return sum, false
+	}
+	return [sha256.Size]byte(raw), true
+}
+
+// forwardedHashes are the values of Hash in elements separated by commas, of
+// pairs separated by semicolons; within quotes neither separates. An element
+// without one counts as an empty hash. ok is false if a quote is left open.
+func forwardedHashes(value string) (hashes []string, ok bool) {
+	quoted, escaped, start, hash := false, false, 0, ""
+	pair := func(end int) {
+		if name, v, _ := strings.Cut(value[start:end], "="); strings.EqualFold(strings.TrimSpace(name), "hash") {
+			hash += v // twice in one element: too long to be a hash
+		}
+		start = end + 1
+	}
+	for i := range len(value) {
+		switch b := value[i]; {
+		case escaped:
+			escaped = false
+		case quoted && b == '\\':
+			escaped = true
+		case b == '"':
+			quoted = !quoted
+		case quoted:
+		case b == ';':
+			pair(i)
+		case b == ',':
+			pair(i)
+			hashes, hash = append(hashes, hash), ""
+		}
+	}
+	pair(len(value))
+	return append(hashes, hash), !quoted
+}

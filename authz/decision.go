@@ -1,0 +1,153 @@
+package authz
+
+import (
+	"net/http"
+	"time"
+
+	"rescind/revocation"
+)
+
+// Reason says why a request was allowed or denied. There are no others than
+// these, so it can be a label of a metric.
+type Reason string
+
+const (
+	OK             Reason = "ok"
+	NoTokenAllowed Reason = "no_token_allowed"
+
+	NoToken    Reason = "no_token"
+	BadRequest Reason = "bad_request" // two Authorization headers, a comma, not UTF-8, too large
+
+	Malformed            Reason = "malformed"
+	WrongType            Reason = "wrong_type"
+	UntrustedIssuer      Reason = "untrusted_issuer"
+	UnsupportedAlgorithm Reason = "unsupported_algorithm"
+	UnknownKey           Reason = "unknown_key"
+	BadSignature         Reason = "bad_signature"
+	Expired              Reason = "expired"
+	NotYetValid          Reason = "not_yet_valid"
+	LifetimeTooLong      Reason = "lifetime_too_long"
+	TooOld               Reason = "too_old"
+	WrongAudience        Reason = "wrong_audience"
+	MissingClaim         Reason = "missing_claim"
+	Unproven             Reason = "unproven" // bound to a key that the request did not prove
+	Revoked              Reason = "revoked"
+
+	InsufficientScope Reason = "insufficient_scope"
+	ClaimRefused      Reason = "claim_refused"
+	UnknownPolicy     Reason = "unknown_policy"
+
+	KeysUnavailable Reason = "keys_unavailable"
+	NotReady        Reason = "not_ready"
+	Stale           Reason = "stale"
+	Internal        Reason = "internal"
+)
+
+// Reasons are all of them.
+func Reasons() []Reason {
+	all := []Reason{OK, NoTokenAllowed}
+	for r := range answers {
+		all = append(all, r)
+	}
+	return all
+}
+
+// Decision is the outcome of one request. Its zero value denies.
+type Decision struct {
+	Allow  bool
+	Reason Reason
+	ID     string // random, names this decision in logs
+	Policy string // as asked for, or "default"
+	Detail string // more than Reason says, for the operator's log; never a part of the request
+
+	Issuer  string // of the configuration, and the one that the token names; empty if it names another
+	Subject string // these two only once the signature has been verified
+	TokenID string
+
+	Revision     uint64        // of the revocations that the decision was made with; 0 if there were none yet
+	RevocationID revocation.ID // on Revoked
+	Stale        bool          // those revocations are older than they should be
+
+	Scope string // on InsufficientScope: what the policy asks for
+
+	// What becomes of the request's headers, if it is allowed. A name is
+	// never in both.
+	Set    []Header
+	Remove []string
+	// LeftOut are the managed names whose claim was there and cannot be a
+	// header value. They are in Remove too.
+	LeftOut []string
+}
+
+func (d Decision) deny(r Reason) Decision {
+	d.Allow, d.Reason = false, r
+	return d
+}
+
+// Answer is how a denial looks from outside. Nothing in it comes from the
+// request.
+type Answer struct {
+	Code        int32  // gRPC, never 0
+	HTTP        int    // never a success
+	Error       string // of RFC 6750; empty where it has none for this
+	Description string
+	RetryAfter  time.Duration // 0: not said
+}
+
+// codes of gRPC
+const (
+	codeInvalidArgument  = 3
+	codePermissionDenied = 7
+	codeUnavailable      = 14
+	codeUnauthenticated  = 16
+)
+
+var answers = map[Reason]Answer{
+	NoToken:    {Code: codeUnauthenticated, HTTP: http.StatusUnauthorized, Description: "a bearer token is required"},
+	BadRequest: {Code: codeInvalidArgument, HTTP: http.StatusBadRequest, Error: "invalid_request", Description: "the request must carry one Authorization header with one token of at most 16 KiB"},
+
+	Malformed:            invalidToken("the token is not a well-formed signed JWT"),
+	WrongType:            invalidToken("the token is of a type that is not accepted here"),
+	UntrustedIssuer:      invalidToken("the token's issuer is not trusted here"),
+	UnsupportedAlgorithm: invalidToken("the token is signed with an algorithm that is not accepted here"),
+	UnknownKey:           invalidToken("the token is signed with a key that its issuer does not publish"),
+	BadSignature:         invalidToken("the token's signature is not valid"),
+	Expired:              invalidToken("the token has expired"),
+	NotYetValid:          invalidToken("the token is not valid yet"),
+	LifetimeTooLong:      invalidToken("the token is valid for longer than is accepted here"),
+	TooOld:               invalidToken("the token was issued too long ago"),
+	WrongAudience:        invalidToken("the token is for another audience"),
+	MissingClaim:         invalidToken("the token lacks a claim that is required here"),
+	Unproven:             invalidToken("the token is bound to a key that the request did not prove"),
+	Revoked:              invalidToken("the token has been revoked"),
+
+	InsufficientScope: forbidden("insufficient_scope", "the token's scope does not suffice"),
+	ClaimRefused:      forbidden("insufficient_scope", "the token's claims do not permit this"),
+	UnknownPolicy:     forbidden("", "the policy named for this route does not exist"),
+
+	KeysUnavailable: unavailable(5*time.Second, "the issuer's keys are not available"),
+	NotReady:        unavailable(time.Second, "the revocations are not complete yet"),
+	Stale:           unavailable(5*time.Second, "the revocations are too old to decide with"),
+	Internal:        unavailable(time.Second, "the decision could not be made"),
+}
+
+func invalidToken(description string) Answer {
+	return Answer{Code: codeUnauthenticated, HTTP: http.StatusUnauthorized, Error: "invalid_token", Description: description}
+}
+
+func forbidden(code, description string) Answer {
+	return Answer{Code: codePermissionDenied, HTTP: http.StatusForbidden, Error: code, Description: description}
+}
+
+func unavailable(retry time.Duration, description string) Answer {
+	return Answer{Code: codeUnavailable, HTTP: http.StatusServiceUnavailable, RetryAfter: retry, Description: description}
+}
+
+// Answer is the denial that d stands for. A decision without a reason is
+// answered as an internal one.
+func (d *Decision) Answer() Answer {
+	if a, ok := answers[d.Reason]; ok {
+		return a
+	}
+	return answers[Internal]
+}
