@@ -1,0 +1,103 @@
+package envoy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"rescind/authz"
+)
+
+// Question is a request to ask a replica about.
+type Question struct {
+	Token   string         // raw; empty: a request without one
+	Policy  *string        // nil: the route names none
+	Headers []authz.Header // more of them
+}
+
+// Outcome is what Envoy would do.
+type Outcome struct {
+	Allowed bool           `json:"allowed"`
+	Code    string         `json:"code"`              // gRPC, by name
+	Status  int            `json:"status,omitempty"`  // HTTP, of a denial
+	Headers []authz.Header `json:"headers,omitempty"` // set: on the request if it is allowed, else on the response
+	Removed []string       `json:"removed,omitempty"` // from the request
+	Body    string         `json:"body,omitempty"`    // of a denial
+	// Metadata is what the access log sees: decision_id, decision, reason,
+	// policy, issuer, subject, token_id, revision.
+	Metadata map[string]any `json:"metadata"`
+}
+
+// Reason is that of the decision, as the replica gave it.
+func (o *Outcome) Reason() string {
+	reason, _ := o.Metadata["reason"].(string)
+	return reason
+}
+
+// Check asks the replica at addr (host:port, or unix:///path) as the Envoy of
+// our configuration does. config is nil for plaintext.
+func Check(ctx context.Context, addr string, config *tls.Config, q Question) (_ *Outcome, err error) {
+	target := addr
+	if !strings.HasPrefix(addr, "unix:") {
+		target = "passthrough:///" + addr
+	}
+	transport := insecure.NewCredentials()
+	if config != nil {
+		transport = credentials.NewTLS(config)
+	}
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(transport))
+	if err != nil {
+		return nil, fmt.Errorf("the address of a replica is host:port or unix:///path: %w", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	answer, err := authv3.NewAuthorizationClient(conn).Check(ctx, q.request())
+	if err != nil {
+		return nil, fmt.Errorf("asking the replica at %s: %w", addr, err)
+	}
+	return outcome(answer), nil
+}
+
+func (q Question) request() *authv3.CheckRequest {
+	headers := []authz.Header{{Name: ":method", Value: "GET"}, {Name: ":path", Value: "/"}, {Name: ":authority", Value: "localhost"}}
+	if q.Token != "" {
+		headers = append(headers, authz.Header{Name: "authorization", Value: "Bearer " + q.Token})
+	}
+	raw := &corev3.HeaderMap{}
+	for _, h := range append(headers, q.Headers...) {
+		raw.Headers = append(raw.Headers, &corev3.HeaderValue{Key: strings.ToLower(h.Name), RawValue: []byte(h.Value)})
+	}
+	attributes := &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{
+		Http: &authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/", Host: "localhost", Protocol: "HTTP/1.1", HeaderMap: raw},
+	}}
+	if q.Policy != nil {
+		attributes.ContextExtensions = map[string]string{policyExtension: *q.Policy}
+	}
+	return &authv3.CheckRequest{Attributes: attributes}
+}
+
+// outcome reads an answer as Envoy does: the code alone decides.
+func outcome(answer *authv3.CheckResponse) *Outcome {
+	code := codes.Code(answer.GetStatus().GetCode())
+	o := &Outcome{Allowed: code == codes.OK, Code: code.String(), Metadata: answer.GetDynamicMetadata().AsMap()}
+	options := answer.GetDeniedResponse().GetHeaders()
+	if o.Allowed {
+		options = answer.GetOkResponse().GetHeaders()
+		o.Removed = answer.GetOkResponse().GetHeadersToRemove()
+	} else {
+		o.Status = int(answer.GetDeniedResponse().GetStatus().GetCode())
+		o.Body = answer.GetDeniedResponse().GetBody()
+	}
+	for _, h := range options {
+		o.Headers = append(o.Headers, authz.Header{Name: h.GetHeader().GetKey(), Value: h.GetHeader().GetValue()})
+	}
+	return o
+}

@@ -1,0 +1,279 @@
+package envoytest
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"rescind/jwks/jwkstest"
+)
+
+// Options of a [Stack].
+type Options struct {
+	Binary      string // the rescind program
+	Envoy       string // an Envoy, see Find
+	Dir         string // configuration, logs and data; must exist
+	Replicas    int    // default 2
+	GatewayPort int    // default: any free one
+	// Authz is added to the configuration of each replica, at its top level,
+	// and Issuer to that of the one issuer (two more spaces of indent).
+	Authz, Issuer string
+}
+
+// Stack is a whole rescind at work. Its fields are set by Start and stay.
+type Stack struct {
+	Options
+	Issuer   *jwkstest.Issuer
+	Control  *Process // replaced by StartControl
+	Replicas []*Process
+	Gateway  *Process
+
+	GatewayURL string // Envoy
+	AdminURL   string // Envoy's own admin interface
+	ControlURL string // admin API
+	Token      string // an operator's, for the admin API
+	TokenFile  string // holds Token
+	GRPC       []string
+	HTTP       []string // health and metrics of each replica
+
+	feed, feedToken string
+	upstream        *upstream
+	client          *http.Client
+}
+
+// Start brings everything up, and returns when every part is ready. On an
+// error nothing is left running.
+func Start(ctx context.Context, o Options) (_ *Stack, err error) {
+	if o.Replicas == 0 {
+		o.Replicas = 2
+	}
+	s := &Stack{Options: o, Token: "operator-" + rand.Text(), feedToken: "replica-" + rand.Text(), TokenFile: filepath.Join(o.Dir, "operator.token")}
+	s.client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	for name, secret := range map[string]string{"operator.token": s.Token, "replica.token": s.feedToken} {
+		if err := os.WriteFile(filepath.Join(o.Dir, name), []byte(secret+"\n"), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	if s.Issuer, err = jwkstest.Start(jwkstest.Options{}); err != nil {
+		return nil, err
+	}
+	if s.upstream, err = startUpstream(); err != nil {
+		return nil, err
+	}
+	s.ControlURL, s.feed = "http://127.0.0.1:0", "127.0.0.1:0"
+	if err := s.StartControl(ctx); err != nil {
+		return nil, err
+	}
+	s.Replicas = make([]*Process, o.Replicas)
+	s.GRPC, s.HTTP = make([]string, o.Replicas), make([]string, o.Replicas)
+	for i := range s.Replicas {
+		s.GRPC[i], s.HTTP[i] = "127.0.0.1:0", "127.0.0.1:0"
+		if err := s.StartReplica(ctx, i); err != nil {
+			return nil, err
+		}
+	}
+	for i := range s.Replicas {
+		if err := s.WaitReady(ctx, i); err != nil {
+			return nil, err
+		}
+	}
+	return s, s.startGateway(ctx)
+}
+
+// StartControl starts the control endpoint; after the first time at the
+// addresses and with the data that it had.
+func (s *Stack) StartControl(ctx context.Context) error {
+	text := fmt.Sprintf(`http: {listen: %q}
+feed:
+  listen: %q
+  tokens: [{name: replicas, sha256: %s}]
+store: {dir: %q}
+admin:
+  tokens: [{name: operator, sha256: %s, roles: [operator]}]
+`, strings.TrimPrefix(s.ControlURL, "http://"), s.feed, digest(s.feedToken), filepath.Join(s.Dir, "control"), digest(s.Token))
+	p, err := s.launch("control", "control", text)
+	if err != nil {
+		return err
+	}
+	s.Control = p
+	admin, err := p.Addr(ctx, "admin")
+	if err != nil {
+		return err
+	}
+	s.ControlURL = "http://" + admin
+	s.feed, err = p.Addr(ctx, "feed")
+	return err
+}
+
+// ReplicaName is the name under which replica i follows.
+func ReplicaName(i int) string { return "replica-" + string(rune('a'+i)) }
+
+// StartReplica starts replica i; after the first time at the address and with
+// the data that it had.
+func (s *Stack) StartReplica(ctx context.Context, i int) error {
+	name := ReplicaName(i)
+	text := fmt.Sprintf(`grpc: {listen: %q}
+http: {listen: %q}
+issuers:
+  - issuer: %q
+    discovery: true
+    audiences: [api]
+    refresh_interval: 5m
+    min_refresh_interval: 1s
+%srevocation:
+  control: [%q]
+  token_file: %q
+  name: %s
+  dir: %q
+policies:
+  default: {}
+  reports: {scopes: ["reports:read"]}
+  public: {token: optional}
+%s`, s.GRPC[i], s.HTTP[i], s.Issuer.URL(), s.Options.Issuer, s.feed, filepath.Join(s.Dir, "replica.token"), name, filepath.Join(s.Dir, name), s.Authz)
+	p, err := s.launch(name, "authz", text)
+	if err != nil {
+		return err
+	}
+	s.Replicas[i] = p
+	if s.GRPC[i], err = p.Addr(ctx, "grpc"); err != nil {
+		return err
+	}
+	s.HTTP[i], err = p.Addr(ctx, "http")
+	return err
+}
+
+func (s *Stack) launch(name, command, config string) (*Process, error) {
+	path := filepath.Join(s.Dir, name+".yaml")
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	return start(name, filepath.Join(s.Dir, name+".log"), s.Binary, command, "--config", path)
+}
+
+func (s *Stack) startGateway(ctx context.Context) error {
+	text, err := bootstrap(addresses{
+		gateway:  fmt.Sprintf("127.0.0.1:%d", s.GatewayPort),
+		admin:    "127.0.0.1:0",
+		upstream: s.upstream.addr,
+		replicas: s.GRPC,
+	})
+	if err != nil {
+		return err
+	}
+	config, adminFile := filepath.Join(s.Dir, "envoy.yaml"), filepath.Join(s.Dir, "envoy.admin")
+	if err := os.WriteFile(config, text, 0o600); err != nil {
+		return err
+	}
+	s.Gateway, err = start("envoy", filepath.Join(s.Dir, "envoy.log"), s.Envoy, "-c", config, "--disable-hot-restart",
+		"--admin-address-path", adminFile, "--concurrency", "2", "--log-level", "warning", "--drain-time-s", "1")
+	if err != nil {
+		return err
+	}
+	return s.poll(ctx, s.Gateway, func() error {
+		admin, err := os.ReadFile(adminFile)
+		if err != nil {
+			return err
+		}
+		s.AdminURL = "http://" + string(admin)
+		if err := s.getJSON(ctx, s.AdminURL+"/ready", nil); err != nil {
+			return err
+		}
+		var bound struct {
+			Listeners []struct {
+				LocalAddress struct {
+					SocketAddress struct {
+						Address string `json:"address"`
+						Port    int    `json:"port_value"`
+					} `json:"socket_address"`
+				} `json:"local_address"`
+			} `json:"listener_statuses"`
+		}
+		if err := s.getJSON(ctx, s.AdminURL+"/listeners?format=json", &bound); err != nil {
+			return err
+		}
+		if len(bound.Listeners) != 1 {
+			return errors.New("Envoy has no listener yet") //nolint:staticcheck // a name
+		}
+		a := bound.Listeners[0].LocalAddress.SocketAddress
+		s.GatewayURL = fmt.Sprintf("http://%s:%d", a.Address, a.Port)
+		return nil
+	})
+}
+
+// WaitReady waits until replica i says on /readyz that it is ready.
+func (s *Stack) WaitReady(ctx context.Context, i int) error {
+	return s.poll(ctx, s.Replicas[i], func() error {
+		return s.getJSON(ctx, "http://"+s.HTTP[i]+"/readyz", nil)
+	})
+}
+
+// poll asks until the answer is nil, the process ends, or ctx does.
+func (s *Stack) poll(ctx context.Context, p *Process, ask func() error) error {
+	for {
+		err := ask()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.done:
+			return p.ended()
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready (%w): %w; see %s", p.Name, ctx.Err(), err, p.log.Name())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (s *Stack) getJSON(ctx context.Context, url string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := s.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, res.Status)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.NewDecoder(res.Body).Decode(into)
+}
+
+// Close stops every part, the gateway first, and waits.
+func (s *Stack) Close() {
+	for _, p := range append(append([]*Process{s.Gateway}, s.Replicas...), s.Control) {
+		if p != nil {
+			p.Stop()
+		}
+	}
+	if s.upstream != nil {
+		s.upstream.close()
+	}
+	if s.Issuer != nil {
+		s.Issuer.Close()
+	}
+	s.client.CloseIdleConnections()
+}
+
+func digest(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}

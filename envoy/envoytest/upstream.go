@@ -1,0 +1,46 @@
+package envoytest
+
+import (
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Seen is what the upstream says of a request that reached it.
+type Seen struct {
+	Path   string      `json:"path"`
+	Header http.Header `json:"headers"`
+}
+
+// upstream is the service behind the gateway: it answers with what it saw.
+type upstream struct {
+	addr   string
+	server *http.Server
+	done   chan struct{}
+}
+
+func startUpstream() (*upstream, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	u := &upstream{addr: l.Addr().String(), done: make(chan struct{})}
+	u.server = &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(Seen{r.URL.Path, r.Header})
+	})}
+	go func() {
+		defer close(u.done)
+		if err := u.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			panic(err) // a loopback listener that we own does not fail
+		}
+	}()
+	return u, nil
+}
+
+func (u *upstream) close() {
+	_ = u.server.Close()
+	<-u.done
+}

@@ -1,0 +1,60 @@
+package envoy
+
+import (
+	"context"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	grpchealth "google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// health is the gRPC health service for "" and for the Authorization service.
+// A Check, which is what Envoy uses, asks for the state as it is; a Watch
+// learns of a change within a second.
+type health struct {
+	*grpchealth.Server
+	ready func() bool
+}
+
+const watchInterval = time.Second
+
+func newHealth(ready func() bool) *health {
+	h := &health{grpchealth.NewServer(), ready}
+	h.refresh()
+	return h
+}
+
+func (h *health) refresh() {
+	status := healthpb.HealthCheckResponse_NOT_SERVING
+	if h.ready() {
+		status = healthpb.HealthCheckResponse_SERVING
+	}
+	for _, service := range []string{"", authv3.Authorization_ServiceDesc.ServiceName} {
+		h.SetServingStatus(service, status)
+	}
+}
+
+func (h *health) Check(ctx context.Context, in *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	h.refresh()
+	return h.Server.Check(ctx, in)
+}
+
+func (h *health) Watch(in *healthpb.HealthCheckRequest, stream healthpb.Health_WatchServer) error {
+	h.refresh()
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		ticker := time.NewTicker(watchInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				h.refresh()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return h.Server.Watch(in, stream)
+}

@@ -1,0 +1,122 @@
+package envoy
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"rescind/authz"
+)
+
+// This is the only file that builds a CheckResponse. Envoy looks at
+// status.code alone: a response that is empty, or OK with a denial in it,
+// allows. An error_response, like an RPC error, is not a denial either: it
+// follows failure_mode_allow. So a denial is always a denied_response with a
+// code that is not OK.
+
+// response is the answer to a Check. grpc says that the caller is a gRPC one.
+func response(d *authz.Decision, grpc bool) *authv3.CheckResponse {
+	if !d.Allow {
+		return denial(d, grpc)
+	}
+	ok := &authv3.OkHttpResponse{HeadersToRemove: d.Remove}
+	for _, h := range d.Set {
+		ok.Headers = append(ok.Headers, overwrite(h.Name, h.Value))
+	}
+	return &authv3.CheckResponse{
+		Status:          &status.Status{Code: int32(codes.OK)},
+		HttpResponse:    &authv3.CheckResponse_OkResponse{OkResponse: ok},
+		DynamicMetadata: metadata(d),
+	}
+}
+
+func denial(d *authz.Decision, grpc bool) *authv3.CheckResponse {
+	a := d.Answer()
+	denied := &authv3.DeniedHttpResponse{
+		Status: &typev3.HttpStatus{Code: typev3.StatusCode(a.HTTP)},
+		Body:   body(a),
+		Headers: []*corev3.HeaderValueOption{
+			overwrite("content-type", "application/json"),
+			overwrite("cache-control", "no-store"),
+			overwrite("www-authenticate", challenge(a, d.Scope)),
+		},
+	}
+	if a.RetryAfter > 0 {
+		denied.Headers = append(denied.Headers, overwrite("retry-after", strconv.Itoa(int(a.RetryAfter.Seconds()))))
+	}
+	if grpc {
+		// Envoy derives one from the HTTP status, and makes INTERNAL of 400.
+		denied.Headers = append(denied.Headers, overwrite("grpc-status", strconv.Itoa(int(a.Code))))
+	}
+	return &authv3.CheckResponse{
+		Status:          &status.Status{Code: a.Code, Message: string(d.Reason)},
+		HttpResponse:    &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied},
+		DynamicMetadata: metadata(d),
+	}
+}
+
+// overwrite replaces what the client sent. The zero action would append to it.
+func overwrite(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: name, Value: value},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}
+
+// challenge is the WWW-Authenticate of RFC 6750, section 3. Its parts are our
+// own texts, and scopes of the configuration: none needs an escape.
+func challenge(a authz.Answer, scope string) string {
+	var b strings.Builder
+	b.WriteString(`Bearer realm="rescind"`)
+	if a.Error != "" {
+		fmt.Fprintf(&b, `, error="%s", error_description="%s"`, a.Error, a.Description)
+	}
+	if scope != "" {
+		fmt.Fprintf(&b, `, scope="%s"`, scope)
+	}
+	return b.String()
+}
+
+func body(a authz.Answer) string {
+	text, err := json.Marshal(struct {
+		Error       string `json:"error,omitempty"`
+		Description string `json:"error_description"`
+	}{a.Error, a.Description})
+	if err != nil { // of two strings: cannot be
+		return "{}"
+	}
+	return string(text)
+}
+
+// metadata is for Envoy's access log and for filters after this one.
+func metadata(d *authz.Decision) *structpb.Struct {
+	decision := "deny"
+	if d.Allow {
+		decision = "allow"
+	}
+	fields := map[string]*structpb.Value{
+		"decision_id": structpb.NewStringValue(d.ID),
+		"decision":    structpb.NewStringValue(decision),
+		"reason":      structpb.NewStringValue(string(d.Reason)),
+		"policy":      structpb.NewStringValue(d.Policy),
+		"issuer":      structpb.NewStringValue(d.Issuer),
+		"subject":     structpb.NewStringValue(d.Subject),
+		"token_id":    structpb.NewStringValue(d.TokenID),
+		"revision":    structpb.NewNumberValue(float64(d.Revision)),
+	}
+	if d.Reason == authz.Revoked {
+		fields["revocation_id"] = structpb.NewStringValue(d.RevocationID.String())
+	}
+	if d.Stale {
+		fields["stale"] = structpb.NewBoolValue(true)
+	}
+	return &structpb.Struct{Fields: fields}
+}

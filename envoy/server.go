@@ -1,0 +1,187 @@
+// Package envoy speaks Envoy's external authorization protocol (ext_authz v3).
+// It is the only package that knows it.
+//
+// A Check goes through three steps, each in a file of its own: request.go reads
+// the question, authz decides, response.go writes the answer. Nothing in
+// between looks at a token.
+//
+// Check never returns an RPC error: to Envoy that is not a denial, it is a
+// reason to follow failure_mode_allow. Whatever goes wrong, a panic included,
+// is answered as a denial.
+//
+// The peer is trusted to be an Envoy that we are configured into, for what it
+// says about the client's certificate and the policy of a route. Who may be a
+// peer is for the listener to decide: loopback, a socket with a file mode, or
+// client certificates.
+package envoy
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+
+	"rescind/authz"
+	"rescind/revocation"
+)
+
+// What one peer may cost. Envoy's own limit for all headers of a request is 60
+// KiB; a Check carries them once.
+const (
+	maxMessage    = 1 << 20
+	maxHeaderList = 64 << 10
+	maxStreams    = 1024
+)
+
+// Options of a [Server].
+type Options struct {
+	Authorizer  *authz.Authorizer
+	Revocations *revocation.Follower // for its figures
+	Ready       func() bool          // asked for each health check; nil: always
+	TLS         *tls.Config          // nil: plaintext
+	// Linger is for how long Shutdown goes on answering after the health
+	// service has said NOT_SERVING: longer than the health checks of an Envoy
+	// that does not retry.
+	Linger     time.Duration
+	Registerer prometheus.Registerer // nil: no figures
+	Logger     *slog.Logger
+}
+
+// Server answers Checks. It is safe for concurrent use.
+type Server struct {
+	authv3.UnimplementedAuthorizationServer
+
+	authorizer atomic.Pointer[authz.Authorizer]
+	figures    *figures
+	health     *health
+	linger     time.Duration
+	log        *slog.Logger
+	grpc       *grpc.Server
+}
+
+// NewServer makes a server that does not listen yet.
+func NewServer(o Options) (*Server, error) {
+	if o.Authorizer == nil {
+		return nil, errors.New("an ext_authz server needs an authorizer")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Ready == nil {
+		o.Ready = func() bool { return true }
+	}
+	s := &Server{health: newHealth(o.Ready), linger: o.Linger, log: o.Logger, figures: newFigures()}
+	if o.Registerer != nil {
+		if err := s.figures.register(o.Registerer, o.Revocations); err != nil {
+			return nil, err
+		}
+	}
+	s.Replace(o.Authorizer)
+	options := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxHeaderListSize(maxHeaderList),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ConnectionTimeout(10 * time.Second),
+		// Envoys keep connections alive with pings, on idle ones too.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+	}
+	if o.TLS != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(o.TLS)))
+	}
+	s.grpc = grpc.NewServer(options...)
+	authv3.RegisterAuthorizationServer(s.grpc, s)
+	healthpb.RegisterHealthServer(s.grpc, s.health)
+	return s, nil
+}
+
+// Replace puts another authorizer in force, for every Check that begins after.
+func (s *Server) Replace(a *authz.Authorizer) { s.authorizer.Store(a) }
+
+// Serve answers on l until Shutdown. It may be called for several listeners.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.grpc.Serve(l); err != nil {
+		return fmt.Errorf("serving ext_authz on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// Shutdown drains: the health service says NOT_SERVING, connections are told to
+// go away, and what has been asked is answered. When ctx ends, what is left is
+// cut off, and that is the error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.health.Shutdown() // for good, whatever Ready says from now on
+	linger := time.NewTimer(s.linger)
+	defer linger.Stop()
+	select {
+	case <-linger.C:
+	case <-ctx.Done():
+	}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		s.grpc.GracefulStop()
+	}()
+	select {
+	case <-drained:
+		return nil
+	case <-ctx.Done():
+		s.grpc.Stop()
+		<-drained
+		return fmt.Errorf("ext_authz was not drained in time: %w", context.Cause(ctx))
+	}
+}
+
+// Check implements the Authorization service.
+func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	begin := time.Now()
+	d, answer := s.decide(ctx, check)
+	s.figures.observe(&d, time.Since(begin))
+	s.record(ctx, &d)
+	return answer, nil
+}
+
+// decide turns a panic anywhere into a denial.
+func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest) (d authz.Decision, answer *authv3.CheckResponse) {
+	defer func() {
+		if p := recover(); p != nil {
+			d = authz.Decision{Reason: authz.Internal, ID: rand.Text()}
+			answer = response(&d, false)
+			s.log.ErrorContext(ctx, "a check failed; the request was denied", slog.String("decision_id", d.ID), slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	r := requestOf(check)
+	d = s.authorizer.Load().Authorize(ctx, r)
+	return d, response(&d, fromGRPC(r))
+}
+
+// record logs a decision. What came from a token is quoted to ASCII, so that
+// no log viewer can be made to show something else.
+func (s *Server) record(ctx context.Context, d *authz.Decision) {
+	level := slog.LevelDebug
+	if d.Reason == authz.Internal {
+		level = slog.LevelError
+	}
+	if !s.log.Enabled(ctx, level) {
+		return
+	}
+	s.log.Log(ctx, level, "decision",
+		slog.String("decision_id", d.ID), slog.Bool("allow", d.Allow), slog.String("reason", string(d.Reason)),
+		slog.String("detail", d.Detail), slog.String("policy", strconv.QuoteToASCII(d.Policy)), slog.String("issuer", d.Issuer),
+		slog.String("subject", strconv.QuoteToASCII(d.Subject)), slog.String("token_id", strconv.QuoteToASCII(d.TokenID)),
+		slog.Uint64("revision", d.Revision), slog.String("revocation_id", d.RevocationID.String()), slog.Any("left_out", d.LeftOut))
+}

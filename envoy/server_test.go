@@ -1,0 +1,465 @@
+package envoy
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/proto"
+
+	"rescind/authz"
+	"rescind/jwks"
+	"rescind/revocation"
+)
+
+const idp = "https://idp.example/"
+
+// key is the only key of idp: an authz.Keys and what signs.
+type key struct {
+	private ed25519.PrivateKey
+	find    func() // called before each answer
+}
+
+func newKey(t testing.TB) *key {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &key{private: private, find: func() {}}
+}
+
+func (k *key) Find(_ context.Context, kid, _ string) ([]jwks.Key, error) {
+	k.find()
+	if kid != "k" {
+		return nil, jwks.ErrUnknownKey
+	}
+	return []jwks.Key{{ID: "k", Public: k.private.Public()}}, nil
+}
+
+func (k *key) token(changes map[string]any) string {
+	claims := jwt.MapClaims{"iss": idp, "sub": "alice", "aud": "api", "jti": "t1", "exp": time.Now().Unix() + 300, "iat": time.Now().Unix()}
+	maps.Copy(claims, changes)
+	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims)
+	token.Header["kid"] = "k"
+	raw, err := token.SignedString(k.private)
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
+
+func follower(t testing.TB) *revocation.Follower {
+	t.Helper()
+	f, err := revocation.OpenFollower(revocation.FollowerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	if err := f.Greet("log", 7, 720*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	loading, err := f.Load("log", 7, 0)
+	if err == nil {
+		err = loading.Commit()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func authorizer(t testing.TB, k *key, f *revocation.Follower) *authz.Authorizer {
+	t.Helper()
+	a, err := authz.New(authz.Options{
+		Issuers:     []authz.Issuer{{Name: idp, Keys: k, Audiences: []string{"api"}, MaxLifetime: time.Hour}},
+		Policies:    map[string]authz.Policy{"default": {}, "public": {TokenOptional: true}},
+		Revocations: f,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// server is a Server that does not listen, logging at every level.
+func server(t testing.TB, k *key, o Options) (*Server, *safeBuffer) {
+	t.Helper()
+	log := &safeBuffer{}
+	if o.Revocations == nil {
+		o.Revocations = follower(t)
+	}
+	o.Authorizer = authorizer(t, k, o.Revocations)
+	o.Logger = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s, err := NewServer(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, log
+}
+
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// serving starts s on a socket and returns its address.
+func serving(t testing.TB, s *Server) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { done <- s.Serve(l) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return "unix://" + path
+}
+
+func dial(t testing.TB, addr string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// receive ends the test if nothing comes.
+func receive[T any](t *testing.T, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing happens")
+	}
+	return v
+}
+
+// An empty or senseless question is answered, with a denial, under each policy.
+func TestNonsenseIsDenied(t *testing.T) {
+	k := newKey(t)
+	s, _ := server(t, k, Options{})
+	network := &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Source: &authv3.AttributeContext_Peer{Principal: "root"}, ContextExtensions: map[string]string{"policy": "public"}}}
+	for _, c := range []struct {
+		name  string
+		check *authv3.CheckRequest
+		want  authz.Reason
+	}{
+		{"nil", nil, authz.BadRequest},
+		{"empty", &authv3.CheckRequest{}, authz.BadRequest},
+		{"no request", network, authz.BadRequest},
+		{"a request without headers", asking(nil), authz.BadRequest},
+		{"two tokens, one in each list", asking(map[string]string{"authorization": "Bearer " + k.token(nil)}, "authorization", "Bearer "+k.token(nil)), authz.BadRequest},
+		{"one in two cases", asking(map[string]string{"authorization": "Bearer " + k.token(nil), "Authorization": "Bearer " + k.token(nil)}), authz.BadRequest},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, err := s.Check(t.Context(), c.check)
+			if err != nil || r.GetStatus().GetCode() == 0 || r.GetDynamicMetadata().AsMap()["reason"] != string(c.want) {
+				t.Errorf("%v %v", r, err)
+			}
+		})
+	}
+}
+
+func TestPanicsAreDenials(t *testing.T) {
+	k := newKey(t)
+	s, log := server(t, k, Options{})
+	k.find = func() { panic("5ecret") }
+	r, err := s.Check(t.Context(), Question{Token: k.token(nil)}.request())
+	if err != nil || r.GetStatus().GetCode() != 14 || r.GetDynamicMetadata().AsMap()["reason"] != "internal" {
+		t.Errorf("%v %v", r, err)
+	}
+	s.authorizer.Store(nil) // outside of the authorizer
+	r, err = s.Check(t.Context(), Question{Token: k.token(nil)}.request())
+	if err != nil || r.GetStatus().GetCode() != 14 || r.GetDynamicMetadata().AsMap()["reason"] != "internal" {
+		t.Errorf("%v %v", r, err)
+	}
+	if got := log.String(); !strings.Contains(got, "stack") || strings.Contains(got, "5ecret") {
+		t.Errorf("logged: %s", got)
+	}
+}
+
+func TestHealthFollowsReadiness(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var ready atomic.Bool
+	s, _ := server(t, newKey(t), Options{Ready: ready.Load})
+	client := healthpb.NewHealthClient(dial(t, serving(t, s)))
+	want := func(state healthpb.HealthCheckResponse_ServingStatus) {
+		t.Helper()
+		for _, service := range []string{"", "envoy.service.auth.v3.Authorization"} {
+			r, err := client.Check(ctx, &healthpb.HealthCheckRequest{Service: service})
+			if err != nil || r.GetStatus() != state {
+				t.Errorf("%q: %v %v, want %v", service, r, err, state)
+			}
+		}
+	}
+	if r, err := client.List(ctx, &healthpb.HealthListRequest{}); err != nil || len(r.GetStatuses()) != 2 || r.GetStatuses()[""].GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("before anybody has asked: %v %v", r, err)
+	}
+	want(healthpb.HealthCheckResponse_NOT_SERVING)
+	watch, err := client.Watch(ctx, &healthpb.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := watch.Recv(); err != nil || r.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("%v %v", r, err)
+	}
+	ready.Store(true)
+	want(healthpb.HealthCheckResponse_SERVING)
+	if r, err := watch.Recv(); err != nil || r.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+		t.Errorf("%v %v", r, err)
+	}
+	s.health.Shutdown()
+	want(healthpb.HealthCheckResponse_NOT_SERVING)
+}
+
+// What has been asked is answered, and nothing is asked of a server that goes.
+func TestShutdownDrains(t *testing.T) {
+	k := newKey(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	k.find = func() { entered <- struct{}{}; <-release }
+	s, _ := server(t, k, Options{})
+	client := authv3.NewAuthorizationClient(dial(t, serving(t, s)))
+	type answer struct {
+		r   *authv3.CheckResponse
+		err error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		r, err := client.Check(context.Background(), Question{Token: k.token(nil)}.request())
+		answers <- answer{r, err}
+	}()
+	receive(t, entered)
+	drained := make(chan error)
+	go func() { drained <- s.Shutdown(context.Background()) }()
+	select {
+	case err := <-drained:
+		t.Fatalf("drained before what was asked had been answered: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(release)
+	if a := receive(t, answers); a.err != nil || a.r.GetStatus().GetCode() != 0 {
+		t.Errorf("%v %v", a.r, a.err)
+	}
+	if err := receive(t, drained); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestShutdownIsBounded(t *testing.T) {
+	k := newKey(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	k.find = func() { entered <- struct{}{}; <-release }
+	s, _ := server(t, k, Options{})
+	client := authv3.NewAuthorizationClient(dial(t, serving(t, s)))
+	go func() { _, _ = client.Check(context.Background(), Question{Token: k.token(nil)}.request()) }()
+	receive(t, entered)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	time.AfterFunc(100*time.Millisecond, func() { close(release) }) // Stop waits for handlers
+	if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestReplace(t *testing.T) {
+	before, after := newKey(t), newKey(t)
+	f := follower(t)
+	s, _ := server(t, before, Options{Revocations: f})
+	ask := func(k *key) any {
+		r, err := s.Check(t.Context(), Question{Token: k.token(nil)}.request())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.GetDynamicMetadata().AsMap()["reason"]
+	}
+	if a, b := ask(before), ask(after); a != "ok" || b != "bad_signature" {
+		t.Errorf("before: %v %v", a, b)
+	}
+	s.Replace(authorizer(t, after, f))
+	if a, b := ask(before), ask(after); a != "bad_signature" || b != "ok" {
+		t.Errorf("after: %v %v", a, b)
+	}
+}
+
+func TestTooLargeIsRefusedAndTheConnectionStays(t *testing.T) {
+	k := newKey(t)
+	s, _ := server(t, k, Options{})
+	client := authv3.NewAuthorizationClient(dial(t, serving(t, s)))
+	if _, err := client.Check(t.Context(), Question{Headers: []authz.Header{{Name: "x", Value: strings.Repeat("x", maxMessage)}}}.request()); err == nil {
+		t.Error("a message above the limit was read")
+	}
+	if r, err := client.Check(t.Context(), Question{Token: k.token(nil)}.request()); err != nil || r.GetStatus().GetCode() != 0 {
+		t.Errorf("%v %v", r, err)
+	}
+}
+
+// No log line at any level carries a token, or a claim as it is.
+func TestLogsKeepSecrets(t *testing.T) {
+	k := newKey(t)
+	s, log := server(t, k, Options{})
+	evil := "ev\u202eil\n\x1b[31m"
+	tokens := []string{
+		k.token(map[string]any{"sub": evil, "jti": evil, "email": "private@example.com"}),
+		k.token(map[string]any{"exp": 1, "sub": evil}),
+		k.token(map[string]any{"iss": evil}),
+		k.token(nil)[:40], "Bearer", "ev\x1bil",
+	}
+	for _, token := range tokens {
+		for _, policy := range []string{"default", evil} {
+			if _, err := s.Check(t.Context(), Question{Token: token, Policy: &policy}.request()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	got := log.String()
+	if strings.Count(got, `"msg":"decision"`) != 2*len(tokens) {
+		t.Errorf("logged: %s", got)
+	}
+	for i := range len(got) {
+		if got[i] != '\n' && (got[i] < ' ' || got[i] > '~') {
+			t.Fatalf("%q in the log", got[i])
+		}
+	}
+	for _, secret := range append(tokens[:3], "private@example.com") {
+		if strings.Contains(got, secret) || len(secret) > 60 && strings.Contains(got, secret[:40]) {
+			t.Errorf("%q is logged", secret)
+		}
+	}
+}
+
+func TestFigures(t *testing.T) {
+	k := newKey(t)
+	registry := prometheus.NewRegistry()
+	s, _ := server(t, k, Options{Registerer: registry})
+	unknown, public := "made-up", "public"
+	for _, q := range []Question{
+		{Token: k.token(nil)}, {Token: k.token(nil)}, {Token: k.token(map[string]any{"iss": "https://made-up.example/"})},
+		{Policy: &unknown}, {Policy: &public}, {}, {Token: k.token(map[string]any{"sub": "\n"})},
+	} {
+		if _, err := s.Check(t.Context(), q.request()); err != nil {
+			t.Error(err)
+		}
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetName() + "=" + l.GetValue()
+			}
+			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	for name, want := range map[string]float64{
+		"rescind_decisions_total issuer=" + idp + " policy=default reason=ok":    3,
+		"rescind_decisions_total issuer= policy=default reason=untrusted_issuer": 1,
+		"rescind_decisions_total issuer= policy= reason=unknown_policy":          1,
+		"rescind_decisions_total issuer= policy=public reason=no_token_allowed":  1,
+		"rescind_decisions_total issuer= policy=default reason=no_token":         1,
+		"rescind_headers_left_out_total header=x-jwt-subject":                    1,
+		"rescind_check_duration_seconds":                                         7,
+		"rescind_revision":                                                       7,
+		"rescind_revocations":                                                    0,
+	} {
+		if v, there := got[name]; !there || v != want {
+			t.Errorf("%s is %v, want %v", name, v, want)
+		}
+	}
+	for _, name := range []string{"rescind_feed_connected", "rescind_feed_last_contact_timestamp_seconds", "rescind_filter_positives_total result=held", "rescind_filter_positives_total result=false"} {
+		if _, there := got[name]; !there {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	for name := range got {
+		if strings.Contains(name, "made-up") {
+			t.Errorf("%s comes from a request", name)
+		}
+	}
+}
+
+func FuzzCheckRequest(f *testing.F) {
+	k := newKey(f)
+	s, _ := server(f, k, Options{})
+	public := "public"
+	for _, q := range []Question{{}, {Token: k.token(nil)}, {Token: "a.b.c", Policy: &public}, {Policy: &public, Headers: []authz.Header{{Name: "x_jwt_sub", Value: "root"}}}} {
+		wire, err := proto.Marshal(q.request())
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(wire)
+	}
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		var check authv3.CheckRequest
+		if proto.Unmarshal(wire, &check) != nil {
+			return
+		}
+		r, err := s.Check(context.Background(), &check)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := proto.Marshal(r); err != nil {
+			t.Errorf("the answer cannot be sent: %v", err)
+		}
+		if r.GetStatus().GetCode() == 0 {
+			m := r.GetDynamicMetadata().AsMap()
+			if m["reason"] != "ok" && (m["reason"] != "no_token_allowed" || check.GetAttributes().GetContextExtensions()["policy"] != "public") {
+				t.Errorf("allowed: %v", r)
+			}
+			headersOf(t, r.GetOkResponse().GetHeaders())
+			return
+		}
+		var body map[string]string
+		if denied := r.GetDeniedResponse(); denied == nil || json.Unmarshal([]byte(denied.GetBody()), &body) != nil {
+			t.Errorf("denied: %v", r)
+		}
+	})
+}
