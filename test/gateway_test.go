@@ -1,0 +1,403 @@
+package test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"rescind/envoy/envoytest"
+)
+
+// got is a request through Envoy.
+func got(t *testing.T, s *envoytest.Stack, path, token string, headers ...string) envoytest.Answer {
+	t.Helper()
+	a, err := s.Get(t.Context(), path, token, headers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func wantStatus(t *testing.T, s *envoytest.Stack, what, token string, want int) {
+	t.Helper()
+	if a := got(t, s, "/", token); a.Status != want {
+		t.Fatalf("%s: %d %s, want %d", what, a.Status, a.Body, want)
+	}
+}
+
+func login(t *testing.T, s *envoytest.Stack, subject string) string {
+	t.Helper()
+	token, err := s.Login(t.Context(), subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// minted is a token of the issuer with these claims over the usual ones; nil
+// takes a claim away.
+func minted(t *testing.T, s *envoytest.Stack, claims map[string]any) string {
+	t.Helper()
+	token, err := s.Mint(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+type revocation struct {
+	ID       string
+	Revision uint64
+	Replicas struct {
+		Applied, Total int
+		Pending        []string
+	}
+}
+
+// revoked posts a revocation and demands that it is in force on every replica.
+func revoked(t *testing.T, s *envoytest.Stack, body map[string]any) revocation {
+	t.Helper()
+	var r revocation
+	full := map[string]any{"issuer": s.Issuer.URL()}
+	maps.Copy(full, body)
+	a, err := s.Admin(t.Context(), http.MethodPost, "/v1/revocations?wait=all&timeout=10s", full, &r)
+	if err != nil || a.Status != http.StatusCreated {
+		t.Fatalf("revoke %v: %d %s %v", body, a.Status, a.Body, err)
+	}
+	return r
+}
+
+func claim(t *testing.T, token, name string) string {
+	t.Helper()
+	value, err := envoytest.Claim(token, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(value)
+}
+
+// nextSecond waits until a login is later than a revocation made before.
+func nextSecond() {
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second + 5*time.Millisecond)))
+}
+
+func TestStory(t *testing.T) {
+	needEnvoy(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, rescind, "demo", "--once", "--port", "0").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, part := range []string{"from revoke to in force on every replica: ", "401 Unauthorized", "200 OK", "kill -9"} {
+		if !strings.Contains(string(out), part) {
+			t.Errorf("the story does not say %q", part)
+		}
+	}
+	if strings.Contains(string(out), "✗") {
+		t.Error("the story went wrong, with exit status 0")
+	}
+	t.Logf("%s", out)
+}
+
+func TestDecisionsThroughEnvoy(t *testing.T) {
+	s := start(t, envoytest.Options{})
+	now := time.Now().Unix()
+	good := login(t, s, "alice")
+	for _, c := range []struct {
+		name, path, token string
+		headers           []string
+		status            int
+		errorCode         string // of the body; empty: none
+	}{
+		{"a good token", "/", good, nil, 200, ""},
+		{"no token", "/", "", nil, 401, ""},
+		{"another scheme", "/", "", []string{"Authorization", "Basic YWxpY2U6cHc="}, 401, ""},
+		{"nonsense", "/", "nonsense", nil, 401, "invalid_token"},
+		{"two Authorization headers", "/", good, []string{"Authorization", "Bearer " + good}, 400, "invalid_request"},
+		{"two Authorization headers spelt differently", "/", good, []string{"AUTHORIZATION", "Bearer x"}, 400, "invalid_request"},
+		{"a comma", "/", "", []string{"Authorization", "Bearer " + good + "," + good}, 400, "invalid_request"},
+		{"expired", "/", minted(t, s, map[string]any{"iat": now - 600, "exp": now - 300}), nil, 401, "invalid_token"},
+		{"not yet valid", "/", minted(t, s, map[string]any{"nbf": now + 300}), nil, 401, "invalid_token"},
+		{"no exp", "/", minted(t, s, map[string]any{"exp": nil}), nil, 401, "invalid_token"},
+		{"another audience", "/", minted(t, s, map[string]any{"aud": "billing"}), nil, 401, "invalid_token"},
+		{"another issuer", "/", minted(t, s, map[string]any{"iss": "https://elsewhere.example/"}), nil, 401, "invalid_token"},
+		{"bound to a key", "/", minted(t, s, map[string]any{"cnf": map[string]any{"jkt": "x"}}), nil, 401, "invalid_token"},
+		{"a changed signature", "/", good[:len(good)-8] + "AAAAAAAA", nil, 401, "invalid_token"},
+		{"the policy's scope is missing", "/reports/q3", good, nil, 403, "insufficient_scope"},
+		{"the policy's scope is there", "/reports/q3", minted(t, s, map[string]any{"scope": "openid reports:read"}), nil, 200, ""},
+		{"public without a token", "/public", "", nil, 200, ""},
+		{"public with a bad token", "/public", "nonsense", nil, 401, "invalid_token"},
+		{"an escaped slash in the path", "/public%2f..%2fapi", "", nil, 400, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := got(t, s, c.path, c.token, c.headers...)
+			if a.Status != c.status {
+				t.Fatalf("%d %s, want %d", a.Status, a.Body, c.status)
+			}
+			if challenge := a.Header.Get("WWW-Authenticate"); (c.status == 401 || c.status == 403) != strings.HasPrefix(challenge, "Bearer") {
+				t.Errorf("WWW-Authenticate: %q with status %d", challenge, a.Status)
+			}
+			if c.errorCode == "" {
+				return
+			}
+			var body struct{ Error string }
+			if err := json.Unmarshal(a.Body, &body); err != nil || body.Error != c.errorCode {
+				t.Errorf("body %s, want error %q", a.Body, c.errorCode)
+			}
+			if a.Header.Get("Cache-Control") != "no-store" {
+				t.Errorf("a denial can be cached: %v", a.Header)
+			}
+		})
+	}
+}
+
+func TestHeadersCannotBeSpoofed(t *testing.T) {
+	s := start(t, envoytest.Options{Replicas: 1})
+	spoofs := []string{"x-jwt-subject", "root", "X-JWT-Subject", "root", "x-jwt-admin", "yes", "x_jwt_subject", "root", "x-jwt_id", "1", "x-jwt-scope", "everything"}
+	for _, c := range []struct {
+		name, path, token string
+		subject           []string
+	}{
+		{"with a token", "/", minted(t, s, map[string]any{"sub": "alice", "scope": nil}), []string{"alice"}},
+		{"without one, where it is optional", "/public", "", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := got(t, s, c.path, c.token, spoofs...)
+			seen, err := a.Seen()
+			if err != nil || a.Status != 200 {
+				t.Fatalf("%d %s %v", a.Status, a.Body, err)
+			}
+			for name, values := range seen.Header {
+				spelt := strings.ReplaceAll(strings.ToLower(name), "_", "-")
+				if strings.HasPrefix(spelt, "x-jwt-") && (strings.Contains(strings.Join(values, " "), "root") || spelt == "x-jwt-admin" || spelt == "x-jwt-scope" || strings.Contains(name, "_")) {
+					t.Errorf("the upstream saw the client's own %s: %q", name, values)
+				}
+			}
+			if values := seen.Header.Values("X-Jwt-Subject"); strings.Join(values, ",") != strings.Join(c.subject, ",") {
+				t.Errorf("x-jwt-subject %q, want %q", values, c.subject)
+			}
+		})
+	}
+}
+
+func TestRevokeAndRestore(t *testing.T) {
+	s := start(t, envoytest.Options{})
+	for _, c := range []struct {
+		name   string
+		hit    map[string]any // claims of a token that the revocation reaches
+		missed map[string]any // and of one that it does not
+		claims map[string]any
+	}{
+		{"by jti", map[string]any{"jti": "t-1"}, map[string]any{"jti": "t-2"}, map[string]any{"jti": "t-1"}},
+		{"by sub", map[string]any{"sub": "alice"}, map[string]any{"sub": "alicia"}, map[string]any{"sub": "alice"}},
+		{"by sid", map[string]any{"sid": "s-1"}, map[string]any{"sid": "s-2"}, map[string]any{"sid": "s-1"}},
+		{"by two claims", map[string]any{"sub": "bob", "client_id": "phone"}, map[string]any{"sub": "bob", "client_id": "desk"}, map[string]any{"sub": "bob", "client_id": "phone"}},
+		{"by a number", map[string]any{"tenant": 17}, map[string]any{"tenant": "17"}, map[string]any{"tenant": 17.0}},
+		{"by one of several groups", map[string]any{"groups": []string{"a", "b"}}, map[string]any{"groups": []string{"a"}}, map[string]any{"groups": "b"}},
+		{"by a word of the scope", map[string]any{"scope": "read write"}, map[string]any{"scope": "read writer"}, map[string]any{"scope": "write"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			hit, missed := minted(t, s, c.hit), minted(t, s, c.missed)
+			wantStatus(t, s, "before", hit, 200)
+			r := revoked(t, s, map[string]any{"claims": c.claims})
+			if r.Replicas.Applied != 2 || r.Replicas.Total != 2 || len(r.Replicas.Pending) != 0 {
+				t.Errorf("replicas %+v, want 2 of 2", r.Replicas)
+			}
+			wantStatus(t, s, "revoked", hit, 401)
+			wantStatus(t, s, "another token", missed, 200)
+			a, err := s.Admin(t.Context(), http.MethodDelete, "/v1/revocations/"+r.ID+"?wait=all&timeout=10s", nil, nil)
+			if err != nil || a.Status != 200 {
+				t.Fatalf("restore: %d %s %v", a.Status, a.Body, err)
+			}
+			wantStatus(t, s, "restored", hit, 200)
+		})
+	}
+	t.Run("a later login is allowed", func(t *testing.T) {
+		old := login(t, s, "carol")
+		revoked(t, s, map[string]any{"claims": map[string]any{"sub": "carol"}})
+		nextSecond()
+		wantStatus(t, s, "the new login", login(t, s, "carol"), 200)
+		wantStatus(t, s, "the old token", old, 401)
+	})
+	t.Run("a blocked one is not", func(t *testing.T) {
+		revoked(t, s, map[string]any{"claims": map[string]any{"sub": "mallory"}, "block": true})
+		nextSecond()
+		wantStatus(t, s, "the new login", login(t, s, "mallory"), 401)
+	})
+	t.Run("by the token itself", func(t *testing.T) {
+		token, other := minted(t, s, map[string]any{"jti": nil, "n": 1}), minted(t, s, map[string]any{"jti": nil, "n": 2})
+		revoked(t, s, map[string]any{"issuer": s.Issuer.URL(), "token": token})
+		wantStatus(t, s, "the token", token, 401)
+		wantStatus(t, s, "another", other, 200)
+	})
+	t.Run("everything", func(t *testing.T) {
+		token := login(t, s, "dave")
+		revoked(t, s, map[string]any{"all": true})
+		wantStatus(t, s, "issued before", token, 401)
+		nextSecond()
+		wantStatus(t, s, "issued after", login(t, s, "dave"), 200)
+	})
+}
+
+// After wait=all has answered 201 there is no replica that still allows.
+func TestWaitAllMeansEverywhere(t *testing.T) {
+	s := start(t, envoytest.Options{})
+	for i := range 200 {
+		token := minted(t, s, map[string]any{"jti": fmt.Sprintf("wait-%d", i)})
+		wantStatus(t, s, "before", token, 200)
+		revoked(t, s, map[string]any{"claims": map[string]any{"jti": fmt.Sprintf("wait-%d", i)}})
+		for j, addr := range s.GRPC {
+			if out, err := exec.CommandContext(t.Context(), rescind, "check", "--authz", addr, "-o", "json", token).Output(); i%20 == 0 && !strings.Contains(string(out), `"revoked"`) {
+				t.Fatalf("try %d, replica %d: %s %v", i, j, out, err)
+			}
+		}
+		for range 4 { // Envoy asks both
+			wantStatus(t, s, fmt.Sprintf("try %d", i), token, 401)
+		}
+	}
+}
+
+func TestRotationOfKeys(t *testing.T) {
+	s := start(t, envoytest.Options{})
+	old := login(t, s, "alice")
+	wantStatus(t, s, "before", old, 200)
+	if err := s.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	fresh := login(t, s, "alice")
+	for range 4 {
+		wantStatus(t, s, "a key never seen before", fresh, 200)
+		wantStatus(t, s, "the key before", old, 200)
+	}
+}
+
+func TestControlKilledAfterTheAnswer(t *testing.T) {
+	s := start(t, envoytest.Options{})
+	token, good := login(t, s, "alice"), login(t, s, "bob")
+	r := revoked(t, s, map[string]any{"claims": map[string]any{"sub": "alice"}})
+	s.Control.Kill()
+	for range 20 {
+		wantStatus(t, s, "with the control endpoint gone", token, 401)
+		wantStatus(t, s, "a good token, with the control endpoint gone", good, 200)
+	}
+	if err := s.StartControl(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.Admin(t.Context(), http.MethodGet, "/v1/revocations/"+r.ID, nil, nil)
+	if err != nil || a.Status != 200 {
+		t.Fatalf("after the restart: %d %s %v", a.Status, a.Body, err)
+	}
+	wantStatus(t, s, "after the restart", token, 401)
+	revoked(t, s, map[string]any{"claims": map[string]any{"sub": "bob"}}) // and the replicas follow again
+	wantStatus(t, s, "revoked after the restart", good, 401)
+}
+
+// What a replica has acknowledged it knows after kill -9 too, from its disk.
+func TestReplicaRestartedWithControlDown(t *testing.T) {
+	s := start(t, envoytest.Options{Replicas: 1})
+	token, good := login(t, s, "alice"), login(t, s, "bob")
+	revoked(t, s, map[string]any{"claims": map[string]any{"sub": "alice"}})
+	s.Control.Kill()
+	s.Replicas[0].Kill()
+	if err := s.StartReplica(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.WaitReady(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, s, "the good token", good, 200) // Envoy finds it healthy again
+	wantStatus(t, s, "the revoked token", token, 401)
+}
+
+func TestIssuerDown(t *testing.T) {
+	s := start(t, envoytest.Options{Replicas: 1})
+	token := login(t, s, "alice")
+	wantStatus(t, s, "before", token, 200)
+	s.Issuer.Close()
+	wantStatus(t, s, "with the issuer gone", token, 200)
+	s.Replicas[0].Kill()
+	if err := s.StartReplica(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.WaitReady(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, s, "started with the issuer gone", token, 200)
+}
+
+// No answer is a denial.
+func TestAuthzGone(t *testing.T) {
+	s := start(t, envoytest.Options{})
+	token := login(t, s, "alice")
+	wantStatus(t, s, "before", token, 200)
+	for _, r := range s.Replicas {
+		if err := r.Signal(syscall.SIGSTOP); err != nil { // alive, and mute
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		wantStatus(t, s, "replicas that do not answer", token, 503)
+	}
+	for _, r := range s.Replicas {
+		r.Kill()
+	}
+	for range 20 {
+		wantStatus(t, s, "no replica", token, 503)
+	}
+}
+
+// A replica that is told to stop finishes what it was asked, and Envoy goes on
+// with the other.
+func TestDrainLosesNoRequest(t *testing.T) {
+	s := start(t, envoytest.Options{})
+	token := login(t, s, "alice")
+	type result struct{ sent, lost int }
+	ctx, cancel := context.WithCancel(t.Context())
+	results := make(chan result)
+	for range 8 {
+		go func() {
+			var r result
+			for ctx.Err() == nil {
+				a, err := s.Get(context.WithoutCancel(ctx), "/", token)
+				r.sent++
+				if err != nil || a.Status != 200 {
+					r.lost++
+				}
+			}
+			results <- r
+		}()
+	}
+	time.Sleep(300 * time.Millisecond)
+	status := s.Replicas[0].Stop()
+	time.Sleep(300 * time.Millisecond)
+	cancel()
+	var sum result
+	for range 8 {
+		r := <-results
+		sum.sent, sum.lost = sum.sent+r.sent, sum.lost+r.lost
+	}
+	if status != 0 || sum.lost > 0 || sum.sent < 100 {
+		t.Errorf("exit status %d; %d of %d requests lost", status, sum.lost, sum.sent)
+	}
+}
+
+// eventually is for what Envoy has to notice first.
+func eventually(t *testing.T, s *envoytest.Stack, what, token string, want int) {
+	t.Helper()
+	var last envoytest.Answer
+	for range 200 {
+		if last = got(t, s, "/", token); last.Status == want {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("%s: %d %s, want %d", what, last.Status, last.Body, want)
+}

@@ -1,0 +1,94 @@
+// Package test plays rescind from outside: the real binary, a real Envoy, a
+// real issuer, over real connections. It imports what runs them, and no part
+// of the product.
+package test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"rescind/envoy/envoytest"
+)
+
+var (
+	rescind string // the binary under test
+	gateway string // an Envoy; empty if there is none
+	noEnvoy error  // why
+	skipped int
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "rescind-test-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	rescind = filepath.Join(dir, "rescind")
+	args := []string{"build", "-o", rescind}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	if out, err := exec.Command("go", append(args, "rescind/cmd/rescind")...).CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%s\n%v\n", out, err)
+		return 1
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	gateway, noEnvoy = envoytest.Find(ctx, "", func(note string) { fmt.Println(note) })
+	if noEnvoy != nil && !errors.Is(noEnvoy, envoytest.ErrNoEnvoy) {
+		panic(noEnvoy)
+	}
+	code := m.Run()
+	if skipped > 0 {
+		fmt.Printf("SKIPPED %d tests: %v\n", skipped, noEnvoy)
+	}
+	return code
+}
+
+// needEnvoy ends a test for which there is no Envoy: in CI as a failure.
+func needEnvoy(t *testing.T) {
+	t.Helper()
+	if noEnvoy == nil {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal(noEnvoy)
+	}
+	skipped++
+	t.Skip(noEnvoy)
+}
+
+// start brings up a stack for t; what its parts logged is shown if t fails.
+func start(t *testing.T, o envoytest.Options) *envoytest.Stack {
+	t.Helper()
+	needEnvoy(t)
+	o.Binary, o.Envoy, o.Dir = rescind, gateway, t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s, err := envoytest.Start(ctx, o)
+	t.Cleanup(func() {
+		if s != nil {
+			s.Close()
+		}
+		if !t.Failed() {
+			return
+		}
+		logs, _ := filepath.Glob(filepath.Join(o.Dir, "*.log"))
+		for _, name := range logs {
+			text, _ := os.ReadFile(name)
+			t.Logf("== %s\n%s", filepath.Base(name), text[max(0, len(text)-4000):])
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
