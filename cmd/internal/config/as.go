@@ -1,0 +1,234 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// as reads a value into x. If it cannot, it reports why and leaves x alone.
+type as[T any] func(v value, x *T)
+
+// into reads a key that may be absent: x then keeps its default.
+func into[T any](x *T, read as[T]) func(value) {
+	return func(v value) {
+		if !v.absent() {
+			read(v, x)
+		}
+	}
+}
+
+// need reads a key that must be there.
+func need[T any](x *T, what string, read as[T]) func(value) {
+	return func(v value) {
+		if v.absent() {
+			v.fault("is missing: %s", what)
+			return
+		}
+		read(v, x)
+	}
+}
+
+// section reads a key which, when it is absent, still may lack something.
+func section[T any](x *T, read as[T]) func(value) {
+	return func(v value) { read(v, x) }
+}
+
+// check says what is wrong with a text.
+type check func(string) error
+
+func text(checks ...check) as[string] {
+	return func(v value, x *string) {
+		s, ok := v.text()
+		if !ok {
+			return
+		}
+		for _, c := range append([]check{notEmpty}, checks...) {
+			if err := c(s); err != nil {
+				v.fault("%v", err)
+				return
+			}
+		}
+		*x = s
+	}
+}
+
+// parsed reads what has a notation of its own.
+func parsed[T any](parse func(string) (T, error)) as[T] {
+	return func(v value, x *T) {
+		s, ok := v.scalar()
+		if !ok {
+			return
+		}
+		t, err := parse(s)
+		if err != nil {
+			v.fault("%v", err)
+			return
+		}
+		*x = t
+	}
+}
+
+func flag(v value, x *bool) {
+	if b, ok := v.node.(*ast.BoolNode); ok {
+		*x = b.Value
+		return
+	}
+	v.mismatch("true or false")
+}
+
+// choice reads one of a few words.
+func choice[T any](of map[string]T) as[T] {
+	return parsed(func(s string) (T, error) {
+		t, ok := of[s]
+		if !ok {
+			return t, fmt.Errorf("%.40q is none of %s", s, strings.Join(slices.Sorted(maps.Keys(of)), ", "))
+		}
+		return t, nil
+	})
+}
+
+// duration reads a Go duration of at least atLeast, and at most atMost if that
+// is not 0.
+func duration(atLeast, atMost time.Duration) as[time.Duration] {
+	return parsed(func(s string) (time.Duration, error) {
+		d, err := time.ParseDuration(s)
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("%.40q is not a duration; write it as 30s, 5m or 1h30m", s)
+		case atLeast > 0 && d < atLeast:
+			return 0, fmt.Errorf("%s must be above zero", s)
+		case d < atLeast:
+			return 0, fmt.Errorf("%s is negative", s)
+		case atMost > 0 && d > atMost:
+			return 0, fmt.Errorf("%s is more than the %v that make sense", s, atMost)
+		}
+		return d, nil
+	})
+}
+
+// positive is the shortest duration that is not nothing.
+const positive = time.Nanosecond
+
+func listOf[T any](one as[T]) as[[]T] {
+	return func(v value, x *[]T) {
+		list := []T{}
+		for _, e := range v.elements() {
+			var t T
+			one(e, &t)
+			list = append(list, t)
+		}
+		*x = list
+	}
+}
+
+// some reads a list that must not be empty.
+func some[T any](one as[T]) as[[]T] {
+	return func(v value, x *[]T) {
+		if s, ok := v.node.(*ast.SequenceNode); ok && len(s.Values) == 0 {
+			v.fault("is empty; name at least one, or leave the key out for the default")
+			return
+		}
+		listOf(one)(v, x)
+	}
+}
+
+// mapOf reads a mapping with names of the operator's own, in the order of the
+// file.
+func mapOf[T any](name check, one as[T]) as[map[string]T] {
+	return func(v value, x *map[string]T) {
+		m := map[string]T{}
+		for _, e := range v.entries() {
+			if err := name(e.name); err != nil {
+				e.key.fault("%v", err)
+				continue
+			}
+			var t T
+			one(e.value, &t)
+			m[e.name] = t
+		}
+		*x = m
+	}
+}
+
+// distinct refuses a value that it has read before, with the line of the first.
+func distinct[T comparable](read as[T]) as[T] {
+	first := map[T]int{}
+	return func(v value, x *T) {
+		var t, zero T
+		if read(v, &t); t == zero {
+			return // faulty
+		}
+		if line, twice := first[t]; twice {
+			v.fault("is there already, in line %d; each stands once", line)
+			return
+		}
+		first[t] = v.line
+		*x = t
+	}
+}
+
+// conditions are claims, each with the values of which it must have one.
+func conditions(v value, x *map[string][]any) {
+	mapOf(notEmpty, oneOrMore)(v, x)
+}
+
+// oneOrMore reads a list of scalars, or a single one without the brackets.
+func oneOrMore(v value, x *[]any) {
+	switch v.node.(type) {
+	case nil:
+		v.fault("is missing: the values of which the claim must have one")
+	case *ast.SequenceNode:
+		some(scalar)(v, x)
+	default:
+		var one any
+		scalar(v, &one)
+		*x = []any{one}
+	}
+}
+
+// scalar reads what a claim can be compared with: a string, a boolean or a
+// json.Number.
+func scalar(v value, x *any) {
+	switch n := v.node.(type) {
+	case *ast.BoolNode:
+		*x = n.Value
+	case *ast.IntegerNode, *ast.FloatNode:
+		number := json.Number(n.GetToken().Value)
+		if !isNumber(number) {
+			v.fault("%s is not how JSON writes a number; put it in quotes if it is meant as a text", number)
+			return
+		}
+		*x = number
+	default:
+		s, ok := v.text()
+		if !ok {
+			return
+		}
+		if number := json.Number(s); v.unquoted() && isNumber(number) { // such as 1e3, which the parser does not know
+			*x = number
+			return
+		}
+		*x = s
+	}
+}
+
+func isNumber(n json.Number) bool {
+	_, err := json.Marshal(n)
+	return err == nil && n != ""
+}
+
+var errEmpty = errors.New("is empty")
+
+func notEmpty(s string) error {
+	if s == "" {
+		return errEmpty
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+package config
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// Authz is the configuration of the data plane.
+type Authz struct {
+	GRPC, HTTP Listener
+	Issuers    []Issuer
+	Revocation Revocation
+	Policies   map[string]Policy // there always is one named default
+	Headers    Headers
+	Log        Log
+
+	files []string
+}
+
+// Files are the configuration and every file that it names. When one changes,
+// the configuration is to be read again.
+func (a *Authz) Files() []string { return a.files }
+
+// Revocation says whom a replica follows, and as whom.
+type Revocation struct {
+	Control      []string // host:port
+	TokenFile    string   // a secret, see [ReadSecret]
+	TLS          *ClientTLS
+	Name         string        // empty: the host's name and the port of grpc, which is known when it is bound
+	Dir          string        // empty: nothing is kept for the next start
+	MaxStaleness time.Duration // 0: no limit
+	DenyOverdue  bool          // once MaxStaleness has passed
+}
+
+// Policy is what a route asks for beyond a valid token.
+type Policy struct {
+	Issuers       []string // empty: any that is configured
+	Audiences     []string
+	Scopes        []string
+	Claims        map[string][]any // string, bool or json.Number
+	MaxAge        time.Duration    // 0: no limit
+	TokenOptional bool
+}
+
+// Headers says what the upstream is told.
+type Headers struct {
+	Prefix                    string
+	Claims                    map[string]string // by the name of the header
+	RemoveAuthorization       bool
+	TrustForwardedCertificate bool
+}
+
+func readAuthz(v value, a *Authz) {
+	*a = Authz{
+		GRPC:     tcp("127.0.0.1:9191"),
+		HTTP:     tcp("127.0.0.1:9192"),
+		Policies: map[string]Policy{},
+		Headers: Headers{Prefix: "x-jwt-", Claims: map[string]string{
+			"x-jwt-issuer": "iss", "x-jwt-subject": "sub", "x-jwt-id": "jti",
+			"x-jwt-scope": "scope", "x-jwt-client": "client_id", "x-jwt-expires": "exp",
+		}},
+		Log: Log{Format: "json"},
+	}
+	v.object(keys{
+		"grpc":       into(&a.GRPC, readGRPC),
+		"http":       into(&a.HTTP, func(v value, l *Listener) { v.object(keys{"listen": into(l, listen)}) }),
+		"issuers":    need(&a.Issuers, "at least one, whose tokens are accepted", some(issuer())),
+		"revocation": section(&a.Revocation, readRevocation),
+		"policies":   into(&a.Policies, mapOf(notEmpty, policy(a))),
+		"headers":    into(&a.Headers, readHeaders),
+		"log":        into(&a.Log, readLog),
+	})
+	if _, there := a.Policies["default"]; !there {
+		a.Policies["default"] = Policy{}
+	}
+	if a.GRPC.Network == "tcp" && collide(a.GRPC.Address, a.HTTP.Address) {
+		second := "http"
+		if !v.has(second) {
+			second = "grpc"
+		}
+		v.at(second, "listen").fault("grpc and http cannot both listen at %s; choose another port", a.HTTP.Address)
+	}
+	a.files = v.doc.named
+}
+
+func readGRPC(v value, l *Listener) {
+	l.SocketMode = 0o660
+	v.object(keys{
+		"listen":      into(l, listenUnix),
+		"tls":         into(&l.TLS, serverTLS),
+		"socket_mode": into(&l.SocketMode, parsed(fileMode)),
+	})
+	if v.has("socket_mode") && l.Network != "unix" {
+		v.at("socket_mode").fault("is for a listener at unix:///path; remove it")
+	}
+}
+
+func readRevocation(v value, r *Revocation) {
+	plaintext := v.has("plaintext")
+	ok := v.object(keys{
+		"control":       need(&r.Control, "where the control endpoint's feed listens, such as [127.0.0.1:9391]", some(distinct(text(isAddress)))),
+		"token_file":    need(&r.TokenFile, "the file with the token whose SHA-256 is in the control endpoint's feed.tokens", file(aSecret)),
+		"tls":           into(&r.TLS, clientTLS),
+		"plaintext":     into(&plaintext, flag),
+		"name":          into(&r.Name, text(isName)),
+		"dir":           into(&r.Dir, folder),
+		"max_staleness": into(&r.MaxStaleness, duration(0, 0)),
+		"on_stale":      into(&r.DenyOverdue, choice(map[string]bool{"allow": false, "deny": true})),
+	})
+	if !ok {
+		return
+	}
+	if r.DenyOverdue && r.MaxStaleness == 0 {
+		v.at("on_stale").fault("deny takes effect only after max_staleness, which is not set: nothing would ever be denied")
+	}
+	switch far := slices.IndexFunc(r.Control, func(s string) bool { return s != "" && !isLoopback(s) }); {
+	case plaintext && r.TLS != nil:
+		v.at("plaintext").fault("contradicts tls; keep one of them")
+	case far >= 0 && !plaintext && v.at("tls").blank():
+		v.at("control").fault("%s is reached over the network, and the token would travel in the clear: add tls (server_name alone trusts the system's authorities), or plaintext: true", r.Control[far])
+	}
+}
+
+// policy reads one of the policies of a.
+func policy(a *Authz) as[Policy] {
+	configured := func(v value, x *string) {
+		text(isURL)(v, x)
+		v.doc.later = append(v.doc.later, func() {
+			known := func(i Issuer) bool { return i.Issuer == *x }
+			if *x != "" && !slices.ContainsFunc(a.Issuers, known) {
+				v.fault("%s is not among the issuers; they are compared byte for byte", *x)
+			}
+		})
+	}
+	return func(v value, p *Policy) {
+		v.object(keys{
+			"issuers":   into(&p.Issuers, some(configured)),
+			"audiences": into(&p.Audiences, some(text())),
+			"scopes":    into(&p.Scopes, listOf(text(isScope))),
+			"claims":    into(&p.Claims, conditions),
+			"max_age":   into(&p.MaxAge, duration(positive, 0)),
+			"token":     into(&p.TokenOptional, choice(map[string]bool{"required": false, "optional": true})),
+		})
+	}
+}
+
+func readHeaders(v value, h *Headers) {
+	v.object(keys{
+		"prefix":                      into(&h.Prefix, text(isPrefix)),
+		"claims":                      into(&h.Claims, mapOf(isClaimHeader, text())),
+		"authorization":               into(&h.RemoveAuthorization, choice(map[string]bool{"forward": false, "remove": true})),
+		"trust_forwarded_client_cert": into(&h.TrustForwardedCertificate, flag),
+	})
+	first := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(h.Claims)) {
+		if other, twice := first[spelt(name)]; twice {
+			v.at("claims", name).fault("is the same header as %s; remove one", other)
+		}
+		first[spelt(name)] = name
+	}
+}

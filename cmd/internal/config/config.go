@@ -1,0 +1,106 @@
+// Package config reads authz.yaml and control.yaml. What it returns can be
+// used as it is: every default is filled in, every relative path is resolved,
+// and every file that is named has been looked into.
+//
+// # Every fault at once
+//
+// An operator who starts a server with a faulty file should learn all of it in
+// one go, each fault with its file, line and column and with what to do about
+// it. A library that decodes into structs cannot give that: yaml.Strict stops
+// at the first fault, a CustomUnmarshaler is given bytes without a position,
+// and a default that was overwritten by zero looks like one that never was. So
+// we take goccy/go-yaml's parser, which keeps the position of each token, and
+// walk its tree ourselves. A syntax error is the one fault that hides others.
+//
+// # The shape of the decoder
+//
+// A mapping is read by a table of its keys, one line a key:
+//
+//	v.object(keys{
+//		"issuer": need(&i.Issuer, "the iss of its tokens", text(isURL)),
+//		"leeway": into(&i.Leeway, duration(0, 5*time.Minute)),
+//	})
+//
+// Anything that is not in the table is refused, so a key is added by adding
+// its line. What reads a value is an [as]; it reports a fault and leaves its
+// target alone, or sets it. Rules over several keys come after the table, and
+// rules over several sections are put off until the whole file is read.
+//
+// # Strictness
+//
+// Unknown and duplicate keys, values of another type, a second document,
+// anchors, aliases, merge keys and tags are faults. A key without a value is
+// as good as absent, so that a template with empty keys is a valid file. An
+// empty list is refused where it could be taken for both "any" and "none".
+// No message repeats what might be a secret.
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Fault is one thing wrong in a configuration.
+type Fault struct {
+	File         string
+	Line, Column int    // from 1; columns count characters
+	Path         string // such as issuers[0].audiences; empty for the file as a whole
+	Message      string
+}
+
+func (f Fault) String() string {
+	where := fmt.Sprintf("%s:%d:%d: ", f.File, f.Line, f.Column)
+	if f.Path != "" {
+		where += f.Path + ": "
+	}
+	return where + f.Message
+}
+
+// Faults are all that is wrong in a configuration, in the order of the file.
+type Faults []Fault
+
+func (f Faults) Error() string {
+	lines := make([]string, len(f))
+	for i := range f {
+		lines[i] = f[i].String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// ReadAuthz reads the configuration of the data plane. The error is [Faults].
+func ReadAuthz(path string) (*Authz, error) { return read(path, readAuthz) }
+
+// ReadControl reads the configuration of the control endpoint. The error is
+// [Faults].
+func ReadControl(path string) (*Control, error) { return read(path, readControl) }
+
+func read[T any](path string, root as[T]) (*T, error) {
+	text, err := contents(path)
+	if err != nil {
+		return nil, Faults{{path, 1, 1, "", err.Error()}}
+	}
+	return decode(path, text, root)
+}
+
+func decode[T any](path string, text []byte, root as[T]) (*T, error) {
+	d := &document{file: path, folder: filepath.Dir(path), named: []string{path}}
+	x := new(T)
+	if v, ok := d.parse(text); ok {
+		root(v, x)
+		for _, rule := range d.later {
+			rule()
+		}
+	}
+	if len(d.faults) > 0 {
+		slices.SortStableFunc(d.faults, func(a, b Fault) int {
+			if a.Line != b.Line {
+				return a.Line - b.Line
+			}
+			return a.Column - b.Column
+		})
+		return nil, d.faults
+	}
+	return x, nil
+}

@@ -1,0 +1,131 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// document is one file while it is read.
+type document struct {
+	file   string
+	folder string // what relative paths are relative to
+	faults Faults
+	later  []func() // rules that wait until the whole file is read
+	named  []string // the file, and those that it names
+}
+
+func (d *document) fault(line, column int, path, format string, args ...any) {
+	d.faults = append(d.faults, Fault{d.file, line, column, path, fmt.Sprintf(format, args...)})
+}
+
+// resolve is the path of a file that the configuration names.
+func (d *document) resolve(name string) string {
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(d.folder, name)
+	}
+	return filepath.Clean(name)
+}
+
+func (d *document) watch(path string) {
+	if !slices.Contains(d.named, path) {
+		d.named = append(d.named, path)
+	}
+}
+
+// parse finds the one value that the text is.
+func (d *document) parse(text []byte) (root value, ok bool) {
+	root = value{doc: d, line: 1, column: 1}
+	source := plain(text)
+	if !d.legible(source) {
+		return root, false
+	}
+	tree, err := parser.ParseBytes([]byte(source), 0, parser.AllowDuplicateMapKey()) // we report those ourselves
+	if err != nil {
+		d.syntax(err)
+		return root, false
+	}
+	documents := 0
+	for _, doc := range tree.Docs {
+		at := position(doc.Start, doc.Body)
+		if _, directive := doc.Body.(*ast.DirectiveNode); directive {
+			d.fault(at.Line, at.Column, "", "directives (%%) are not used here; remove the line")
+			continue
+		}
+		if documents++; documents > 1 {
+			d.fault(at.Line, at.Column, "", "a second document begins here; a configuration is one document")
+			break
+		}
+		if doc.Body != nil {
+			root = root.of(doc.Body)
+		}
+	}
+	return root, true
+}
+
+var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
+// plain is text without a byte order mark and with one kind of line end: the
+// parser would count the mark as a character.
+func plain(text []byte) string {
+	s := string(text)
+	if r, size := utf8.DecodeRuneInString(s); r == '\uFEFF' {
+		s = s[size:]
+	}
+	return lineEnds.Replace(s)
+}
+
+// legible says whether s has only what YAML allows. The parser would replace
+// the rest.
+func (d *document) legible(s string) bool {
+	line, column := 1, 0
+	for i, r := range s {
+		column++
+		switch {
+		case r == '\n':
+			line, column = line+1, 0
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(r)):
+			d.fault(line, column, "", "this is not UTF-8; save the file in that encoding")
+			return false
+		case r < ' ' && r != '\t' || r == 0x7F:
+			d.fault(line, column, "", "the control character %U cannot stand in a configuration; remove it", r)
+			return false
+		}
+	}
+	return true
+}
+
+func (d *document) syntax(err error) {
+	line, column, message := 1, 1, err.Error()
+	var e yaml.Error
+	if errors.As(err, &e) {
+		message = e.GetMessage()
+		if at := position(e.GetToken(), nil); at != nil {
+			line, column = at.Line, at.Column
+		}
+	}
+	d.fault(line, column, "", "this is not YAML: %s", message)
+}
+
+// position is where a node begins: that of a block mapping is its first key,
+// where the parser gives its first colon.
+func position(t *token.Token, n ast.Node) *token.Position {
+	if m, ok := n.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) > 0 {
+		n = m.Values[0].Key
+	}
+	if n != nil && t == nil {
+		t = n.GetToken()
+	}
+	if t == nil || t.Position == nil {
+		return &token.Position{Line: 1, Column: 1}
+	}
+	return t.Position
+}

@@ -1,0 +1,143 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"rescind/jwks"
+)
+
+// Issuer is one whose tokens are accepted.
+type Issuer struct {
+	Issuer string
+
+	// Where its keys are: one of these.
+	JWKSURI   string
+	Discovery bool
+	JWKSFile  string
+
+	Audiences      []string // empty: AnyAudience
+	AnyAudience    bool
+	Algorithms     []string
+	TokenTypes     []string // "" is an absent typ
+	MaxLifetime    time.Duration
+	Leeway         time.Duration
+	RequiredClaims []string
+	Claims         map[string][]any // string, bool or json.Number
+
+	RefreshInterval    time.Duration
+	MinRefreshInterval time.Duration
+	MaxStale           time.Duration // 0: the last good keys are used for ever
+	CAFile             string        // empty: the system's
+	AllowHTTP          bool
+}
+
+// issuer reads one of the issuers, which must differ.
+func issuer() as[Issuer] {
+	name := distinct(text(isURL))
+	return func(v value, i *Issuer) {
+		*i = Issuer{
+			Algorithms: slices.Clone(jwks.DefaultAlgorithms), TokenTypes: []string{"at+jwt", "JWT", ""},
+			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second,
+			RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second,
+			// What is there and no boolean is one fault, not also that of its absence.
+			Discovery: v.has("discovery"), AnyAudience: v.has("any_audience"), AllowHTTP: v.has("allow_http"),
+		}
+		if v.object(keys{
+			"issuer":               need(&i.Issuer, "the iss of its tokens, such as https://idp.example.com/", name),
+			"jwks_uri":             into(&i.JWKSURI, text(isURL)),
+			"discovery":            into(&i.Discovery, flag),
+			"jwks_file":            into(&i.JWKSFile, file(aJSON)),
+			"audiences":            into(&i.Audiences, some(text())),
+			"any_audience":         into(&i.AnyAudience, flag),
+			"algorithms":           into(&i.Algorithms, some(text(isAlgorithm))),
+			"token_types":          into(&i.TokenTypes, some(tokenType)),
+			"max_lifetime":         into(&i.MaxLifetime, duration(positive, 0)),
+			"leeway":               into(&i.Leeway, duration(0, 5*time.Minute)),
+			"refresh_interval":     into(&i.RefreshInterval, duration(positive, 0)),
+			"min_refresh_interval": into(&i.MinRefreshInterval, duration(positive, 0)),
+			"max_stale":            into(&i.MaxStale, duration(0, 0)),
+			"required_claims":      into(&i.RequiredClaims, listOf(text())),
+			"claims":               into(&i.Claims, conditions),
+			"ca_file":              into(&i.CAFile, file(certificates)),
+			"allow_http":           into(&i.AllowHTTP, flag),
+		}) {
+			i.checkKeys(v)
+			i.checkRest(v)
+		}
+	}
+}
+
+// checkKeys wants one source of keys that nobody on the way can change.
+func (i *Issuer) checkKeys(v value) {
+	sources := 0
+	for _, given := range []bool{v.has("jwks_uri"), v.has("jwks_file"), i.Discovery} {
+		if given {
+			sources++
+		}
+	}
+	if sources != 1 {
+		v.fault("exactly one of jwks_uri, discovery: true and jwks_file must say where its keys are; %d do", sources)
+	}
+	if i.JWKSURI != "" && !i.AllowHTTP && inTheClear(i.JWKSURI) {
+		v.at("jwks_uri").fault("keys fetched over http can be replaced on the way; use https, or allow_http: true")
+	}
+	if !i.Discovery {
+		return
+	}
+	if !i.AllowHTTP && inTheClear(i.Issuer) {
+		v.at("issuer").fault("discovery over http can be changed on the way; use https, or allow_http: true")
+	}
+	if u, err := url.Parse(i.Issuer); err == nil && u.RawQuery != "" {
+		v.at("issuer").fault("an issuer with a query (?) has no discovery document; use jwks_uri")
+	}
+}
+
+func (i *Issuer) checkRest(v value) {
+	switch given := v.has("audiences"); {
+	case given && i.AnyAudience:
+		v.at("any_audience").fault("contradicts audiences; keep one of them")
+	case !given && !i.AnyAudience:
+		v.at("audiences").fault("is missing: name the audience of your API, or say any_audience: true")
+	}
+	if i.RefreshInterval < i.MinRefreshInterval {
+		name := "refresh_interval"
+		if !v.has(name) {
+			name = "min_refresh_interval"
+		}
+		v.at(name).fault("refresh_interval (%v) is shorter than min_refresh_interval (%v)", i.RefreshInterval, i.MinRefreshInterval)
+	}
+}
+
+func isAlgorithm(s string) error {
+	switch {
+	case jwks.Supported(s):
+		return nil
+	case strings.EqualFold(s, "none"):
+		return errors.New("none means no signature at all: anyone could write such a token; remove it")
+	case strings.HasPrefix(strings.ToUpper(s), "HS"):
+		return fmt.Errorf("%s is made with a secret that the issuer shares: whoever can check a token could write one; use RS, PS, ES or EdDSA", s)
+	}
+	return fmt.Errorf("%.40q is not an algorithm; those are %s", s, strings.Join(jwks.DefaultAlgorithms, ", "))
+}
+
+// tokenType reads a typ. Some types are signed with the same keys as access
+// tokens and never are one.
+func tokenType(v value, x *string) {
+	s, ok := v.text()
+	if !ok {
+		return
+	}
+	switch typ := strings.TrimPrefix(strings.ToLower(s), "application/"); {
+	case typ == "logout+jwt" || typ == "secevent+jwt" || typ == "dpop+jwt":
+		v.fault("%s is never the type of an access token; remove it", typ)
+	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }):
+		v.fault("%.40q is not a media type; write it as at+jwt", s)
+	default:
+		*x = s
+	}
+}
