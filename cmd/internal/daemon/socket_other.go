@@ -1,0 +1,7 @@
+//go:build !linux
+
+package daemon
+
+import "io/fs"
+
+func restrict(int, fs.FileMode) {}

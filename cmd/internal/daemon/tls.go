@@ -1,0 +1,96 @@
+package daemon
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+)
+
+// ServerTLS is the configuration of a listener, for HTTP and gRPC alike. With
+// clientCAFile it demands client certificates of these authorities. The files
+// are reread when they change, for connections made from then on; what they
+// held before stays in force while they are faulty.
+func ServerTLS(certFile, keyFile, clientCAFile string, logger *slog.Logger) (*tls.Config, error) {
+	if certFile == "" || keyFile == "" {
+		return nil, errors.New("tls: cert_file and key_file are both needed")
+	}
+	files := newReread(logger, func() (*tls.Config, error) { return serverConfig(certFile, keyFile, clientCAFile) }, certFile, keyFile, clientCAFile)
+	if _, err := files.current(); err != nil {
+		return nil, err
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: protocols,
+		// A whole new configuration has new ticket keys too, so that no
+		// session made under the old authorities is resumed.
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return files.current() },
+	}, nil
+}
+
+var protocols = []string{"h2", "http/1.1"}
+
+func serverConfig(certFile, keyFile, clientCAFile string) (*tls.Config, error) {
+	certificate, err := keyPair(certFile, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, Certificates: []tls.Certificate{certificate}}
+	if clientCAFile != "" {
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+		if c.ClientCAs, err = authorities(clientCAFile); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// ClientTLS is the configuration of a client, to be asked for at each
+// connection. Without caFile the system's authorities are trusted; without
+// serverName the certificate must be for the host connected to. A file that
+// has become faulty leaves in force what it held before; one that always was
+// is an error each time.
+func ClientTLS(caFile, certFile, keyFile, serverName string, logger *slog.Logger) func() (*tls.Config, error) {
+	return newReread(logger, func() (*tls.Config, error) {
+		c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: serverName}
+		var err error
+		if caFile != "" {
+			if c.RootCAs, err = authorities(caFile); err != nil {
+				return nil, err
+			}
+		}
+		if certFile != "" || keyFile != "" {
+			certificate, err := keyPair(certFile, keyFile)
+			if err != nil {
+				return nil, err
+			}
+			c.Certificates = []tls.Certificate{certificate}
+		}
+		return c, nil
+	}, caFile, certFile, keyFile).current
+}
+
+func keyPair(certFile, keyFile string) (tls.Certificate, error) {
+	if certFile == "" || keyFile == "" {
+		return tls.Certificate{}, errors.New("tls: a certificate and its key come together, or not at all")
+	}
+	c, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return c, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
+	}
+	return c, nil
+}
+
+func authorities(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s has no certificate in PEM form", file)
+	}
+	return pool, nil
+}

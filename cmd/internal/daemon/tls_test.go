@@ -1,0 +1,309 @@
+package daemon
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// authority signs certificates for tests.
+type authority struct {
+	t    *testing.T
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) *authority {
+	a := &authority{t: t}
+	a.cert, a.key = a.sign(&x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	return a
+}
+
+func (a *authority) sign(template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	template.SerialNumber, template.NotAfter = big.NewInt(1), time.Now().Add(1000*time.Hour)
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		parent, signer = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return cert, key
+}
+
+// issue writes a certificate of that name and its key.
+func (a *authority) issue(name, certFile, keyFile string) {
+	a.t.Helper()
+	cert, key := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"}})
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	if certFile != "" {
+		write(a.t, certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
+	}
+	if keyFile != "" {
+		write(a.t, keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	}
+}
+
+func (a *authority) publish(file string) {
+	write(a.t, file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}))
+}
+
+// write replaces a file by a rename, as a careful writer does.
+func write(t *testing.T, file string, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(file+".new", text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shake makes a connection over a pipe, so that it works under synctest, and
+// says something over it: a client learns only then that it was refused.
+func shake(t *testing.T, server, client *tls.Config) (c *tls.Conn, name string, err error) {
+	t.Helper()
+	a, b := net.Pipe()
+	queue := queued{a, make(chan []byte, 100)}
+	go queue.flush()
+	far := tls.Server(queue, server)
+	go func() {
+		_, _ = io.Copy(far, far)
+		close(queue.parts)
+	}()
+	c = tls.Client(b, client)
+	if err := echo(c); err != nil {
+		return c, "", err
+	}
+	return c, c.ConnectionState().PeerCertificates[0].Subject.CommonName, nil
+}
+
+func echo(c *tls.Conn) error {
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := c.Write([]byte("hello")); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(c, make([]byte, 5))
+	return err
+}
+
+// queued is an end of a pipe with room: a server sends its tickets before the
+// client listens for them.
+type queued struct {
+	net.Conn
+	parts chan []byte
+}
+
+func (q queued) Write(b []byte) (int, error) {
+	q.parts <- slices.Clone(b)
+	return len(b), nil
+}
+
+func (q queued) flush() {
+	for b := range q.parts {
+		_, _ = q.Conn.Write(b)
+	}
+	_ = q.Close()
+}
+
+type tlsFiles struct{ cert, key, ca string }
+
+func newTLSFiles(t *testing.T) tlsFiles {
+	dir := t.TempDir()
+	return tlsFiles{filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "ca.crt")}
+}
+
+func TestCertificateRotation(t *testing.T) {
+	f := newTLSFiles(t)
+	a := newAuthority(t)
+	a.issue("first", f.cert, f.key)
+	a.publish(f.ca)
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		logger := slog.New(slog.NewTextHandler(&b, nil))
+		server, err := ServerTLS(f.cert, f.key, "", logger)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := ClientTLS(f.ca, "", "", "localhost", nil)()
+		if err != nil {
+			t.Fatal(err)
+		}
+		presents := func(want string) *tls.Conn {
+			t.Helper()
+			c, name, err := shake(t, server, client)
+			if err != nil || name != want {
+				t.Fatalf("presents %q, want %q: %v", name, want, err)
+			}
+			return c
+		}
+		live := presents("first")
+		defer live.Close()
+		time.Sleep(2 * recheck)
+
+		a.issue("second", f.cert, "") // the key comes later
+		presents("first").Close()
+		time.Sleep(2 * recheck)
+		presents("first").Close()
+		if n := strings.Count(b.String(), "faulty"); n != 1 {
+			t.Errorf("a faulty pair was logged %d times: %s", n, b.String())
+		}
+		a.issue("third", f.cert, f.key)
+		presents("first").Close() // looked at less than a second ago
+		time.Sleep(2 * recheck)
+		presents("third").Close()
+		if err := os.Remove(f.key); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * recheck)
+		presents("third").Close()
+		time.Sleep(2 * recheck)
+		presents("third").Close()
+		if n := strings.Count(b.String(), "faulty"); n != 2 {
+			t.Errorf("a missing key was logged %d times: %s", n-1, b.String())
+		}
+		a.issue("fourth", f.cert, f.key)
+		time.Sleep(2 * recheck)
+		presents("fourth").Close()
+		if err := echo(live); err != nil {
+			t.Errorf("a live connection: %v", err)
+		}
+	})
+}
+
+func TestClientAuthorities(t *testing.T) {
+	f, old, fresh := newTLSFiles(t), newTLSFiles(t), newTLSFiles(t)
+	a, b := newAuthority(t), newAuthority(t)
+	a.issue("server", f.cert, f.key)
+	a.publish(f.ca)
+	a.issue("old client", old.cert, old.key)
+	b.issue("new client", fresh.cert, fresh.key)
+	a.publish(old.ca)
+	synctest.Test(t, func(t *testing.T) {
+		server, err := ServerTLS(f.cert, f.key, f.ca, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := func(cert, key string) *tls.Config {
+			c, err := ClientTLS(old.ca, cert, key, "localhost", nil)()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.ClientSessionCache = tls.NewLRUClientSessionCache(8) // resuming must not help
+			return c
+		}
+		first, second, none := client(old.cert, old.key), client(fresh.cert, fresh.key), client("", "")
+		check := func(when string, firstOK, secondOK bool) {
+			t.Helper()
+			for _, c := range []struct {
+				name   string
+				config *tls.Config
+				ok     bool
+			}{{"old", first, firstOK}, {"new", second, secondOK}, {"no", none, false}} {
+				conn, _, err := shake(t, server, c.config)
+				if (err == nil) != c.ok {
+					t.Errorf("%s, with the %s certificate: %v", when, c.name, err)
+				}
+				_ = conn.Close()
+			}
+		}
+		check("at first", true, false)
+		check("resumed", true, false)
+		b.publish(f.ca)
+		time.Sleep(2 * recheck)
+		check("after the change", false, true)
+		write(t, f.ca, []byte("nothing"))
+		time.Sleep(2 * recheck)
+		check("with a faulty file", false, true)
+	})
+}
+
+func TestClientCertificateRotation(t *testing.T) {
+	f, mine := newTLSFiles(t), newTLSFiles(t)
+	a := newAuthority(t)
+	a.issue("server", f.cert, f.key)
+	a.publish(f.ca)
+	a.issue("first", mine.cert, mine.key)
+	synctest.Test(t, func(t *testing.T) {
+		config := ClientTLS(f.ca, mine.cert, mine.key, "localhost", nil)
+		presented := func() string {
+			c, err := config()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c.Certificates[0].Leaf.Subject.CommonName
+		}
+		if got := presented(); got != "first" {
+			t.Errorf("presents %q", got)
+		}
+		a.issue("second", mine.cert, mine.key)
+		time.Sleep(recheck)
+		if got := presented(); got != "second" {
+			t.Errorf("presents %q", got)
+		}
+		write(t, mine.cert, []byte("half"))
+		time.Sleep(recheck)
+		if got := presented(); got != "second" {
+			t.Errorf("presents %q", got)
+		}
+	})
+}
+
+func TestTLSFaultsNameTheFile(t *testing.T) {
+	f := newTLSFiles(t)
+	a := newAuthority(t)
+	a.issue("server", f.cert, f.key)
+	write(t, f.ca, []byte("nothing"))
+	for _, c := range []struct{ cert, key, ca, want string }{
+		{f.cert, f.key, f.ca, f.ca + " has no certificate"},
+		{f.cert, f.key, f.ca + ".not", f.ca + ".not: no such file"},
+		{f.ca, f.key, "", "certificate " + f.ca},
+		{f.cert, "", "", "cert_file and key_file"},
+		{"", "", f.ca, "cert_file and key_file"},
+	} {
+		if _, err := ServerTLS(c.cert, c.key, c.ca, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("server: %v, want %q", err, c.want)
+		}
+	}
+	for _, c := range []struct{ ca, cert, key, want string }{
+		{f.ca, "", "", f.ca + " has no certificate"},
+		{"", f.cert, "", "a certificate and its key come together"},
+		{"", f.cert, f.ca, "certificate " + f.cert},
+	} {
+		config := ClientTLS(c.ca, c.cert, c.key, "", nil)
+		for range 2 {
+			if _, err := config(); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("client: %v, want %q", err, c.want)
+			}
+		}
+	}
+}

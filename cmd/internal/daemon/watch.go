@@ -1,0 +1,106 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// pollInterval is how often [Watch] looks at the files unasked: the system
+// does not tell of changes on every file system, nor behind a symlink.
+const pollInterval = 5 * time.Second
+
+// Watch calls onChange when a file has changed and then stayed as it is for
+// debounce, and at each SIGHUP. It returns when ctx ends; onChange is not
+// running then, and never twice at once.
+func Watch(ctx context.Context, files []string, debounce time.Duration, logger *slog.Logger, onChange func()) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	w := watch{look: func() bool { return false }, hup: hup, debounce: debounce, onChange: onChange}
+	seen := look(files)
+	w.look = func() bool {
+		before := seen
+		seen = look(files)
+		return !unchanged(before, seen)
+	}
+	notes, err := watchFolders(files)
+	if err != nil {
+		logger.Warn("the system does not tell of changed files; they are looked at every few seconds instead", "error", err)
+	} else {
+		defer notes.Close() //nolint:errcheck // nothing was written
+		w.events, w.errors = notes.Events, notes.Errors
+	}
+	w.run(ctx)
+}
+
+// watchFolders watches the folders, not the files: a file that is replaced by
+// a rename is another file.
+func watchFolders(files []string) (*fsnotify.Watcher, error) {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, err
+	}
+	var folders []string
+	for _, name := range files {
+		if dir := filepath.Dir(name); !slices.Contains(folders, dir) {
+			folders = append(folders, dir)
+		}
+	}
+	for _, dir := range folders {
+		if err := w.Add(dir); err != nil {
+			_ = w.Close()
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// watch is the loop of [Watch]. An event only makes it look: whether a file
+// has changed is for stat to say, whatever else happens in its folder.
+type watch struct {
+	look     func() bool // whether there is a change since it was last asked
+	events   <-chan fsnotify.Event
+	errors   <-chan error // events were lost, perhaps
+	hup      <-chan os.Signal
+	debounce time.Duration
+	onChange func()
+}
+
+func (w *watch) run(ctx context.Context) {
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	settled := time.NewTimer(time.Hour)
+	settled.Stop()
+	defer settled.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.hup:
+			w.look()
+			settled.Stop()
+			w.onChange()
+			continue
+		case <-settled.C:
+			w.onChange()
+			continue
+		case _, ok := <-w.events:
+			if !ok { // it has given up; there is still the polling
+				w.events, w.errors = nil, nil
+			}
+		case <-w.errors: //nolint:errcheck // whatever it was, looking is right
+		case <-poll.C:
+		}
+		if w.look() {
+			settled.Reset(w.debounce)
+		}
+	}
+}
