@@ -1,6 +1,7 @@
 package jwkstest
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"net/http"
@@ -9,8 +10,8 @@ import (
 // session is one login. It ends with the use of a refresh token that was used
 // before: then somebody has it who should not (RFC 9700, section 4.14).
 type session struct {
-	subject, client, scope string
-	refresh                string // the only one that is good
+	id, subject, client, scope string
+	refresh                    string // the only one that is good
 }
 
 func (i *Issuer) handler() http.Handler {
@@ -64,13 +65,13 @@ func (i *Issuer) jwks(w http.ResponseWriter, r *http.Request) {
 
 // token is the endpoint of RFC 6749, sections 4.3 and 6.
 func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
-	var sid string
+	var s session
 	var fault string
 	switch r.PostFormValue("grant_type") {
 	case "password":
-		sid, fault = i.login(r.PostFormValue("username"), r.PostFormValue("client_id"), r.PostFormValue("scope"))
+		s, fault = i.login(r.PostFormValue("username"), r.PostFormValue("client_id"), r.PostFormValue("scope"))
 	case "refresh_token":
-		sid, fault = i.renew(r.PostFormValue("refresh_token"))
+		s, fault = i.renew(r.PostFormValue("refresh_token"))
 	default:
 		fault = "unsupported_grant_type"
 	}
@@ -78,10 +79,7 @@ func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, map[string]string{"error": fault})
 		return
 	}
-	i.mu.Lock()
-	s := *i.sessions[sid]
-	i.mu.Unlock()
-	access, err := i.Mint(map[string]any{"sub": s.subject, "sid": sid, "client_id": s.client, "scope": s.scope})
+	access, err := i.Mint(map[string]any{"sub": s.subject, "sid": s.id, "client_id": s.client, "scope": s.scope})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -95,45 +93,36 @@ func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (i *Issuer) login(username, client, scope string) (sid, fault string) {
+func (i *Issuer) login(username, client, scope string) (s session, fault string) {
 	if username == "" {
-		return "", "invalid_request"
+		return session{}, "invalid_request"
 	}
-	if client == "" {
-		client = defaultClient
-	}
-	if scope == "" {
-		scope = defaultScope
-	}
+	s = session{id: rand.Text(), subject: username, client: cmp.Or(client, defaultClient), scope: cmp.Or(scope, defaultScope)}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	sid = rand.Text()
-	i.sessions[sid] = &session{subject: username, client: client, scope: scope}
-	i.issueRefresh(sid)
-	return sid, ""
+	return i.continued(s), ""
 }
 
-func (i *Issuer) renew(refresh string) (sid, fault string) {
+func (i *Issuer) renew(refresh string) (s session, fault string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	sid = i.refresh[refresh]
-	s := i.sessions[sid]
-	if s == nil {
-		return "", "invalid_grant"
+	s, ok := i.sessions[i.refresh[refresh]]
+	if !ok {
+		return session{}, "invalid_grant"
 	}
 	if s.refresh != refresh {
-		delete(i.sessions, sid)
-		return "", "invalid_grant"
+		delete(i.sessions, s.id)
+		return session{}, "invalid_grant"
 	}
-	i.issueRefresh(sid)
-	return sid, ""
+	return i.continued(s), ""
 }
 
-// issueRefresh is called with mu held.
-func (i *Issuer) issueRefresh(sid string) {
-	refresh := rand.Text()
-	i.sessions[sid].refresh = refresh
-	i.refresh[refresh] = sid
+// continued gives s a new refresh token. It is called with mu held.
+func (i *Issuer) continued(s session) session {
+	s.refresh = rand.Text()
+	i.refresh[s.refresh] = s.id
+	i.sessions[s.id] = s
+	return s
 }
 
 // revoke is the endpoint of RFC 7009. It ends the session of a refresh token.

@@ -23,6 +23,7 @@
 package jwkstest
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -56,25 +57,17 @@ type Issuer struct {
 	keys           []key // the last one signs; all are published
 	keysFault      Fault
 	discoveryFault Fault
-	sessions       map[string]*session // by sid
-	refresh        map[string]string   // sid by each refresh token ever issued in it
+	sessions       map[string]session // by sid
+	refresh        map[string]string  // sid by each refresh token ever issued in it
 }
 
 // Start runs an issuer until Close.
 func Start(o Options) (*Issuer, error) {
-	if o.Algorithm == "" {
-		o.Algorithm = "RS256"
-	}
-	if o.Addr == "" {
-		o.Addr = "127.0.0.1:0"
-	}
-	if o.Lifetime == 0 {
-		o.Lifetime = 5 * time.Minute
-	}
-	if o.Audience == "" {
-		o.Audience = "api"
-	}
-	i := &Issuer{o: o, done: make(chan struct{}), stop: make(chan struct{}), sessions: map[string]*session{}, refresh: map[string]string{}}
+	o.Algorithm = cmp.Or(o.Algorithm, "RS256")
+	o.Addr = cmp.Or(o.Addr, "127.0.0.1:0")
+	o.Lifetime = cmp.Or(o.Lifetime, 5*time.Minute)
+	o.Audience = cmp.Or(o.Audience, "api")
+	i := &Issuer{o: o, done: make(chan struct{}), stop: make(chan struct{}), sessions: map[string]session{}, refresh: map[string]string{}}
 	if err := i.Rotate(); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,214 @@
+package jwks
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+)
+
+// modulus is odd and of this many bits; nobody knows its factors.
+func modulus(bits int) string {
+	n := must(rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), uint(bits))))
+	n.SetBit(n, bits-1, 1).SetBit(n, 0, 1)
+	return b64.EncodeToString(n.Bytes())
+}
+
+// infineon is a modulus as the library with CVE-2017-15361 makes them: a power
+// of 65537 modulo the product of the small primes.
+func infineon() string {
+	product := big.NewInt(2)
+	for _, p := range rocaPrimes {
+		product.Mul(product, big.NewInt(p))
+	}
+	n := new(big.Int).Exp(big.NewInt(65537), big.NewInt(4711), product)
+	lead := new(big.Int).Lsh(big.NewInt(1), 2047)
+	n.Add(n, lead.Sub(lead, new(big.Int).Mod(lead, product)).Add(lead, product))
+	return b64.EncodeToString(n.Bytes())
+}
+
+func certificate(pub crypto.PublicKey) string {
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "idp"}, NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<32, 0)}
+	return base64.StdEncoding.EncodeToString(must(x509.CreateCertificate(rand.Reader, template, template, pub, edKey())))
+}
+
+// Each rule stands beside a key that just meets it.
+func TestKeyRules(t *testing.T) {
+	rsa, ec, ed := jwk(rsaKey().Public(), nil), jwk(p256().Public(), nil), jwk(edKey().Public(), nil)
+	otherX := jwk(p384().Public(), nil)["x"]
+	for _, c := range []struct {
+		name    string
+		base    map[string]any
+		changes map[string]any
+		fault   fault
+	}{
+		{"RSA", rsa, nil, usable},
+		{"EC P-256", ec, nil, usable},
+		{"EC P-384", jwk(p384().Public(), nil), nil, usable},
+		{"EC P-521", jwk(p521().Public(), nil), nil, usable},
+		{"Ed25519", ed, nil, usable},
+		{"with everything that is usual", rsa, map[string]any{"kid": "1", "alg": "RS256", "use": "sig", "key_ops": []string{"verify"}, "x5t": "x", "iat": 1, "vendor": map[string]any{"a": []int{1}}}, usable},
+		{"padded base64url", ed, map[string]any{"x": ed["x"].(string) + "="}, usable},
+		{"null for absent", rsa, map[string]any{"use": json.RawMessage("null"), "d": json.RawMessage("null"), "alg": json.RawMessage("null"), "key_ops": json.RawMessage("null")}, usable},
+
+		{"kid is a number", ed, map[string]any{"kid": 1}, faultMalformed},
+		{"key_ops is a string", ed, map[string]any{"key_ops": "verify"}, faultMalformed},
+		{"x is missing", ed, map[string]any{"x": nil}, faultMalformed},
+		{"x is standard base64", ed, map[string]any{"x": strings.Repeat("+", 43)}, faultMalformed},
+		{"n is missing", rsa, map[string]any{"n": nil}, faultMalformed},
+		{"e is empty", rsa, map[string]any{"e": ""}, faultMalformed},
+		{"y is missing", ec, map[string]any{"y": nil}, faultMalformed},
+
+		{"no kty", ed, map[string]any{"kty": nil}, faultType},
+		{"kty in lower case", rsa, map[string]any{"kty": "rsa"}, faultType},
+		{"an AKP key of RFC 9964", ed, map[string]any{"kty": "AKP"}, faultType},
+		{"X25519, for encryption", ed, map[string]any{"crv": "X25519"}, faultType},
+		{"Ed448", ed, map[string]any{"crv": "Ed448"}, faultType},
+		{"secp256k1", ec, map[string]any{"crv": "secp256k1"}, faultType},
+		{"no crv", ec, map[string]any{"crv": nil}, faultType},
+
+		{"oct", map[string]any{"kty": "oct", "k": "c2VjcmV0"}, nil, faultSymmetric},
+		{"d", ed, map[string]any{"d": "AAAA"}, faultPrivate},
+		{"d is not even a string", rsa, map[string]any{"d": 0}, faultPrivate},
+		{"p", rsa, map[string]any{"p": "AAAA"}, faultPrivate},
+		{"q", rsa, map[string]any{"q": "AAAA"}, faultPrivate},
+		{"dp", rsa, map[string]any{"dp": "AAAA"}, faultPrivate},
+		{"dq", rsa, map[string]any{"dq": "AAAA"}, faultPrivate},
+		{"qi", rsa, map[string]any{"qi": "AAAA"}, faultPrivate},
+		{"oth", rsa, map[string]any{"oth": []any{}}, faultPrivate},
+		{"k beside a public key", rsa, map[string]any{"k": "AAAA"}, faultPrivate},
+
+		{"use: enc", rsa, map[string]any{"use": "enc"}, faultUse},
+		{"a use of its own", rsa, map[string]any{"use": "tls"}, faultUse},
+		{"use in upper case", rsa, map[string]any{"use": "SIG"}, faultUse},
+		{"key_ops without verify", rsa, map[string]any{"key_ops": []string{"sign", "wrapKey"}}, faultUse},
+		{"key_ops empty", rsa, map[string]any{"key_ops": []string{}}, faultUse},
+		{"key_ops with verify among others", rsa, map[string]any{"key_ops": []string{"sign", "verify"}}, usable},
+
+		{"RSA 1024", rsa, map[string]any{"n": modulus(1024)}, faultSize},
+		{"RSA 2047", rsa, map[string]any{"n": modulus(2047)}, faultSize},
+		{"RSA 2048", rsa, map[string]any{"n": modulus(2048)}, usable},
+		{"RSA 8192", rsa, map[string]any{"n": modulus(8192)}, usable},
+		{"RSA 8193", rsa, map[string]any{"n": modulus(8193)}, faultSize},
+		{"RSA, even", rsa, map[string]any{"n": b64.EncodeToString(new(big.Int).Lsh(big.NewInt(3), 2046).Bytes())}, faultSize},
+		{"RSA by CVE-2017-15361", rsa, map[string]any{"n": infineon()}, faultWeak},
+		{"e = 1", rsa, map[string]any{"e": "AQ"}, faultExponent},
+		{"e = 2", rsa, map[string]any{"e": "Ag"}, faultExponent},
+		{"e = 3", rsa, map[string]any{"e": "Aw"}, usable},
+		{"e = 65536", rsa, map[string]any{"e": "AQAA"}, faultExponent},
+		{"e = 2^31+1", rsa, map[string]any{"e": "gAAAAQ"}, faultExponent},
+		{"e = 2^64+1", rsa, map[string]any{"e": "AQAAAAAAAAAB"}, faultExponent},
+
+		{"off the curve", ec, map[string]any{"x": ec["y"]}, faultPoint},
+		{"the point at infinity", ec, map[string]any{"x": b64.EncodeToString(make([]byte, 32)), "y": b64.EncodeToString(make([]byte, 32))}, faultPoint},
+		{"a coordinate too long", ec, map[string]any{"x": otherX}, faultPoint},
+		{"Ed25519, too short", ed, map[string]any{"x": "AAAA"}, faultPoint},
+		{"Ed25519, of small order", ed, map[string]any{"x": b64.EncodeToString(make([]byte, 32))}, faultPoint},
+
+		{"x5c of this key", ed, map[string]any{"x5c": []string{certificate(edKey().Public())}}, usable},
+		{"x5c with a chain", ec, map[string]any{"x5c": []string{certificate(p256().Public()), certificate(edKey().Public())}}, usable},
+		{"x5c of another key", ec, map[string]any{"x5c": []string{certificate(edKey().Public())}}, faultCertificate},
+		{"x5c is no certificate", ed, map[string]any{"x5c": []string{"AAAA"}}, faultCertificate},
+		{"x5c is not base64", ed, map[string]any{"x5c": []string{"-"}}, faultCertificate},
+		{"x5c broken further up", ed, map[string]any{"x5c": []string{certificate(edKey().Public()), "AAAA"}}, faultCertificate},
+
+		{"alg of another type", ec, map[string]any{"alg": "RS256"}, faultAlgorithm},
+		{"alg of another curve", ec, map[string]any{"alg": "ES512"}, faultAlgorithm},
+		{"alg of encryption", rsa, map[string]any{"alg": "RSA-OAEP"}, faultAlgorithm},
+		{"alg: none", rsa, map[string]any{"alg": "none"}, faultAlgorithm},
+		{"alg: HS256", rsa, map[string]any{"alg": "HS256"}, faultAlgorithm},
+		{"alg: Ed25519, as in RFC 9864", ed, map[string]any{"alg": "Ed25519"}, usable},
+		{"alg: EdDSA", ed, map[string]any{"alg": "EdDSA"}, usable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			key, f := parseKey(must(json.Marshal(with(c.base, c.changes))), DefaultAlgorithms)
+			if f != c.fault {
+				t.Fatalf("fault %q, want %q", f, c.fault)
+			}
+			if (f == usable) != (key.Public != nil) {
+				t.Errorf("a key of %T with fault %q", key.Public, f)
+			}
+		})
+	}
+}
+
+func TestKeyText(t *testing.T) {
+	for _, c := range []struct{ name, text string }{
+		{"null", "null"},
+		{"an array", "[]"},
+		{"a member twice", `{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"a","kid":"b"}`},
+		{"invalid UTF-8", "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\",\"kid\":\"\xff\"}"},
+	} {
+		if _, f := parseKey([]byte(c.text), DefaultAlgorithms); f != faultMalformed {
+			t.Errorf("%s: fault %q", c.name, f)
+		}
+	}
+	// A member is what it is called, and nothing else: K or D are not ours.
+	key, f := parseKey([]byte(`{"KTY":"oct","D":1,"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}`), DefaultAlgorithms)
+	if f != usable || key.ID != "" {
+		t.Errorf("names in other case: fault %q", f)
+	}
+}
+
+func TestKeyMustFitTheIssuersList(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		key  map[string]any
+		list []string
+		want fault
+	}{
+		{"a type that no algorithm has", jwk(p256().Public(), nil), []string{"RS256"}, faultAlgorithm},
+		{"an alg that is not listed", jwk(rsaKey().Public(), map[string]any{"alg": "PS256"}), []string{"RS256"}, faultAlgorithm},
+		{"one that is", jwk(rsaKey().Public(), map[string]any{"alg": "PS256"}), []string{"RS256", "PS256"}, usable},
+		{"by its other name", jwk(edKey().Public(), map[string]any{"alg": "Ed25519"}), []string{"EdDSA"}, usable},
+		{"by its other name, the other way", jwk(edKey().Public(), map[string]any{"alg": "EdDSA"}), []string{"Ed25519"}, usable},
+	} {
+		if _, f := parseKey(must(json.Marshal(c.key)), c.list); f != c.want {
+			t.Errorf("%s: fault %q, want %q", c.name, f, c.want)
+		}
+	}
+}
+
+// Points whose order divides 8, written in every way that Ed25519 reads.
+func TestEd25519KeysOfSmallOrder(t *testing.T) {
+	for _, text := range []string{
+		"0100000000000000000000000000000000000000000000000000000000000000",
+		"0100000000000000000000000000000000000000000000000000000000000080",
+		"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+		"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+		"0000000000000000000000000000000000000000000000000000000000000000",
+		"0000000000000000000000000000000000000000000000000000000000000080",
+		"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+		"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+		"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+		"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+		"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // y = p
+		"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // y = p+1
+		"0200000000000000000000000000000000000000000000000000000000000000", // no point
+	} {
+		if soundEd25519(must(hex.DecodeString(text))) {
+			t.Errorf("%s passes", text)
+		}
+	}
+	for range 200 {
+		if pub := newEd25519().Public().(ed25519.PublicKey); !soundEd25519(pub) {
+			t.Errorf("%x does not pass", pub)
+		}
+	}
+}
+
+func TestHonestModuliAreNotTakenForROCA(t *testing.T) {
+	for range 500 {
+		if n, _ := integer(modulus(2048)); madeByROCA(n) {
+			t.Errorf("%x", n)
+		}
+	}
+}
