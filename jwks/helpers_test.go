@@ -154,7 +154,11 @@ func (o *origin) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: a.status, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader([]byte(a.body))), Request: req}, nil
 }
 
-var background = context.Background()
+var (
+	background = context.Background()
+	timeZero   = time.Time{}
+	quiet      = slog.New(slog.DiscardHandler)
+)
 
 var errDown = errors.New("the issuer is down")
 
@@ -210,3 +214,13 @@ func with(base map[string]any, changes map[string]any) map[string]any {
 }
 
 func numbered(prefix string, n int) string { return prefix + strconv.Itoa(n) }
+
+// tokenKid is the kid of a token's header.
+func tokenKid(t *testing.T, header string) string {
+	t.Helper()
+	var h struct{ Kid string }
+	if err := json.Unmarshal(must(b64.DecodeString(header)), &h); err != nil {
+		t.Fatal(err)
+	}
+	return h.Kid
+}

@@ -1,0 +1,353 @@
+package jwks
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const every = defaultMinRefreshInterval
+
+func TestFirstFetchIsWaitedFor(t *testing.T) {
+	for _, c := range []struct {
+		delay, wait time.Duration
+		err         error
+	}{
+		{0, 0, nil},
+		{300 * time.Millisecond, 300 * time.Millisecond, nil},
+		{time.Second, patience, ErrUnavailable},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			o := originOf("")
+			o.set("", answer{body: document(kid("a")), delay: c.delay})
+			k := must(Open(o.options()))
+			defer k.Close()
+			begun := time.Now()
+			_, err := k.Find(background, "a", "EdDSA")
+			if took := time.Since(begun); !errors.Is(err, c.err) || took != c.wait {
+				t.Errorf("a first fetch of %s: waited %s, %v", c.delay, took, err)
+			}
+			time.Sleep(time.Second)
+			wantFound(t, k, "a", "EdDSA", 1, nil)
+		})
+	}
+}
+
+// An issuer that does not answer costs requests the first 500 ms of each fetch,
+// however many requests there are, and there is no more than one fetch in each
+// interval.
+func TestIssuerThatDoesNotAnswer(t *testing.T) {
+	o := originOf("")
+	o.set("", answer{delay: time.Hour})
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		var waited time.Duration
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		begun := time.Now()
+		for range 6000 { // ten minutes
+			wg.Go(func() {
+				at := time.Now()
+				_, err := k.Find(background, "a", "EdDSA")
+				took := time.Since(at)
+				mu.Lock()
+				defer mu.Unlock()
+				waited = max(waited, took)
+				asked := o.asked()
+				if last := asked[len(asked)-1]; took > 0 && at.Sub(last) >= patience {
+					t.Errorf("a request waited %s for a fetch that had been under way for %s", took, at.Sub(last))
+				}
+				if !errors.Is(err, ErrUnavailable) {
+					t.Errorf("%v", err)
+				}
+			})
+			time.Sleep(100 * time.Millisecond)
+		}
+		wg.Wait()
+		if waited > patience {
+			t.Errorf("a request waited %s", waited)
+		}
+		if n, most := len(o.asked()), int(time.Since(begun)/every)+2; n > most || n < most/2 {
+			t.Errorf("%d fetches in %s, want about %d", n, time.Since(begun), most)
+		}
+	})
+}
+
+// An issuer that refuses costs a request that finds the interval used nothing.
+func TestIssuerThatIsDown(t *testing.T) {
+	o := originOf("")
+	o.set("", answer{err: errDown})
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		begun := time.Now()
+		for range 1000 {
+			if _, err := k.Find(background, "a", "EdDSA"); !errors.Is(err, ErrUnavailable) {
+				t.Fatal(err)
+			}
+		}
+		if took, n := time.Since(begun), len(o.asked()); took != 0 || n != 2 {
+			t.Errorf("a thousand requests took %s and %d fetches", took, n)
+		}
+		o.publish(kid("a"))
+		time.Sleep(every + time.Second)
+		wantFound(t, k, "a", "EdDSA", 1, nil)
+	})
+}
+
+func TestUnknownKidIsFetchedOnceForAll(t *testing.T) {
+	o := originOf(document(kid("old")))
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		o.set("", answer{body: document(kid("old"), kid("new")), delay: 200 * time.Millisecond})
+		var wg sync.WaitGroup
+		for range 500 {
+			wg.Go(func() {
+				begun := time.Now()
+				wantFound(t, k, "new", "EdDSA", 1, nil)
+				if took := time.Since(begun); took > 200*time.Millisecond {
+					t.Errorf("waited %s", took)
+				}
+			})
+		}
+		wg.Wait()
+		if n := len(o.asked()); n != 2 {
+			t.Errorf("%d fetches, want 2", n)
+		}
+	})
+}
+
+// A fetch in the background, just before, does not use up the interval.
+func TestBackgroundDoesNotDelayUnknownKids(t *testing.T) {
+	o := originOf(document(kid("old")))
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		o.publish(kid("new"))
+		wantFound(t, k, "new", "EdDSA", 1, nil)
+		wantFound(t, k, "old", "EdDSA", 0, ErrUnknownKey)
+	})
+}
+
+// Within the interval nobody waits, and one fetch is made at the end of it.
+func TestUnknownKidWithinTheInterval(t *testing.T) {
+	o := originOf(document(kid("old")))
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		wantFound(t, k, "bogus", "EdDSA", 0, ErrUnknownKey)
+		spent := time.Now()
+		time.Sleep(3 * time.Second)
+		o.publish(kid("old"), kid("new"))
+		begun := time.Now()
+		wantFound(t, k, "new", "EdDSA", 0, ErrUnknownKey)
+		if took := time.Since(begun); took != 0 {
+			t.Errorf("waited %s", took)
+		}
+		time.Sleep(every - 3*time.Second) // nobody asks again
+		synctest.Wait()
+		asked := o.asked()
+		if len(asked) != 3 || asked[2].Sub(spent) != every {
+			t.Fatalf("fetches at %v, the interval began at %s", asked, spent)
+		}
+		wantFound(t, k, "new", "EdDSA", 1, nil)
+		time.Sleep(3 * every)
+		if n := len(o.asked()); n != 3 {
+			t.Errorf("%d fetches, want no more", n)
+		}
+	})
+}
+
+// A fetch that began before the key was published does not answer for it.
+func TestFetchThatWasTooEarly(t *testing.T) {
+	o := originOf(document(kid("old")))
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		o.set("", answer{body: document(kid("old")), delay: 100 * time.Millisecond})
+		var wg sync.WaitGroup
+		wg.Go(func() { wantFound(t, k, "bogus", "EdDSA", 0, ErrUnknownKey) })
+		time.Sleep(50 * time.Millisecond)
+		wg.Go(func() { wantFound(t, k, "new", "EdDSA", 0, ErrUnknownKey) }) // waits for it, in vain
+		wg.Wait()
+		o.publish(kid("old"), kid("new"))
+		time.Sleep(every)
+		synctest.Wait()
+		wantFound(t, k, "new", "EdDSA", 1, nil)
+		if n := len(o.asked()); n != 3 {
+			t.Errorf("%d fetches, want 3", n)
+		}
+	})
+}
+
+// The same kid again and again causes ever fewer fetches.
+func TestRepeatedBogusKid(t *testing.T) {
+	o := originOf(document(kid("a")))
+	opts := o.options()
+	opts.RefreshInterval = 24 * time.Hour
+	bubbleWith(t, opts, func(t *testing.T, k *Keys) {
+		for range 3600 {
+			wantFound(t, k, "bogus", "EdDSA", 0, ErrUnknownKey)
+			time.Sleep(time.Second)
+		}
+		if n := len(o.asked()); n < 8 || n > 11 { // pauses of 10 s, 20 s, 40 s …
+			t.Errorf("%d fetches in an hour", n)
+		}
+	})
+}
+
+// A token may come before the issuer has published its key. It is accepted
+// after at most twice the delay of the issuer, or one interval.
+func TestKeyPublishedLate(t *testing.T) {
+	for _, late := range []time.Duration{time.Second, every, 35 * time.Second, 100 * time.Second} {
+		o := originOf(document(kid("old")))
+		opts := o.options()
+		opts.RefreshInterval = 24 * time.Hour
+		bubbleWith(t, opts, func(t *testing.T, k *Keys) {
+			begun := time.Now()
+			time.AfterFunc(late, func() { o.publish(kid("old"), kid("new")) })
+			for {
+				if _, err := k.Find(background, "new", "EdDSA"); err == nil {
+					break
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			if took := time.Since(begun); took > max(2*late+every, every+time.Second) {
+				t.Errorf("published after %s, accepted after %s", late, took)
+			}
+		})
+	}
+}
+
+// A fetch that failed says nothing about a kid: it is asked for again as soon
+// as the interval allows.
+func TestFailedFetchBlamesNoKid(t *testing.T) {
+	o := originOf(document(kid("old")))
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		o.set("", answer{err: errDown})
+		begun := time.Now()
+		for time.Since(begun) < 200*time.Second {
+			wantFound(t, k, "new", "EdDSA", 0, ErrUnknownKey)
+			time.Sleep(time.Second)
+		}
+		o.publish(kid("old"), kid("new"))
+		time.Sleep(every + time.Second)
+		wantFound(t, k, "new", "EdDSA", 1, nil)
+	})
+}
+
+// A kid that is there, for another alg, is no reason to fetch; neither is a
+// token without a kid where several keys fit.
+func TestWhatNoFetchWouldChange(t *testing.T) {
+	o := originOf(document(kid("a"), kid("b")))
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		for range 100 {
+			wantFound(t, k, "a", "RS256", 0, ErrUnknownKey)
+			wantFound(t, k, "", "EdDSA", 0, ErrUnknownKey)
+		}
+		if n := len(o.asked()); n != 1 {
+			t.Errorf("%d fetches", n)
+		}
+		// Where none fits, there may be one by now.
+		o.publish(kid("a"), jwk(rsaKey().Public(), map[string]any{"kid": "rsa"}))
+		wantFound(t, k, "", "RS256", 1, nil)
+	})
+}
+
+// One hundred thousand kids that do not exist, in 30 s, with an honest rotation
+// in the middle, at the worst moment: the interval has just begun.
+func TestFloodOfBogusKids(t *testing.T) {
+	o := originOf(document(kid("old")))
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		begun := time.Now()
+		var accepted time.Duration
+		const rotation = 34_000
+		var rotated time.Time
+		for i := range 100_000 {
+			if i == rotation {
+				rotated = time.Now()
+				o.publish(kid("old"), kid("new"))
+			}
+			if _, err := k.Find(background, numbered("bogus-", i), "EdDSA"); !errors.Is(err, ErrUnknownKey) {
+				t.Fatal(err)
+			}
+			if i >= rotation && accepted == 0 && i%100 == 0 {
+				if keys, _ := k.Find(background, "new", "EdDSA"); len(keys) == 1 {
+					accepted = time.Since(rotated)
+				}
+			}
+			if i%10 == 0 {
+				wantFound(t, k, "old", "EdDSA", 1, nil)
+			}
+			time.Sleep(300 * time.Microsecond)
+		}
+		elapsed := time.Since(begun)
+		if accepted < every/2 || accepted > every+time.Second {
+			t.Errorf("the new key was accepted after %s", accepted)
+		}
+		if n, most := len(o.asked()), int(elapsed/every)+2; n > most {
+			t.Errorf("%d fetches in %s, want at most %d", n, elapsed, most)
+		}
+		t.Logf("%s, %d fetches; the new key was accepted %s after its rotation", elapsed, len(o.asked()), accepted)
+		k.demand.mu.Lock()
+		defer k.demand.mu.Unlock()
+		if n := len(k.demand.misses.young) + len(k.demand.misses.old); n > 2*maxMisses {
+			t.Errorf("%d misses are remembered", n)
+		}
+	})
+}
+
+// However slow the issuer is, a bounded number of requests wait.
+func TestWaitersAreBounded(t *testing.T) {
+	o := originOf(document(kid("a")))
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		o.set("", answer{body: document(kid("a")), delay: 2 * time.Second})
+		var waited atomic.Int64
+		var wg sync.WaitGroup
+		for i := range 3 * maxWaiting {
+			wg.Go(func() {
+				begun := time.Now()
+				wantFound(t, k, numbered("bogus-", i), "EdDSA", 0, ErrUnknownKey)
+				if took := time.Since(begun); took > 0 {
+					waited.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if n := waited.Load(); n != maxWaiting {
+			t.Errorf("%d requests waited, want %d", n, maxWaiting)
+		}
+		if k.demand.waiting != 0 {
+			t.Errorf("%d are thought to wait still", k.demand.waiting)
+		}
+	})
+}
+
+func TestRequestThatIsGivenUp(t *testing.T) {
+	o := originOf(document(kid("a")))
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		o.set("", answer{body: document(kid("a")), delay: time.Second})
+		ctx, cancel := context.WithTimeout(background, 100*time.Millisecond)
+		defer cancel()
+		begun := time.Now()
+		_, err := k.Find(ctx, "new", "EdDSA")
+		if took := time.Since(begun); !errors.Is(err, context.DeadlineExceeded) || took != 100*time.Millisecond {
+			t.Errorf("%v after %s", err, took)
+		}
+		// What is known is answered all the same: it needs no waiting.
+		if keys, err := k.Find(ctx, "a", "EdDSA"); len(keys) != 1 || err != nil {
+			t.Errorf("%v, %v", keys, err)
+		}
+	})
+}
+
+// A request whose key is known waits for nothing, whatever the fetch does.
+func TestKnownKeyDuringAFetch(t *testing.T) {
+	o := originOf(document(kid("a")))
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		o.set("", answer{delay: time.Hour})
+		time.Sleep(defaultRefreshInterval - time.Second) // the refresh is under way
+		for range 100 {
+			begun := time.Now()
+			wantFound(t, k, "a", "EdDSA", 1, nil)
+			if took := time.Since(begun); took != 0 {
+				t.Fatalf("waited %s", took)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
+}

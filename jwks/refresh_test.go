@@ -1,0 +1,185 @@
+package jwks
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestRefreshInTheBackground(t *testing.T) {
+	o := originOf(document(kid("a")))
+	bubble(t, o, func(t *testing.T, _ *Keys) {
+		time.Sleep(24 * time.Hour)
+		asked := o.asked()
+		pauses := map[time.Duration]bool{}
+		for i := 1; i < len(asked); i++ {
+			pause := asked[i].Sub(asked[i-1])
+			if pause < defaultRefreshInterval*8/10 || pause > defaultRefreshInterval {
+				t.Errorf("a pause of %s", pause)
+			}
+			pauses[pause] = true
+		}
+		if len(asked) < 288 || len(pauses) < len(asked)/2 {
+			t.Errorf("%d fetches in a day, with %d different pauses", len(asked), len(pauses))
+		}
+	})
+}
+
+// After a failure it is tried again soon, then less and less often, and never
+// more often than the shortest interval allows.
+func TestRetries(t *testing.T) {
+	o := originOf(document(kid("a")))
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		o.set("", answer{err: errDown})
+		time.Sleep(time.Hour)
+		asked := o.asked()
+		for i := 2; i < len(asked); i++ {
+			pause := asked[i].Sub(asked[i-1])
+			if pause < every || pause > defaultRefreshInterval*11/10 {
+				t.Errorf("a pause of %s", pause)
+			}
+			if i == 2 && pause > 2*every {
+				t.Errorf("the first retry came after %s", pause)
+			}
+		}
+		if n := len(asked); n < 12 || n > 25 {
+			t.Errorf("%d fetches in an hour", n)
+		}
+		o.publish(kid("b"))
+		time.Sleep(defaultRefreshInterval * 11 / 10)
+		wantFound(t, k, "b", "EdDSA", 1, nil)
+	})
+}
+
+// With the refresh that does not have it any more, and not before.
+func TestRemovedKey(t *testing.T) {
+	o := originOf(document(kid("a"), kid("b")))
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		o.publish(kid("b"))
+		wantFound(t, k, "a", "EdDSA", 1, nil)
+		time.Sleep(defaultRefreshInterval)
+		synctest.Wait()
+		wantFound(t, k, "a", "EdDSA", 0, ErrUnknownKey)
+		wantFound(t, k, "b", "EdDSA", 1, nil)
+		o.publish(kid("a"), kid("b")) // and it may come back
+		time.Sleep(defaultRefreshInterval)
+		wantFound(t, k, "a", "EdDSA", 1, nil)
+	})
+}
+
+func TestMaxStale(t *testing.T) {
+	const stale = 20 * time.Minute
+	o := originOf(document(kid("a")))
+	opts := o.options()
+	opts.MaxStale = stale
+	bubbleWith(t, opts, func(t *testing.T, k *Keys) {
+		time.Sleep(2 * stale) // refreshed all the time
+		wantFound(t, k, "a", "EdDSA", 1, nil)
+		o.set("", answer{err: errDown})
+		time.Sleep(stale - defaultRefreshInterval - time.Second)
+		wantFound(t, k, "a", "EdDSA", 1, nil)
+		time.Sleep(defaultRefreshInterval + 2*time.Second)
+		wantFound(t, k, "a", "EdDSA", 0, ErrUnavailable)
+		if st := k.Status(); !st.Expired || st.Usable() || st.Keys != 1 {
+			t.Errorf("status %+v", st)
+		}
+		o.publish(kid("a"))
+		time.Sleep(every + time.Second) // the request above wanted a fetch
+		wantFound(t, k, "a", "EdDSA", 1, nil)
+		if st := k.Status(); st.Expired || !st.Usable() {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+// Without max_stale the last good keys are good for ever.
+func TestNoMaxStale(t *testing.T) {
+	o := originOf(document(kid("a")))
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		o.set("", answer{err: errDown})
+		time.Sleep(365 * 24 * time.Hour)
+		wantFound(t, k, "a", "EdDSA", 1, nil)
+	})
+}
+
+// Close ends a fetch that is under way, and lets go who waits.
+func TestClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := originOf("")
+		o.set("", answer{delay: time.Hour})
+		k := must(Open(o.options()))
+		synctest.Wait()
+		begun := time.Now()
+		waiting := make(chan error)
+		go func() {
+			_, err := k.Find(background, "a", "EdDSA")
+			waiting <- err
+		}()
+		synctest.Wait()
+		k.Close()
+		if err := <-waiting; !errors.Is(err, ErrUnavailable) {
+			t.Errorf("who waited got %v", err)
+		}
+		if _, err := k.Find(background, "a", "EdDSA"); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("after Close: %v", err)
+		}
+		if took := time.Since(begun); took != 0 {
+			t.Errorf("Close took %s", took)
+		}
+		if st := k.Status(); st.LastError != "" {
+			t.Errorf("to be closed counts as a failure: %+v", st)
+		}
+	})
+}
+
+// Requests of an old configuration may still hold what was closed.
+func TestKeysAfterClose(t *testing.T) {
+	o := originOf(document(kid("a")))
+	synctest.Test(t, func(t *testing.T) {
+		k := must(Open(o.options()))
+		synctest.Wait()
+		k.Close()
+		wantFound(t, k, "a", "EdDSA", 1, nil)
+		begun := time.Now()
+		wantFound(t, k, "b", "EdDSA", 0, ErrUnknownKey)
+		if took := time.Since(begun); took != 0 {
+			t.Errorf("waited %s for a fetch that never comes", took)
+		}
+	})
+}
+
+func TestFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "jwks.json")
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(document(kid("a")))
+	bubbleWith(t, Options{Issuer: idp, File: path, Logger: quiet}, func(t *testing.T, k *Keys) {
+		wantFound(t, k, "a", "EdDSA", 1, nil)
+		write(document(kid("b"))) // at once for a kid that is unknown
+		wantFound(t, k, "b", "EdDSA", 1, nil)
+		wantFound(t, k, "a", "EdDSA", 0, ErrUnknownKey)
+		write(document(kid("c"))) // and within the interval for one that is gone
+		time.Sleep(every + time.Second)
+		wantFound(t, k, "b", "EdDSA", 0, ErrUnknownKey)
+		wantFound(t, k, "c", "EdDSA", 1, nil)
+		for _, broken := range []string{"", "{}", document(kid("d"))[:20]} {
+			write(broken)
+			time.Sleep(time.Minute)
+			wantFound(t, k, "c", "EdDSA", 1, nil)
+			if st := k.Status(); st.LastError == "" {
+				t.Errorf("%q: status %+v", broken, st)
+			}
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		wantFound(t, k, "c", "EdDSA", 1, nil)
+	})
+}

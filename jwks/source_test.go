@@ -1,0 +1,309 @@
+package jwks
+
+import (
+	"compress/gzip"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"rescind/jwks/jwkstest"
+)
+
+// These use real connections.
+
+func serve(t *testing.T, h http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func says(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }
+}
+
+// fetched is the status after the first refresh of o.
+func fetched(t *testing.T, o Options) Status {
+	t.Helper()
+	if o.Issuer == "" {
+		o.Issuer = idp
+	}
+	return settled(t, open(t, o))
+}
+
+func wantFault(t *testing.T, st Status, fault string) {
+	t.Helper()
+	if fault == "" && (st.Keys == 0 || st.LastError != "") {
+		t.Errorf("no keys: %+v", st)
+	}
+	if fault != "" && (st.Keys > 0 || !strings.Contains(st.LastError, fault)) {
+		t.Errorf("%+v, want an error with %q", st, fault)
+	}
+}
+
+func TestRedirects(t *testing.T) {
+	good := document(kid("a"))
+	elsewhere := serve(t, says(good))
+	var loops atomic.Int32
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/jwks":
+			_, _ = w.Write([]byte(good))
+		case "/same":
+			http.Redirect(w, r, "/jwks", http.StatusMovedPermanently)
+		case "/host":
+			http.Redirect(w, r, elsewhere.URL, http.StatusFound)
+		case "/name":
+			http.Redirect(w, r, strings.Replace("http://"+r.Host+"/jwks", "127.0.0.1", "localhost", 1), http.StatusFound)
+		case "/scheme":
+			http.Redirect(w, r, "https://"+r.Host+"/jwks", http.StatusTemporaryRedirect)
+		case "/file":
+			http.Redirect(w, r, "file:///etc/passwd", http.StatusFound)
+		case "/twice":
+			http.Redirect(w, r, "/host", http.StatusFound)
+		case "/loop":
+			loops.Add(1)
+			http.Redirect(w, r, "/loop", http.StatusFound)
+		}
+	})
+	for path, fault := range map[string]string{
+		"/jwks": "", "/same": "",
+		"/host": "another host or scheme", "/name": "another host or scheme", "/scheme": "another host or scheme",
+		"/file": "another host or scheme", "/twice": "another host or scheme", "/loop": "more than three times",
+	} {
+		t.Run(path, func(t *testing.T) { wantFault(t, fetched(t, Options{URI: s.URL + path}), fault) })
+	}
+	if n := loops.Load(); n != 4 {
+		t.Errorf("%d requests in a loop of redirects", n)
+	}
+}
+
+func TestRedirectToPlainHTTP(t *testing.T) {
+	plain := serve(t, says(document(kid("a"))))
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, plain.URL, http.StatusFound)
+	}))
+	t.Cleanup(s.Close)
+	wantFault(t, fetched(t, Options{URI: s.URL, CAFile: authority(t, s)}), "another host or scheme")
+}
+
+func TestContentTypeIsNoMatter(t *testing.T) {
+	for _, contentType := range []string{"application/jwk-set+json", "application/json; charset=utf-8", "text/html", ""} {
+		s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Content-Type"] = []string{contentType}
+			_, _ = w.Write([]byte(document(kid("a"))))
+		})
+		wantFault(t, fetched(t, Options{URI: s.URL}), "")
+	}
+}
+
+// The limit is on what is unpacked, and a body without an end is not read to it.
+func TestLargeBodies(t *testing.T) {
+	for name, h := range map[string]http.HandlerFunc{
+		"gzip": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			z := gzip.NewWriter(w)
+			_, _ = z.Write([]byte(`{"x":"` + strings.Repeat("x", 64<<20)))
+			_ = z.Close()
+		},
+		"endless": func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+					return
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) { wantFault(t, fetched(t, Options{URI: serve(t, h).URL}), "larger than") })
+	}
+	small := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		_, _ = z.Write([]byte(document(kid("a"))))
+		_ = z.Close()
+	})
+	wantFault(t, fetched(t, Options{URI: small.URL}), "")
+}
+
+func authority(t *testing.T, s *httptest.Server) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	writePEM(t, path, s)
+	return path
+}
+
+func writePEM(t *testing.T, path string, s *httptest.Server) {
+	t.Helper()
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	s := httptest.NewUnstartedServer(says(document(kid("a"))))
+	s.Config.ErrorLog = nil
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	wantFault(t, fetched(t, Options{URI: s.URL, CAFile: authority(t, s)}), "")
+	wantFault(t, fetched(t, Options{URI: s.URL}), "certificate")
+	wantFault(t, fetched(t, Options{URI: s.URL, AllowHTTP: true}), "certificate")
+}
+
+// The authority's certificate is replaced while we run.
+func TestCAFileIsReadAgain(t *testing.T) {
+	s := httptest.NewTLSServer(says(document(kid("a"))))
+	t.Cleanup(s.Close)
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	other := certificate(edKey().Public())
+	if err := os.WriteFile(path, []byte("-----BEGIN CERTIFICATE-----\n"+other+"\n-----END CERTIFICATE-----\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := open(t, Options{Issuer: idp, URI: s.URL, CAFile: path, MinRefreshInterval: 10 * time.Millisecond})
+	wantFault(t, settled(t, k), "certificate")
+	writePEM(t, path, s)
+	for range 500 {
+		if _, err := find(k, "a", "EdDSA"); err == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("the new authority is not used: %+v", k.Status())
+}
+
+func TestDiscovery(t *testing.T) {
+	good := document(kid("a"))
+	keysElsewhere := serve(t, says(good))
+	for name, c := range map[string]struct {
+		issuer string // after the server's URL
+		serve  func(base string) map[string]string
+		fault  string
+	}{
+		"plain": {"", func(base string) map[string]string {
+			return map[string]string{"/.well-known/openid-configuration": discovery(base, base+"/k"), "/k": good}
+		}, ""},
+		"the issuer ends in a slash": {"/", func(base string) map[string]string {
+			return map[string]string{"/.well-known/openid-configuration": discovery(base+"/", base+"/k"), "/k": good}
+		}, ""},
+		"the issuer has a path": {"/realms/x", func(base string) map[string]string {
+			return map[string]string{"/realms/x/.well-known/openid-configuration": discovery(base+"/realms/x", base+"/k"), "/k": good}
+		}, ""},
+		"RFC 8414": {"", func(base string) map[string]string {
+			return map[string]string{"/.well-known/oauth-authorization-server": discovery(base, base+"/k"), "/k": good}
+		}, ""},
+		"RFC 8414, with a path": {"/tenant/", func(base string) map[string]string {
+			return map[string]string{"/.well-known/oauth-authorization-server/tenant": discovery(base+"/tenant/", base+"/k"), "/k": good}
+		}, ""},
+		"keys on another host": {"", func(base string) map[string]string {
+			return map[string]string{"/.well-known/openid-configuration": discovery(base, keysElsewhere.URL)}
+		}, ""},
+		"neither document": {"", func(string) map[string]string { return nil }, "openid-configuration answered 404"},
+		"another issuer": {"", func(base string) map[string]string {
+			return map[string]string{"/.well-known/openid-configuration": discovery("https://evil.example/", base+"/k"), "/k": good}
+		}, "evil.example"},
+		"the issuer without its slash": {"/", func(base string) map[string]string {
+			return map[string]string{"/.well-known/openid-configuration": discovery(base, base+"/k"), "/k": good}
+		}, "byte for byte"},
+		"RFC 8414 of another issuer": {"", func(base string) map[string]string {
+			return map[string]string{"/.well-known/oauth-authorization-server": discovery("https://evil.example/", base+"/k"), "/k": good}
+		}, "evil.example"},
+		"jwks_uri is http elsewhere": {"", func(base string) map[string]string {
+			return map[string]string{"/.well-known/openid-configuration": discovery(base, "http://keys.example/k")}
+		}, "is not https"},
+		"jwks_uri is a file": {"", func(base string) map[string]string {
+			return map[string]string{"/.well-known/openid-configuration": discovery(base, "file:///etc/passwd")}
+		}, "not an https URL"},
+		"jwks_uri is relative": {"", func(base string) map[string]string {
+			return map[string]string{"/.well-known/openid-configuration": discovery(base, "/k"), "/k": good}
+		}, "not an https URL"},
+		"the keys are not there": {"", func(base string) map[string]string {
+			return map[string]string{"/.well-known/openid-configuration": discovery(base, base+"/k")}
+		}, "/k answered 404"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var pages map[string]string
+			s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				page, ok := pages[r.URL.Path]
+				if !ok {
+					http.NotFound(w, r)
+					return
+				}
+				_, _ = w.Write([]byte(page))
+			})
+			pages = c.serve(s.URL)
+			wantFault(t, fetched(t, Options{Issuer: s.URL + c.issuer, Discovery: true}), c.fault)
+		})
+	}
+}
+
+func discovery(issuer, jwksURI string) string {
+	return `{"issuer":"` + issuer + `","jwks_uri":"` + jwksURI + `"}`
+}
+
+// A key set that moves is followed, and one that is broken is not fallen back
+// from: RFC 8414's document is asked for on 404 alone.
+func TestDiscoveryFaults(t *testing.T) {
+	i, err := jwkstest.Start(jwkstest.Options{Algorithm: "EdDSA"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	for _, f := range []jwkstest.Fault{{Status: 500}, {Drop: true}, {Body: "{}"}, {Redirect: "http://localhost/"}} {
+		i.BreakDiscovery(f)
+		before := i.Fetches()
+		st := fetched(t, Options{Issuer: i.URL(), Discovery: true})
+		if st.Keys != 0 || st.LastError == "" || i.Fetches() != before {
+			t.Errorf("%+v: %+v, %d fetches of keys", f, st, i.Fetches()-before)
+		}
+	}
+	i.BreakDiscovery(jwkstest.Fault{})
+	wantFault(t, fetched(t, Options{Issuer: i.URL(), Discovery: true}), "")
+}
+
+// With the real issuer: the first token of a new key is accepted at once, and
+// one of a key that was retired no more once a refresh has said so.
+func TestRotationOfARealIssuer(t *testing.T) {
+	i, err := jwkstest.Start(jwkstest.Options{Algorithm: "ES256"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	k := open(t, Options{Issuer: i.URL(), Discovery: true, MinRefreshInterval: time.Millisecond})
+	verified := func(token string) error {
+		parts := strings.Split(token, ".")
+		keys, err := k.Find(background, tokenKid(t, parts[0]), "ES256")
+		if err != nil {
+			return err
+		}
+		return Verify("ES256", keys[0], parts[0]+"."+parts[1], must(b64.DecodeString(parts[2])))
+	}
+	old := must(i.Mint(nil))
+	if err := verified(old); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	for what, token := range map[string]string{"new": must(i.Mint(nil)), "old": old} {
+		if err := verified(token); err != nil {
+			t.Errorf("the %s token: %v", what, err)
+		}
+	}
+	i.Retire()
+	if err := i.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(5 * time.Millisecond)
+	if err := verified(must(i.Mint(nil))); err != nil {
+		t.Error(err)
+	}
+	if err := verified(old); err == nil {
+		t.Error("a token of a retired key is accepted")
+	}
+}
