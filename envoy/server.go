@@ -53,9 +53,9 @@ type Options struct {
 	Revocations *revocation.Follower // for its figures
 	Ready       func() bool          // asked for each health check; nil: always
 	TLS         *tls.Config          // nil: plaintext
-	// Linger is for how long Shutdown goes on answering after the health
-	// service has said NOT_SERVING: longer than the health checks of an Envoy
-	// that does not retry.
+	// Linger is for how long Shutdown goes on answering, while anybody is
+	// connected, after the health service has said NOT_SERVING: longer than
+	// the health checks of an Envoy that does not retry.
 	Linger     time.Duration
 	Registerer prometheus.Registerer // nil: no figures
 	Logger     *slog.Logger
@@ -68,6 +68,7 @@ type Server struct {
 	authorizer atomic.Pointer[authz.Authorizer]
 	figures    *figures
 	health     *health
+	peers      *peers
 	linger     time.Duration
 	log        *slog.Logger
 	grpc       *grpc.Server
@@ -84,7 +85,7 @@ func NewServer(o Options) (*Server, error) {
 	if o.Ready == nil {
 		o.Ready = func() bool { return true }
 	}
-	s := &Server{health: newHealth(o.Ready), linger: o.Linger, log: o.Logger, figures: newFigures()}
+	s := &Server{health: newHealth(o.Ready), peers: newPeers(), linger: o.Linger, log: o.Logger, figures: newFigures()}
 	if o.Registerer != nil {
 		if err := s.figures.register(o.Registerer, o.Revocations); err != nil {
 			return nil, err
@@ -114,7 +115,7 @@ func (s *Server) Replace(a *authz.Authorizer) { s.authorizer.Store(a) }
 
 // Serve answers on l until Shutdown. It may be called for several listeners.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.grpc.Serve(l); err != nil {
+	if err := s.grpc.Serve(countedListener{l, s.peers}); err != nil {
 		return fmt.Errorf("serving ext_authz on %s: %w", l.Addr(), err)
 	}
 	return nil
@@ -129,6 +130,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer linger.Stop()
 	select {
 	case <-linger.C:
+	case <-s.peers.gone():
 	case <-ctx.Done():
 	}
 	drained := make(chan struct{})

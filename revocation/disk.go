@@ -17,7 +17,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/go-json-experiment/json"
+	"encoding/json"
+
 	"github.com/google/renameio/v2"
 )
 
@@ -55,7 +56,7 @@ type header struct {
 	Format    int           `json:"format"`
 	Log       string        `json:"log"`
 	Revision  uint64        `json:"revision"`
-	Retention time.Duration `json:"retention,format:nano"`
+	Retention time.Duration `json:"retention"` // ns
 }
 
 // disk is the directory. But for snapshot and what it returns, its methods
@@ -339,7 +340,7 @@ func (d *disk) append(changes []Change) error {
 }
 
 // least is how long a journal may be in any case.
-const least = 8 << 20
+const least = 1 << 20
 
 // long says that reading the journal again would take longer than it should.
 func (d *disk) long() bool { return d.written > max(least, d.size/2) }

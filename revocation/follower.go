@@ -53,9 +53,10 @@ type FollowerOptions struct {
 // lately, the control endpoint's. Both must say so: a clock that is wrong
 // keeps an entry too long rather than too short.
 type Follower struct {
-	options FollowerOptions
-	log     *slog.Logger
-	counts  positives
+	log    *slog.Logger
+	counts positives
+
+	maxStaleness atomic.Int64
 
 	held      atomic.Pointer[held]    // what readers see; never nil
 	contact   atomic.Pointer[contact] // nil: never
@@ -66,7 +67,8 @@ type Follower struct {
 	diskError atomic.Pointer[string] // why the disk lacks what memory has
 
 	mu        sync.Mutex // all that changes what is held
-	known     position   // the furthest that was held, ever
+	lifetimes map[string]time.Duration
+	known     position // the furthest that was held, ever
 	greeted   position
 	retention time.Duration // 0: not known
 	disk      *disk         // nil: none
@@ -103,7 +105,8 @@ const maintenance = time.Second
 // OpenFollower takes up what lies on disk, if there is a directory and it has a
 // set. What is damaged there is set aside and logged; the feed replaces it.
 func OpenFollower(o FollowerOptions) (*Follower, error) {
-	f := &Follower{options: o, log: o.Logger, stop: make(chan struct{})}
+	f := &Follower{log: o.Logger, lifetimes: o.Lifetimes, stop: make(chan struct{})}
+	f.maxStaleness.Store(int64(o.MaxStaleness))
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
 	}
@@ -184,7 +187,7 @@ func (f *Follower) Lookup(t *Token, now time.Time) (Verdict, error) {
 // reckoned without the wall clock, but for a set that came from disk; one
 // from the future is as old as can be.
 func (f *Follower) stale(now time.Time) (stale, overdue bool) {
-	limit := f.options.MaxStaleness
+	limit := time.Duration(f.maxStaleness.Load())
 	c := f.contact.Load()
 	late := func(limit time.Duration) bool {
 		if c == nil {
@@ -261,8 +264,8 @@ func (f *Follower) Accept(replaced []string) {
 // measure holds the lifetimes of tokens against the retention. The caller
 // holds mu.
 func (f *Follower) measure() {
-	for _, issuer := range slices.Sorted(maps.Keys(f.options.Lifetimes)) {
-		if life := f.options.Lifetimes[issuer]; f.retention > 0 && life > f.retention {
+	for _, issuer := range slices.Sorted(maps.Keys(f.lifetimes)) {
+		if life := f.lifetimes[issuer]; f.retention > 0 && life > f.retention {
 			text := fmt.Sprintf("issuer %s accepts tokens for %v (max_lifetime + leeway), but the control endpoint keeps revocations for %v (store.retention): one could end before its token; lower max_lifetime, or raise retention", issuer, life, f.retention)
 			if old := f.unfit.Swap(&text); old == nil || *old != text {
 				f.log.Error("not ready: " + text)
@@ -273,11 +276,12 @@ func (f *Follower) measure() {
 	f.unfit.Store(nil)
 }
 
-// SetLifetimes replaces those of the options.
-func (f *Follower) SetLifetimes(lifetimes map[string]time.Duration) {
+// SetLimits replaces the limits of the options.
+func (f *Follower) SetLimits(maxStaleness time.Duration, lifetimes map[string]time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.options.Lifetimes = lifetimes
+	f.maxStaleness.Store(int64(maxStaleness))
+	f.lifetimes = lifetimes
 	f.measure()
 }
 

@@ -9,7 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 
-	"github.com/go-json-experiment/json"
+	"encoding/json"
 )
 
 // errDamaged says that a file is not what was written.

@@ -77,6 +77,7 @@ type Ledger struct {
 	swept    revocation.Micros // no instant before this is believed any more
 	restores restores
 	caughtUp bool
+	allRead  chan struct{} // closed when caughtUp is set
 	ended    error
 	appends  uint64
 	accepted acceptances
@@ -87,7 +88,7 @@ func NewLedger(log Log, o LedgerOptions) *Ledger {
 	l := &Ledger{
 		log: log, retention: o.Retention, now: o.Now, logger: o.Logger,
 		queue: make(chan *attempt, 256), notes: make(chan note, 256),
-		changed: make(chan struct{}), rows: newRows(),
+		changed: make(chan struct{}), allRead: make(chan struct{}), rows: newRows(),
 	}
 	if l.now == nil {
 		l.now = time.Now
@@ -123,9 +124,13 @@ func (l *Ledger) Run(ctx context.Context) error {
 	return err
 }
 
+// Whole is closed once all that the log had when Run began has been read.
+func (l *Ledger) Whole() <-chan struct{} { return l.allRead }
+
 func (l *Ledger) whole() {
 	l.mu.Lock()
 	l.caughtUp = true
+	close(l.allRead)
 	count, revision := l.rows.live, l.revision
 	l.mu.Unlock()
 	l.logger.Info("log read", "log", l.log.ID(), "revision", revision, "revocations", count)

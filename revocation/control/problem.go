@@ -69,6 +69,11 @@ func (p *Problem) write(w http.ResponseWriter) {
 	_, _ = w.Write(b)
 }
 
+// Unavailable answers in the place of a server that cannot be made yet.
+func Unavailable(w http.ResponseWriter) {
+	problem(http.StatusServiceUnavailable, ErrNotReady.Error()).retry(time.Second).write(w)
+}
+
 func faultsOf(faults []revocation.Fault) []ProblemError {
 	out := make([]ProblemError, len(faults))
 	for i, f := range faults {

@@ -1,0 +1,241 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"rescind/envoy"
+	"rescind/envoy/envoytest"
+)
+
+// story is the script. Each step is one method, in the order told.
+type story struct {
+	t *teller
+	s *envoytest.Stack
+
+	first, second, third string // alice's tokens: before the revocation, after it, after the rotation
+}
+
+func (s *story) tell(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{
+		s.allowed, s.revoked, s.loggedInAgain, s.rotated, s.controlKilled, s.controlBack,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *story) allowed(ctx context.Context) (err error) {
+	s.t.begin("Alice logs in, and Envoy lets her through")
+	if s.first, err = s.s.Login(ctx, "alice"); err != nil {
+		return err
+	}
+	if err := s.visit(ctx, "alice's token", s.first, http.StatusOK); err != nil {
+		return err
+	}
+	s.t.say("a client cannot say who it is:")
+	s.t.request("GET / with alice's token and x-jwt-subject: root")
+	a, err := s.s.Get(ctx, "/", s.first, "x-jwt-subject", "root")
+	if err != nil {
+		return err
+	}
+	seen, _ := a.Seen()
+	subject := strings.Join(seen.Header.Values("X-Jwt-Subject"), ", ")
+	s.t.answer(subject == "alice", "the upstream saw x-jwt-subject: "+subject, a.Took)
+	return nil
+}
+
+func (s *story) revoked(ctx context.Context) error {
+	s.t.begin("She is de-provisioned: revoked once, denied everywhere")
+	begun := time.Now()
+	inForce, err := s.revoke(ctx, map[string]any{"sub": "alice"}, "left the company")
+	if err != nil {
+		return err
+	}
+	if err := s.visit(ctx, "alice's token", s.first, http.StatusUnauthorized); err != nil {
+		return err
+	}
+	denied := time.Since(begun)
+	if err := s.askAll(ctx, "alice's token", s.first, "revoked"); err != nil {
+		return err
+	}
+	s.t.say("from revoke to in force on every replica: %s; to denied by Envoy: %s", short(inForce), short(denied))
+	return nil
+}
+
+func (s *story) loggedInAgain(ctx context.Context) (err error) {
+	s.t.begin("She may come back: a new login is allowed, the old token is not")
+	s.t.say("the revocation reaches what was issued before the next full second; it turns")
+	select {
+	case <-time.After(time.Until(time.Now().Truncate(time.Second).Add(time.Second + 5*time.Millisecond))):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.second, err = s.s.Login(ctx, "alice"); err != nil {
+		return err
+	}
+	if err := s.visit(ctx, "the new token", s.second, http.StatusOK); err != nil {
+		return err
+	}
+	return s.visit(ctx, "the old token", s.first, http.StatusUnauthorized)
+}
+
+func (s *story) rotated(ctx context.Context) (err error) {
+	s.t.begin("The issuer rotates its signing key, unannounced")
+	if err := s.s.Rotate(); err != nil {
+		return err
+	}
+	if s.third, err = s.s.Login(ctx, "alice"); err != nil {
+		return err
+	}
+	for _, token := range []struct {
+		name, token string
+		want        int
+	}{
+		{"a token of the new key", s.third, http.StatusOK},
+		{"a token of the old key", s.second, http.StatusOK},
+		{"the revoked token", s.first, http.StatusUnauthorized},
+	} {
+		if err := s.visit(ctx, token.name, token.token, token.want); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *story) controlKilled(ctx context.Context) error {
+	s.t.begin("The control endpoint dies: no decision changes")
+	s.t.request("kill -9 the control endpoint")
+	begun := time.Now()
+	s.s.Control.Kill()
+	s.t.answer(true, "gone", time.Since(begun))
+	if err := s.visit(ctx, "the revoked token", s.first, http.StatusUnauthorized); err != nil {
+		return err
+	}
+	if err := s.visit(ctx, "a good token", s.third, http.StatusOK); err != nil {
+		return err
+	}
+	return s.askAll(ctx, "the revoked token", s.first, "revoked")
+}
+
+func (s *story) controlBack(ctx context.Context) error {
+	s.t.begin("It comes back: nothing is lost, and revoking goes on")
+	s.t.request("start the control endpoint")
+	begun := time.Now()
+	if err := s.s.StartControl(ctx); err != nil {
+		return err
+	}
+	var list struct{ Items []struct{ ID, Reason string } }
+	if _, err := s.s.Admin(ctx, http.MethodGet, "/v1/revocations?claim=sub:alice", nil, &list); err != nil {
+		return err
+	}
+	took := time.Since(begun)
+	if len(list.Items) == 1 {
+		s.t.answer(true, fmt.Sprintf("it still has %s, %q", list.Items[0].ID, list.Items[0].Reason), took)
+	} else {
+		s.t.answer(false, fmt.Sprintf("it has %d revocations of alice", len(list.Items)), took)
+	}
+	if err := s.followed(ctx); err != nil {
+		return err
+	}
+	if err := s.visit(ctx, "the revoked token", s.first, http.StatusUnauthorized); err != nil {
+		return err
+	}
+	sid, err := envoytest.Claim(s.third, "sid")
+	if err != nil {
+		return err
+	}
+	if _, err := s.revoke(ctx, map[string]any{"sid": sid}, "lost laptop"); err != nil {
+		return err
+	}
+	if err := s.visit(ctx, "the token of that session", s.third, http.StatusUnauthorized); err != nil {
+		return err
+	}
+	return s.visit(ctx, "her other session", s.second, http.StatusOK)
+}
+
+// visit sends a request through Envoy.
+func (s *story) visit(ctx context.Context, name, token string, want int) error {
+	s.t.request(fmt.Sprintf("GET %s/ with %s (%s)", s.s.GatewayURL, name, abbreviated(token)))
+	a, err := s.s.Get(ctx, "/", token)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("%d %s", a.Status, http.StatusText(a.Status))
+	if seen, err := a.Seen(); err == nil && a.Status == http.StatusOK {
+		text += ", the upstream saw x-jwt-subject: " + seen.Header.Get("X-Jwt-Subject")
+	}
+	s.t.answer(a.Status == want, text, a.Took)
+	return nil
+}
+
+// revoke asks the admin API to answer once every replica has it in force, and
+// returns how long that took.
+func (s *story) revoke(ctx context.Context, claims map[string]any, reason string) (time.Duration, error) {
+	body := map[string]any{"issuer": s.s.Issuer.URL(), "claims": claims, "reason": reason}
+	for name, value := range claims {
+		s.t.request(fmt.Sprintf("POST %s/v1/revocations?wait=all  %s = %v, %q", s.s.ControlURL, name, value, reason))
+	}
+	var got struct {
+		ID       string
+		Replicas struct{ Applied, Total int }
+	}
+	a, err := s.s.Admin(ctx, http.MethodPost, "/v1/revocations?wait=all&timeout=5s", body, &got)
+	if err != nil {
+		return 0, err
+	}
+	right := a.Status == http.StatusCreated && got.Replicas.Applied == len(s.s.Replicas) && got.Replicas.Total == len(s.s.Replicas)
+	s.t.answer(right, fmt.Sprintf("%d %s, %s durable and in force on %d of %d replicas",
+		a.Status, http.StatusText(a.Status), got.ID, got.Replicas.Applied, got.Replicas.Total), a.Took)
+	return a.Took, nil
+}
+
+// askAll asks each replica as Envoy does.
+func (s *story) askAll(ctx context.Context, name, token, want string) error {
+	for i, addr := range s.s.GRPC {
+		s.t.request(fmt.Sprintf("Check by %s of %s", envoytest.ReplicaName(i), name))
+		begun := time.Now()
+		got, err := envoy.Check(ctx, addr, nil, envoy.Question{Token: token})
+		if err != nil {
+			return err
+		}
+		s.t.answer(got.Reason() == want, got.Reason(), time.Since(begun))
+	}
+	return nil
+}
+
+// followed waits until every replica follows the control endpoint again.
+func (s *story) followed(ctx context.Context) error {
+	s.t.request(fmt.Sprintf("GET %s/v1/replicas until all follow again", s.s.ControlURL))
+	begun := time.Now()
+	for {
+		var list struct{ Items []struct{ Connected bool } }
+		if _, err := s.s.Admin(ctx, http.MethodGet, "/v1/replicas", nil, &list); err != nil {
+			return err
+		}
+		connected := 0
+		for _, r := range list.Items {
+			if r.Connected {
+				connected++
+			}
+		}
+		if connected == len(s.s.Replicas) {
+			s.t.answer(true, fmt.Sprintf("%d of %d", connected, len(s.s.Replicas)), time.Since(begun))
+			return nil
+		}
+		if time.Since(begun) > 30*time.Second {
+			return errors.New("the replicas did not follow the control endpoint again within 30 s")
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

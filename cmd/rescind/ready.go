@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"sync/atomic"
+
+	"rescind/cmd/internal/daemon"
+	"rescind/jwks"
+)
+
+// readyKeys are the keys that readiness looks at, while a reload replaces them.
+type readyKeys struct {
+	of atomic.Pointer[map[string]*jwks.Keys]
+}
+
+func (k *readyKeys) store(issuers map[string]issuerKeys) {
+	of := map[string]*jwks.Keys{}
+	for name, i := range issuers {
+		of[name] = i.keys
+	}
+	k.of.Store(&of)
+}
+
+// readiness says what a replica lacks: a complete set, and the keys of one
+// issuer at least.
+func (r *replica) readiness() (out daemon.Readiness) {
+	revocations := r.follower.Status()
+	if revocations.Ready {
+		out.Notes = revocations.Missing
+	} else {
+		out.Missing = revocations.Missing
+	}
+	if revocations.Stale {
+		out.Notes = append(out.Notes, "the revocations are stale: the control endpoint has not been heard of lately")
+	}
+	var lacking []string
+	usable, of := 0, *r.ready.of.Load()
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		status := of[name].Status()
+		if status.Usable() {
+			usable++
+			continue
+		}
+		why := status.LastError
+		if why == "" {
+			why = "they have not been fetched yet"
+		}
+		lacking = append(lacking, fmt.Sprintf("there are no keys of issuer %s: %s", name, why))
+	}
+	if usable == 0 {
+		out.Missing = append(out.Missing, lacking...)
+	} else {
+		out.Notes = append(out.Notes, lacking...)
+	}
+	return out
+}

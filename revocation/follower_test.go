@@ -1,0 +1,467 @@
+package revocation
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const month = 720 * time.Hour
+
+func open(t testing.TB, o FollowerOptions) *Follower {
+	t.Helper()
+	f, err := OpenFollower(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func subject(revision uint64, sub string) Entry {
+	r := lasting(ID{revision, 0}, MicrosOf(time.Now().Add(24*time.Hour)), Claim{"sub", value(sub)})
+	return r.Entry()
+}
+
+// load greets and loads a set of these subjects.
+func load(t testing.TB, f *Follower, log string, revision uint64, subs ...string) {
+	t.Helper()
+	ok(t, f.Greet(log, revision, month))
+	l, err := f.Load(log, revision, uint64(len(subs)))
+	ok(t, err)
+	for i, sub := range subs {
+		ok(t, l.Add([]Entry{subject(uint64(i+1), sub)}))
+	}
+	ok(t, l.Commit())
+}
+
+func change(revision uint64, subs ...string) Change {
+	c := Change{Revision: revision}
+	for i, sub := range subs {
+		e := subject(revision, sub)
+		e.ID.Index = uint32(i)
+		c.Added = append(c.Added, e)
+	}
+	return c
+}
+
+func denies(t testing.TB, f *Follower, sub string) bool {
+	t.Helper()
+	v, err := f.Lookup(&Token{Issuer: idp, Claims: map[string]any{"sub": sub}}, time.Now())
+	ok(t, err)
+	return v.Revoked
+}
+
+func wantAt(t testing.TB, f *Follower, log string, revision uint64) {
+	t.Helper()
+	if l, r := f.Position(); l != log || r != revision {
+		t.Fatalf("at %q %d, want %q %d", l, r, log, revision)
+	}
+}
+
+// A replica that is killed comes back with all that it acknowledged.
+func TestTheDiskHasWhatMemoryHas(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, FollowerOptions{Dir: dir})
+	load(t, f, "log-1", 3, "alice")
+	ok(t, f.Apply([]Change{change(4, "bob"), change(5, "carol", "dave")}))
+	removed := Change{Revision: 6, Removed: change(4, "bob").Added}
+	ok(t, f.Apply([]Change{removed}))
+	f.Contact(6, time.Now())
+	kill(t, f)
+
+	f = open(t, FollowerOptions{Dir: dir})
+	wantAt(t, f, "log-1", 6)
+	for sub, want := range map[string]bool{"alice": true, "bob": false, "carol": true, "dave": true, "erin": false} {
+		if denies(t, f, sub) != want {
+			t.Errorf("%s: denied %v", sub, !want)
+		}
+	}
+	s := f.Status()
+	if !s.Ready || !s.FromDisk || s.Connected || s.Stale || s.Entries != 3 {
+		t.Errorf("%+v", s)
+	}
+	// It goes on from there, and comes back again.
+	ok(t, f.Greet("log-1", 9, month))
+	ok(t, f.Apply([]Change{change(5, "again"), change(6, "again"), change(7, "erin")}))
+	kill(t, f)
+	f = open(t, FollowerOptions{Dir: dir})
+	defer f.Close()
+	wantAt(t, f, "log-1", 7)
+	if !denies(t, f, "erin") || denies(t, f, "again") {
+		t.Error("what came after the restart is not there after the next")
+	}
+}
+
+// kill ends f as the end of its process does: Close writes nothing.
+func kill(t testing.TB, f *Follower) {
+	t.Helper()
+	ok(t, f.Close())
+}
+
+func TestTwoReplicasCannotShareADirectory(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, FollowerOptions{Dir: dir})
+	defer f.Close()
+	if _, err := OpenFollower(FollowerOptions{Dir: dir}); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Damage is set aside and said, never used; a journal that breaks off within
+// its last change is as whole as what was acknowledged.
+func TestDamage(t *testing.T) {
+	edit := func(name string, change func([]byte) []byte) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			names, _ := filepath.Glob(filepath.Join(dir, name))
+			if len(names) == 0 {
+				t.Fatal("no such file")
+			}
+			b, err := os.ReadFile(names[0])
+			ok(t, err)
+			ok(t, os.WriteFile(names[0], change(b), 0o600))
+		}
+	}
+	flip := func(at func([]byte) int) func([]byte) []byte {
+		return func(b []byte) []byte { b[at(b)] ^= 1; return b }
+	}
+	for name, c := range map[string]struct {
+		damage   func(*testing.T, string)
+		revision uint64 // 0: nothing is taken from disk
+	}{
+		"none":                              {func(*testing.T, string) {}, 5},
+		"a bit of the snapshot":             {edit("*.snapshot", flip(func(b []byte) int { return len(b) / 2 })), 0},
+		"the snapshot breaks off":           {edit("*.snapshot", func(b []byte) []byte { return b[:len(b)-1] }), 0},
+		"the snapshot is empty":             {edit("*.snapshot", func([]byte) []byte { return nil }), 0},
+		"the snapshot has more":             {edit("*.snapshot", func(b []byte) []byte { return append(b, 0) }), 0},
+		"the snapshot is something else":    {edit("*.snapshot", func([]byte) []byte { return []byte("{}") }), 0},
+		"a bit in the journal":              {edit("*3.journal", flip(func(b []byte) int { return len(b) / 2 })), 0},
+		"the journal's header":              {edit("*3.journal", flip(func([]byte) int { return len(magic) + 12 })), 0},
+		"the journal breaks off":            {edit("*3.journal", func(b []byte) []byte { return b[:len(b)-3] }), 4},
+		"the journal breaks off at a frame": {edit("*3.journal", func(b []byte) []byte { return b[:len(b)-len(appendChange(nil, ptr(change(5, "carol"))))] }), 4},
+		"the journal is lost":               {func(t *testing.T, dir string) { ok(t, os.Remove(filepath.Join(dir, journalName(3)))) }, 3},
+		"the snapshot is lost":              {func(t *testing.T, dir string) { ok(t, os.Remove(filepath.Join(dir, snapshotName))) }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			f := open(t, FollowerOptions{Dir: dir})
+			load(t, f, "log-1", 3, "alice")
+			ok(t, f.Apply([]Change{change(4, "bob")}))
+			ok(t, f.Apply([]Change{change(5, "carol")}))
+			ok(t, f.Close())
+			c.damage(t, dir)
+
+			var log bytes.Buffer
+			f = open(t, FollowerOptions{Dir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			defer f.Close()
+			if _, revision := f.Position(); revision != c.revision {
+				t.Fatalf("at revision %d, want %d: %s", revision, c.revision, &log)
+			}
+			if aside, _ := filepath.Glob(filepath.Join(dir, "*damaged*")); name != "the snapshot is lost" && (c.revision == 0) != (len(aside) > 0 && strings.Contains(log.String(), "damaged")) {
+				t.Errorf("set aside: %q; logged: %s", aside, &log)
+			}
+			if c.revision == 0 {
+				if _, err := f.Lookup(&Token{Issuer: idp}, time.Now()); !errors.Is(err, ErrNotReady) || f.Status().Ready {
+					t.Errorf("it decides without a set: %v", err)
+				}
+				load(t, f, "log-1", 9, "erin")
+			} else if !denies(t, f, "alice") || denies(t, f, "carol") != (c.revision == 5) {
+				t.Error("the set is not the one at its revision")
+			}
+		})
+	}
+}
+
+// A long journal is replaced by a snapshot, while changes go on.
+func TestCompaction(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, FollowerOptions{Dir: dir})
+	load(t, f, "log-1", 1, "alice")
+	subs := make([]string, 700)
+	revision := uint64(1)
+	for range 60 {
+		revision++
+		for i := range subs {
+			subs[i] = fmt.Sprintf("%d-%d", revision, i)
+		}
+		ok(t, f.Apply([]Change{change(revision, subs...)}))
+	}
+	before := f.disk.written
+	if before < least {
+		t.Fatalf("a journal of %d bytes is too short for the test", before)
+	}
+	f.compact()
+	revision++
+	ok(t, f.Apply([]Change{change(revision, "last")}))
+	names, err := f.disk.journals()
+	ok(t, err)
+	if len(names) != 1 || f.disk.written >= before {
+		t.Errorf("journals %q, %d bytes", names, f.disk.written)
+	}
+	kill(t, f)
+	f = open(t, FollowerOptions{Dir: dir})
+	defer f.Close()
+	wantAt(t, f, "log-1", revision)
+	for _, sub := range []string{"alice", "2-0", "61-699", "last"} {
+		if !denies(t, f, sub) {
+			t.Errorf("%s is allowed", sub)
+		}
+	}
+	if n := f.Status().Entries; n != 60*700+2 {
+		t.Errorf("%d entries", n)
+	}
+}
+
+// A disk that fails is said to; the set in memory stays, and is written when it
+// can be again.
+func TestADiskThatFails(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, FollowerOptions{Dir: dir})
+	load(t, f, "log-1", 3, "alice")
+	f.mu.Lock()
+	ok(t, f.disk.journal.Close())
+	f.mu.Unlock()
+	ok(t, f.Apply([]Change{change(4, "bob")}))
+	if s := f.Status(); !s.Ready || s.DiskError == "" || len(s.Missing) != 1 || !denies(t, f, "bob") {
+		t.Errorf("%+v", s)
+	}
+	ok(t, f.Apply([]Change{change(5, "carol")}))
+	f.compact()
+	if s := f.Status(); s.DiskError != "" {
+		t.Errorf("%+v", s)
+	}
+	ok(t, f.Apply([]Change{change(6, "dave")}))
+	kill(t, f)
+	f = open(t, FollowerOptions{Dir: dir})
+	defer f.Close()
+	wantAt(t, f, "log-1", 6)
+	for _, sub := range []string{"alice", "bob", "carol", "dave"} {
+		if !denies(t, f, sub) {
+			t.Errorf("%s is allowed", sub)
+		}
+	}
+}
+
+// Neither an earlier revision nor another log takes the place of what is held,
+// on a first connection, after a restart or after the set was given up.
+func TestItNeverGoesBack(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, FollowerOptions{Dir: dir})
+	load(t, f, "log-1", 5, "alice")
+	check := func(when string) {
+		t.Helper()
+		for _, c := range []struct {
+			log      string
+			revision uint64
+			want     error
+		}{{"log-1", 4, ErrOlderRevision}, {"log-2", 9, ErrForeignLog}, {"log-1", 5, nil}, {"log-1", 6, nil}} {
+			if err := f.Greet(c.log, c.revision, month); !errors.Is(err, c.want) {
+				t.Errorf("%s: %s at %d: %v", when, c.log, c.revision, err)
+			}
+			if s := f.Status(); (s.Refused != "") != (c.want != nil) {
+				t.Errorf("%s: %+v", when, s)
+			}
+		}
+		if _, err := f.Load("log-1", 4, 0); !errors.Is(err, ErrOlderRevision) {
+			t.Errorf("%s: an older snapshot: %v", when, err)
+		}
+		if _, err := f.Load("log-2", 9, 0); err == nil {
+			t.Errorf("%s: a snapshot of another log", when)
+		}
+	}
+	check("held")
+	ok(t, f.Close())
+	f = open(t, FollowerOptions{Dir: dir})
+	defer f.Close()
+	check("from disk")
+	f.mu.Lock()
+	f.distrust("a test")
+	f.mu.Unlock()
+	check("given up")
+	if _, err := f.Lookup(&Token{Issuer: idp}, time.Now()); !errors.Is(err, ErrNotReady) {
+		t.Errorf("%v", err)
+	}
+
+	// Only the word of an operator, by the name of what is given up.
+	f.Accept([]string{"log-3"})
+	if err := f.Greet("log-2", 1, month); !errors.Is(err, ErrForeignLog) {
+		t.Errorf("%v", err)
+	}
+	f.Accept([]string{"log-1"})
+	load(t, f, "log-2", 1, "bob")
+	wantAt(t, f, "log-2", 1)
+}
+
+// A set in memory that is not what was put in is given up within a second,
+// denies everything until then, and is fetched again.
+func TestABreachUnreadies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := open(t, FollowerOptions{})
+		defer f.Close()
+		load(t, f, "log-1", 5, "alice")
+		ok(t, (*f.held.Load().set.view.Load().buckets[0].layers.Load())[0].cache.Reset())
+		time.Sleep(2 * maintenance)
+		if _, err := f.Lookup(&Token{Issuer: idp}, time.Now()); !errors.Is(err, ErrNotReady) || f.Status().Ready {
+			t.Errorf("%v", err)
+		}
+		wantAt(t, f, "", 0)
+		load(t, f, "log-1", 5, "alice")
+		if !denies(t, f, "alice") {
+			t.Error("not denied")
+		}
+	})
+}
+
+// Revocations must outlast the tokens.
+func TestRetentionIsHeldAgainstTheLifetimes(t *testing.T) {
+	f := open(t, FollowerOptions{Lifetimes: map[string]time.Duration{idp: month + time.Second, "https://other.example/": time.Hour}})
+	defer f.Close()
+	load(t, f, "log-1", 1)
+	s := f.Status()
+	if s.Ready || len(s.Missing) != 1 || !strings.Contains(s.Missing[0], "max_lifetime") || !strings.Contains(s.Missing[0], "retention") || !strings.Contains(s.Missing[0], idp) {
+		t.Errorf("%+v", s)
+	}
+	if _, err := f.Lookup(&Token{Issuer: idp}, time.Now()); !errors.Is(err, ErrNotReady) {
+		t.Errorf("%v", err)
+	}
+	f.SetLimits(0, map[string]time.Duration{idp: month})
+	if s := f.Status(); !s.Ready {
+		t.Errorf("%+v", s)
+	}
+	ok(t, f.Greet("log-1", 1, month-time.Second))
+	if f.Status().Ready {
+		t.Error("ready with a retention that was lowered")
+	}
+}
+
+// The age counts through restarts.
+func TestStaleness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		o := FollowerOptions{Dir: dir, MaxStaleness: time.Minute}
+		f := open(t, o)
+		load(t, f, "log-1", 1, "alice")
+		f.Contact(1, time.Now())
+		heard := time.Now()
+		verdict := func() Verdict {
+			v, err := f.Lookup(&Token{Issuer: idp, Claims: map[string]any{"sub": "alice"}}, time.Now())
+			ok(t, err)
+			return v
+		}
+		time.Sleep(time.Minute)
+		if v := verdict(); v.Overdue || v.Stale {
+			t.Errorf("at the limit: %+v", v)
+		}
+		time.Sleep(time.Millisecond)
+		if v := verdict(); !v.Overdue || !v.Stale || !v.Revoked {
+			t.Errorf("beyond it: %+v", v)
+		}
+		ok(t, f.Close())
+		f = open(t, o)
+		defer func() { ok(t, f.Close()) }()
+		if v := verdict(); !v.Overdue {
+			t.Errorf("after a restart: %+v", v)
+		}
+		if s := f.Status(); !s.LastContact.Equal(heard) {
+			t.Errorf("heard at %v, not %v", s.LastContact, heard)
+		}
+		ok(t, f.Greet("log-1", 1, month))
+		f.Contact(1, time.Now())
+		if v := verdict(); v.Overdue || v.Stale {
+			t.Errorf("heard again: %+v", v)
+		}
+	})
+}
+
+// An entry has ended when both clocks say so. Ours may be stepped by an hour.
+func TestAClockThatIsWrong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := open(t, FollowerOptions{})
+		defer f.Close()
+		ok(t, f.Greet("log-1", 1, month))
+		l, err := f.Load("log-1", 1, 1)
+		ok(t, err)
+		r := lasting(ID{1, 0}, MicrosOf(time.Now().Add(30*time.Minute)), Claim{"sub", value("alice")})
+		ok(t, l.Add([]Entry{r.Entry()}))
+		ok(t, l.Commit())
+		server := time.Now().Add(-time.Hour) // ours is an hour fast
+		f.Contact(1, server)
+		denied := func() bool { return denies(t, f, "alice") }
+		time.Sleep(31 * time.Minute)
+		f.Contact(1, server.Add(31*time.Minute))
+		if !denied() {
+			t.Error("it ended by our clock alone")
+		}
+		time.Sleep(time.Hour)
+		if denied() {
+			t.Error("it did not end though both clocks say so")
+		}
+		time.Sleep(time.Hour)
+		if n := f.Status().Entries; n != 0 {
+			t.Errorf("%d entries are left", n)
+		}
+	})
+}
+
+// What is read back is what was packed; anything else is an error, not a panic.
+func TestPackedEntries(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var entries []Entry
+		for i := range rapid.IntRange(0, 40).Draw(t, "n") {
+			r := genRevocation(t, 1000, ID{uint64(i + 1), rapid.Uint32().Draw(t, "index")})
+			entries = append(entries, r.Entry())
+		}
+		got, err := ReadEntries(AppendEntries(nil, entries))
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(entries) {
+			t.Fatalf("%v: %v came back as %v", err, entries, got)
+		}
+	})
+}
+
+func FuzzEntries(f *testing.F) {
+	f.Add(AppendEntries(nil, []Entry{subject(1, "alice"), subject(2, "bob")}))
+	f.Add([]byte{1, 'i', 1, 1, 1, 'n', 255, 255, 255, 255, 15})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		entries, err := ReadEntries(b)
+		if err != nil {
+			return
+		}
+		again, err := ReadEntries(AppendEntries(nil, entries))
+		if err != nil || fmt.Sprint(again) != fmt.Sprint(entries) {
+			t.Fatalf("%v: %v became %v", err, entries, again)
+		}
+	})
+}
+
+func FuzzSnapshot(f *testing.F) {
+	dir := f.TempDir()
+	follower := open(f, FollowerOptions{Dir: dir})
+	load(f, follower, "log-1", 3, "alice", "bob")
+	ok(f, follower.Close())
+	whole, err := os.ReadFile(filepath.Join(dir, snapshotName))
+	ok(f, err)
+	f.Add(whole)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, _, err := openFrames(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		parts := make(chan []Entry)
+		failed := make(chan error, 1)
+		go func() { failed <- r.parts(parts) }()
+		for range parts { //nolint:revive // read to the end
+		}
+		<-failed
+	})
+}
