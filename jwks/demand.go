@@ -46,8 +46,8 @@ func (d *demand) init(every, longest time.Duration) {
 // await is for a request that did not find its key. It waits for a fetch that
 // may bring it, until latest, and says whether there was one to wait for. keys
 // says whether there are any keys: without, the kid is not to blame.
-func (d *demand) await(ctx context.Context, kid string, keys bool, latest time.Time) bool {
-	f := d.ask(kid, keys, time.Now())
+func (d *demand) await(ctx context.Context, kid string, keys bool, now, latest time.Time) bool {
+	f := d.ask(kid, keys, now)
 	if f == nil {
 		return false
 	}

@@ -106,7 +106,6 @@ type origin struct {
 	mu       sync.Mutex
 	answers  map[string]answer // by URL; "" for any other
 	requests []time.Time
-	block    chan struct{} // if not nil, requests wait for it
 }
 
 func originOf(body string) *origin { return &origin{answers: map[string]answer{"": {body: body}}} }

@@ -115,9 +115,11 @@ func (k *Keys) Find(ctx context.Context, kid, alg string) ([]Key, error) {
 	if !missing {
 		return keys, err
 	}
-	latest := time.Now().Add(patience)
-	for missing && time.Now().Before(latest) && k.demand.await(ctx, kid, err == ErrUnknownKey, latest) { //nolint:errorlint // look's own
+	now := time.Now()
+	latest := now.Add(patience)
+	for missing && now.Before(latest) && k.demand.await(ctx, kid, errors.Is(err, ErrUnknownKey), now, latest) {
 		keys, missing, err = k.look(kid, alg)
+		now = time.Now()
 	}
 	if missing && ctx.Err() != nil {
 		err = ctx.Err()

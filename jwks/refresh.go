@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 )
 
@@ -44,15 +45,13 @@ func (k *Keys) refresh(ctx context.Context) time.Duration {
 	}
 	k.demand.end(err == nil)
 	k.o.Figures.refreshed(k, err == nil)
+	fault := brief(err)
 	k.mu.Lock()
-	k.lastError = ""
-	if err != nil {
-		k.lastError = err.Error()
-	}
+	k.lastError = fault
 	k.mu.Unlock()
 	if err != nil {
 		pause := max(k.retry.NextBackOff(), k.o.MinRefreshInterval)
-		k.log.Warn("the issuer's keys could not be refreshed; the last good ones stay in use", slog.String("error", err.Error()), slog.Duration("retry_in", pause))
+		k.log.Warn("the issuer's keys could not be refreshed; the last good ones stay in use", slog.String("error", fault), slog.Duration("retry_in", pause))
 		return pause
 	}
 	if err := k.saved.write(text, next.at); err != nil {
@@ -60,6 +59,19 @@ func (k *Keys) refresh(ctx context.Context) time.Duration {
 	}
 	k.retry.Reset()
 	return max(k.regular.NextBackOff(), k.o.MinRefreshInterval)
+}
+
+// brief is the text of err, cut: it may quote names that the issuer made up.
+func brief(err error) string {
+	const longest = 500
+	if err == nil {
+		return ""
+	}
+	text := strings.ToValidUTF8(err.Error(), "\uFFFD")
+	if len(text) > longest {
+		text = strings.ToValidUTF8(text[:longest], "") + "…"
+	}
+	return text
 }
 
 // fetch reads and parses what the source has now.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,7 +101,7 @@ func TestNoMaxStale(t *testing.T) {
 	o := originOf(document(kid("a")))
 	bubble(t, o, func(t *testing.T, k *Keys) {
 		o.set("", answer{err: errDown})
-		time.Sleep(365 * 24 * time.Hour)
+		time.Sleep(30 * 24 * time.Hour)
 		wantFound(t, k, "a", "EdDSA", 1, nil)
 	})
 }
@@ -182,4 +183,22 @@ func TestFile(t *testing.T) {
 		time.Sleep(time.Hour)
 		wantFound(t, k, "c", "EdDSA", 1, nil)
 	})
+}
+
+// However an issuer fails, what is said about it is short.
+func TestErrorsAreShort(t *testing.T) {
+	long := strings.Repeat("\u00e9", 100_000)
+	for _, body := range []string{
+		`{"issuer":"https://` + long + `/","jwks_uri":"https://idp.example/"}`,
+		`{"` + long + `":1,"` + long + `":2}`,
+		`{"issuer":"https://idp.example/","jwks_uri":"` + long + `"}`,
+	} {
+		opts := originOf(body).options()
+		opts.URI, opts.Discovery = "", true
+		bubbleWith(t, opts, func(t *testing.T, k *Keys) {
+			if st := k.Status(); st.LastError == "" || len(st.LastError) > 600 {
+				t.Errorf("an error of %d bytes", len(st.LastError))
+			}
+		})
+	}
 }

@@ -1,0 +1,113 @@
+package jwks
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rescind/jwks/jwkstest"
+)
+
+func openIssuer(b *testing.B, o jwkstest.Options) (*jwkstest.Issuer, *Keys) {
+	i, err := jwkstest.Start(o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(i.Close)
+	k := open(b, Options{Issuer: i.URL(), Discovery: true, MinRefreshInterval: time.Second})
+	settled(b, k)
+	return i, k
+}
+
+func BenchmarkFind(b *testing.B) {
+	i, k := openIssuer(b, jwkstest.Options{Algorithm: "EdDSA"})
+	id := i.KeyID()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := k.Find(background, id, "EdDSA"); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkFindBogus(b *testing.B) {
+	_, k := openIssuer(b, jwkstest.Options{Algorithm: "EdDSA"})
+	_, _ = k.Find(background, "the first is waited for", "EdDSA")
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if _, err := k.Find(background, numbered("bogus-", i), "EdDSA"); err == nil {
+			b.Fatal("found")
+		}
+	}
+}
+
+// honest finds the key of token and verifies it, for as long as ctx lasts, and
+// returns the 99th percentile of the time that takes.
+func honest(ctx context.Context, b *testing.B, k *Keys, token, kid string) time.Duration {
+	cut := strings.LastIndexByte(token, '.')
+	signature := must(b64.DecodeString(token[cut+1:]))
+	var took []time.Duration
+	for ctx.Err() == nil {
+		begun := time.Now()
+		keys, err := k.Find(background, kid, "RS256")
+		if err != nil || Verify("RS256", keys[0], token[:cut], signature) != nil {
+			b.Fatal("an honest token was refused")
+		}
+		took = append(took, time.Since(begun))
+		time.Sleep(50 * time.Microsecond)
+	}
+	slices.Sort(took)
+	return took[len(took)*99/100]
+}
+
+// BenchmarkFlood sends 100,000 bogus kids at full speed, and the honest tokens
+// of one client beside them; in the middle the issuer rotates its key. It
+// reports the 99th percentile of the honest client without and with the flood,
+// the fetches that the issuer saw, and after how long the new key was accepted.
+// Run it with -benchtime 1x.
+func BenchmarkFlood(b *testing.B) {
+	i, k := openIssuer(b, jwkstest.Options{})
+	id, token := i.KeyID(), must(i.Mint(nil))
+	for b.Loop() {
+		ctx, cancel := context.WithTimeout(background, 2*time.Second)
+		quiet := honest(ctx, b, k, token, id)
+		cancel()
+
+		ctx, cancel = context.WithCancel(background)
+		before := i.Fetches()
+		var accepted, elapsed time.Duration
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			defer cancel()
+			begun := time.Now()
+			var rotated time.Time
+			for n := 0; n < 100_000 || accepted == 0; n++ {
+				_, _ = k.Find(background, numbered("bogus-", n), "RS256")
+				if n == 50_000 {
+					if err := i.Rotate(); err != nil {
+						panic(err)
+					}
+					rotated = time.Now()
+				}
+				if n >= 50_000 && accepted == 0 && n%100 == 0 {
+					if _, err := k.Find(background, i.KeyID(), "RS256"); err == nil {
+						accepted = time.Since(rotated)
+					}
+				}
+			}
+			elapsed = time.Since(begun)
+		})
+		flooded := honest(ctx, b, k, token, id)
+		wg.Wait()
+		b.ReportMetric(float64(quiet.Nanoseconds()), "ns-p99-quiet")
+		b.ReportMetric(float64(flooded.Nanoseconds()), "ns-p99-flooded")
+		b.ReportMetric(float64(i.Fetches()-before), "fetches")
+		b.ReportMetric(accepted.Seconds(), "s-until-accepted")
+		b.ReportMetric(elapsed.Seconds(), "s-of-flood")
+	}
+}
