@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/charmbracelet/lipgloss"
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"rescind/authz"
+	"rescind/cmd/internal/daemon"
+	"rescind/envoy"
+)
+
+const defaultAuthz = "127.0.0.1:9191"
+
+const checkLong = `Asks a replica about a token, exactly as Envoy would, and prints what it decides
+and what Envoy would do. The exit status says whether the replica answered, not
+what. An empty TOKEN stands for a request without one.`
+
+// question is what the flags of check say.
+type question struct {
+	addr, policy                          string
+	headers                               []string
+	tls                                   bool
+	caFile, certFile, keyFile, serverName string
+	timeout                               time.Duration
+}
+
+func (a *app) check() *cobra.Command {
+	var q question
+	cmd := &cobra.Command{
+		Use:   "check TOKEN",
+		Short: "Ask a replica about a token, as Envoy would",
+		Long:  checkLong,
+		Example: `  rescind check - <token.jwt
+  rescind check --authz 10.0.0.5:9191 --policy reports -o json "$TOKEN"`,
+		Args: exactly("a token, or - for standard input,"),
+	}
+	f := cmd.Flags()
+	f.StringVar(&q.addr, "authz", "", "`address` of the replica, host:port or unix:///path (or RESCIND_AUTHZ; default "+defaultAuthz+")")
+	f.StringVar(&q.policy, "policy", "", "ask under this policy, as a route of Envoy does (default: name none)")
+	f.StringArrayVar(&q.headers, "header", nil, "another header of the request, `name=value`; may be repeated")
+	f.BoolVar(&q.tls, "tls", false, "use TLS; implied by the flags that follow")
+	f.StringVar(&q.caFile, "ca-file", "", "trust the authorities in this PEM `file`, and no others")
+	f.StringVar(&q.certFile, "cert-file", "", "client certificate, a PEM `file`")
+	f.StringVar(&q.keyFile, "key-file", "", "its key, a PEM `file`")
+	f.StringVar(&q.serverName, "server-name", "", "the `name` that the replica's certificate is for (default: the host of its address)")
+	f.DurationVar(&q.timeout, "timeout", 5*time.Second, "for how long to wait for the answer")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ask, err := q.ask(cmd, a)
+		if err != nil {
+			return err
+		}
+		config, err := q.config()
+		if err != nil {
+			return err
+		}
+		if ask.Token = args[0]; ask.Token == "-" {
+			if ask.Token, err = a.readToken("-"); err != nil {
+				return err
+			}
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
+		defer cancel()
+		o, err := envoy.Check(ctx, q.addr, config, ask)
+		if err != nil {
+			return unanswered(q.addr, err)
+		}
+		return a.printOutcome(o)
+	}
+	return cmd
+}
+
+// unanswered says why a replica gave no answer, in as few words as gRPC lets
+// be had.
+func unanswered(addr string, err error) error {
+	why := err.Error()
+	if i := strings.LastIndex(why, "desc = "); i >= 0 {
+		why = strings.Trim(why[i+len("desc = "):], `"`)
+	}
+	if errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded {
+		why = "it does not answer"
+	}
+	return &failure{status: statusFailed, message: fmt.Sprintf("the replica at %s: %s", printable(addr), why), cause: err,
+		hint: "is rescind authz running there? --authz or RESCIND_AUTHZ says where, and --tls or --ca-file that it speaks TLS"}
+}
+
+func (q *question) ask(cmd *cobra.Command, a *app) (ask envoy.Question, err error) {
+	if q.addr == "" {
+		q.addr = a.getenv("RESCIND_AUTHZ")
+	}
+	if q.addr == "" {
+		q.addr = defaultAuthz
+	}
+	if q.timeout <= 0 {
+		return ask, usage("--timeout %s: it must be more than nothing", q.timeout)
+	}
+	if cmd.Flags().Changed("policy") {
+		ask.Policy = &q.policy
+	}
+	for _, h := range q.headers {
+		name, value, ok := strings.Cut(h, "=")
+		if !ok || name == "" {
+			return ask, usage("--header %s: it must be name=value", printable(h))
+		}
+		ask.Headers = append(ask.Headers, authz.Header{Name: name, Value: value})
+	}
+	return ask, nil
+}
+
+// config is nil for plaintext.
+func (q *question) config() (*tls.Config, error) {
+	if !q.tls && q.caFile == "" && q.certFile == "" && q.keyFile == "" && q.serverName == "" {
+		return nil, nil
+	}
+	config, err := daemon.ClientTLS(q.caFile, q.certFile, q.keyFile, q.serverName, nil)()
+	if err != nil {
+		return nil, usage("%w", err)
+	}
+	return config, nil
+}
+
+// printOutcome prints what Envoy would do. What came from the token is quoted
+// where it is not plain text.
+func (a *app) printOutcome(o *envoy.Outcome) error {
+	decision := "deny"
+	if o.Allowed {
+		decision = "allow"
+	}
+	if a.output == "json" {
+		return a.printValue(struct {
+			Decision string `json:"decision"`
+			Reason   string `json:"reason"`
+			*envoy.Outcome
+		}{decision, o.Reason(), o})
+	}
+	colour := lipgloss.Color("1")
+	if o.Allowed {
+		colour = lipgloss.Color("2")
+	}
+	style := lipgloss.NewRenderer(a.out).NewStyle().Bold(true).Foreground(colour)
+	fmt.Fprintf(a.out, "%s  %s\n", style.Render(decision), printable(o.Reason()))
+	t := columns(a.out)
+	if !o.Allowed {
+		row(t, "status", fmt.Sprintf("%d %s", o.Status, http.StatusText(o.Status)))
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.Metadata)) {
+		value := fmt.Sprint(o.Metadata[name])
+		if name == "decision" || name == "reason" || value == "" {
+			continue
+		}
+		row(t, printable(name), printable(value))
+	}
+	for _, h := range o.Headers {
+		row(t, "header set", printable(h.Name)+": "+printable(h.Value))
+	}
+	for _, name := range o.Removed {
+		row(t, "header removed", printable(name))
+	}
+	if o.Body != "" {
+		row(t, "body", printable(o.Body))
+	}
+	return t.Flush()
+}

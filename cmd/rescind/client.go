@@ -1,0 +1,240 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"rescind/revocation/control"
+)
+
+// What a client command takes upon itself. Every call is safe to repeat: to
+// revoke or restore twice is to do it once.
+const (
+	tries        = 4
+	firstPause   = 100 * time.Millisecond
+	longestPause = 2 * time.Second
+	patience     = 30 * time.Second // for an answer, beside what it was asked to wait
+	maxAnswer    = 64 << 20
+)
+
+// client speaks the admin API.
+type client struct {
+	base  *url.URL
+	token string
+	http  *http.Client
+}
+
+// call is one request, which may be made several times.
+type call struct {
+	method, path string
+	query        url.Values
+	body         []byte
+	contentType  string
+	wait         time.Duration // that the answer was asked to wait
+}
+
+// answer is a success: a 2xx.
+type answer struct {
+	status int
+	body   []byte
+}
+
+func (a *answer) into(v any) error {
+	dec := json.NewDecoder(bytes.NewReader(a.body))
+	dec.UseNumber()
+	if err := dec.Decode(v); err != nil {
+		return fmt.Errorf("the control endpoint answered something else than its API says: %w", err)
+	}
+	return nil
+}
+
+// do makes a call, again after a short pause where that may help.
+func (c *client) do(ctx context.Context, r call) (*answer, error) {
+	pauses := &backoff.ExponentialBackOff{
+		InitialInterval: firstPause, MaxInterval: longestPause, Multiplier: 3, RandomizationFactor: 0.3,
+	}
+	pauses.Reset()
+	for try := 1; ; try++ {
+		a, err := c.once(ctx, r)
+		if err == nil {
+			return a, nil
+		}
+		after, again := retry(err)
+		if !again || try == tries || ctx.Err() != nil {
+			return nil, c.explain(ctx, err)
+		}
+		pause := time.NewTimer(min(max(after, pauses.NextBackOff()), longestPause))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return nil, c.explain(ctx, err)
+		}
+	}
+}
+
+func (c *client) once(ctx context.Context, r call) (*answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience+r.wait)
+	defer cancel()
+	target := c.base.JoinPath(r.path)
+	target.RawQuery = r.query.Encode()
+	req, err := http.NewRequestWithContext(ctx, r.method, target.String(), bytes.NewReader(r.body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	req.Header.Set("User-Agent", "rescind")
+	if r.contentType != "" {
+		req.Header.Set("Content-Type", r.contentType)
+	}
+	if len(r.body) > 1<<20 { // a refusal should not have to wait for it
+		req.Header.Set("Expect", "100-continue")
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close() //nolint:errcheck // read to the end, or given up
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode/100 == 2 {
+		return &answer{res.StatusCode, body}, nil
+	}
+	return nil, refusalOf(res, body)
+}
+
+// refusal is any answer but a 2xx.
+type refusal struct {
+	control.Problem
+	foreign bool // it is no problem document: whoever answered is not the API
+	after   time.Duration
+}
+
+func (r *refusal) Error() string {
+	if r.Detail != "" {
+		return r.Detail
+	}
+	return fmt.Sprintf("%d %s", r.Status, http.StatusText(r.Status))
+}
+
+func refusalOf(res *http.Response, body []byte) *refusal {
+	r := &refusal{}
+	contentType, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
+	if contentType != "application/problem+json" || json.Unmarshal(body, &r.Problem) != nil {
+		r.Problem, r.foreign = control.Problem{}, true
+	}
+	r.Status = res.StatusCode
+	if seconds, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil {
+		r.after = time.Duration(seconds) * time.Second
+	}
+	return r
+}
+
+// retry says whether a call may go better the next time, and when.
+func retry(err error) (after time.Duration, again bool) {
+	var r *refusal
+	if errors.As(err, &r) {
+		switch r.Status {
+		case http.StatusServiceUnavailable, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusGatewayTimeout:
+			return r.after, true
+		}
+		return 0, false
+	}
+	for _, passing := range []error{syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF} {
+		if errors.Is(err, passing) {
+			return 0, true
+		}
+	}
+	return 0, false
+}
+
+// undecided says that what was asked may have been done all the same.
+func undecided(err error) bool {
+	var r *refusal
+	if errors.As(err, &r) {
+		return r.Status >= 500
+	}
+	var dialing *net.OpError
+	var untrusted *tls.CertificateVerificationError
+	unsent := errors.As(err, &dialing) && dialing.Op == "dial" || errors.As(err, &untrusted)
+	return !unsent
+}
+
+// explain makes of an error what the operator needs to know. None of it quotes
+// the token or the request.
+func (c *client) explain(ctx context.Context, err error) error {
+	f := &failure{status: statusFailed, message: err.Error(), cause: err}
+	var r *refusal
+	var resolving *net.DNSError
+	var untrusted *tls.CertificateVerificationError
+	var plain tls.RecordHeaderError
+	var timeout net.Error
+	switch {
+	case ctx.Err() != nil:
+		f.message = "interrupted"
+	case errors.As(err, &r):
+		c.explainRefusal(f, r)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		f.message = "connection refused"
+		f.hint = fmt.Sprintf("is rescind control running at %s? --control or RESCIND_CONTROL says where it is", c.base)
+	case errors.As(err, &resolving):
+		f.message = resolving.Error()
+		f.hint = "--control or RESCIND_CONTROL says where the control endpoint is"
+	case errors.As(err, &untrusted):
+		f.message = fmt.Sprintf("the certificate of %s is not trusted: %v", c.base.Host, untrusted.Err)
+		f.hint = "--ca-file names the authority that signed it"
+	case errors.As(err, &plain), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		f.message = fmt.Sprintf("%s does not speak TLS", c.base.Host)
+		f.hint = fmt.Sprintf("is it http://%s?", c.base.Host)
+	case errors.As(err, &timeout) && timeout.Timeout():
+		f.message = fmt.Sprintf("%s does not answer", c.base)
+	}
+	return f
+}
+
+func (c *client) explainRefusal(f *failure, r *refusal) {
+	for _, e := range r.Errors {
+		f.faults = append(f.faults, faultOf(e, e.Line))
+	}
+	switch {
+	case r.foreign:
+		f.message = fmt.Sprintf("%s answered %d %s, and not as a control endpoint does", c.base, r.Status, http.StatusText(r.Status))
+		f.hint = "--control or RESCIND_CONTROL says where it is, with https:// if it has a certificate"
+	case r.Status == http.StatusUnauthorized:
+		f.hint = "set RESCIND_TOKEN, or name a file with --token-file: the token whose SHA-256 stands in control.yaml under admin.tokens"
+	case r.Status == http.StatusForbidden:
+		f.hint = "what a credential may do stands in control.yaml under admin.tokens"
+	case r.Status == http.StatusUnprocessableEntity && len(f.faults) > 0: // of which the detail is made
+		f.message = "the control endpoint refused it, and nothing has changed:"
+	case r.Status == http.StatusServiceUnavailable:
+		f.hint = "asking again is safe: nothing is done twice"
+	}
+}
+
+// faultOf is a fault of a request in words, with the line that it is about.
+func faultOf(e control.ProblemError, line int) string {
+	text := e.Message
+	if e.Member != "" {
+		text = printable(e.Member) + ": " + text
+	}
+	if line > 0 {
+		text = fmt.Sprintf("line %d: %s", line, text)
+	}
+	return text
+}

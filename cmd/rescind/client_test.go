@@ -1,0 +1,206 @@
+package main
+
+import (
+	"crypto/tls"
+	"encoding/pem"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"rescind/revocation/control"
+)
+
+// hinder puts something between the program and the endpoint: false means
+// that the request was dealt with.
+func (e *endpoint) hinder(hinder func(w http.ResponseWriter, r *http.Request, n int) bool) (url string, asked *atomic.Int32) {
+	asked = new(atomic.Int32)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if hinder(w, r, int(asked.Add(1))) {
+			e.api.ServeHTTP(w, r)
+		}
+	}))
+	e.t.Cleanup(s.Close)
+	return s.URL, asked
+}
+
+func drop(w http.ResponseWriter) {
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err == nil {
+		_ = conn.(*net.TCPConn).SetLinger(0)
+		_ = conn.Close()
+	}
+}
+
+func TestRetries(t *testing.T) {
+	e := serve(t)
+	problem := func(w http.ResponseWriter, status int) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, `{"detail":"not now"}`)
+	}
+	for _, c := range []struct {
+		name   string
+		hinder func(w http.ResponseWriter, r *http.Request, n int) bool
+		status int
+		asked  int32
+		want   string
+	}{
+		{"busy, then not", func(w http.ResponseWriter, _ *http.Request, n int) bool {
+			if n < 3 {
+				problem(w, 503)
+			}
+			return n >= 3
+		}, 0, 3, "revoked"},
+		{"too many requests, then not", func(w http.ResponseWriter, _ *http.Request, n int) bool {
+			if n < 2 {
+				problem(w, 429)
+			}
+			return n >= 2
+		}, 0, 2, "revoked"},
+		{"cut off after it was done", func(w http.ResponseWriter, r *http.Request, n int) bool {
+			if n == 1 {
+				e.api.ServeHTTP(httptest.NewRecorder(), r)
+				drop(w)
+			}
+			return n > 1
+		}, 0, 2, "revoked already"},
+		{"busy for good", func(w http.ResponseWriter, _ *http.Request, _ int) bool { problem(w, 503); return false },
+			1, tries, "asking again is safe"},
+		{"refused", func(w http.ResponseWriter, _ *http.Request, _ int) bool { problem(w, 422); return false }, 1, 1, "not now"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			url, asked := e.hinder(c.hinder)
+			env := map[string]string{"RESCIND_CONTROL": url, "RESCIND_TOKEN": tokenOf("operator")}
+			rescind(t, env, "", "revoke", "--issuer", idp, "--jti", c.name).want(c.status, c.want)
+			if asked.Load() != c.asked {
+				t.Errorf("asked %d times, want %d", asked.Load(), c.asked)
+			}
+		})
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	e := serve(t)
+	as := func(token string) map[string]string {
+		return map[string]string{"RESCIND_CONTROL": e.url, "RESCIND_TOKEN": token}
+	}
+	got := rescind(t, as("wrong-secret"), "", "list").want(1, "the credential is not known", "set RESCIND_TOKEN")
+	if strings.Contains(got.errs, "wrong-secret") {
+		t.Error("it shows the token")
+	}
+	rescind(t, as(tokenOf("viewer")), "", "revoke", "--issuer", idp, "--sub", "a").want(1, "this takes the role revoker or operator", "control.yaml")
+	rescind(t, as(tokenOf("revoker")), "", "revoke", "--issuer", idp, "--all").want(1, "all takes the role operator")
+	e.rescind("revoke", "--issuer", "idp", "--claim", "scope=a b", "--expires-in", "2000h").
+		want(1, "refused it, and nothing has changed:\n", "  issuer: is not an issuer", "  claims.scope: ", "  expires_at: lies beyond the store's retention")
+	e.rescind("show", "r999.0").want(1, "there is no such revocation", "rescind list shows what there is")
+	e.rescind("restore", "r999.0").want(1, "there is no such revocation", "rescind list shows what there is")
+}
+
+func TestWhereNoEndpointIs(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+	elsewhere := httptest.NewServer(http.NotFoundHandler())
+	defer elsewhere.Close()
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	defer secure.Close()
+	for url, want := range map[string][]string{
+		"http://" + l.Addr().String():  {"connection refused", "is rescind control running at http://" + l.Addr().String() + "?"},
+		elsewhere.URL:                  {"answered 404 Not Found, and not as a control endpoint does"},
+		"https://" + elsewhere.URL[7:]: {"does not speak TLS", "is it " + elsewhere.URL + "?"},
+		secure.URL:                     {"is not trusted", "--ca-file"},
+		"http://" + secure.URL[8:]:     {"answered 400", "with https:// if it has a certificate"},
+		"https://no-such-host.invalid": {"no-such-host.invalid", "--control or RESCIND_CONTROL"},
+	} {
+		rescind(t, map[string]string{"RESCIND_TOKEN": "x"}, "", "list", "--control", url).want(1, want...)
+	}
+}
+
+// The token goes where the operator said, and nowhere else.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	thief := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("a redirect was followed, with %q", r.Header.Get("Authorization"))
+	}))
+	defer thief.Close()
+	s := httptest.NewServer(http.RedirectHandler(thief.URL, http.StatusTemporaryRedirect))
+	defer s.Close()
+	for _, args := range [][]string{{"list"}, {"revoke", "--issuer", idp, "--sub", "a"}} {
+		rescind(t, map[string]string{"RESCIND_TOKEN": "x", "RESCIND_CONTROL": s.URL}, "", args...).want(1, "answered 307")
+	}
+}
+
+func TestOverTLS(t *testing.T) {
+	e := serve(t)
+	s := httptest.NewUnstartedServer(e.api)
+	s.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
+	var presented atomic.Int32
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		presented.Store(int32(len(r.TLS.PeerCertificates)))
+		e.api.ServeHTTP(w, r)
+	})
+	s.StartTLS()
+	defer s.Close()
+	dir := t.TempDir()
+	file := func(name, kind string, der []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	ca := file("ca.pem", "CERTIFICATE", s.Certificate().Raw)
+	tokenFile := file("token", "X", nil)
+	if err := os.WriteFile(tokenFile, []byte(tokenOf("viewer")+"\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rescind(t, nil, "", "list", "--control", s.URL, "--ca-file", ca, "--token-file", tokenFile).want(0, "no revocation fits")
+	if presented.Load() != 0 {
+		t.Error("a certificate was presented")
+	}
+	cert, key := mutual(t, dir)
+	rescind(t, nil, "", "list", "--control", s.URL, "--ca-file", ca, "--cert-file", cert, "--key-file", key, "--token-file", tokenFile).want(0)
+	if presented.Load() != 1 {
+		t.Error("no certificate was presented")
+	}
+}
+
+func TestFaultOf(t *testing.T) {
+	for want, e := range map[string]control.ProblemError{
+		"is wrong":                       {Message: "is wrong"},
+		"claims.sub: is wrong":           {Member: "claims.sub", Message: "is wrong"},
+		`"claims.\x1b[2J": is wrong`:     {Member: "claims.\x1b[2J", Message: "is wrong"},
+		"line 7: claims.sub: is missing": {Line: 7, Member: "claims.sub", Message: "is missing"},
+	} {
+		if got := faultOf(e, e.Line); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+func TestUndecided(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{&refusal{Problem: control.Problem{Status: 422}}, false},
+		{&refusal{Problem: control.Problem{Status: 429}}, false},
+		{&refusal{Problem: control.Problem{Status: 503}}, true},
+		{&net.OpError{Op: "dial", Err: errors.New("refused")}, false},
+		{&net.OpError{Op: "read", Err: errors.New("reset")}, true},
+		{&tls.CertificateVerificationError{Err: errors.New("unknown")}, false},
+		{io.EOF, true},
+	} {
+		if got := undecided(c.err); got != c.want {
+			t.Errorf("%v: %v", c.err, got)
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rescind/cmd/internal/daemon"
+)
+
+const defaultControl = "http://127.0.0.1:9390"
+
+// connection is what flags and environment say of the control endpoint.
+type connection struct {
+	*app
+	control, tokenFile, caFile, certFile, keyFile string
+	plaintext                                     bool
+}
+
+func (a *app) connection(cmd *cobra.Command) *connection {
+	c := &connection{app: a}
+	f := cmd.Flags()
+	f.StringVar(&c.control, "control", "", "`URL` of the control endpoint (or RESCIND_CONTROL; default "+defaultControl+")")
+	f.StringVar(&c.tokenFile, "token-file", "", "`file` with the admin token (or RESCIND_TOKEN: the token itself)")
+	f.StringVar(&c.caFile, "ca-file", "", "trust the authorities in this PEM `file`, and no others")
+	f.StringVar(&c.certFile, "cert-file", "", "client certificate, a PEM `file`")
+	f.StringVar(&c.keyFile, "key-file", "", "its key, a PEM `file`")
+	f.BoolVar(&c.plaintext, "plaintext", false, "send the admin token over http to another host")
+	return c
+}
+
+// open reads the token and makes a client. It sends nothing yet.
+func (c *connection) open() (*client, error) {
+	base, err := c.url()
+	if err != nil {
+		return nil, err
+	}
+	token, err := c.token()
+	if err != nil {
+		return nil, err
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DialContext = (&net.Dialer{Timeout: 5 * time.Second}).DialContext
+	if base.Scheme == "https" {
+		if transport.TLSClientConfig, err = c.tls(); err != nil {
+			return nil, err
+		}
+	}
+	return &client{base: base, token: token, http: &http.Client{
+		Transport: transport,
+		// Elsewhere the token would go where nobody said that it may.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+func (c *connection) url() (*url.URL, error) {
+	text, source := c.control, "--control"
+	if text == "" {
+		text, source = c.getenv("RESCIND_CONTROL"), "RESCIND_CONTROL"
+	}
+	if text == "" {
+		text = defaultControl
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, usage("%s: %q is not the URL of a control endpoint, such as %s", source, printable(text), defaultControl)
+	}
+	if u.Scheme == "http" {
+		if c.caFile != "" || c.certFile != "" || c.keyFile != "" {
+			return nil, usage("--ca-file, --cert-file and --key-file are for https, and %s is not", text)
+		}
+		if !loopback(u.Hostname()) && !c.plaintext {
+			return nil, usage("%s: the admin token would cross the network in plain text; use https, or --plaintext if you mean it", text)
+		}
+	}
+	return u, nil
+}
+
+func loopback(host string) bool {
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}
+
+func (c *connection) tls() (*tls.Config, error) {
+	config, err := daemon.ClientTLS(c.caFile, c.certFile, c.keyFile, "", nil)()
+	if err != nil {
+		return nil, usage("%w", err)
+	}
+	return config, nil
+}
+
+func (c *connection) token() (string, error) {
+	token, source := c.getenv("RESCIND_TOKEN"), "RESCIND_TOKEN"
+	if c.tokenFile != "" {
+		text, err := os.ReadFile(c.tokenFile)
+		if err != nil {
+			return "", usage("--token-file: %w", err)
+		}
+		token, source = string(text), c.tokenFile
+	}
+	token = strings.TrimSpace(token)
+	switch {
+	case token == "" && c.tokenFile == "":
+		return "", usage("there is no admin token: set RESCIND_TOKEN, or name its file with --token-file")
+	case token == "":
+		return "", usage("%s is empty; it must hold the admin token", source)
+	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return "", usage("%s holds something else than an admin token: it has spaces or unusual characters", source)
+	}
+	return token, nil
+}

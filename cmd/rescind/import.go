@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rescind/revocation/control"
+)
+
+const importLong = `Imports many revocations from a file, or from standard input (-): one JSON object
+a line, as POST /v1/revocations takes it, such as
+  {"issuer": "https://idp.example.com/", "claims": {"sub": "alice"}}
+
+The file is sent in parts of at most 100,000 lines. Each part is durable, or not
+made at all. After a failure it says from which line to go on; to begin anew
+with the whole file is safe too: what is in force is not made twice.`
+
+// importer is one run of import.
+type importer struct {
+	*app
+	w        waiting
+	client   *client
+	parts    *parts
+	name     string // as it was given
+	progress *progress
+
+	sending []int // lines of the file
+	status  int   // of the last answer
+	total   control.Import
+}
+
+func (a *app) importFile() *cobra.Command {
+	i := &importer{app: a}
+	from := 1
+	cmd := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Revoke many at once: one JSON object a line",
+		Long:  importLong,
+		Example: `  rescind import leavers.ndjson --wait
+  rescind import leavers.ndjson --from-line 300001`,
+		Args: exactly("a file, or - for standard input,"),
+	}
+	cmd.Flags().IntVar(&from, "from-line", 1, "begin at this `line`, as a failure before has said")
+	i.w.flags(cmd)
+	conn := a.connection(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := i.w.check(cmd); err != nil {
+			return err
+		}
+		if from < 1 {
+			return usage("--from-line %d: lines are counted from 1", from)
+		}
+		var err error
+		if i.client, err = conn.open(); err != nil {
+			return err
+		}
+		in, size, err := a.openInput(args[0])
+		if err != nil {
+			return err
+		}
+		defer in.Close() //nolint:errcheck // only read
+		i.name, i.parts, i.progress = args[0], newParts(in), newProgress(a, size)
+		if err := i.parts.skip(from - 1); err != nil {
+			return err
+		}
+		return i.run(cmd.Context())
+	}
+	return cmd
+}
+
+// openInput opens the file; size is -1 where it is not known.
+func (a *app) openInput(name string) (in io.ReadCloser, size int64, err error) {
+	if name == "-" {
+		return io.NopCloser(a.in), -1, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, 0, usage("%w", err)
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, 0, errors.Join(err, f.Close())
+	case info.IsDir():
+		return nil, 0, errors.Join(usage("%s is a folder", name), f.Close())
+	case !info.Mode().IsRegular():
+		return f, -1, nil
+	}
+	return f, info.Size(), nil
+}
+
+func (i *importer) run(ctx context.Context) error {
+	i.status = http.StatusCreated
+	begun := i.now()
+	for {
+		more, err := i.parts.next()
+		i.sending = i.parts.numbers
+		if err != nil {
+			return i.stopped(err)
+		}
+		if !more {
+			break
+		}
+		if err := i.send(ctx, i.parts.body, i.sending, i.parts.last()); err != nil {
+			return i.stopped(err)
+		}
+	}
+	i.progress.end()
+	if err := i.summary(i.now().Sub(begun)); err != nil {
+		return err
+	}
+	return i.w.confirmed(i.status, i.total.Replicas)
+}
+
+// send makes the lines of body durable, all of them or none; in halves if they
+// are more than the log takes at once.
+func (i *importer) send(ctx context.Context, body []byte, numbers []int, last bool) error {
+	i.sending = numbers
+	post := call{method: http.MethodPost, path: "/v1/revocations", body: body, contentType: "application/x-ndjson", wait: time.Minute}
+	if last {
+		i.w.ask(&post)
+	}
+	res, err := i.client.do(ctx, post)
+	var r *refusal
+	if errors.As(err, &r) && r.Status == http.StatusRequestEntityTooLarge && len(numbers) > 1 {
+		half := len(numbers) / 2
+		at := endOfLine(body, half)
+		i.parts.maxBytes = max(len(body)/2, maxLine) // for those to come
+		if err := i.send(ctx, body[:at], numbers[:half], false); err != nil {
+			return err
+		}
+		return i.send(ctx, body[at:], numbers[half:], last)
+	}
+	if err != nil {
+		return err
+	}
+	var done control.Import
+	if err := res.into(&done); err != nil {
+		return err
+	}
+	i.status = res.status
+	i.total = control.Import{Accepted: i.total.Accepted + done.Accepted, Revision: done.Revision, Replicas: done.Replicas}
+	i.progress.at(i.total.Accepted, i.parts.read)
+	return nil
+}
+
+func (i *importer) summary(took time.Duration) error {
+	if i.output == "json" {
+		return i.printValue(i.total)
+	}
+	if i.total.Accepted == 0 {
+		_, err := fmt.Fprintln(i.out, "there was nothing to import")
+		return err
+	}
+	rate := float64(i.total.Accepted) / max(took, time.Millisecond).Seconds()
+	_, err := fmt.Fprintf(i.out, "%s revocations are in force as of revision %d; that took %s, %s a second\n",
+		grouped(i.total.Accepted), i.total.Revision, took.Round(time.Millisecond), grouped(int(rate)))
+	if t := told(i.total.Replicas); t != "" && err == nil {
+		_, err = fmt.Fprintln(i.out, t)
+	}
+	return err
+}
+
+// stopped says how far the import has got and how to go on: all lines before
+// the part that failed are in force, and of that part none is, unless nobody
+// can tell.
+func (i *importer) stopped(err error) error {
+	i.progress.end()
+	f := &failure{status: statusFailed, message: err.Error(), cause: err}
+	_ = errors.As(err, &f)
+	first, last := i.parts.lines+1, i.parts.lines+1
+	if len(i.sending) > 0 {
+		first, last = i.sending[0], i.sending[len(i.sending)-1]
+	}
+	var r *refusal
+	if errors.As(err, &r) {
+		f.faults = nil
+		for _, e := range r.Errors {
+			f.faults = append(f.faults, faultOf(e, i.lineOf(e.Line)))
+		}
+		if r.Status == http.StatusUnprocessableEntity {
+			f.message = "lines of the file are faulty:"
+		}
+	}
+	fate := "none of them was made"
+	if undecided(err) && !errors.Is(err, errLine) {
+		fate = "whether they were made is not known, and sending them again is safe"
+	}
+	hint := fmt.Sprintf("it stopped at lines %d to %d: %s", first, last, fate)
+	if i.total.Accepted > 0 {
+		hint += fmt.Sprintf("; the %s revocations before them are in force", grouped(i.total.Accepted))
+	}
+	hint += fmt.Sprintf("\nto go on: rescind import %s --from-line %d", i.name, first)
+	if f.hint != "" {
+		hint += "\n" + f.hint
+	}
+	f.hint = hint
+	return f
+}
+
+// lineOf is the line of the file for a line of the body, or 0.
+func (i *importer) lineOf(n int) int {
+	if n < 1 || n > len(i.sending) {
+		return 0
+	}
+	return i.sending[n-1]
+}

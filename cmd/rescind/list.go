@@ -1,0 +1,230 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"rescind/revocation/control"
+)
+
+// pageSize is the most that the API puts into one page.
+const pageSize = 1000
+
+// query is what list looks for.
+type query struct {
+	issuer           string
+	claims           []string
+	active, restored bool
+	limit            int // 0 = all
+}
+
+func (a *app) list() *cobra.Command {
+	var q query
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "What is revoked, newest first",
+		Example: `  rescind list --issuer https://idp.example.com/ --claim sub:alice
+  rescind list --active --limit 0 -o json`,
+		Args: exactly(),
+	}
+	conn := a.connection(cmd)
+	f := cmd.Flags()
+	f.StringVar(&q.issuer, "issuer", "", "only those of this issuer")
+	f.StringArrayVar(&q.claims, "claim", nil, "only those with this equality, `name:value`; may be repeated, and all must be there")
+	f.BoolVar(&q.active, "active", false, "only those in force")
+	f.BoolVar(&q.restored, "restored", false, "only those that were restored")
+	f.IntVar(&q.limit, "limit", 100, "how many at most; 0 for all")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := q.check(); err != nil {
+			return err
+		}
+		c, err := conn.open()
+		if err != nil {
+			return err
+		}
+		if a.output == "json" {
+			return q.follow(cmd.Context(), c, &jsonList{w: a.out})
+		}
+		return q.follow(cmd.Context(), c, &textList{app: a})
+	}
+	return cmd
+}
+
+func (q *query) check() error {
+	for _, c := range q.claims {
+		if name, value, ok := strings.Cut(c, ":"); !ok || name == "" || value == "" {
+			return usage("--claim %q: it must be name:value, such as sub:alice", c)
+		}
+	}
+	switch {
+	case q.active && q.restored:
+		return usage("--active and --restored leave nothing; leave both out to see all")
+	case q.limit < 0:
+		return usage("--limit %d: it must be a number of revocations, or 0 for all", q.limit)
+	}
+	return nil
+}
+
+func (q *query) values() url.Values {
+	v := url.Values{}
+	if q.issuer != "" {
+		v.Set("issuer", q.issuer)
+	}
+	for _, c := range q.claims {
+		v.Add("claim", c)
+	}
+	if q.active || q.restored {
+		v.Set("active", strconv.FormatBool(q.active))
+	}
+	return v
+}
+
+// lister prints pages as they come: a list may be longer than memory.
+type lister interface {
+	page(items []json.RawMessage) error
+	end(next string) error
+}
+
+func (q *query) follow(ctx context.Context, c *client, to lister) error {
+	v := q.values()
+	for left := q.limit; ; {
+		size := pageSize
+		if q.limit > 0 {
+			size = min(left, pageSize)
+		}
+		v.Set("limit", strconv.Itoa(size))
+		res, err := c.do(ctx, call{method: http.MethodGet, path: "/v1/revocations", query: v})
+		if err != nil {
+			return err
+		}
+		var p struct {
+			Items      []json.RawMessage `json:"items"`
+			NextCursor string            `json:"next_cursor"`
+		}
+		if err := res.into(&p); err != nil {
+			return err
+		}
+		if err := to.page(p.Items); err != nil {
+			return err
+		}
+		left -= len(p.Items)
+		if p.NextCursor == "" || q.limit > 0 && left <= 0 {
+			return to.end(p.NextCursor)
+		}
+		v.Set("cursor", p.NextCursor)
+	}
+}
+
+// textList is a table, or several: a page is as wide as it needs to be.
+type textList struct {
+	*app
+	count int
+}
+
+func (l *textList) page(items []json.RawMessage) error {
+	t, now := columns(l.out), l.now()
+	if l.count == 0 && len(items) > 0 {
+		row(t, "ID", "ISSUER", "REVOKED", "ISSUED BEFORE", "EXPIRES", "BY", "STATE", "REASON")
+	}
+	l.count += len(items)
+	for _, item := range items {
+		var d control.Document
+		if err := (&answer{body: item}).into(&d); err != nil {
+			return err
+		}
+		row(t, d.ID, clip(printable(d.Issuer), 60), clip(what(&d.Target), 60), reach(&d), when(d.ExpiresAt, now),
+			clip(printable(d.CreatedBy), 20), state(&d), clip(printable(d.Reason), 40))
+	}
+	return t.Flush()
+}
+
+func (l *textList) end(next string) error {
+	switch {
+	case l.count == 0:
+		fmt.Fprintln(l.errs, "no revocation fits")
+	case next != "":
+		fmt.Fprintf(l.errs, "there are more than these %s; --limit 0 shows all\n", grouped(l.count))
+	}
+	return nil
+}
+
+// jsonList is one document like a page of the API, whatever its length.
+type jsonList struct {
+	w     io.Writer
+	count int
+}
+
+func (l *jsonList) page(items []json.RawMessage) error {
+	var b bytes.Buffer
+	for _, item := range items {
+		b.WriteString(map[bool]string{true: "{\n  \"items\": [\n    ", false: ",\n    "}[l.count == 0])
+		if err := json.Indent(&b, item, "    ", "  "); err != nil {
+			return err
+		}
+		l.count++
+	}
+	_, err := l.w.Write(b.Bytes())
+	return err
+}
+
+func (l *jsonList) end(next string) error {
+	text := "\n  ]"
+	if l.count == 0 {
+		text = "{\n  \"items\": []"
+	}
+	if next != "" {
+		text += fmt.Sprintf(",\n  \"next_cursor\": %q", next)
+	}
+	_, err := io.WriteString(l.w, text+"\n}\n")
+	return err
+}
+
+func (a *app) show() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "show ID",
+		Short:   "One revocation, in full",
+		Example: "  rescind show r17.0",
+		Args:    exactly("the ID of a revocation"),
+	}
+	conn := a.connection(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, path, err := conn.one(args[0])
+		if err != nil {
+			return err
+		}
+		res, err := c.do(cmd.Context(), call{method: http.MethodGet, path: path})
+		if err != nil {
+			return unknown(err)
+		}
+		if a.output == "json" {
+			return a.printJSON(res.body)
+		}
+		var d control.Document
+		if err := res.into(&d); err != nil {
+			return err
+		}
+		details(a.out, &d, a.now())
+		return nil
+	}
+	return cmd
+}
+
+// unknown adds to a 404 where the IDs are found.
+func unknown(err error) error {
+	var f *failure
+	var r *refusal
+	if errors.As(err, &r) && r.Status == http.StatusNotFound && !r.foreign && errors.As(err, &f) {
+		f.faults, f.hint = nil, "rescind list shows what there is"
+	}
+	return err
+}

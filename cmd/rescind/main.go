@@ -1,0 +1,199 @@
+// Command rescind is the whole product in one binary: the two servers, the
+// demo, and the commands that speak to them.
+//
+// # Who does what
+//
+// A file holds a command. The client commands (revoke, restore, list, show,
+// import, replicas) know the control endpoint by its published admin API
+// alone; check knows a replica by the call that Envoy makes. Flags are read
+// and weighed before the first request: what can be told to be wrong without
+// asking ends with exit status 2 and nothing sent.
+//
+// # What it says
+//
+// Standard output is the answer, as text or, with -o json, as the JSON of the
+// API. Standard error is everything else: progress, what went wrong, and what
+// to do about it. Secrets, admin tokens and JWTs alike, are never printed, and
+// what others wrote (claims, reasons, names) is quoted where it is not plain
+// text.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"rescind/cmd/internal/daemon"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv)) }
+
+// Exit statuses; 0 is done.
+const (
+	statusFailed      = 1
+	statusUsage       = 2 // wrong usage or configuration
+	statusUnconfirmed = 3 // durable, but not confirmed by every replica
+)
+
+// run is the program with everything that it takes from its surroundings.
+func run(args []string, in io.Reader, out, errs io.Writer, getenv func(string) string) int {
+	ctx, stop := daemon.Context()
+	defer stop()
+	a := &app{in: in, out: out, errs: errs, getenv: getenv, now: time.Now, terminal: isTerminal}
+	root := a.command()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errs)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && !a.begun { // flags and arguments that cobra itself refused
+		err = usage("%w", err)
+	}
+	if err != nil {
+		return report(errs, cmd.CommandPath(), err)
+	}
+	return 0
+}
+
+// app is what the commands share.
+type app struct {
+	in        io.Reader
+	out, errs io.Writer
+	getenv    func(string) string
+	now       func() time.Time
+	terminal  func(any) bool
+	output    string // text or json
+	begun     bool   // a command runs: its flags and arguments were in order
+}
+
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+const (
+	groupServers  = "servers"
+	groupRevoking = "revoking"
+	groupLooking  = "looking"
+)
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "rescind",
+		Short: "Revoked anywhere, denied everywhere",
+		Long: `rescind denies revoked JWTs at your Envoys: revoked anywhere, denied everywhere.
+
+See it work:      rescind demo
+Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
+                  3 durable, but not confirmed by every replica in time`,
+		SilenceErrors: true, SilenceUsage: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			cmd.SuggestionsMinimumDistance = 2
+			hint := ""
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = "; did you mean " + strings.Join(near, " or ") + "?"
+			}
+			return usage("there is no command %q%s", args[0], hint)
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SetOut(a.errs)
+			return errors.Join(cmd.Help(), &failure{status: statusUsage})
+		},
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if a.output != "text" && a.output != "json" {
+				return usage("-o %s: the output is text or json", a.output)
+			}
+			return nil
+		},
+	}
+	root.PersistentFlags().StringVarP(&a.output, "output", "o", "text", "text, or json: what the API answers")
+	cobra.EnableCommandSorting = false
+	root.AddGroup(&cobra.Group{ID: groupServers, Title: "Servers:"},
+		&cobra.Group{ID: groupRevoking, Title: "Revoking:"}, &cobra.Group{ID: groupLooking, Title: "Looking:"})
+	for _, g := range []struct {
+		id       string
+		commands []*cobra.Command
+	}{
+		{groupServers, []*cobra.Command{authzCommand(), controlCommand(), demoCommand()}},
+		{groupRevoking, []*cobra.Command{a.revoke(), a.restore(), a.importFile()}},
+		{groupLooking, []*cobra.Command{a.list(), a.show(), a.replicas(), a.check(), a.version()}},
+	} {
+		for _, c := range g.commands {
+			c.GroupID = g.id
+			runs := c.RunE
+			c.RunE = func(cmd *cobra.Command, args []string) error {
+				a.begun = true
+				return runs(cmd, args)
+			}
+			root.AddCommand(c)
+		}
+	}
+	return root
+}
+
+// exactly demands the arguments that are named.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return usage("%s is missing", names[len(args)])
+		case len(args) > len(names):
+			return usage("%q is one argument too many", args[len(names)])
+		}
+		return nil
+	}
+}
+
+// failure is an error that knows the exit status and what to do about it.
+type failure struct {
+	status  int
+	message string   // empty: everything is said already
+	faults  []string // one a line
+	hint    string
+	cause   error
+}
+
+func (f *failure) Error() string { return f.message }
+func (f *failure) Unwrap() error { return f.cause }
+
+// usage is what can be told to be wrong without asking anybody.
+func usage(format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	return &failure{status: statusUsage, message: err.Error(), cause: err}
+}
+
+// usageError is an error of the configuration: its text says where.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// report prints an error and returns the exit status.
+func report(w io.Writer, command string, err error) int {
+	f := &failure{status: statusFailed, message: err.Error()}
+	switch configuration := (usageError{}); {
+	case errors.As(err, &configuration):
+		f = &failure{status: statusUsage, message: "the configuration cannot be used:", hint: err.Error()}
+	case errors.As(err, &f) && f.status == statusUsage && f.hint == "":
+		f.hint = fmt.Sprintf("see %s --help", command)
+	}
+	if f.message == "" {
+		return f.status
+	}
+	fmt.Fprintf(w, "%s: %s\n", command, f.message)
+	for _, fault := range f.faults {
+		fmt.Fprintf(w, "  %s\n", fault)
+	}
+	if f.hint != "" {
+		fmt.Fprintln(w, f.hint)
+	}
+	return f.status
+}

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"rescind/revocation/control"
+	"rescind/revocation/store"
+)
+
+func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"rescind": main}) }
+
+// The scripts are for the client commands, against a control endpoint that
+// runs in this process, and for each script a new one.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true,
+		Setup: func(env *testscript.Env) error {
+			e := serve(t)
+			e.follows(control.Replica{Name: "replica-a", Connected: true, Revision: 1 << 40, Entries: 3})
+			env.Setenv("RESCIND_CONTROL", e.url)
+			env.Setenv("RESCIND_TOKEN", tokenOf("operator"))
+			return os.WriteFile(filepath.Join(env.WorkDir, "viewer.token"), []byte(tokenOf("viewer")+"\n"), 0o600)
+		},
+	})
+}
+
+const idp = "https://idp.example.com/"
+
+func tokenOf(name string) string { return "secret-of-" + name }
+
+// endpoint is a control endpoint on a durable log, whose replicas are what a
+// test says.
+type endpoint struct {
+	t   testing.TB
+	url string
+	api http.Handler
+
+	mu       sync.Mutex
+	replicas []control.Replica
+}
+
+func serve(t testing.TB) *endpoint {
+	t.Helper()
+	log, err := store.Open(context.Background(), store.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = log.Close() })
+	ledger := control.NewLedger(log, control.LedgerOptions{Retention: 720 * time.Hour})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = ledger.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	for ledger.Ready() != nil {
+		time.Sleep(time.Millisecond)
+	}
+	e := &endpoint{t: t}
+	credential := func(name string, role control.Role) control.Credential {
+		return control.Credential{Name: name, SHA256: sha256.Sum256([]byte(tokenOf(name))), Roles: []control.Role{role}}
+	}
+	e.api, err = control.NewServer(control.Options{
+		Ledger:      ledger,
+		Credentials: []control.Credential{credential("operator", control.Operator), credential("revoker", control.Revoker), credential("viewer", control.Viewer)},
+		Replicas:    func() []control.Replica { e.mu.Lock(); defer e.mu.Unlock(); return e.replicas },
+		WaitApplied: e.waitApplied,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(e.api)
+	t.Cleanup(s.Close)
+	e.url = s.URL
+	return e
+}
+
+// follows says which replicas there are.
+func (e *endpoint) follows(replicas ...control.Replica) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.replicas = replicas
+}
+
+func (e *endpoint) waitApplied(_ context.Context, revision uint64) (a control.Applied) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, r := range e.replicas {
+		a.Total++
+		if r.Revision >= revision {
+			a.Applied++
+		} else {
+			a.Pending = append(a.Pending, r.Name)
+		}
+	}
+	return a
+}
+
+// said is what a run of the program left behind.
+type said struct {
+	t         testing.TB
+	args      []string
+	status    int
+	out, errs string
+}
+
+// rescind runs the program for operator.
+func (e *endpoint) rescind(args ...string) said {
+	e.t.Helper()
+	return rescind(e.t, map[string]string{"RESCIND_CONTROL": e.url, "RESCIND_TOKEN": tokenOf("operator")}, "", args...)
+}
+
+func rescind(t testing.TB, env map[string]string, in string, args ...string) said {
+	t.Helper()
+	var out, errs bytes.Buffer
+	status := run(args, strings.NewReader(in), &out, &errs, func(name string) string { return env[name] })
+	return said{t, args, status, out.String(), errs.String()}
+}
+
+// want checks the exit status and that the texts were said, on either stream.
+func (s said) want(status int, texts ...string) said {
+	s.t.Helper()
+	if s.status != status {
+		s.t.Fatalf("rescind %q: exit status %d, want %d\n%s%s", s.args, s.status, status, s.out, s.errs)
+	}
+	for _, text := range texts {
+		if !strings.Contains(s.out+s.errs, text) {
+			s.t.Errorf("rescind %q does not say %q:\n%s%s", s.args, text, s.out, s.errs)
+		}
+	}
+	return s
+}
+
+func (s said) json(into any) {
+	s.t.Helper()
+	if err := json.Unmarshal([]byte(s.out), into); err != nil {
+		s.t.Fatalf("rescind %q: %v\n%s", s.args, err, s.out)
+	}
+}
+
+func (s said) document() (d control.Document) { s.t.Helper(); s.json(&d); return d }
+
+// What is wrong before anybody is asked ends with 2, and nobody is asked.
+func TestWrongUsage(t *testing.T) {
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))
+	defer s.Close()
+	dir := t.TempDir()
+	empty := filepath.Join(dir, "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ args, want string }{
+		{"", "Servers:"}, // the help
+		{"nosuch", `there is no command "nosuch"`},
+		{"rewoke", "did you mean revoke?"},
+		{"version extra", `"extra" is one argument too many`},
+		{"list --nosuch", "unknown flag: --nosuch"},
+		{"list -o xml", "the output is text or json"},
+		{"authz", `required flag(s) "config" not set`},
+		{"list extra", "one argument too many"},
+		{"list --active --restored", "--active and --restored leave nothing"},
+		{"list --limit -1", "--limit -1"},
+		{"list --limit many", "invalid argument"},
+		{"list --claim alice", "it must be name:value"},
+		{"show", "the ID of a revocation is missing"},
+		{"show 17", `"17" is not the id of a revocation (they look like r17.0)`},
+		{"restore r1.0 r2.0", "one argument too many"},
+		{"restore ../replicas", "is not the id of a revocation"},
+		{"restore r1.0 --timeout 3s", "--timeout means nothing without --wait"},
+		{"restore r1.0 --wait --timeout 2m", "at most 1m"},
+		{"restore r1.0 --wait --timeout 0s", "more than nothing"},
+		{"revoke", "what is revoked?"},
+		{"revoke --issuer i", "what is revoked?"},
+		{"revoke --sub alice", "--issuer is missing"},
+		{"revoke --issuer= --sub alice", "--issuer is empty"},
+		{"revoke --issuer i --sub= --client c", "--sub is empty"},
+		{"revoke --issuer i --kid= --all", "--kid is empty"},
+		{"revoke --issuer i --sub alice --kid k", "--kid cannot stand beside claims"},
+		{"revoke --issuer i --sub alice --all", "--all cannot stand beside claims"},
+		{"revoke --issuer i --kid k --all", "--all cannot stand beside --kid"},
+		{"revoke --token x.y.z --sub alice", "--token cannot stand beside claims"},
+		{"revoke --token -", "there is no token on standard input"},
+		{"revoke --issuer i --sub a --claim sub=b", "the claim sub is given twice"},
+		{"revoke --issuer i --client a --claim client_id=b", "the claim client_id is given twice"},
+		{"revoke --issuer i --claim tenant", "it must be name=value"},
+		{"revoke --issuer i --claim =acme", "it must be name=value"},
+		{"revoke --issuer i --claim tenant=", "it must be name=value"},
+		{"revoke --issuer i --claim tenant:=acme", "must be JSON"},
+		{"revoke --issuer i --claim tenant:=1x", "must be JSON"},
+		{"revoke --issuer i --claim tenant:=[1]", "a string, a number or a boolean"},
+		{"revoke --issuer i --claim tenant:=null", "a string, a number or a boolean"},
+		{"revoke --issuer i --sub a --block --issued-before 2026-11-24T07:00:00Z", "means nothing beside --block"},
+		{"revoke --issuer i --sub a --issued-before yesterday", "--issued-before yesterday: it must be a time"},
+		{"revoke --issuer i --sub a --expires-in 0s", "must be more than nothing"},
+		{"revoke --issuer i --sub a --expires-in 30d", "invalid argument"},
+		{"revoke --issuer i --sub a --timeout 3s", "--timeout means nothing without --wait"},
+		{"import", "a file, or - for standard input, is missing"},
+		{"import /no/such/file", "no such file or directory"},
+		{"import " + dir, "is a folder"},
+		{"import - --from-line 0", "lines are counted from 1"},
+		{"replicas --control ftp://x", "is not the URL of a control endpoint"},
+		{"replicas --control 127.0.0.1:9390", "is not the URL of a control endpoint"},
+		{"replicas --control http://u:p@127.0.0.1", "is not the URL of a control endpoint"},
+		{"replicas --control http://control.example.com:9390", "the admin token would cross the network in plain text"},
+		{"replicas --ca-file ca.pem", "are for https"},
+		{"replicas --control https://127.0.0.1:1 --ca-file /no/such", "no such file"},
+		{"replicas --control https://127.0.0.1:1 --cert-file x", "come together"},
+		{"replicas --token-file /no/such", "--token-file: open /no/such"},
+		{"replicas --token-file " + empty, "is empty"},
+		{"check", "a token, or - for standard input, is missing"},
+		{"check -", "there is no token on standard input"},
+		{"check x --header y", "it must be name=value"},
+		{"check x --timeout 0s", "more than nothing"},
+		{"check x --ca-file /no/such", "no such file"},
+	} {
+		env := map[string]string{"RESCIND_CONTROL": s.URL, "RESCIND_TOKEN": "secret"}
+		got := rescind(t, env, "", strings.Fields(c.args)...).want(statusUsage, c.want)
+		if got.out != "" {
+			t.Errorf("%s: on standard output: %s", c.args, got.out)
+		}
+		if c.args != "" && strings.Count(got.errs, "\n") != 2 {
+			t.Errorf("%s: more than a line and a hint:\n%s", c.args, got.errs)
+		}
+	}
+	rescind(t, map[string]string{"RESCIND_CONTROL": s.URL}, "", "list").want(statusUsage, "set RESCIND_TOKEN")
+	got := rescind(t, map[string]string{"RESCIND_CONTROL": s.URL, "RESCIND_TOKEN": "two\nlines"}, "", "list").want(statusUsage, "RESCIND_TOKEN holds something else")
+	if strings.Contains(got.errs, "lines\n") {
+		t.Error("it shows the token")
+	}
+	if asked > 0 {
+		t.Errorf("the control endpoint was asked %d times", asked)
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for _, args := range []string{"help", "--help", "help revoke", "revoke --help", "completion bash"} {
+		if got := rescind(t, nil, "", strings.Fields(args)...).want(0); got.out == "" || got.errs != "" {
+			t.Errorf("%s: %q %q", args, got.out, got.errs)
+		}
+	}
+	rescind(t, nil, "", "help").want(0, "Servers:", "Revoking:", "Looking:", "Exit statuses:")
+	rescind(t, nil, "", "version").want(0, "rescind ", "commit ", "go1.")
+	var b build
+	rescind(t, nil, "", "-o", "json", "version").want(0).json(&b)
+	if b.Version == "" || b.Commit == "" || !strings.HasPrefix(b.Go, "go1.") {
+		t.Errorf("%+v", b)
+	}
+	release, commit = "1.2.3", "abc"
+	defer func() { release, commit = "", "" }()
+	rescind(t, nil, "", "version").want(0, "rescind 1.2.3\ncommit  abc\n")
+}
+
+func TestReportOfAConfiguration(t *testing.T) {
+	var b bytes.Buffer
+	if status := report(&b, "rescind authz", usageError{io.ErrUnexpectedEOF}); status != statusUsage || b.String() != "rescind authz: the configuration cannot be used:\nunexpected EOF\n" {
+		t.Errorf("%d %q", status, b.String())
+	}
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// What the API takes at once, with room to spare in bytes.
+const (
+	maxPartLines = 100_000
+	maxPartBytes = 48 << 20
+	maxLine      = 64 << 10
+)
+
+// errLine is a line that is not even worth sending, or cannot be read.
+var errLine = errors.New("the file cannot be read on")
+
+// parts cuts a file of lines into bodies that the API takes. Blank lines are
+// left out.
+type parts struct {
+	in    *bufio.Reader
+	lines int // read so far
+	read  int64
+
+	body    []byte // of the part
+	numbers []int  // the line of the file for each line of the part
+	held    []byte // the first line of the next part
+	at      int    // its number; 0 = there is none
+
+	maxLines, maxBytes int
+}
+
+func newParts(in io.Reader) *parts {
+	return &parts{in: bufio.NewReaderSize(in, maxLine+2), maxLines: maxPartLines, maxBytes: maxPartBytes}
+}
+
+// skip passes over lines.
+func (p *parts) skip(n int) error {
+	for range n {
+		switch _, err := p.line(); {
+		case errors.Is(err, io.EOF):
+			return fmt.Errorf("%w: it has only %d lines", errLine, p.lines)
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+// next reads the next part; false means that there is none.
+func (p *parts) next() (bool, error) {
+	p.body, p.numbers = p.body[:0], p.numbers[:0]
+	if p.at > 0 {
+		p.add(p.held, p.at)
+		p.at = 0
+	}
+	for {
+		line, err := p.line()
+		switch {
+		case errors.Is(err, io.EOF):
+			return len(p.numbers) > 0, nil
+		case err != nil:
+			return false, err
+		case len(line) == 0:
+			continue
+		case len(p.numbers) == p.maxLines, len(p.numbers) > 0 && len(p.body)+len(line)+1 > p.maxBytes:
+			p.held, p.at = append(p.held[:0], line...), p.lines
+			return true, nil
+		}
+		p.add(line, p.lines)
+	}
+}
+
+// last says that no part follows this one.
+func (p *parts) last() bool { return p.at == 0 }
+
+func (p *parts) add(line []byte, number int) {
+	p.body = append(append(p.body, line...), '\n')
+	p.numbers = append(p.numbers, number)
+}
+
+// line is the next one without the space around it, good until the next call.
+func (p *parts) line() ([]byte, error) {
+	line, err := p.in.ReadSlice('\n')
+	p.read += int64(len(line))
+	switch {
+	case errors.Is(err, io.EOF) && len(line) == 0:
+		return nil, io.EOF
+	case errors.Is(err, bufio.ErrBufferFull):
+		return nil, tooLong(p.lines + 1)
+	case err != nil && !errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("%w: after line %d: %w", errLine, p.lines, err)
+	}
+	if line = bytes.TrimSpace(line); len(line) > maxLine {
+		return nil, tooLong(p.lines + 1)
+	}
+	p.lines++
+	return line, nil
+}
+
+func tooLong(line int) error {
+	return fmt.Errorf("%w: line %d is longer than %d bytes", errLine, line, maxLine)
+}
+
+// endOfLine is where the line with this number, from 1, ends in body.
+func endOfLine(body []byte, number int) (at int) {
+	for range number {
+		at += bytes.IndexByte(body[at:], '\n') + 1
+	}
+	return at
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"rescind/revocation/control"
+)
+
+func (a *app) replicas() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "replicas",
+		Short: "Who follows, at which revision, how far behind",
+		Args:  exactly(),
+	}
+	conn := a.connection(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := conn.open()
+		if err != nil {
+			return err
+		}
+		res, err := c.do(cmd.Context(), call{method: http.MethodGet, path: "/v1/replicas"})
+		if err != nil {
+			return err
+		}
+		if a.output == "json" {
+			return a.printJSON(res.body)
+		}
+		var list struct{ Items []control.Replica }
+		if err := res.into(&list); err != nil {
+			return err
+		}
+		if len(list.Items) == 0 {
+			fmt.Fprintln(a.errs, "no replica follows, nor did one in the last minute")
+			return nil
+		}
+		t := columns(a.out)
+		row(t, "NAME", "CONNECTED", "REVISION", "BEHIND", "ENTRIES", "LAST ACK")
+		for _, r := range list.Items {
+			connected, ack := "no", "never"
+			if r.Connected {
+				connected = "yes"
+			}
+			if r.LastAck != nil {
+				ack = when(*r.LastAck, a.now())
+			}
+			row(t, printable(r.Name), connected, strconv.FormatUint(r.Revision, 10),
+				strconv.FormatUint(r.Behind, 10), strconv.FormatUint(r.Entries, 10), ack)
+		}
+		return t.Flush()
+	}
+	return cmd
+}

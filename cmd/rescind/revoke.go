@@ -1,0 +1,261 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rescind/revocation"
+	"rescind/revocation/control"
+)
+
+const revokeLong = `Revokes tokens of an issuer: those with all of the claims given, those signed by
+one key, one token itself, or every one.
+
+Tokens issued before the revocation are denied, so that a later login works;
+--block denies these too, until the revocation is restored or expires. Revoking
+by jti, by token or by kid reaches a token whenever it was issued.
+
+A --claim name=value is compared as a string. For a number or a boolean write
+name:=json:
+  --claim tenant=17       the string "17"
+  --claim tenant:=17      the number
+  --claim admin:=true     the boolean
+A claim of the token that is an array matches if any element does, and scope
+matches by each of its words.`
+
+const revokeExample = `  rescind revoke --issuer https://idp.example.com/ --sub alice --reason "left the company" --wait
+  rescind revoke --issuer https://idp.example.com/ --sub alice --client phone
+  rescind revoke --token - <token.jwt`
+
+// target is what the flags of revoke say.
+type target struct {
+	issuer                     string
+	jti, sub, sid, client, kid string
+	claims                     []string
+	token                      string
+	all, block                 bool
+	issuedBefore               string
+	expiresIn                  time.Duration
+	reason                     string
+}
+
+func (a *app) revoke() *cobra.Command {
+	var t target
+	var w waiting
+	cmd := &cobra.Command{
+		Use:   "revoke",
+		Short: "Revoke tokens: by claims, by key, one, or all of an issuer",
+		Long:  revokeLong, Example: revokeExample,
+		Args: exactly(),
+	}
+	t.flags(cmd)
+	w.flags(cmd)
+	conn := a.connection(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := w.check(cmd); err != nil {
+			return err
+		}
+		request, err := t.request(cmd, a)
+		if err != nil {
+			return err
+		}
+		c, err := conn.open()
+		if err != nil {
+			return err
+		}
+		body, err := json.Marshal(request)
+		if err != nil {
+			return err
+		}
+		post := call{method: http.MethodPost, path: "/v1/revocations", body: body, contentType: "application/json"}
+		w.ask(&post)
+		res, err := c.do(cmd.Context(), post)
+		if err != nil {
+			return err
+		}
+		return a.revoked(res, &w)
+	}
+	return cmd
+}
+
+// revoked prints what came back.
+func (a *app) revoked(res *answer, w *waiting) error {
+	var d control.Document
+	if err := res.into(&d); err != nil {
+		return err
+	}
+	if a.output == "json" {
+		if err := a.printJSON(res.body); err != nil {
+			return err
+		}
+		return w.confirmed(res.status, d.Replicas)
+	}
+	done := "revoked, durable"
+	if res.status == http.StatusOK {
+		done = "revoked already"
+	}
+	if t := told(d.Replicas); t != "" {
+		done += ", " + t
+	}
+	if _, err := fmt.Fprintln(a.out, done); err != nil {
+		return err
+	}
+	details(a.out, &d, a.now())
+	return w.confirmed(res.status, d.Replicas)
+}
+
+func (t *target) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&t.issuer, "issuer", "", "the tokens' iss, byte for byte")
+	f.StringVar(&t.jti, "jti", "", "one token, by its `ID`")
+	f.StringVar(&t.sub, "sub", "", "tokens of this `subject`")
+	f.StringVar(&t.sid, "sid", "", "tokens of this `session`")
+	f.StringVar(&t.client, "client", "", "tokens of this `client`: the claim client_id (for Keycloak and Google use --claim azp=…)")
+	f.StringArrayVar(&t.claims, "claim", nil, "tokens with this claim, `name=value` or name:=json; may be repeated, and all must match")
+	f.StringVar(&t.kid, "kid", "", "tokens signed by the `key` of this ID")
+	f.StringVar(&t.token, "token", "", "one `token` itself; - reads it from standard input, where no list of processes shows it")
+	f.BoolVar(&t.all, "all", false, "every token of the issuer")
+	f.BoolVar(&t.block, "block", false, "deny tokens of later logins too")
+	f.StringVar(&t.issuedBefore, "issued-before", "", "deny tokens issued before this `time`, as 2026-11-24T07:00:01Z (default: now)")
+	f.DurationVar(&t.expiresIn, "expires-in", 0, "how long it is in force, as 720h (default: the store's retention)")
+	f.StringVar(&t.reason, "reason", "", "why, for those who ask later")
+}
+
+// request makes of the flags what the API takes, or says what is wrong with
+// them. A flag that is given and empty is a variable that was not set: to go on
+// without it would revoke more than was meant.
+func (t *target) request(cmd *cobra.Command, a *app) (*revocation.Request, error) {
+	for _, name := range []string{"issuer", "jti", "sub", "sid", "client", "kid", "token", "issued-before"} {
+		if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
+			return nil, usage("--%s is empty", name)
+		}
+	}
+	r := &revocation.Request{Issuer: t.issuer, KeyID: t.kid, All: t.all, Block: t.block, Reason: t.reason}
+	var err error
+	if r.Claims, err = t.equalities(); err != nil {
+		return nil, err
+	}
+	if err := t.one(r); err != nil {
+		return nil, err
+	}
+	switch {
+	case t.block && t.issuedBefore != "":
+		return nil, usage("--issued-before means nothing beside --block, which denies whenever a token was issued")
+	case t.issuedBefore != "":
+		if r.IssuedBefore, err = time.Parse(time.RFC3339Nano, t.issuedBefore); err != nil {
+			return nil, usage("--issued-before %s: it must be a time such as 2026-11-24T07:00:01Z", printable(t.issuedBefore))
+		}
+	}
+	if cmd.Flags().Changed("expires-in") {
+		if t.expiresIn <= 0 {
+			return nil, usage("--expires-in %s: it must be more than nothing", t.expiresIn)
+		}
+		r.ExpiresAt = a.now().Add(t.expiresIn)
+	}
+	if t.token != "" {
+		r.Token, err = a.readToken(t.token)
+	}
+	return r, err
+}
+
+// one demands that exactly one thing is revoked.
+func (t *target) one(r *revocation.Request) error {
+	var given []string
+	for _, form := range []struct {
+		flag string
+		set  bool
+	}{{"claims", len(r.Claims) > 0}, {"--kid", t.kid != ""}, {"--token", t.token != ""}, {"--all", t.all}} {
+		if form.set {
+			given = append(given, form.flag)
+		}
+	}
+	switch {
+	case len(given) == 0:
+		return usage("what is revoked? one or more of --jti --sub --sid --client --claim, or --kid, --token or --all")
+	case len(given) > 1:
+		return usage("%s cannot stand beside %s", given[1], given[0])
+	case t.issuer == "" && t.token == "":
+		return usage("--issuer is missing: names are unique only within an issuer")
+	}
+	return nil
+}
+
+// equalities are the claims of all flags.
+func (t *target) equalities() (out []revocation.Claim, err error) {
+	add := func(name string, v any) error {
+		value, ok := revocation.ValueOf(v)
+		if !ok {
+			return usage("--claim %s: its value must be a string, a number or a boolean", printable(name))
+		}
+		for _, c := range out {
+			if c.Name == name {
+				return usage("the claim %s is given twice", printable(name))
+			}
+		}
+		out = append(out, revocation.Claim{Name: name, Value: value})
+		return nil
+	}
+	for _, c := range []struct{ name, value string }{{"jti", t.jti}, {"sub", t.sub}, {"sid", t.sid}, {"client_id", t.client}} {
+		if c.value != "" {
+			if err := add(c.name, c.value); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, c := range t.claims {
+		name, v, err := parseClaim(c)
+		if err == nil {
+			err = add(name, v)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// parseClaim reads name=value, or name:=json.
+func parseClaim(s string) (name string, value any, err error) {
+	name, text, ok := strings.Cut(s, "=")
+	name, isJSON := strings.CutSuffix(name, ":")
+	if !ok || name == "" || text == "" {
+		return "", nil, usage("--claim %s: it must be name=value, or name:=json", printable(s))
+	}
+	if !isJSON {
+		return name, text, nil
+	}
+	dec := json.NewDecoder(strings.NewReader(text))
+	dec.UseNumber()
+	if dec.Decode(&value) != nil || dec.More() {
+		return "", nil, usage("--claim %s: what follows := must be JSON, such as 17, true or \"text\"", printable(name))
+	}
+	return name, value, nil
+}
+
+// readToken is a JWT from the command line or, for -, from standard input. It
+// is checked by whoever gets it.
+func (a *app) readToken(arg string) (string, error) {
+	if arg != "-" {
+		return arg, nil
+	}
+	if a.terminal(a.in) {
+		fmt.Fprintln(a.errs, "paste the token, then press Enter and Ctrl-D")
+	}
+	text, err := io.ReadAll(io.LimitReader(a.in, revocation.MaxToken+16))
+	if err != nil {
+		return "", fmt.Errorf("reading the token from standard input: %w", err)
+	}
+	text = bytes.TrimSpace(text)
+	if len(text) == 0 {
+		return "", usage("there is no token on standard input")
+	}
+	return string(text), nil
+}

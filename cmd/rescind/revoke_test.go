@@ -1,0 +1,129 @@
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"rescind/revocation/control"
+)
+
+func TestRevokeByEachFlag(t *testing.T) {
+	e := serve(t)
+	for _, c := range []struct {
+		args   string
+		want   control.Target
+		reach  string // issued before: some time, any, or block
+		reason string
+	}{
+		{"--jti t1", control.Target{Claims: map[string]any{"jti": "t1"}}, "any", ""},
+		{"--sub alice", control.Target{Claims: map[string]any{"sub": "alice"}}, "time", ""},
+		{"--sid s1 --reason lost", control.Target{Claims: map[string]any{"sid": "s1"}}, "time", "lost"},
+		{"--client phone --sub bob", control.Target{Claims: map[string]any{"sub": "bob", "client_id": "phone"}}, "time", ""},
+		{"--claim tenant=17", control.Target{Claims: map[string]any{"tenant": "17"}}, "time", ""},
+		{"--claim tenant:=17.0", control.Target{Claims: map[string]any{"tenant": 17.0}}, "time", ""},
+		{"--claim admin:=true --claim a=b=c", control.Target{Claims: map[string]any{"admin": true, "a": "b=c"}}, "time", ""},
+		{`--claim urn:x:y=: --claim q:="z"`, control.Target{Claims: map[string]any{"urn:x:y": ":", "q": "z"}}, "time", ""},
+		{"--kid k1", control.Target{KeyID: "k1"}, "any", ""},
+		{"--all", control.Target{All: true}, "time", ""},
+		{"--sub mallory --block", control.Target{Claims: map[string]any{"sub": "mallory"}}, "block", ""},
+		{"--sub carol --issued-before 2026-01-02T03:04:05.5+01:00", control.Target{Claims: map[string]any{"sub": "carol"}}, "2026-01-02T02:04:05.5Z", ""},
+	} {
+		args := append([]string{"-o", "json", "revoke", "--issuer", idp}, strings.Fields(c.args)...)
+		d := e.rescind(args...).want(0).document()
+		reach := "any"
+		switch {
+		case d.Block:
+			reach = "block"
+		case d.IssuedBefore != nil && c.reach == "time":
+			reach = "time"
+		case d.IssuedBefore != nil:
+			reach = d.IssuedBefore.Format(time.RFC3339Nano)
+		}
+		if !reflect.DeepEqual(d.Target, c.want) || d.Issuer != idp || reach != c.reach || d.Reason != c.reason || d.CreatedBy != "operator" || !d.Active || d.Replicas != nil {
+			t.Errorf("%s: %+v, reach %s", c.args, d, reach)
+		}
+	}
+	before := time.Now()
+	d := e.rescind("-o", "json", "revoke", "--issuer", idp, "--sub", "x", "--expires-in", "2h").want(0).document()
+	if at := d.ExpiresAt.Sub(before); at < 2*time.Hour || at > 2*time.Hour+time.Minute {
+		t.Errorf("expires in %s", at)
+	}
+}
+
+func TestRevokeReadsWell(t *testing.T) {
+	e := serve(t)
+	args := []string{"revoke", "--issuer", idp, "--jti", "t1", "--reason", "lost"}
+	e.rescind(args...).want(0, "revoked, durable\n", "id       r", "revoked  jti=t1", "reaches  tokens whenever issued\n", "expires  ", " (in 30d)", "reason   lost", "by operator")
+	e.rescind(args...).want(0, "revoked already\n")
+	e.rescind("revoke", "--issuer", idp, "--sub", "a", "--block").want(0, "those of a later login too, until restored")
+	got := e.rescind("revoke", "--issuer", idp, "--claim", "x=\x1b[2J", "--claim", "y=two words").want(0, `revoked  x="\x1b[2J" y="two words"`)
+	if strings.ContainsRune(got.out, '\x1b') {
+		t.Error("a claim's control character reaches the terminal")
+	}
+}
+
+func jwtOf(claims string) string {
+	part := base64.RawURLEncoding.EncodeToString
+	return part([]byte(`{"alg":"RS256"}`)) + "." + part([]byte(claims)) + "." + part([]byte("signature"))
+}
+
+// A raw token is revoked, and is never printed.
+func TestRevokeAToken(t *testing.T) {
+	e := serve(t)
+	env := map[string]string{"RESCIND_CONTROL": e.url, "RESCIND_TOKEN": tokenOf("operator")}
+	good := jwtOf(fmt.Sprintf(`{"iss":%q,"exp":%d}`, idp, time.Now().Add(time.Hour).Unix()))
+	named := jwtOf(fmt.Sprintf(`{"iss":%q,"jti":"t7","exp":%d}`, idp, time.Now().Add(time.Hour).Unix()))
+	expired := jwtOf(fmt.Sprintf(`{"iss":%q,"exp":1000}`, idp))
+	for _, c := range []struct {
+		in     string
+		args   []string
+		status int
+		want   string
+	}{
+		{"", []string{"--token", good}, 0, "token with SHA-256 "},
+		{"\n" + good + "\r\n", []string{"--token", "-"}, 0, "revoked already"},
+		{"", []string{"--token", named, "--issuer", idp}, 0, "revoked  jti=t7"},
+		{"", []string{"--token", named, "--issuer", "https://other.example/"}, 1, "issuer: is not the issuer of the token"},
+		{"", []string{"--token", expired}, 1, "has expired already"},
+		{"", []string{"--token", good + "." + good}, 1, "token: is not a JWT"},
+		{strings.Repeat(good, 200), []string{"--token", "-"}, 1, "token: is longer than"},
+		{"", []string{"--token", good, "--kid", "k"}, 2, "cannot stand beside"},
+	} {
+		got := rescind(t, env, c.in, append([]string{"revoke"}, c.args...)...).want(c.status, c.want)
+		if strings.Contains(got.out+got.errs, good[20:40]) || strings.Contains(got.out+got.errs, "c2lnbmF0dXJl") {
+			t.Errorf("it shows the token:\n%s%s", got.out, got.errs)
+		}
+	}
+}
+
+func TestWaiting(t *testing.T) {
+	e := serve(t)
+	e.rescind("revoke", "--issuer", idp, "--jti", "a", "--wait").want(0, "revoked, durable, no replica follows at the moment")
+	up, behind := control.Replica{Name: "replica-a", Connected: true, Revision: 1 << 40}, control.Replica{Name: "replica\x07b", Revision: 1}
+	e.follows(up)
+	e.rescind("revoke", "--issuer", idp, "--jti", "b", "--wait").want(0, "revoked, durable, in force on 1 of 1 replicas")
+	e.follows(up, behind)
+	pending := `it is durable, but not confirmed within 300ms by "replica\ab"`
+	got := e.rescind("revoke", "--issuer", idp, "--jti", "c", "--wait", "--timeout", "300ms").
+		want(statusUnconfirmed, "in force on 1 of 2 replicas", pending, "rescind replicas")
+	if !strings.Contains(got.errs, pending) {
+		t.Errorf("on standard output: %s", got.out)
+	}
+	d := e.rescind("revoke", "--issuer", idp, "--jti", "d", "--wait", "--timeout", "300ms", "-o", "json").want(statusUnconfirmed, pending).document()
+	if d.Replicas == nil || len(d.Replicas.Pending) != 1 {
+		t.Errorf("%+v", d.Replicas)
+	}
+	e.rescind("restore", d.ID, "--wait", "--timeout", "300ms").want(statusUnconfirmed, "restored "+d.ID, pending)
+	e.rescind("restore", d.ID).want(0, "restored "+d.ID)
+	e.follows(up)
+	var r control.Restoration
+	e.rescind("restore", d.ID, "--wait", "-o", "json").want(0).json(&r)
+	if r.ID != d.ID || r.RestoredBy != "operator" || r.Replicas == nil || r.Replicas.Applied != 1 {
+		t.Errorf("%+v", r)
+	}
+	e.rescind("show", d.ID).want(0, "restored  ", "revoked   jti=d")
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"rescind/revocation/control"
+)
+
+// printJSON prints what the API answered, indented.
+func (a *app) printJSON(body []byte) error {
+	var b bytes.Buffer
+	if err := json.Indent(&b, bytes.TrimSpace(body), "", "  "); err != nil {
+		return fmt.Errorf("the control endpoint answered something else than JSON: %w", err)
+	}
+	b.WriteByte('\n')
+	_, err := a.out.Write(b.Bytes())
+	return err
+}
+
+func columns(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 4, 2, ' ', 0) }
+
+func row(w io.Writer, cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) }
+
+// printable is text of others for a terminal: as it is if all of it can be
+// seen, quoted otherwise.
+func printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) || !validUTF8(s) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+func validUTF8(s string) bool { return strings.ToValidUTF8(s, "") == s }
+
+// clip keeps a cell of a table short; show has the whole.
+func clip(s string, most int) string {
+	if runes := []rune(s); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return s
+}
+
+// when is an instant, absolute and seen from now.
+func when(t, now time.Time) string {
+	return fmt.Sprintf("%s (%s)", t.UTC().Format(time.RFC3339), relative(t.Sub(now)))
+}
+
+func relative(d time.Duration) string {
+	switch {
+	case d > -time.Second && d < time.Second:
+		return "now"
+	case d < 0:
+		return rough(-d) + " ago"
+	}
+	return "in " + rough(d)
+}
+
+// rough is a duration in its largest unit.
+func rough(d time.Duration) string {
+	day := 24 * time.Hour
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", d.Round(time.Second)/time.Second)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", d.Round(time.Minute)/time.Minute)
+	case d < 2*day:
+		return fmt.Sprintf("%dh", d.Round(time.Hour)/time.Hour)
+	}
+	return fmt.Sprintf("%dd", d.Round(day)/day)
+}
+
+// grouped is a count with a comma every three digits.
+func grouped(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// what is the target of a revocation. Claims read as --claim takes them.
+func what(t *control.Target) string {
+	switch {
+	case t.All:
+		return "every token"
+	case t.KeyID != "":
+		return "kid " + printable(t.KeyID)
+	case t.TokenSHA256 != "":
+		return "token with SHA-256 " + clip(t.TokenSHA256, 13)
+	}
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(t.Claims)) {
+		parts = append(parts, printable(name)+equality(t.Claims[name]))
+	}
+	return strings.Join(parts, " ")
+}
+
+func equality(v any) string {
+	s, isString := v.(string)
+	switch {
+	case !isString:
+		return fmt.Sprintf(":=%v", v)
+	case strings.ContainsAny(s, " \"'"):
+		return "=" + strconv.Quote(s)
+	}
+	return "=" + printable(s)
+}
+
+// reach is which tokens of the target are denied.
+func reach(d *control.Document) string {
+	switch {
+	case d.Block:
+		return "block"
+	case d.IssuedBefore != nil:
+		return d.IssuedBefore.UTC().Format(time.RFC3339)
+	}
+	return "any"
+}
+
+func state(d *control.Document) string {
+	if d.Active {
+		return "in force"
+	}
+	return "restored"
+}
+
+// details prints one revocation.
+func details(w io.Writer, d *control.Document, now time.Time) {
+	t := columns(w)
+	row(t, "id", d.ID)
+	row(t, "issuer", printable(d.Issuer))
+	row(t, "revoked", what(&d.Target))
+	switch {
+	case d.Block:
+		row(t, "reaches", "tokens whenever issued, those of a later login too, until restored")
+	case d.IssuedBefore != nil:
+		row(t, "reaches", "tokens issued before "+when(*d.IssuedBefore, now))
+	default:
+		row(t, "reaches", "tokens whenever issued")
+	}
+	row(t, "expires", when(d.ExpiresAt, now))
+	if d.Reason != "" {
+		row(t, "reason", printable(d.Reason))
+	}
+	row(t, "created", when(d.CreatedAt, now)+" by "+printable(d.CreatedBy))
+	if d.RestoredAt != nil {
+		row(t, "restored", when(*d.RestoredAt, now)+" by "+printable(d.RestoredBy))
+	}
+	_ = t.Flush()
+}
+
+// printValue prints a document of our own making as the API would.
+func (a *app) printValue(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return a.printJSON(b)
+}
