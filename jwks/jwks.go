@@ -95,9 +95,9 @@ func Open(o Options) (*Keys, error) {
 		saved:   newSaved(o),
 		done:    make(chan struct{}),
 		regular: &backoff.ExponentialBackOff{InitialInterval: o.RefreshInterval * 9 / 10, MaxInterval: o.RefreshInterval * 9 / 10, Multiplier: 1, RandomizationFactor: 0.1},
-		retry:   &backoff.ExponentialBackOff{InitialInterval: o.MinRefreshInterval, MaxInterval: o.RefreshInterval, Multiplier: 2, RandomizationFactor: 0.1},
+		retry:   &backoff.ExponentialBackOff{InitialInterval: o.MinRefreshInterval, MaxInterval: max(o.MinRefreshInterval, o.RefreshInterval), Multiplier: 2, RandomizationFactor: 0.1},
 	}
-	k.demand.init(o.MinRefreshInterval, o.RefreshInterval)
+	k.demand.init(o.MinRefreshInterval, max(o.MinRefreshInterval, o.RefreshInterval))
 	o.Figures.take(k)
 	k.restore()
 	ctx, cancel := context.WithCancel(context.Background())

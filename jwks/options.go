@@ -20,8 +20,8 @@ type Options struct {
 	File      string // read again every MinRefreshInterval, and for unknown kids
 
 	Algorithms         []string      // nil: DefaultAlgorithms
-	RefreshInterval    time.Duration // default 5m
-	MinRefreshInterval time.Duration // default 10s
+	RefreshInterval    time.Duration // default 5m; at most half of MaxStale
+	MinRefreshInterval time.Duration // default 10s; between fetches for unknown kids, and retries
 	MaxStale           time.Duration // 0: the last good keys for ever
 	AllowHTTP          bool          // otherwise https is demanded, unless the host is loopback
 	CAFile             string        // PEM; instead of the system's roots, and read again at each refresh
@@ -36,6 +36,7 @@ type Options struct {
 const (
 	defaultRefreshInterval    = 5 * time.Minute
 	defaultMinRefreshInterval = 10 * time.Second
+	shortestInterval          = 100 * time.Millisecond // in the background, whatever is configured
 )
 
 func (o Options) withDefaults() Options {
@@ -46,11 +47,15 @@ func (o Options) withDefaults() Options {
 		o.RefreshInterval = defaultRefreshInterval
 	}
 	if o.MinRefreshInterval == 0 {
-		o.MinRefreshInterval = min(defaultMinRefreshInterval, o.RefreshInterval)
+		o.MinRefreshInterval = defaultMinRefreshInterval
 	}
 	if o.File != "" {
-		o.RefreshInterval = o.MinRefreshInterval // it costs nothing
+		o.RefreshInterval = min(o.RefreshInterval, o.MinRefreshInterval) // it costs nothing
 	}
+	if o.MaxStale > 0 {
+		o.RefreshInterval = min(o.RefreshInterval, o.MaxStale/2) // keys of a healthy issuer do not expire
+	}
+	o.RefreshInterval = max(o.RefreshInterval, shortestInterval)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -78,9 +83,6 @@ func (o Options) Validate() error {
 	}
 	fault(o.Algorithms != nil && len(o.Algorithms) == 0, "no algorithm is accepted")
 	fault(o.RefreshInterval < 0 || o.MinRefreshInterval < 0 || o.MaxStale < 0, "an interval is negative")
-	d := o.withDefaults()
-	fault(d.MinRefreshInterval > d.RefreshInterval, "min_refresh_interval (%s) is above refresh_interval (%s)", d.MinRefreshInterval, d.RefreshInterval)
-	fault(o.MaxStale > 0 && o.MaxStale < d.RefreshInterval, "max_stale (%s) is below refresh_interval (%s): the keys would expire between two refreshes", o.MaxStale, d.RefreshInterval)
 	if o.URI != "" {
 		_, err := o.permitted(o.URI)
 		errs = append(errs, prefixed("jwks_uri", err))

@@ -58,7 +58,7 @@ func (k *Keys) refresh(ctx context.Context) time.Duration {
 		k.log.Error("the issuer's keys could not be kept on disk; a restart while the issuer is down would be without keys", slog.String("error", err.Error()))
 	}
 	k.retry.Reset()
-	return max(k.regular.NextBackOff(), k.o.MinRefreshInterval)
+	return k.regular.NextBackOff()
 }
 
 // brief is the text of err, cut: it may quote names that the issuer made up.

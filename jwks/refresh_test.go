@@ -96,6 +96,41 @@ func TestMaxStale(t *testing.T) {
 	})
 }
 
+// However short max_stale is, and however long the other intervals: the keys of
+// an issuer that answers do not expire, and those of one that does not do.
+func TestMaxStaleBelowTheRefreshInterval(t *testing.T) {
+	o := originOf(document(kid("a")))
+	opts := o.options()
+	opts.MaxStale = time.Second
+	bubbleWith(t, opts, func(t *testing.T, k *Keys) {
+		for range 1000 {
+			wantFound(t, k, "a", "EdDSA", 1, nil)
+			time.Sleep(77 * time.Millisecond)
+		}
+		o.set("", answer{err: errDown})
+		time.Sleep(2 * time.Second)
+		wantFound(t, k, "a", "EdDSA", 0, ErrUnavailable)
+	})
+}
+
+// refresh_interval is not held up by min_refresh_interval, which is about kids
+// that are unknown and about retries.
+func TestRefreshIntervalBelowTheShortest(t *testing.T) {
+	o := originOf(document(kid("a")))
+	opts := o.options()
+	opts.RefreshInterval = time.Second
+	bubbleWith(t, opts, func(t *testing.T, k *Keys) {
+		o.publish(kid("b"))
+		time.Sleep(time.Second)
+		wantFound(t, k, "a", "EdDSA", 0, ErrUnknownKey)
+		wantFound(t, k, "b", "EdDSA", 1, nil)
+		time.Sleep(time.Minute)
+		if n := len(o.asked()); n < 60 || n > 80 {
+			t.Errorf("%d fetches in a minute", n)
+		}
+	})
+}
+
 // Without max_stale the last good keys are good for ever.
 func TestNoMaxStale(t *testing.T) {
 	o := originOf(document(kid("a")))
