@@ -132,7 +132,7 @@ func listOf[T any](one as[T]) as[[]T] {
 func some[T any](one as[T]) as[[]T] {
 	return func(v value, x *[]T) {
 		if s, ok := v.node.(*ast.SequenceNode); ok && len(s.Values) == 0 {
-			v.fault("is empty; name at least one, or leave the key out for the default")
+			v.fault("is empty; name at least one")
 			return
 		}
 		listOf(one)(v, x)

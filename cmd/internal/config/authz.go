@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"rescind/authz"
 )
 
 // Authz is the configuration of the data plane.
@@ -56,11 +58,8 @@ func readAuthz(v value, a *Authz) {
 		GRPC:     tcp("127.0.0.1:9191"),
 		HTTP:     tcp("127.0.0.1:9192"),
 		Policies: map[string]Policy{},
-		Headers: Headers{Prefix: "x-jwt-", Claims: map[string]string{
-			"x-jwt-issuer": "iss", "x-jwt-subject": "sub", "x-jwt-id": "jti",
-			"x-jwt-scope": "scope", "x-jwt-client": "client_id", "x-jwt-expires": "exp",
-		}},
-		Log: Log{Format: "json"},
+		Headers:  Headers{Prefix: authz.DefaultPrefix, Claims: maps.Clone(authz.DefaultHeaders)},
+		Log:      Log{Format: "json"},
 	}
 	v.object(keys{
 		"grpc":       into(&a.GRPC, readGRPC),
@@ -71,8 +70,8 @@ func readAuthz(v value, a *Authz) {
 		"headers":    into(&a.Headers, readHeaders),
 		"log":        into(&a.Log, readLog),
 	})
-	if _, there := a.Policies["default"]; !there {
-		a.Policies["default"] = Policy{}
+	if _, there := a.Policies[authz.DefaultPolicy]; !there {
+		a.Policies[authz.DefaultPolicy] = Policy{}
 	}
 	if a.GRPC.Network == "tcp" && collide(a.GRPC.Address, a.HTTP.Address) {
 		second := "http"
@@ -148,15 +147,8 @@ func policy(a *Authz) as[Policy] {
 func readHeaders(v value, h *Headers) {
 	v.object(keys{
 		"prefix":                      into(&h.Prefix, text(isPrefix)),
-		"claims":                      into(&h.Claims, mapOf(isClaimHeader, text())),
+		"claims":                      into(&h.Claims, mapOf(claimHeader(), text())),
 		"authorization":               into(&h.RemoveAuthorization, choice(map[string]bool{"forward": false, "remove": true})),
 		"trust_forwarded_client_cert": into(&h.TrustForwardedCertificate, flag),
 	})
-	first := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(h.Claims)) {
-		if other, twice := first[spelt(name)]; twice {
-			v.at("claims", name).fault("is the same header as %s; remove one", other)
-		}
-		first[spelt(name)] = name
-	}
 }

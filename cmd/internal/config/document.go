@@ -50,7 +50,7 @@ func (d *document) parse(text []byte) (root value, ok bool) {
 	}
 	tree, err := parser.ParseBytes([]byte(source), 0, parser.AllowDuplicateMapKey()) // we report those ourselves
 	if err != nil {
-		d.syntax(err)
+		d.syntax(source, err)
 		return root, false
 	}
 	documents := 0
@@ -103,14 +103,15 @@ func (d *document) legible(s string) bool {
 	return true
 }
 
-func (d *document) syntax(err error) {
+func (d *document) syntax(source string, err error) {
 	line, column, message := 1, 1, err.Error()
 	var e yaml.Error
 	if errors.As(err, &e) {
 		message = e.GetMessage()
-		if at := position(e.GetToken(), nil); at != nil {
-			line, column = at.Line, at.Column
-		}
+		// What the scanner gives up on may lie beyond the end of a line.
+		at, lines := position(e.GetToken(), nil), strings.Split(source, "\n")
+		line = min(at.Line, len(lines))
+		column = min(at.Column, utf8.RuneCountInString(lines[line-1])+1)
 	}
 	d.fault(line, column, "", "this is not YAML: %s", message)
 }

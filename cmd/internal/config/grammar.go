@@ -124,7 +124,7 @@ func isName(s string) error {
 // isNodeName accepts what NATS can call a server.
 func isNodeName(s string) error {
 	if strings.ContainsFunc(s, func(r rune) bool { return !isLetterOrDigit(r) && !strings.ContainsRune("-_.", r) }) {
-		return fmt.Errorf("%.40q is not the name of a node: letters, digits, - _ .", s)
+		return fmt.Errorf("%.40q is not the name of a node; letters, digits, dots, - and _ make one", s)
 	}
 	return isName(s)
 }
@@ -154,14 +154,22 @@ func spelt(name string) string { return strings.ReplaceAll(strings.ToLower(name)
 // reserved headers carry the request itself.
 var reserved = []string{"authorization", "connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"}
 
-func isClaimHeader(s string) error {
-	switch {
-	case !isFieldName(s):
-		return errors.New("is not the name of a header; letters, digits and - are safe")
-	case slices.Contains(reserved, spelt(s)):
-		return errors.New("cannot carry a claim: this header is part of the request itself")
+// claimHeader accepts each name of a header once.
+func claimHeader() check {
+	first := map[string]string{}
+	return func(s string) error {
+		other, twice := first[spelt(s)]
+		switch {
+		case !isFieldName(s):
+			return errors.New("is not the name of a header; letters, digits and - are safe")
+		case slices.Contains(reserved, spelt(s)):
+			return errors.New("cannot carry a claim: this header is part of the request itself")
+		case twice:
+			return fmt.Errorf("is the same header as %s; remove one", other)
+		}
+		first[spelt(s)] = s
+		return nil
 	}
-	return nil
 }
 
 func isPrefix(s string) error {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"rescind/authz"
 	"rescind/jwks"
 )
 
@@ -41,7 +42,7 @@ func issuer() as[Issuer] {
 	name := distinct(text(isURL))
 	return func(v value, i *Issuer) {
 		*i = Issuer{
-			Algorithms: slices.Clone(jwks.DefaultAlgorithms), TokenTypes: []string{"at+jwt", "JWT", ""},
+			Algorithms: slices.Clone(jwks.DefaultAlgorithms), TokenTypes: slices.Clone(authz.DefaultTokenTypes),
 			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second,
 			RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second,
 			// What is there and no boolean is one fault, not also that of its absence.

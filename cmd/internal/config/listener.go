@@ -40,11 +40,15 @@ func listen(v value, x *Listener) {
 	if !ok {
 		return
 	}
-	if _, _, err := splitAddress(s); err != nil {
+	_, _, err := splitAddress(s)
+	switch {
+	case strings.HasPrefix(s, "unix:"):
+		v.fault("only grpc of authz.yaml listens at a unix socket; write host:port")
+	case err != nil:
 		v.fault("%v", err)
-		return
+	default:
+		x.Network, x.Address = "tcp", s
 	}
-	x.Network, x.Address = "tcp", s
 }
 
 // listenUnix also takes unix:///path.

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
@@ -154,10 +155,35 @@ func (v value) elements() []value {
 	}
 	all := make([]value, len(s.Values))
 	for i, n := range s.Values {
+		n = unsplit(n)
 		at := position(nil, n)
+		if n.Type() == ast.NullType && !s.IsFlowStyle {
+			at = position(s.Entries[i].Start, n) // the dash: the null is beyond it, where nothing stands
+		}
 		all[i] = value{v.doc, nil, fmt.Sprintf("%s[%d]", v.path, i), at.Line, at.Column}.of(n)
 	}
 	return all
+}
+
+// unsplit repairs what goccy/go-yaml makes of [reports:read] within {}, where
+// it takes any colon for that of a mapping (its issue 832).
+func unsplit(n ast.Node) ast.Node {
+	m, ok := n.(*ast.MappingNode)
+	if !ok || m.IsFlowStyle || len(m.Values) != 1 {
+		return n
+	}
+	key, colon, rest := m.Values[0].Key.GetToken(), m.Values[0].Start, m.Values[0].Value.GetToken()
+	width := utf8.RuneCountInString(key.Value)
+	for _, t := range []*token.Token{key, rest} {
+		if t.Position.Line != colon.Position.Line || t.Indicator != token.NotIndicator || t.Value == "" {
+			return n
+		}
+	}
+	if key.Position.Column+width != colon.Position.Column || colon.Position.Column+1 != rest.Position.Column {
+		return n
+	}
+	whole := key.Value + ":" + rest.Value
+	return ast.String(token.New(whole, whole, key.Position))
 }
 
 // text is a string of the file.
@@ -227,7 +253,7 @@ func unknown(key string, known []string) string {
 		if max(len(key)-len(k), len(k)-len(key)) >= near {
 			continue
 		}
-		if d := distance(key, k); d < near && 2*d <= len(k) {
+		if d := distance(key, k); d < near && 2*d <= len(k)+1 {
 			best, near = k, d
 		}
 	}

@@ -1,0 +1,310 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"sort"
+	"strings"
+	"testing"
+)
+
+// A § in a text stands where a fault is expected, and is taken out before it is
+// read. The faults are listed in the order of the file.
+type faulty struct {
+	text string
+	want []string
+}
+
+var syntaxFaults = []faulty{
+	{"a: §[1\n", []string{"this is not YAML: sequence end token ']' not found"}},
+	{"grpc: {}\n§---\nhttp: {}\n", []string{"a second document begins here; a configuration is one document"}},
+	{"§%YAML 1.2\n---\nhttp: {}\n", []string{"directives (%) are not used here; remove the line"}},
+	{"http: {listen: '\xc3\xa9§\xff'}\n", []string{"this is not UTF-8; save the file in that encoding"}},
+	{"http:\r\n  listen: §\x00\r\n", []string{"the control character U+0000 cannot stand in a configuration; remove it"}},
+	{"§[a, b]\n", []string{"is a list; a mapping (key: value) is wanted"}},
+}
+
+var authzFaults = []faulty{
+	// The whole.
+	{"§lgo: {}\n§logging: {}\n", []string{
+		"lgo: there is no such key; did you mean log?",
+		"logging: there is no such key; those here are grpc, headers, http, issuers, log, policies, revocation",
+	}},
+	{"log: {level: info}\n§log: {level: info}\n", []string{"log: is there twice, first in line 1; remove one"}},
+	{"log: §&x {level: info}\nhttp: §*x\n§<<: *x\n§? grpc\n: {}\n§1: {}\n§!!str a: 1\n", []string{
+		"log: anchors and aliases (&, *) are not used here; write the value out",
+		"http: anchors and aliases (&, *) are not used here; write the value out",
+		"a key must be a plain text; merge keys (<<) are not used here, write the values out",
+		"a key must be a plain text; ?, &, * and ! are not used here",
+		"a key must be a plain text; put it in quotes",
+		"a key must be a plain text; ?, &, * and ! are not used here",
+	}},
+	{"log:\n  level: §!!str info\n  format: §[json]\ngrpc: §text\nhttp: {listen: §{}}\n", []string{
+		"log.level: tags (!) are not used here; remove it",
+		"log.format: is a list; a text is wanted",
+		`grpc: "text" is not a mapping (key: value)`,
+		"http.listen: is a mapping (key: value); a text is wanted",
+	}},
+	{"log: {level: §inof, format: §yaml}\n", []string{
+		`log.level: "inof" is none of debug, error, info, warn`,
+		`log.format: "yaml" is none of json, text`,
+	}},
+
+	// Listeners.
+	{"grpc: {listen: §9191}\nhttp: {listen: §unix:///a}\n", []string{
+		`grpc.listen: "9191" is not an address; write it as 127.0.0.1:9191, an IPv6 host in brackets`,
+		"http.listen: only grpc of authz.yaml listens at a unix socket; write host:port",
+	}},
+	{"grpc: {listen: §unix://a}\nhttp: {listen: §a:65536}\n", []string{
+		`grpc.listen: "unix://a" is not the path of a socket; write it as unix:///run/rescind/authz.sock`,
+		`http.listen: "a:65536" has no port from 0 to 65535`,
+	}},
+	{"grpc: {listen: ':9000'}\nhttp: {listen: §127.0.0.1:9000}\n", []string{"http.listen: grpc and http cannot both listen at 127.0.0.1:9000; choose another port"}},
+	{"grpc: {listen: §127.0.0.1:9192}\n", []string{"grpc.listen: grpc and http cannot both listen at 127.0.0.1:9192; choose another port"}},
+	{"grpc: {socket_mode: §0660}\n", []string{"grpc.socket_mode: is for a listener at unix:///path; remove it"}},
+	{"grpc: {listen: unix:///a, socket_mode: §rw}\n", []string{`grpc.socket_mode: "rw" is not the mode of a file; write it as "0660"`}},
+	{"grpc: {tls: §{cert_file: cert.pem}}\n", []string{"grpc.tls: needs cert_file and key_file together; one of them is missing"}},
+	{"grpc: {tls: §{client_ca_file: cert.pem}}\n", []string{"grpc.tls: needs cert_file and key_file beside client_ca_file"}},
+	{"grpc: {tls: {cert_file: cert.pem, key_file: §other.pem}}\n", []string{
+		"grpc.tls.key_file: DIR/other.pem is not the key of DIR/cert.pem (tls: private key does not match public key)",
+	}},
+	{"grpc: {tls: {cert_file: §key.pem, key_file: §none.pem, client_ca_file: §broken.pem}}\n", []string{
+		"grpc.tls.cert_file: DIR/key.pem has no certificate in it; PEM is wanted (-----BEGIN CERTIFICATE-----)",
+		"grpc.tls.key_file: DIR/none.pem cannot be read (no such file or directory); check the path",
+		"grpc.tls.client_ca_file: certificate 1 in DIR/broken.pem is damaged: x509: malformed certificate",
+	}},
+
+	// Issuers.
+	{"issuers: §[]\n", []string{"issuers: is empty; name at least one"}},
+	{"issuers: §5\n", []string{`issuers: "5" is not a list ([one, two])`}},
+	{"§issuers:\n", []string{"issuers: is missing: at least one, whose tokens are accepted"}},
+	{"issuers: [§§§{}]\n", []string{
+		"issuers[0].issuer: is missing: the iss of its tokens, such as https://idp.example.com/",
+		"issuers[0]: exactly one of jwks_uri, discovery: true and jwks_file must say where its keys are; 0 do",
+		"issuers[0].audiences: is missing: name the audience of your API, or say any_audience: true",
+	}},
+	{"issuers:\n- §issuer: https://a/\n  discovery: true\n  jwks_uri: https://a/jwks\n  audiences: [a]\n  any_audience: §true\n  §audience: [a]\n", []string{
+		"issuers[0]: exactly one of jwks_uri, discovery: true and jwks_file must say where its keys are; 2 do",
+		"issuers[0].any_audience: contradicts audiences; keep one of them",
+		"issuers[0].audience: there is no such key; did you mean audiences?",
+	}},
+	{"issuers:\n- {issuer: https://a/, discovery: §yes, any_audience: §1}\n- {issuer: §https://a/, discovery: true, audiences: §[]}\n", []string{
+		`issuers[0].discovery: "yes" is not true or false`,
+		`issuers[0].any_audience: "1" is not true or false`,
+		"issuers[1].issuer: is there already, in line 2; each stands once",
+		"issuers[1].audiences: is empty; name at least one",
+	}},
+	issuerFault("issuer: §'https://a/#f', discovery: true", "issuer: has a fragment (#); remove it"),
+	issuerFault("issuer: §'https://u:p@a/', discovery: true", "issuer: has a user name or a password in it; remove them, they are no part of a URL that is made known"),
+	issuerFault("issuer: §'https:///a', discovery: true", `issuer: "https:///a" is not a URL with a host; write it as https://idp.example.com/`),
+	issuerFault("issuer: §'https://a/ b', discovery: true", `issuer: "https://a/ b" has a space or a control character; remove it`),
+	issuerFault("issuer: §'https://a:x/', discovery: true", `issuer: is not a URL: invalid port ":x" after host`),
+	issuerFault("issuer: §'', discovery: true", "issuer: is empty"),
+	issuerFault("issuer: §'http://a/', discovery: true", "issuer: discovery over http can be changed on the way; use https, or allow_http: true"),
+	issuerFault("issuer: §'https://a/?t=1', discovery: true", "issuer: an issuer with a query (?) has no discovery document; use jwks_uri"),
+	issuerFault("issuer: 'http://a/', jwks_uri: §http://a/jwks", "jwks_uri: keys fetched over http can be replaced on the way; use https, or allow_http: true"),
+	issuerFault("issuer: 'http://a/', jwks_file: §bad.json", "jwks_file: DIR/bad.json is not JSON; a key set (RFC 7517) is wanted"),
+	issuerFault("issuer: 'http://a/', jwks_file: §large", "jwks_file: DIR/large is larger than 1 MiB; is it the right file?"),
+	issuerFault("issuer: 'https://a/', discovery: true, ca_file: §key.pem", "ca_file: DIR/key.pem has no certificate in it; PEM is wanted (-----BEGIN CERTIFICATE-----)"),
+	issuerFault("issuer: 'https://a/', discovery: true, algorithms: [§None, §HS256, §RS1, §5, RS256]",
+		"algorithms[0]: none means no signature at all: anyone could write such a token; remove it",
+		"algorithms[1]: HS256 is made with a secret that the issuer shares: whoever can check a token could write one; use RS, PS, ES or EdDSA",
+		`algorithms[2]: "RS1" is not an algorithm; those are RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA`,
+		"algorithms[3]: 5 is not a text; put it in quotes if it is meant as one"),
+	issuerFault("issuer: 'https://a/', discovery: true, token_types: [§logout+jwt, §application/SecEvent+JWT, §dpop+jwt, §'a b', '']",
+		"token_types[0]: logout+jwt is never the type of an access token; remove it",
+		"token_types[1]: secevent+jwt is never the type of an access token; remove it",
+		"token_types[2]: dpop+jwt is never the type of an access token; remove it",
+		`token_types[3]: "a b" is not a media type; write it as at+jwt`),
+	issuerFault("issuer: 'https://a/', discovery: true, max_lifetime: §0s, leeway: §5m1s, refresh_interval: §-1s, min_refresh_interval: §10, max_stale: §-1h",
+		"max_lifetime: 0s must be above zero",
+		"leeway: 5m1s is more than the 5m0s that make sense",
+		"refresh_interval: -1s must be above zero",
+		`min_refresh_interval: "10" is not a duration; write it as 30s, 5m or 1h30m`,
+		"max_stale: -1h is negative"),
+	issuerFault("issuer: 'https://a/', discovery: true, refresh_interval: §1s", "refresh_interval: refresh_interval (1s) is shorter than min_refresh_interval (10s)"),
+	issuerFault("issuer: 'https://a/', discovery: true, min_refresh_interval: §1h", "min_refresh_interval: refresh_interval (5m0s) is shorter than min_refresh_interval (1h0m0s)"),
+	issuerFault("issuer: 'https://a/', discovery: true, required_claims: [§'', §null]", "required_claims[0]: is empty", "required_claims[1]: is missing; a text is wanted"),
+	issuerFault("issuer: 'https://a/', discovery: true, claims: {a: §[], §b: , c: [§{}], d: §0x1f, §'': x, e: [§.inf, §[]]}",
+		"claims.a: is empty; name at least one",
+		"claims.b: is missing: the values of which the claim must have one",
+		"claims.c[0]: is a mapping (key: value); a text is wanted",
+		"claims.d: 0x1f is not how JSON writes a number; put it in quotes if it is meant as a text",
+		`claims[""]: is empty`,
+		`claims.e[0]: ".inf" is not a text`,
+		"claims.e[1]: is a list; a text is wanted"),
+
+	// Revocation.
+	{"revocation: §{token_file: §none.token}\n", []string{
+		"revocation.control: is missing: where the control endpoint's feed listens, such as [127.0.0.1:9391]",
+		"revocation.token_file: DIR/none.token cannot be read (no such file or directory); check the path",
+	}},
+	{"revocation: {control: [§a, §'a:0', §':1', 'localhost:1', §'localhost:1'], token_file: §empty.token}\n", []string{
+		`revocation.control[0]: "a" is not an address; write it as 127.0.0.1:9191, an IPv6 host in brackets`,
+		`revocation.control[1]: "a:0" needs a host and a port that others can connect to`,
+		`revocation.control[2]: ":1" needs a host and a port that others can connect to`,
+		"revocation.control[4]: is there already, in line 1; each stands once",
+		"revocation.token_file: DIR/empty.token is empty; put the secret in it",
+	}},
+	{"revocation: {control: §[127.0.0.1:1, 10.0.0.1:1], token_file: §two.token}\n", []string{
+		"revocation.control: 10.0.0.1:1 is reached over the network, and the token would travel in the clear: add tls (server_name alone trusts the system's authorities), or plaintext: true",
+		"revocation.token_file: DIR/two.token must hold the secret alone, one line of visible ASCII without spaces",
+	}},
+	{"revocation: {control: [h:1], token_file: replica.token, plaintext: §true, tls: §{cert_file: cert.pem, server_name: x}}\n", []string{
+		"revocation.plaintext: contradicts tls; keep one of them",
+		"revocation.tls: needs cert_file and key_file together; one of them is missing",
+	}},
+	{"revocation: {control: [127.0.0.1:1], token_file: replica.token, name: §\"a\\tb\", dir: §cert.pem, on_stale: §deny}\n", []string{
+		"revocation.name: is not a name: at most 256 bytes of printable text",
+		"revocation.dir: DIR/cert.pem is a file; a folder is wanted",
+		"revocation.on_stale: deny takes effect only after max_staleness, which is not set: nothing would ever be denied",
+	}},
+	{"revocation: {control: [127.0.0.1:1], token_file: replica.token, max_staleness: §-1s, on_stale: §drop}\n", []string{
+		"revocation.max_staleness: -1s is negative",
+		`revocation.on_stale: "drop" is none of allow, deny`,
+	}},
+
+	// Policies and headers.
+	{"policies:\n  a: {issuers: [§https://idp.example.com], scopes: [§a b, §'\"'], token: §maybe, max_age: §0s}\n  b: {issuers: §[], audiences: §[], claims: {x: §[]}}\n  §'': {}\n  c: {§scope: [a]}\n", []string{
+		"policies.a.issuers[0]: https://idp.example.com is not among the issuers; they are compared byte for byte",
+		`policies.a.scopes[0]: "a b" cannot be a scope: visible ASCII without space, " and \ (RFC 6749); one scope an element`,
+		`policies.a.scopes[1]: "\"" cannot be a scope: visible ASCII without space, " and \ (RFC 6749); one scope an element`,
+		`policies.a.token: "maybe" is none of optional, required`,
+		"policies.a.max_age: 0s must be above zero",
+		"policies.b.issuers: is empty; name at least one",
+		"policies.b.audiences: is empty; name at least one",
+		"policies.b.claims.x: is empty; name at least one",
+		`policies[""]: is empty`,
+		"policies.c.scope: there is no such key; did you mean scopes?",
+	}},
+	{"headers:\n  prefix: §x y\n  claims:\n    §a b: sub\n    §Host: sub\n    §x-a:\n    x_b: sub\n    §X-B: iss\n    x-c: §''\n  authorization: §drop\n  trust_forwarded_client_cert: §'true'\n", []string{
+		`headers.prefix: "x y" cannot begin the name of a header; write it as x-jwt-`,
+		`headers.claims["a b"]: is not the name of a header; letters, digits and - are safe`,
+		"headers.claims.Host: cannot carry a claim: this header is part of the request itself",
+		"headers.claims.x-a: is missing; a text is wanted",
+		"headers.claims.X-B: is the same header as x_b; remove one",
+		"headers.claims.x-c: is empty",
+		`headers.authorization: "drop" is none of forward, remove`,
+		`headers.trust_forwarded_client_cert: "true" is not true or false`,
+	}},
+	{"headers: {prefix: §T}\n", []string{`headers.prefix: every header under the prefix is taken from the client, and with "T" that is te too; choose a longer one`}},
+}
+
+// issuerFault is about one issuer; the paths are within it.
+func issuerFault(keys string, want ...string) faulty {
+	for i := range want {
+		want[i] = "issuers[0]." + want[i]
+	}
+	return faulty{"issuers: [{" + keys + ", audiences: [a]}]\n", want}
+}
+
+var controlFaults = []faulty{
+	{"http: {listen: §0.0.0.0:9390}\nfeed: {listen: §':9391', tokens: [{name: a, sha256: " + hashA + "}]}\n", []string{
+		"http.listen: 0.0.0.0:9390 is reached over the network, and tokens would travel in the clear: add tls, or plaintext: true if something in front does TLS",
+		"feed.listen: :9391 is reached over the network, and tokens would travel in the clear: add tls, or plaintext: true if something in front does TLS",
+	}},
+	{"http: {tls: {cert_file: cert.pem, key_file: key.pem}, plaintext: §true}\n", []string{"http.plaintext: contradicts tls; keep one of them"}},
+	{"http: {listen: 0.0.0.0:1, plaintext: §yes}\n", []string{`http.plaintext: "yes" is not true or false`}},
+	{"http: {listen: 0.0.0.0:1, tls: §[]}\n", []string{"http.tls: is a list; a mapping (key: value) is wanted"}},
+	{"http: {listen: 127.0.0.1:9391}\nfeed: {listen: §127.0.0.1:9391, tokens: [{name: a, sha256: " + hashA + "}]}\n", []string{
+		"feed.listen: 127.0.0.1:9391 is where http listens already; choose another port",
+	}},
+	{"feed: {tokens: [{name: a, sha256: " + hashA + "}, {name: §a, sha256: §" + strings.ToUpper(hashA) + "}, {§roles: [x], name: §'', sha256: §hunter2}]}\n", []string{
+		"feed.tokens[1].name: is there already, in line 1; each stands once",
+		"feed.tokens[1].sha256: is there already, in line 1; each stands once",
+		"feed.tokens[2].roles: there is no such key; those here are name, sha256",
+		"feed.tokens[2].name: is empty",
+		"feed.tokens[2].sha256: is not a SHA-256: 64 hex digits, as from printf %s TOKEN | sha256sum. If it is the token itself, make a new one",
+	}},
+	{"feed: {tokens: §[]}\nadmin: §5\n", []string{"feed.tokens: is empty; name at least one", `admin: "5" is not a mapping (key: value)`}},
+	{"admin:\n  §tokens:\n", []string{"admin.tokens: is missing: at least one, for you: {name: alice, sha256: …, roles: [operator]}"}},
+	{"admin:\n  tokens:\n  - {name: a, sha256: §e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855, roles: [operator, §admin]}\n" +
+		"  - {name: b, sha256: §01ba4719c80b6fe911b091a7c05124b64eeece964e09c058ef8f9805daca546b, roles: §[], issuers: [§idp]}\n  - §§§{}\n", []string{
+		"admin.tokens[0].sha256: is the SHA-256 of nothing; the token was empty when it was made",
+		`admin.tokens[0].roles[1]: "admin" is none of operator, revoker, viewer`,
+		"admin.tokens[1].sha256: is the SHA-256 of a mere line end; the token was empty when it was made",
+		"admin.tokens[1].roles: is empty; name at least one",
+		`admin.tokens[1].issuers[0]: "idp" is not a URL with a host; write it as https://idp.example.com/`,
+		"admin.tokens[2].name: is missing: it stands in the audit and in logs",
+		"admin.tokens[2].roles: is missing: viewer, revoker or operator",
+		"admin.tokens[2].sha256: is missing: 64 hex digits, as from printf %s TOKEN | sha256sum",
+	}},
+	{"store: §{retention: §0s}\n", []string{
+		"store.dir: is missing: the folder of the durable log, such as /var/lib/rescind/control",
+		"store.retention: 0s must be above zero",
+	}},
+	{"store: {dir: §d, nats: {url: §'nats://u:hunter2@n'}}\n", []string{
+		"store.dir: has no use beside nats: the log is there; keep one of them",
+		"store.nats.url: has a password or a token in it, and anyone may read this file; use credentials_file",
+	}},
+	{"store: {cluster: §{name: §a b, listen: §'h:0', peers: §[c:1], secret_file: §empty.token}, nats: {url: §http://n, credentials_file: §none}}\n", []string{
+		"store.cluster: has no use beside nats: the log is there; keep one of them",
+		`store.cluster.name: "a b" is not the name of a node; letters, digits, dots, - and _ make one`,
+		`store.cluster.listen: "h:0" needs a host and a port that others can connect to`,
+		"store.cluster.peers: a cluster has 3 or 5 nodes, so 2 or 4 peers; these are 1 (this node is not its own peer)",
+		"store.cluster.secret_file: DIR/empty.token is empty; put the secret in it",
+		"store.nats.url: is not the URL of a NATS server; write it as nats://host:4222 or tls://host:4222",
+		"store.nats.credentials_file: DIR/none cannot be read (no such file or directory); check the path",
+	}},
+	{"store: {dir: §d, cluster: §{name: a, listen: §127.0.0.1:9390, peers: [b:1, §127.0.0.1:9390]}, nats: §{}}\n", []string{
+		"store.dir: has no use beside nats: the log is there; keep one of them",
+		"store.cluster.secret_file: is missing: a secret that is the same on all nodes",
+		"store.cluster.listen: 127.0.0.1:9390 is where http or feed listens already; choose another port",
+		"store.cluster.peers[1]: is this node itself; name the others alone",
+		"store.nats.url: is missing: of the servers, such as nats://nats.example.com:4222",
+	}},
+	{"store: {dir: d, cluster: §{name: a, listen: §127.0.0.1:9390, peers: [b:1, §127.0.0.1:9390]}}\n", []string{
+		"store.cluster.secret_file: is missing: a secret that is the same on all nodes",
+		"store.cluster.listen: 127.0.0.1:9390 is where http or feed listens already; choose another port",
+		"store.cluster.peers[1]: is this node itself; name the others alone",
+	}},
+	{"store: {§dir: , nats: , cluster: }\n", []string{"store.dir: is missing: the folder of the durable log, such as /var/lib/rescind/control"}},
+}
+
+func TestAuthzFaults(t *testing.T)   { testFaults(t, "authz", authzFaults) }
+func TestControlFaults(t *testing.T) { testFaults(t, "control", controlFaults) }
+func TestSyntaxFaults(t *testing.T)  { testFaults(t, "syntax", syntaxFaults) }
+
+func testFaults(t *testing.T, kind string, list []faulty) {
+	dir := folderOf(t)
+	path := filepath.Join(dir, "f.yaml")
+	for _, f := range list {
+		text, want := unmark(f, path)
+		var got []string
+		for _, fault := range faults(t, kind, path, whole(kind, text)) {
+			if kind == "syntax" && strings.HasPrefix(fault.Message, "is missing") {
+				continue // the texts are no whole configurations
+			}
+			got = append(got, strings.ReplaceAll(fault.String(), dir+"/", "DIR/"))
+		}
+		if sorted(strings.Join(got, "\n")) != sorted(strings.ReplaceAll(want, dir+"/", "DIR/")) {
+			t.Errorf("%s\ngot:\n%s\nwant:\n%s", text, strings.Join(got, "\n"), want)
+		}
+	}
+}
+
+// unmark takes the marks out of a text and puts their positions before what is
+// wanted there.
+func unmark(f faulty, path string) (text, want string) {
+	var lines []string
+	line, column := 1, 1
+	for i, part := range strings.Split(f.text, "§") {
+		if i > 0 && i <= len(f.want) {
+			lines = append(lines, fmt.Sprintf("%s:%d:%d: %s", path, line, column, f.want[i-1]))
+		}
+		text += part
+		for _, r := range part {
+			if column++; r == '\n' {
+				line, column = line+1, 1
+			}
+		}
+	}
+	return text, strings.Join(lines, "\n")
+}
+
+// sorted makes the order of faults at one position not matter.
+func sorted(lines string) string {
+	list := strings.Split(lines, "\n")
+	sort.SliceStable(list, func(i, j int) bool { return list[i] < list[j] })
+	return strings.Join(list, "\n")
+}

@@ -1,0 +1,47 @@
+package config
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func FuzzAuthz(f *testing.F) {
+	fuzz(f, readAuthz, append(authzFaults, syntaxFaults...), contractAuthz)
+}
+
+func FuzzControl(f *testing.F) {
+	fuzz(f, readControl, append(controlFaults, syntaxFaults...), contractControl)
+}
+
+// fuzz wants no panic, and every fault within the file and in its order.
+func fuzz[T any](f *testing.F, root as[T], seeds []faulty, whole string) {
+	path := filepath.Join(folderOf(f), "fuzz.yaml")
+	f.Add([]byte(whole))
+	for _, s := range seeds {
+		f.Add([]byte(strings.ReplaceAll(s.text, "§", "")))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		x, err := decode(path, text, root)
+		var list Faults
+		if err == nil && x == nil || err != nil && (!errors.As(err, &list) || len(list) == 0) {
+			t.Fatalf("%v, %v", x, err)
+		}
+		lines := strings.Split(plain(text), "\n")
+		last := Fault{}
+		for _, fault := range list {
+			if fault.Line < 1 || fault.Line > len(lines) || fault.Column < 1 || fault.Column > utf8.RuneCountInString(lines[fault.Line-1])+1 {
+				t.Errorf("not within the file: %v", fault)
+			}
+			if fault.Line < last.Line || fault.Line == last.Line && fault.Column < last.Column {
+				t.Errorf("not in order: %v", fault)
+			}
+			if fault.Message == "" || strings.ContainsAny(fault.Message, "\n\r") {
+				t.Errorf("no line of words: %q", fault.Message)
+			}
+			last = fault
+		}
+	})
+}
