@@ -6,11 +6,13 @@
 //
 // An operator who starts a server with a faulty file should learn all of it in
 // one go, each fault with its file, line and column and with what to do about
-// it. A library that decodes into structs cannot give that: yaml.Strict stops
-// at the first fault, a CustomUnmarshaler is given bytes without a position,
-// and a default that was overwritten by zero looks like one that never was. So
-// we take goccy/go-yaml's parser, which keeps the position of each token, and
-// walk its tree ourselves. A syntax error is the one fault that hides others.
+// it. Decoding into structs cannot give that: with goccy/go-yaml, Strict stops
+// at the first fault, an error returned by an unmarshaler of ours ends the
+// decoding as well, and a struct no longer knows where its fields stood nor
+// which were given, as the rules over several keys must. Its NodeUnmarshaler
+// would hand us nodes, to be walked. So we take its parser, which keeps the
+// position of each token, and walk the whole tree ourselves. A syntax error is
+// the one fault that hides others.
 //
 // # The shape of the decoder
 //
