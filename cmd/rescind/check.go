@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -149,20 +150,25 @@ func (a *app) printOutcome(o *envoy.Outcome) error {
 		colour = lipgloss.Color("2")
 	}
 	style := lipgloss.NewRenderer(a.out).NewStyle().Bold(true).Foreground(colour)
-	fmt.Fprintf(a.out, "%s  %s\n", style.Render(decision), printable(o.Reason()))
+	if _, err := fmt.Fprintf(a.out, "%s  %s\n", style.Render(decision), printable(o.Reason())); err != nil {
+		return err
+	}
 	t := columns(a.out)
 	if !o.Allowed {
 		row(t, "status", fmt.Sprintf("%d %s", o.Status, http.StatusText(o.Status)))
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Metadata)) {
-		value := fmt.Sprint(o.Metadata[name])
-		if name == "decision" || name == "reason" || value == "" {
-			continue
+		value := fieldOf(o.Metadata[name])
+		if name != "decision" && name != "reason" && value != "" {
+			row(t, printable(name), value)
 		}
-		row(t, printable(name), printable(value))
+	}
+	set := "header set"
+	if !o.Allowed {
+		set = "response header"
 	}
 	for _, h := range o.Headers {
-		row(t, "header set", printable(h.Name)+": "+printable(h.Value))
+		row(t, set, printable(h.Name)+": "+printable(h.Value))
 	}
 	for _, name := range o.Removed {
 		row(t, "header removed", printable(name))
@@ -171,4 +177,12 @@ func (a *app) printOutcome(o *envoy.Outcome) error {
 		row(t, "body", printable(o.Body))
 	}
 	return t.Flush()
+}
+
+// fieldOf is a value of the metadata, whose numbers are all floats.
+func fieldOf(v any) string {
+	if f, ok := v.(float64); ok {
+		return strconv.FormatFloat(f, 'f', -1, 64)
+	}
+	return printable(fmt.Sprint(v))
 }

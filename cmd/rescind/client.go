@@ -21,8 +21,8 @@ import (
 	"rescind/revocation/control"
 )
 
-// What a client command takes upon itself. Every call is safe to repeat: to
-// revoke or restore twice is to do it once.
+// What a client command takes upon itself. Every call is safe to repeat: what
+// is revoked or restored already stays so.
 const (
 	tries        = 4
 	firstPause   = 100 * time.Millisecond
@@ -223,7 +223,7 @@ func (c *client) explainRefusal(f *failure, r *refusal) {
 	case r.Status == http.StatusUnprocessableEntity && len(f.faults) > 0: // of which the detail is made
 		f.message = "the control endpoint refused it, and nothing has changed:"
 	case r.Status == http.StatusServiceUnavailable:
-		f.hint = "asking again is safe: nothing is done twice"
+		f.hint = "asking again is safe"
 	}
 }
 

@@ -19,8 +19,9 @@ a line, as POST /v1/revocations takes it, such as
   {"issuer": "https://idp.example.com/", "claims": {"sub": "alice"}}
 
 The file is sent in parts of at most 100,000 lines. Each part is durable, or not
-made at all. After a failure it says from which line to go on; to begin anew
-with the whole file is safe too: what is in force is not made twice.`
+made at all. After a failure it says from which line to go on. To begin anew
+with the whole file is safe too, but a line without issued_before means now: it
+then reaches those who logged in since.`
 
 // importer is one run of import.
 type importer struct {

@@ -151,9 +151,9 @@ func (l *textList) page(items []json.RawMessage) error {
 func (l *textList) end(next string) error {
 	switch {
 	case l.count == 0:
-		fmt.Fprintln(l.errs, "no revocation fits")
+		note(l.errs, "no revocation fits")
 	case next != "":
-		fmt.Fprintf(l.errs, "there are more than these %s; --limit 0 shows all\n", grouped(l.count))
+		note(l.errs, "there are more than these %s; --limit 0 shows all", grouped(l.count))
 	}
 	return nil
 }
@@ -213,8 +213,7 @@ func (a *app) show() *cobra.Command {
 		if err := res.into(&d); err != nil {
 			return err
 		}
-		details(a.out, &d, a.now())
-		return nil
+		return details(a.out, &d, a.now())
 	}
 	return cmd
 }

@@ -93,17 +93,7 @@ See it work:      rescind demo
 Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
                   3 durable, but not confirmed by every replica in time`,
 		SilenceErrors: true, SilenceUsage: true,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			cmd.SuggestionsMinimumDistance = 2
-			hint := ""
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				hint = "; did you mean " + strings.Join(near, " or ") + "?"
-			}
-			return usage("there is no command %q%s", args[0], hint)
-		},
+		Args: known,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SetOut(a.errs)
 			return errors.Join(cmd.Help(), &failure{status: statusUsage})
@@ -138,6 +128,19 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 		}
 	}
 	return root
+}
+
+// known refuses what is no command.
+func known(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	root.SuggestionsMinimumDistance = 2
+	hint := ""
+	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usage("there is no command %q%s", args[0], hint)
 }
 
 // exactly demands the arguments that are named.
@@ -176,6 +179,12 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
+// note writes a line to standard error; that it cannot be written is nowhere
+// to be told.
+func note(w io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintf(w, format+"\n", args...)
+}
+
 // report prints an error and returns the exit status.
 func report(w io.Writer, command string, err error) int {
 	f := &failure{status: statusFailed, message: err.Error()}
@@ -188,12 +197,12 @@ func report(w io.Writer, command string, err error) int {
 	if f.message == "" {
 		return f.status
 	}
-	fmt.Fprintf(w, "%s: %s\n", command, f.message)
+	note(w, "%s: %s", command, f.message)
 	for _, fault := range f.faults {
-		fmt.Fprintf(w, "  %s\n", fault)
+		note(w, "  %s", fault)
 	}
 	if f.hint != "" {
-		fmt.Fprintln(w, f.hint)
+		note(w, "%s", f.hint)
 	}
 	return f.status
 }

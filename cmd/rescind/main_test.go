@@ -5,11 +5,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -23,19 +27,59 @@ import (
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"rescind": main}) }
 
-// The scripts are for the client commands, against a control endpoint that
-// runs in this process, and for each script a new one.
+// The scripts are for the client commands, against a control endpoint and a
+// replica that run in this process. Each script has its own control endpoint.
+//
+//	exits 2 rescind revoke       runs a command that must end with that status
+//	capture ID 'r[0-9]+\.[0-9]+'  puts what matches in standard output into $ID
 func TestScripts(t *testing.T) {
+	r := startReplica(t, nil)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "capture": capture},
 		Setup: func(env *testscript.Env) error {
 			e := serve(t)
 			e.follows(control.Replica{Name: "replica-a", Connected: true, Revision: 1 << 40, Entries: 3})
 			env.Setenv("RESCIND_CONTROL", e.url)
 			env.Setenv("RESCIND_TOKEN", tokenOf("operator"))
-			return os.WriteFile(filepath.Join(env.WorkDir, "viewer.token"), []byte(tokenOf("viewer")+"\n"), 0o600)
+			env.Setenv("RESCIND_AUTHZ", r.addr)
+			for name, text := range map[string]string{
+				"viewer.token": tokenOf("viewer"), "good.jwt": r.token(nil), "revoked.jwt": r.token(map[string]any{"sub": "mallory"}),
+			} {
+				if err := os.WriteFile(filepath.Join(env.WorkDir, name), []byte(text+"\n"), 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	})
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits status command...")
+	}
+	status := 0
+	var exit *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &exit) {
+		status = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if strconv.Itoa(status) != args[0] {
+		ts.Fatalf("exit status %d, want %s", status, args[0])
+	}
+}
+
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: capture name regexp")
+	}
+	found := regexp.MustCompile(args[1]).FindString(ts.ReadFile("stdout"))
+	if found == "" {
+		ts.Fatalf("nothing matches %s", args[1])
+	}
+	ts.Setenv(args[0], found)
 }
 
 const idp = "https://idp.example.com/"

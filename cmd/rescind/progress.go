@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"time"
 
@@ -44,7 +43,7 @@ func (p *progress) at(lines int, bytes int64) {
 	}
 	if now := p.now(); !now.Before(p.next) {
 		p.next = now.Add(progressInterval)
-		fmt.Fprintf(p.w, "%s lines are in force\n", grouped(lines))
+		note(p.w, "%s lines are in force", grouped(lines))
 	}
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net/http"
 	"strconv"
 
@@ -34,7 +33,7 @@ func (a *app) replicas() *cobra.Command {
 			return err
 		}
 		if len(list.Items) == 0 {
-			fmt.Fprintln(a.errs, "no replica follows, nor did one in the last minute")
+			note(a.errs, "no replica follows, nor did one in the last minute")
 			return nil
 		}
 		t := columns(a.out)

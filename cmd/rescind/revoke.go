@@ -107,7 +107,9 @@ func (a *app) revoked(res *answer, w *waiting) error {
 	if _, err := fmt.Fprintln(a.out, done); err != nil {
 		return err
 	}
-	details(a.out, &d, a.now())
+	if err := details(a.out, &d, a.now()); err != nil {
+		return err
+	}
 	return w.confirmed(res.status, d.Replicas)
 }
 
@@ -247,7 +249,7 @@ func (a *app) readToken(arg string) (string, error) {
 		return arg, nil
 	}
 	if a.terminal(a.in) {
-		fmt.Fprintln(a.errs, "paste the token, then press Enter and Ctrl-D")
+		note(a.errs, "paste the token, then press Enter and Ctrl-D")
 	}
 	text, err := io.ReadAll(io.LimitReader(a.in, revocation.MaxToken+16))
 	if err != nil {

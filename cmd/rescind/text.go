@@ -28,7 +28,10 @@ func (a *app) printJSON(body []byte) error {
 
 func columns(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 4, 2, ' ', 0) }
 
-func row(w io.Writer, cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) }
+// row is a line of a table; whether it can be written shows when it is flushed.
+func row(w *tabwriter.Writer, cells ...string) {
+	_, _ = io.WriteString(w, strings.Join(cells, "\t")+"\n")
+}
 
 // printable is text of others for a terminal: as it is if all of it can be
 // seen, quoted otherwise.
@@ -134,7 +137,7 @@ func state(d *control.Document) string {
 }
 
 // details prints one revocation.
-func details(w io.Writer, d *control.Document, now time.Time) {
+func details(w io.Writer, d *control.Document, now time.Time) error {
 	t := columns(w)
 	row(t, "id", d.ID)
 	row(t, "issuer", printable(d.Issuer))
@@ -155,7 +158,7 @@ func details(w io.Writer, d *control.Document, now time.Time) {
 	if d.RestoredAt != nil {
 		row(t, "restored", when(*d.RestoredAt, now)+" by "+printable(d.RestoredBy))
 	}
-	_ = t.Flush()
+	return t.Flush()
 }
 
 // printValue prints a document of our own making as the API would.

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"rescind/authz"
+	"rescind/envoy"
+	"rescind/jwks"
+	"rescind/revocation"
+)
+
+// testReplica is a real one, with one issuer of one key, which has revoked the
+// subject mallory.
+type testReplica struct {
+	t       testing.TB
+	private ed25519.PrivateKey
+	addr    string
+}
+
+func (r *testReplica) Find(_ context.Context, kid, _ string) ([]jwks.Key, error) {
+	if kid != "k" {
+		return nil, jwks.ErrUnknownKey
+	}
+	return []jwks.Key{{ID: "k", Public: r.private.Public()}}, nil
+}
+
+func (r *testReplica) token(changes map[string]any) string {
+	r.t.Helper()
+	now := time.Now().Unix()
+	claims := jwt.MapClaims{"iss": idp, "sub": "alice", "aud": "api", "jti": "t1", "iat": now, "exp": now + 300}
+	maps.Copy(claims, changes)
+	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims)
+	token.Header["kid"] = "k"
+	raw, err := token.SignedString(r.private)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return raw
+}
+
+// must ends the test on an error.
+func must[T any](t testing.TB, v T, err error) T {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func startReplica(t testing.TB, config *tls.Config) *testReplica {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	r := &testReplica{t: t, private: must(t, private, err)}
+	set := follower(t)
+	a, err := authz.New(authz.Options{
+		Issuers:     []authz.Issuer{{Name: idp, Keys: r, Audiences: []string{"api"}, MaxLifetime: time.Hour}},
+		Policies:    map[string]authz.Policy{"default": {}, "public": {TokenOptional: true}, "reports": {Scopes: []string{"reports:read"}}},
+		Revocations: set,
+	})
+	s, err := envoy.NewServer(envoy.Options{Authorizer: must(t, a, err), Revocations: set, TLS: config, Logger: slog.New(slog.DiscardHandler)})
+	must(t, s, err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	r.addr = must(t, l, err).Addr().String()
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	t.Cleanup(func() { _ = s.Shutdown(context.Background()); <-done })
+	return r
+}
+
+func follower(t testing.TB) *revocation.Follower {
+	t.Helper()
+	f, err := revocation.OpenFollower(revocation.FollowerOptions{})
+	must(t, f, err)
+	t.Cleanup(func() { _ = f.Close() })
+	must(t, struct{}{}, f.Greet("log", 7, 720*time.Hour))
+	loading, err := f.Load("log", 7, 0)
+	must(t, struct{}{}, must(t, loading, err).Commit())
+	value, _ := revocation.ValueOf("mallory")
+	request := &revocation.Request{Issuer: idp, Claims: []revocation.Claim{{Name: "sub", Value: value}}, Block: true}
+	revoked, faults := request.Accept(time.Now(), time.Hour, "test")
+	if faults != nil {
+		t.Fatal(faults)
+	}
+	revoked.ID = revocation.ID{Revision: 8}
+	must(t, struct{}{}, f.Apply([]revocation.Change{{Revision: 8, Added: []revocation.Entry{revoked.Entry()}}}))
+	return f
+}
+
+func TestCheck(t *testing.T) {
+	r := startReplica(t, nil)
+	env := map[string]string{"RESCIND_AUTHZ": r.addr}
+	good := r.token(nil)
+	for _, c := range []struct {
+		name, in string
+		args     []string
+		want     []string
+	}{
+		{"allowed", "", []string{good}, []string{"allow  ok\n", "subject         alice\n", "header set      x-jwt-subject: alice\n", "header removed  x-jwt-scope\n"}},
+		{"from standard input", good + "\n", []string{"-"}, []string{"allow  ok\n"}},
+		{"revoked", "", []string{r.token(map[string]any{"sub": "mallory"})}, []string{"deny  revoked\n", "401 Unauthorized", "revocation_id    r8.0\n", `response header  www-authenticate: Bearer realm="rescind", error="invalid_token"`, "body"}},
+		{"nonsense", "", []string{"nonsense"}, []string{"deny  malformed\n"}},
+		{"no token", "", []string{""}, []string{"deny  no_token\n"}},
+		{"no token where it is optional", "", []string{"", "--policy", "public"}, []string{"allow  no_token_allowed\n", "policy          public\n"}},
+		{"a policy that asks for more", "", []string{good, "--policy", "reports"}, []string{"deny  insufficient_scope\n", "403 Forbidden"}},
+		{"no such policy", "", []string{good, "--policy", "nosuch"}, []string{"deny  unknown_policy\n"}},
+		{"a spoofed header", "", []string{good, "--header", "X-JWT-Admin=yes=no"}, []string{"header removed  x-jwt-admin\n"}},
+		{"two Authorization headers", "", []string{good, "--header", "authorization=Bearer x"}, []string{"deny  bad_request\n", "400 Bad Request"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := rescind(t, env, c.in, append([]string{"check"}, c.args...)...).want(0, c.want...)
+			if strings.Contains(got.out+got.errs, good[len(good)-20:]) {
+				t.Error("it shows the token")
+			}
+		})
+	}
+}
+
+func TestCheckAsJSON(t *testing.T) {
+	r := startReplica(t, nil)
+	var o struct {
+		Decision, Reason string
+		Allowed          bool
+		Status           int
+		Metadata         map[string]any
+	}
+	token := r.token(map[string]any{"sub": "mallory"})
+	got := rescind(t, nil, "", "check", "--authz", r.addr, "-o", "json", token).want(0, `"reason": "revoked"`)
+	got.json(&o)
+	if o.Decision != "deny" || o.Reason != "revoked" || o.Allowed || o.Status != 401 || o.Metadata["revocation_id"] != "r8.0" {
+		t.Errorf("%+v", o)
+	}
+	if !json.Valid([]byte(got.out)) {
+		t.Error(got.out)
+	}
+}
+
+// A token may say anything; the terminal is not for it to write on.
+func TestCheckQuotesWhatATokenSays(t *testing.T) {
+	r := startReplica(t, nil)
+	got := rescind(t, map[string]string{"RESCIND_AUTHZ": r.addr}, "", "check", r.token(map[string]any{"sub": "a\x1b[2Jb"})).want(0, `"a\x1b[2Jb"`)
+	if strings.ContainsRune(got.out, '\x1b') {
+		t.Errorf("%q", got.out)
+	}
+}
+
+func TestFieldOf(t *testing.T) {
+	for want, v := range map[string]any{"12345678": 12345678.0, "0": 0.0, "true": true, "x": "x", `"\x1b"`: "\x1b"} {
+		if got := fieldOf(v); got != want {
+			t.Errorf("%v: %s, want %s", v, got, want)
+		}
+	}
+}
+
+func TestCheckOverTLS(t *testing.T) {
+	cert, key := mutual(t, t.TempDir())
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	must(t, pair, err)
+	pool := x509.NewCertPool()
+	text, err := os.ReadFile(cert)
+	pool.AppendCertsFromPEM(must(t, text, err))
+	r := startReplica(t, &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert})
+	check := func(args ...string) said {
+		return rescind(t, nil, "", append([]string{"check", r.token(nil), "--timeout", "5s", "--authz", r.addr}, args...)...)
+	}
+	check("--ca-file", cert, "--cert-file", cert, "--key-file", key).want(0, "allow  ok")
+	check("--ca-file", cert).want(1, "is rescind authz running there?")
+	check("--tls", "--cert-file", cert, "--key-file", key).want(1, "certificate")
+	check().want(1, "--tls or --ca-file")
+}
+
+func TestCheckWithoutAReplica(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	mute := must(t, l, err)
+	defer mute.Close()
+	rescind(t, nil, "", "check", "x", "--authz", mute.Addr().String(), "--timeout", "100ms").want(1, "it does not answer", "is rescind authz running there?")
+	rescind(t, nil, "", "check", "x", "--authz", "unix:///no/such.sock").want(1, "the replica at unix:///no/such.sock: ")
+	rescind(t, map[string]string{"RESCIND_AUTHZ": "127.0.0.1:1"}, "", "check", "x").want(1, "the replica at 127.0.0.1:1: ", "connection refused")
+}
