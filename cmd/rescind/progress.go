@@ -27,7 +27,7 @@ func newProgress(a *app, size int64) *progress {
 		}
 		p.bar = progressbar.NewOptions64(size,
 			progressbar.OptionSetWriter(a.errs), progressbar.OptionShowBytes(true), progressbar.OptionSetWidth(30),
-			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
+			progressbar.OptionClearOnFinish(),
 			progressbar.OptionSetSpinnerChangeInterval(0), // no goroutine of its own
 			progressbar.OptionSetDescription("0 lines"), progressbar.OptionSetRenderBlankState(true))
 	}
