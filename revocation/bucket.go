@@ -26,6 +26,9 @@ import (
 //     layer), begun anew when full, and given up when they are mostly holes;
 //   - nothing expires in it: a bucket is dropped whole.
 
+// errStopped ends an iteration that has yielded enough.
+var errStopped = errors.New("stopped")
+
 // slot is the key: the first eight bytes of a digest.
 type slot uint64
 
@@ -93,7 +96,7 @@ const (
 	firstQueue   = 512       // a tenth of a shard's first queue
 	shardEntries = 24 << 10  // that a shard's map holds well
 	shardBytes   = 1_270_000 // of its queue, with room for an uneven spread
-	moreShards   = 16        // of every layer of a bucket but the first
+	moreShards   = 4         // of every layer of a bucket but the first
 	entryHeader  = 8 + 1 + 18
 )
 

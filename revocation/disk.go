@@ -184,14 +184,19 @@ func (d *disk) readSnapshot(now Micros) (*found, error) {
 	failed := make(chan error, 1)
 	go func() { failed <- r.parts(parts) }()
 	var applying error
-	for part := range parts {
+	var batch []Entry // several parts, since one may be all of one shelf
+	apply := func() {
 		if applying == nil {
-			applying = out.set.apply(part, nil, now)
+			applying = errors.Join(out.set.apply(batch, nil, now), out.set.renew())
 		}
-		if applying == nil {
-			applying = out.set.renew()
+		batch = batch[:0]
+	}
+	for part := range parts {
+		if batch = append(batch, part...); len(batch) >= 4*shelves*partEntries {
+			apply()
 		}
 	}
+	apply()
 	return out, errors.Join(applying, <-failed)
 }
 

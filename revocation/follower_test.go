@@ -310,7 +310,7 @@ func TestABreachUnreadies(t *testing.T) {
 		f := open(t, FollowerOptions{})
 		defer f.Close()
 		load(t, f, "log-1", 5, "alice")
-		ok(t, (*f.held.Load().set.view.Load().buckets[0].layers.Load())[0].cache.Reset())
+		ok(t, aLayer(f.held.Load().set).cache.Reset())
 		time.Sleep(2 * maintenance)
 		if _, err := f.Lookup(&Token{Issuer: idp}, time.Now()); !errors.Is(err, ErrNotReady) || f.Status().Ready {
 			t.Errorf("%v", err)

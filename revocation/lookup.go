@@ -23,7 +23,7 @@ func (s *set) lookup(t *Token, clock Micros, counts *positives) (by ID, denied b
 	for _, shape := range v.shapes[t.Issuer] {
 		var failed error
 		err := t.digests(shape, func(d Digest) bool {
-			by, denied, failed = v.denies(&d, t, clock, counts)
+			by, denied, failed = s.denies(v, &d, t, clock, counts)
 			return !denied && failed == nil
 		})
 		if err = errors.Join(failed, err); denied || err != nil {
@@ -34,13 +34,13 @@ func (s *set) lookup(t *Token, clock Micros, counts *positives) (by ID, denied b
 }
 
 // denies asks about one digest.
-func (v *view) denies(d *Digest, t *Token, clock Micros, counts *positives) (by ID, denied bool, err error) {
+func (s *set) denies(v *view, d *Digest, t *Token, clock Micros, counts *positives) (by ID, denied bool, err error) {
 	k := slotOf(d)
 	if !v.filter.has(uint64(k)) {
 		return ID{}, false, nil
 	}
 	held := false
-	for _, b := range v.buckets {
+	for _, b := range *s.shelves[k.shelf()].buckets.Load() {
 		err = b.find(k, func(r *record) bool {
 			if r.rest != [8]byte(d[8:]) {
 				return true

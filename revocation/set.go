@@ -1,24 +1,31 @@
 package revocation
 
 import (
+	"errors"
 	"fmt"
+	"iter"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // set is the exact set of entries that are in force: a filter in front of
-// buckets. One writer changes it, any number of readers look things up
-// meanwhile and never wait for the writer beyond a single entry.
+// shelves of buckets. One writer changes it, any number of readers look things
+// up meanwhile and never wait for the writer beyond a single entry.
 //
 // # Where an entry lies
 //
-// Buckets are stretches of time by the end of what they hold, short ones for
-// what ends soon, long ones for what ends late, so that a bucket outstays its
-// first entry by an eighth of that entry's life at most and there are some
-// hundreds at the most. A look-up goes through all of them, but only once the
-// filter has said that there may be something.
+// Shelves divide the entries by their digests, so that a long change is put in
+// place on several processors. On a shelf, buckets are stretches of time by the
+// end of what they hold, short ones for what ends soon, long ones for what ends
+// late, so that a bucket outstays its first entry by an eighth of that entry's
+// life at most and there are some hundreds at the most. A look-up goes through
+// all buckets of one shelf, but only once the filter has said that there may be
+// something.
 //
 // # Filters
 //
@@ -33,15 +40,15 @@ import (
 // were dropped. While that is so, a filter hit that finds nothing is a proven
 // false positive. check watches it; what it finds out is final.
 type set struct {
-	view atomic.Pointer[view] // what readers see
-	lost atomic.Int64         // entries that BigCache has let go by itself
-
-	mu      sync.Mutex // the writer; below is its own
-	clock   Micros     // when it last looked; never goes back
-	buckets map[bucketKey]*bucket
-	next    *filter // being filled, or nil
-	added   int     // keys in the filter
+	view    atomic.Pointer[view] // what readers see, but for the buckets
+	shelves [shelves]shelf
+	lost    atomic.Int64 // entries that BigCache has let go by itself
 	entries atomic.Int64
+
+	mu    sync.Mutex // the writer; below is its own
+	clock Micros     // when it last looked; never goes back
+	next  *filter    // being filled, or nil
+	added int        // keys in the filter
 
 	shapes  []Shape // by number
 	numbers map[Shape]uint32
@@ -50,13 +57,10 @@ type set struct {
 
 // view is what readers need, and is never changed.
 type view struct {
-	filter  *filter
-	buckets []*bucket
-	shapes  map[string][]Shape // in use, by issuer
-	all     []Shape            // by number
+	filter *filter
+	shapes map[string][]Shape // in use, by issuer
+	all    []Shape            // by number
 }
-
-type bucketKey struct{ ends, width Micros }
 
 // margin is how long a bucket stays after its end, for clocks that are set
 // back a little.
@@ -64,7 +68,10 @@ const margin = Micros(5 * time.Minute / time.Microsecond)
 
 // newSet makes an empty set, with room for about expect entries in its filter.
 func newSet(expect int, now Micros) *set {
-	s := &set{buckets: map[bucketKey]*bucket{}, numbers: map[Shape]uint32{}, clock: now}
+	s := &set{numbers: map[Shape]uint32{}, clock: now}
+	for i := range s.shelves {
+		s.shelves[i].init(&s.lost)
+	}
 	s.view.Store(&view{filter: newFilter(expect + expect/8)})
 	return s
 }
@@ -72,131 +79,71 @@ func newSet(expect int, now Micros) *set {
 // len is how many entries are held.
 func (s *set) len() int { return int(s.entries.Load()) }
 
-// apply makes a change, all of it, one entry after the other. Repeated, it does
-// nothing.
+// long is a change that is worth several processors.
+const long = 1024
+
+// apply makes a change, all of it. Repeated, it does nothing.
 func (s *set) apply(added, removed []Entry, now Micros) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clock = max(s.clock, now)
-	for i := range added {
-		if err := s.add(&added[i]); err != nil {
-			return err
+	s.count(added)
+	b := batch{set: s, filter: s.view.Load().filter, added: added, removed: removed}
+	var err error
+	if len(added)+len(removed) < long {
+		for i := range s.shelves {
+			err = errors.Join(err, b.put(&s.shelves[i]))
 		}
-	}
-	for i := range removed {
-		if err := s.remove(&removed[i]); err != nil {
-			return err
+	} else {
+		var all errgroup.Group
+		all.SetLimit(runtime.GOMAXPROCS(0))
+		for i := range s.shelves {
+			all.Go(func() error { return b.put(&s.shelves[i]) })
 		}
+		err = all.Wait()
 	}
-	return nil
+	s.settle()
+	return err
 }
 
-func (s *set) add(e *Entry) error {
-	if e.ExpiresAt+margin <= s.clock {
-		return nil
-	}
-	k := slotOf(&e.Digest)
-	f := s.view.Load().filter
-	taken := f.has(uint64(k))
-	if taken {
-		if held, err := s.holds(k, e); held || err != nil {
-			return err
-		}
-	}
-	number := s.number(e.Shape)
-	r := record{shape: number, before: e.Before, expires: e.ExpiresAt, id: e.ID}
-	copy(r.rest[:], e.Digest[8:])
-	if err := s.bucket(e.ExpiresAt).add(k, r, taken); err != nil {
-		return err
-	}
-	f.add(uint64(k))
-	if s.next != nil {
-		s.next.add(uint64(k))
-	}
-	s.added++
-	s.entries.Add(1)
-	if s.counts[number]++; s.counts[number] == 1 {
-		s.publish(f)
-	}
-	return nil
-}
-
-// holds says whether this very entry is there already.
-func (s *set) holds(k slot, e *Entry) (held bool, err error) {
-	for _, b := range s.buckets {
-		if b.ends < e.ExpiresAt {
+// count gives the shapes of a change their numbers.
+func (s *set) count(entries []Entry) {
+	for i := range entries {
+		if i > 0 && entries[i].Shape == entries[i-1].Shape {
 			continue
 		}
-		err := b.find(k, func(r *record) bool {
-			held = held || r.id == e.ID && r.rest == [8]byte(e.Digest[8:])
-			return !held
-		})
-		if held || err != nil {
-			return held, err
+		if _, ok := s.numbers[entries[i].Shape]; !ok {
+			s.numbers[entries[i].Shape] = uint32(len(s.shapes))
+			s.shapes = append(s.shapes, entries[i].Shape)
+			s.counts = append(s.counts, 0)
 		}
 	}
-	return false, nil
 }
 
-func (s *set) remove(e *Entry) error {
-	k := slotOf(&e.Digest)
-	if !s.view.Load().filter.has(uint64(k)) {
-		return nil
-	}
-	for _, b := range s.buckets {
-		if b.ends < e.ExpiresAt {
-			continue
+// settle takes over what the shelves have counted, and shows readers the shapes
+// if others are in use than before.
+func (s *set) settle() {
+	changed := false
+	for i := range s.shelves {
+		h := &s.shelves[i]
+		s.added += h.keys
+		h.keys = 0
+		for shape, n := range h.changed {
+			before := s.counts[shape]
+			s.counts[shape] += n
+			s.entries.Add(int64(n))
+			changed = changed || (before == 0) != (s.counts[shape] == 0)
 		}
-		shape, ok, err := b.remove(k, [8]byte(e.Digest[8:]), e.ID)
-		if err != nil {
-			return err
-		}
-		if ok {
-			s.entries.Add(-1)
-			if s.counts[shape]--; s.counts[shape] == 0 {
-				s.publish(s.view.Load().filter)
-			}
-			return nil
-		}
+		clear(h.changed)
 	}
-	return nil
-}
-
-// number is that of a shape, given for as long as the set lives.
-func (s *set) number(shape Shape) uint32 {
-	n, ok := s.numbers[shape]
-	if !ok {
-		n = uint32(len(s.shapes))
-		s.numbers[shape] = n
-		s.shapes = append(s.shapes, shape)
-		s.counts = append(s.counts, 0)
-	}
-	return n
-}
-
-// bucket is where an entry with this end belongs. Its width is the largest
-// power of two of a minute that is an eighth of what is left at most.
-func (s *set) bucket(expires Micros) *bucket {
-	width := Micros(time.Minute / time.Microsecond)
-	for left := expires - s.clock; width*16 <= left; {
-		width *= 2
-	}
-	k := bucketKey{(expires + width - 1) / width * width, width}
-	b := s.buckets[k]
-	if b == nil {
-		b = newBucket(k.ends, &s.lost)
-		s.buckets[k] = b
+	if changed {
 		s.publish(s.view.Load().filter)
 	}
-	return b
 }
 
 // publish shows readers what the writer has, with this filter.
 func (s *set) publish(f *filter) {
 	v := &view{filter: f, shapes: map[string][]Shape{}, all: slices.Clip(s.shapes)}
-	for _, b := range s.buckets {
-		v.buckets = append(v.buckets, b)
-	}
 	for n, count := range s.counts {
 		if shape := s.shapes[n]; count > 0 {
 			v.shapes[shape.Issuer] = append(v.shapes[shape.Issuer], shape)
@@ -210,21 +157,10 @@ func (s *set) sweep(now Micros) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clock = max(s.clock, now)
-	dropped := false
-	for k, b := range s.buckets {
-		if k.ends+margin > s.clock {
-			continue
-		}
-		delete(s.buckets, k)
-		s.entries.Add(-int64(b.held))
-		for shape, n := range b.shapes {
-			s.counts[shape] -= n
-		}
-		dropped = true
+	for i := range s.shelves {
+		s.shelves[i].sweep(s.clock)
 	}
-	if dropped {
-		s.publish(s.view.Load().filter)
-	}
+	s.settle()
 }
 
 // renew puts a fresh filter in the place of one that has become too full, or
@@ -238,7 +174,10 @@ func (s *set) renew() error {
 	}
 	next := newFilter(held + held/2)
 	s.next = next
-	buckets := s.view.Load().buckets
+	var buckets []*bucket
+	for i := range s.shelves {
+		buckets = append(buckets, *s.shelves[i].buckets.Load()...)
+	}
 	before := s.added
 	s.mu.Unlock()
 
@@ -268,11 +207,12 @@ func (s *set) check() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sum, shaped := 0, 0
-	for _, b := range s.buckets {
-		if err := b.check(); err != nil {
+	for i := range s.shelves {
+		n, err := s.shelves[i].check()
+		if err != nil {
 			return err
 		}
-		sum += b.held
+		sum += n
 	}
 	for _, n := range s.counts {
 		shaped += n
@@ -283,43 +223,33 @@ func (s *set) check() error {
 	return nil
 }
 
-// each yields every entry in parts of one shape or several, without keeping
-// readers or the writer waiting. What is added or removed meanwhile may be
-// among them or not.
+// each yields every entry in parts, without keeping readers or the writer
+// waiting. What is added or removed meanwhile may be among them or not. The
+// shelves take turns, and each comes in the order in which it is held: what is
+// put in place in that order is put there fastest.
 func (s *set) each(yield func([]Entry) error) error {
 	v := s.view.Load()
-	part := make([]Entry, 0, 4096)
-	flush := func() error {
-		if len(part) == 0 {
-			return nil
-		}
-		slices.SortStableFunc(part, func(a, b Entry) int { return a.Shape.compare(b.Shape) })
-		err := yield(part)
-		part = part[:0]
-		return err
+	var next [shelves]func() ([]Entry, error, bool)
+	for i := range s.shelves {
+		pull, stop := iter.Pull2(s.shelves[i].parts(v.all))
+		defer stop()
+		next[i] = pull
 	}
-	for _, b := range v.buckets {
-		err := b.each(func(k slot, r record) error {
-			if int(r.shape) >= len(v.all) { // added since, of a shape that was new
-				return nil
+	for open := shelves; open > 0; {
+		open = 0
+		for _, pull := range next {
+			part, err, more := pull()
+			if !more {
+				continue
 			}
-			part = append(part, r.entry(k, v.all[r.shape]))
-			if len(part) < cap(part) {
-				return nil
+			if err == nil {
+				err = yield(part)
 			}
-			return flush()
-		})
-		if err != nil {
-			return err
+			if err != nil {
+				return err
+			}
+			open++
 		}
 	}
-	return flush()
-}
-
-// entry puts r together again.
-func (r *record) entry(k slot, shape Shape) Entry {
-	e := Entry{Shape: shape, Before: r.before, ExpiresAt: r.expires, ID: r.id}
-	copy(e.Digest[:8], k.String())
-	copy(e.Digest[8:], r.rest[:])
-	return e
+	return nil
 }

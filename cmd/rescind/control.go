@@ -25,21 +25,29 @@ import (
 
 func controlCommand() *cobra.Command {
 	var flags serverFlags
+	var accept string
 	cmd := &cobra.Command{
 		Use:   "control --config FILE",
 		Short: "The control endpoint: admin API, durable log, feed to the replicas",
 		Long: `The control endpoint: takes revocations over its admin API, makes them durable,
-and feeds them to the replicas.`,
+and feeds them to the replicas.
+
+A replica never goes back: it refuses a control endpoint whose log is another
+one, or an older copy of the one that it holds, and stays on what it has. If you
+have replaced the log on purpose, start the control endpoint (each node of it)
+once with --accept-log and the name of the log that the replicas hold, as they
+log it. They then take this one in its place.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, done, err := readConfig(&flags, cmd.OutOrStdout(), config.ReadControl)
 			if err != nil || done {
 				return err
 			}
-			return runControl(cmd.Context(), c, cmd.ErrOrStderr())
+			return runControl(cmd.Context(), c, accept, cmd.ErrOrStderr())
 		},
 	}
 	flags.add(cmd, "control.yaml")
+	cmd.Flags().StringVar(&accept, "accept-log", "", "the log that this one takes the place of; it is remembered")
 	return cmd
 }
 
@@ -48,13 +56,13 @@ and feeds them to the replicas.`,
 // Alone, it listens once its log has been read, so that whoever finds it
 // listening finds all of it. One of several nodes listens at once: it can
 // begin only with the others.
-func runControl(ctx context.Context, c *config.Control, stderr io.Writer) (err error) {
+func runControl(ctx context.Context, c *config.Control, accept string, stderr io.Writer) (err error) {
 	log := newLogger(c.Log, new(slog.LevelVar), stderr)
 	teardown := &daemon.Teardown{Logger: log}
 	defer func() { err = errors.Join(err, teardown.Run(drainTime)) }()
 	registry := daemon.Registry()
 	processes, ctx := newProcesses(ctx)
-	n := &node{config: c, log: log, processes: processes, teardown: teardown, registry: registry}
+	n := &node{config: c, accept: accept, log: log, processes: processes, teardown: teardown, registry: registry}
 
 	admin, adminTLS, err := listen(ctx, c.HTTP, log)
 	if err != nil {
@@ -94,6 +102,7 @@ func runControl(ctx context.Context, c *config.Control, stderr io.Writer) (err e
 // node is a control endpoint coming up.
 type node struct {
 	config    *config.Control
+	accept    string
 	log       *slog.Logger
 	processes *processes
 	teardown  *daemon.Teardown
@@ -107,7 +116,7 @@ type node struct {
 
 // openLog opens the durable log and begins to read it.
 func (n *node) openLog(ctx context.Context) (err error) {
-	options := store.Options{Dir: n.config.Store.Dir, Logger: n.log}
+	options := store.Options{Dir: n.config.Store.Dir, Accept: n.accept, Logger: n.log}
 	if c := n.config.Store.Cluster; c != nil {
 		secret, err := config.ReadSecret(c.SecretFile)
 		if err != nil {
@@ -122,6 +131,14 @@ func (n *node) openLog(ctx context.Context) (err error) {
 		return err
 	}
 	n.teardown.Add("log", closing(n.store.Close))
+	n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "rescind_control_leader", Help: "1 on the node that leads the log: writes pause for a few seconds if it is lost. 0 on the others.",
+	}, func() float64 {
+		if n.store.Leads() {
+			return 1
+		}
+		return 0
+	}))
 	n.ledger = control.NewLedger(n.store, control.LedgerOptions{Retention: n.config.Store.Retention, Logger: n.log})
 	reading, end := context.WithCancel(context.WithoutCancel(ctx)) // ends in its turn
 	ended := n.processes.run("log", func() error { return n.ledger.Run(reading) })

@@ -130,7 +130,13 @@ func awaited(stop func(), done <-chan struct{}) func(context.Context) error {
 	}
 }
 
-// closing is a teardown step that cannot wait.
+// closing is a teardown step that cannot wait. A listener may have been closed
+// by its server.
 func closing(f func() error) func(context.Context) error {
-	return func(context.Context) error { return f() }
+	return func(context.Context) error {
+		if err := f(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
 }

@@ -17,6 +17,8 @@ import (
 // JetStream; its documentation is this interface's.
 type Log interface {
 	ID() string
+	// Replaces are the logs that this one takes the place of.
+	Replaces() []string
 	Writer() string
 	// Err says why the log takes no writes, or nil.
 	Err() error

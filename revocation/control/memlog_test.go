@@ -26,10 +26,11 @@ func newMemoryLog() *memoryLog {
 	return &memoryLog{bodies: [][]byte{nil}, grown: make(chan struct{}), limit: 32 << 20}
 }
 
-func (m *memoryLog) ID() string     { return "0123456789abcdef0123456789abcdef" }
-func (m *memoryLog) Writer() string { return "test" }
-func (m *memoryLog) Err() error     { return nil }
-func (m *memoryLog) MaxBody() int   { return m.limit }
+func (m *memoryLog) ID() string         { return "0123456789abcdef0123456789abcdef" }
+func (m *memoryLog) Replaces() []string { return nil }
+func (m *memoryLog) Writer() string     { return "test" }
+func (m *memoryLog) Err() error         { return nil }
+func (m *memoryLog) MaxBody() int       { return m.limit }
 
 func (m *memoryLog) Append(_ context.Context, after uint64, _ time.Time, body []byte) (uint64, error) {
 	m.mu.Lock()

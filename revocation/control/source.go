@@ -51,6 +51,9 @@ func (r *restores) of(revision uint64) []restoredAt {
 // LogID is the identity of the log.
 func (l *Ledger) LogID() string { return l.log.ID() }
 
+// Replaces are the logs that this one takes the place of.
+func (l *Ledger) Replaces() []string { return l.log.Replaces() }
+
 // Retention is the longest that a revocation may last.
 func (l *Ledger) Retention() time.Duration { return l.retention }
 

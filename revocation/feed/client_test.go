@@ -312,3 +312,41 @@ func TestTLS(t *testing.T) {
 		t.Error("a server of another authority is believed")
 	}
 }
+
+// By the word of an operator of the control endpoint, and only by that, a
+// replica takes another log, or an older copy of its own under another name.
+func TestALogIsReplacedByTheOperatorsWord(t *testing.T) {
+	old := newLog("log-1")
+	old.revoke("alice")
+	old.revoke("bob")
+	a := serve(t, old, ServerOptions{})
+	f := openFollower(t)
+	stop := following(t, f, options(a.addr))
+	until(t, "what it holds", at(f, 2))
+	stop()
+	a.stop()
+
+	fresh := newLog("log-1.1")
+	fresh.replaces = []string{"log-0"}
+	fresh.revoke("carol")
+	b := serve(t, fresh, ServerOptions{})
+	stop = following(t, f, options(b.addr))
+	until(t, "it refuses", func() bool { return f.Status().Refused != "" })
+	if !strings.Contains(f.Status().Refused, "--accept-log log-1") {
+		t.Errorf("it does not say what to do: %s", f.Status().Refused)
+	}
+	stop()
+	b.stop()
+	if !denies(t, f, "alice") || denies(t, f, "carol") {
+		t.Error("it did not stay on what it holds")
+	}
+
+	fresh.replaces = []string{"log-0", "log-1"}
+	c := serve(t, fresh, ServerOptions{})
+	following(t, f, options(c.addr))
+	everywhereSoon := func() bool { id, revision := f.Position(); return id == "log-1.1" && revision == 1 }
+	until(t, "the new log", everywhereSoon)
+	if denies(t, f, "alice") || !denies(t, f, "carol") {
+		t.Error("the new log is not what is in force")
+	}
+}

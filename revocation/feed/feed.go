@@ -49,6 +49,8 @@ type Source interface {
 	// Ready says why the log cannot be followed yet, or any more; else nil.
 	Ready() error
 	LogID() string
+	// Replaces are the logs that this one takes the place of.
+	Replaces() []string
 	// Retention is the longest that a revocation may last.
 	Retention() time.Duration
 	// Revision is the last one; it never falls.

@@ -60,6 +60,7 @@ func (in *inbound) greet(g *feedpb.Greeting) (silence time.Duration, err error) 
 	if beat < minHeartbeat || beat > maxHeartbeat {
 		return 0, fmt.Errorf("a heartbeat every %v makes no sense", beat)
 	}
+	in.follower.Accept(g.Replaces)
 	if err := in.follower.Greet(g.LogId, g.Revision, g.Retention.AsDuration()); err != nil {
 		return 0, err
 	}

@@ -225,7 +225,7 @@ func (ss *session) greet(resumes bool) error {
 	}
 	revision := src.Revision()
 	err := ss.put(&feedpb.ServerMessage{Kind: &feedpb.ServerMessage_Greeting{Greeting: &feedpb.Greeting{
-		LogId: src.LogID(), Revision: revision, Retention: durationpb.New(src.Retention()),
+		LogId: src.LogID(), Replaces: src.Replaces(), Revision: revision, Retention: durationpb.New(src.Retention()),
 		Heartbeat: durationpb.New(ss.server.heartbeat), Time: timestamppb.Now(),
 	}}})
 	if err == nil && resumes && ss.at > revision {

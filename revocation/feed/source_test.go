@@ -22,6 +22,7 @@ const issuer = "https://idp.test/"
 // are compared with. Every revision revokes or restores some subjects.
 type memLog struct {
 	id       string
+	replaces []string
 	remember int // revisions that Changes goes back; 0 = all
 
 	mu       sync.Mutex
@@ -100,6 +101,7 @@ func (l *memLog) setReady(err error) {
 }
 
 func (l *memLog) LogID() string            { return l.id }
+func (l *memLog) Replaces() []string       { return l.replaces }
 func (l *memLog) Retention() time.Duration { return 720 * time.Hour }
 
 func (l *memLog) Revision() uint64 {

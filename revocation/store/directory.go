@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/google/renameio/v2"
@@ -32,6 +33,33 @@ type marker struct {
 	Format int    `json:"format"`
 	Log    string `json:"log"`
 	Made   bool   `json:"made"`
+	// Replaces are the logs that this one takes the place of, as followers
+	// know them. If it was one of them itself, restored from a backup, it goes
+	// by another name since: with the generation behind it.
+	Replaces   []string `json:"replaces,omitempty"`
+	Generation int      `json:"generation,omitempty"`
+}
+
+// name is what followers know the log by.
+func (m *marker) name() string {
+	if m.Generation == 0 {
+		return m.Log
+	}
+	return fmt.Sprintf("%s.%d", m.Log, m.Generation)
+}
+
+// accept notes that this log takes the place of the one of that name. Said
+// again, it changes nothing.
+func (d *directory) accept(name string) error {
+	m := &d.marker
+	if slices.Contains(m.Replaces, name) {
+		return nil
+	}
+	if name == m.name() {
+		m.Generation++
+	}
+	m.Replaces = append(m.Replaces, name)
+	return d.save()
 }
 
 // directory is the locked directory of an embedded log.

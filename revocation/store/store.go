@@ -51,6 +51,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -59,6 +60,10 @@ type Options struct {
 	Dir     string   // embedded: its directory; unused with NATS
 	Cluster *Cluster // embedded, one of several nodes; nil = alone
 	NATS    *NATS    // not embedded at all
+
+	// Accept is a log that this one takes the place of, by the word of an
+	// operator: its name, as its followers know it. It is remembered in Dir.
+	Accept string
 
 	Logger *slog.Logger // default: discards
 }
@@ -140,12 +145,28 @@ func Open(ctx context.Context, o Options) (_ *Log, err error) {
 		return nil, err
 	}
 	l.attach(k)
+	if err := l.accept(); err != nil {
+		return nil, err
+	}
 	if l.dir != nil {
 		l.short = true
 		l.refill()
 	}
 	l.done.Go(l.tend)
 	return l, nil
+}
+
+// accept takes the operator's word.
+func (l *Log) accept() error {
+	switch name := l.opt.Accept; {
+	case name == "":
+		return nil
+	case l.dir != nil:
+		return l.dir.accept(name)
+	case name == l.id:
+		return fmt.Errorf("log %s is this one; in a NATS of your own a log that was restored from a backup cannot take its own place", name)
+	}
+	return nil
 }
 
 func (o *Options) writer() string {
@@ -177,8 +198,25 @@ func (l *Log) Close() error {
 	return nil
 }
 
-// ID is the identity of the log, made when the log was.
-func (l *Log) ID() string { return l.id }
+// ID is the identity of the log, made when the log was. One that was restored
+// from a backup, and accepted as that, has another than before.
+func (l *Log) ID() string {
+	if l.dir == nil {
+		return l.id
+	}
+	return l.dir.marker.name()
+}
+
+// Replaces are the logs that this one takes the place of.
+func (l *Log) Replaces() []string {
+	if l.dir != nil {
+		return l.dir.marker.Replaces
+	}
+	if l.opt.Accept == "" {
+		return nil
+	}
+	return []string{l.opt.Accept}
+}
 
 // Writer names this node among all that write the log.
 func (l *Log) Writer() string { return l.writer }
@@ -188,6 +226,19 @@ func (l *Log) Err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.cause
+}
+
+// Leads says whether this node is the one that the others wait for when they
+// append. Alone it is; with a NATS elsewhere no node is.
+func (l *Log) Leads() bool {
+	k, err := l.current()
+	switch {
+	case err != nil || k.server == nil:
+		return false
+	case l.opt.Cluster == nil:
+		return true
+	}
+	return k.server.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, batchStream)
 }
 
 // current is the live link, or why there is none.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -347,5 +348,43 @@ func garble(t *testing.T, stream string, at int) {
 	}
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A log that was restored from a backup goes by another name once an operator
+// has said so, and the word is remembered.
+func TestAcceptIsRemembered(t *testing.T) {
+	o := Options{Dir: t.TempDir()}
+	l, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := l.ID()
+	if l.Replaces() != nil {
+		t.Errorf("a new log replaces %q", l.Replaces())
+	}
+	_ = l.Close()
+	for _, step := range []struct {
+		accept, id string
+		replaces   []string
+	}{
+		{"elsewhere", id, []string{"elsewhere"}},
+		{"", id, []string{"elsewhere"}},
+		{id, id + ".1", []string{"elsewhere", id}},
+		{id, id + ".1", []string{"elsewhere", id}},
+		{"", id + ".1", []string{"elsewhere", id}},
+		{id + ".1", id + ".2", []string{"elsewhere", id, id + ".1"}},
+	} {
+		o.Accept = step.accept
+		l, err := Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.ID() != step.id || !slices.Equal(l.Replaces(), step.replaces) {
+			t.Errorf("after %q: %s replaces %q", step.accept, l.ID(), l.Replaces())
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

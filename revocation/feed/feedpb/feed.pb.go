@@ -407,8 +407,11 @@ type Greeting struct {
 	// The longest that a revocation of this log may last.
 	Retention *durationpb.Duration `protobuf:"bytes,3,opt,name=retention,proto3" json:"retention,omitempty"`
 	// How often a heartbeat comes; after three without one the server is gone.
-	Heartbeat     *durationpb.Duration   `protobuf:"bytes,4,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"`
-	Time          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	Heartbeat *durationpb.Duration   `protobuf:"bytes,4,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"`
+	Time      *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	// Logs that this one takes the place of, by the word of an operator. A
+	// follower that holds one of them gives it up for this one.
+	Replaces      []string `protobuf:"bytes,6,rep,name=replaces,proto3" json:"replaces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -474,6 +477,13 @@ func (x *Greeting) GetHeartbeat() *durationpb.Duration {
 func (x *Greeting) GetTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Time
+	}
+	return nil
+}
+
+func (x *Greeting) GetReplaces() []string {
+	if x != nil {
+		return x.Replaces
 	}
 	return nil
 }
@@ -832,13 +842,14 @@ const file_revocation_feed_feed_proto_rawDesc = "" +
 	"\fsnapshot_end\x18\x04 \x01(\v2\x1c.rescind.feed.v1.SnapshotEndH\x00R\vsnapshotEnd\x124\n" +
 	"\achanges\x18\x05 \x01(\v2\x18.rescind.feed.v1.ChangesH\x00R\achanges\x12:\n" +
 	"\theartbeat\x18\x06 \x01(\v2\x1a.rescind.feed.v1.HeartbeatH\x00R\theartbeatB\x06\n" +
-	"\x04kind\"\xdf\x01\n" +
+	"\x04kind\"\xfb\x01\n" +
 	"\bGreeting\x12\x15\n" +
 	"\x06log_id\x18\x01 \x01(\tR\x05logId\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x127\n" +
 	"\tretention\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tretention\x127\n" +
 	"\theartbeat\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\theartbeat\x12.\n" +
-	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"C\n" +
+	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1a\n" +
+	"\breplaces\x18\x06 \x03(\tR\breplaces\"C\n" +
 	"\rSnapshotBegin\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x16\n" +
 	"\x06expect\x18\x02 \x01(\x04R\x06expect\")\n" +

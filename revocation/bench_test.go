@@ -1,0 +1,194 @@
+package revocation
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// The figures of the set:
+//
+//	RESCIND_ENTRIES=10000000 go test -run '^$' -bench Scale -benchtime 1x -count 3 ./revocation
+//	go test -run '^$' -bench Lookup ./revocation
+
+func entriesWanted() int {
+	n, _ := strconv.Atoi(os.Getenv("RESCIND_ENTRIES"))
+	return max(n, 200_000)
+}
+
+// generate yields n entries, as many ends as a month has, in parts as they
+// come off the feed: packed, to be unpacked by the follower.
+func generate(n int, now time.Time, yield func([]Entry)) {
+	shape := Shape{idp, KindClaims, "jti"}
+	part := make([]Entry, 0, 4096)
+	for i := range n {
+		var seed [8]byte
+		binary.BigEndian.PutUint64(seed[:], uint64(i))
+		e := Entry{Shape: shape, Digest: sum(seed[:]), ID: ID{uint64(i/1000 + 1), uint32(i % 1000)}}
+		e.ExpiresAt = MicrosOf(now.Add(time.Hour + time.Duration(i%720)*time.Hour))
+		if part = append(part, e); len(part) == cap(part) || i == n-1 {
+			yield(part)
+			part = part[:0]
+		}
+	}
+}
+
+// resident is what the process has in memory.
+func resident() int {
+	debug.FreeOSMemory()
+	text, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, _ := strconv.Atoi(strings.Fields(rest)[0])
+			return kib << 10
+		}
+	}
+	return 0
+}
+
+// pauses takes how long look-ups take that are made all the while, one each
+// 50 µs or so.
+func pauses(f *Follower) (stop func() (p99, longest time.Duration)) {
+	end := make(chan struct{})
+	var took []time.Duration
+	var running sync.WaitGroup
+	running.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-end:
+				return
+			case <-time.After(50 * time.Microsecond):
+			}
+			t := &Token{Issuer: idp, Claims: map[string]any{"jti": strconv.Itoa(i)}}
+			at := time.Now()
+			_, _ = f.Lookup(t, at)
+			took = append(took, time.Since(at))
+		}
+	})
+	return func() (time.Duration, time.Duration) {
+		close(end)
+		running.Wait()
+		slices.Sort(took)
+		return took[len(took)*99/100], took[len(took)-1]
+	}
+}
+
+func BenchmarkScale(b *testing.B) {
+	n := entriesWanted()
+	for range b.N {
+		dir := b.TempDir()
+		base := resident()
+		f := open(b, FollowerOptions{Dir: dir})
+		now := time.Now()
+		report := func(what string, began time.Time, stop func() (time.Duration, time.Duration)) {
+			p99, longest := stop()
+			b.Logf("%-28s %8v; look-ups meanwhile: p99 %v, longest %v", what, time.Since(began).Round(time.Millisecond), p99, longest)
+		}
+		load(b, f, "log-1", 1, "alice") // so that there is something to ask
+
+		began, stop := time.Now(), pauses(f)
+		time.Sleep(time.Second)
+		report("nothing", began, stop)
+
+		ok(b, f.Greet("log-1", 2, month))
+		began, stop = time.Now(), pauses(f)
+		l, err := f.Load("log-1", 2, uint64(n))
+		ok(b, err)
+		var unpacking time.Duration
+		generate(n, now, func(part []Entry) {
+			at := time.Now()
+			packed := AppendEntries(nil, part)
+			entries, err := ReadEntries(packed)
+			ok(b, err)
+			unpacking += time.Since(at)
+			ok(b, l.Add(entries))
+		})
+		ok(b, l.Commit())
+		report(fmt.Sprintf("%d loaded", n), began, stop)
+		b.ReportMetric(time.Since(began).Seconds(), "load-s")
+		b.ReportMetric(float64(resident()-base)/float64(n), "B/entry")
+
+		began, stop = time.Now(), pauses(f)
+		s := f.held.Load().set
+		s.mu.Lock()
+		s.added += s.view.Load().filter.capacity
+		s.mu.Unlock()
+		ok(b, s.renew())
+		report("filter rebuilt", began, stop)
+
+		began, stop = time.Now(), pauses(f)
+		for i := range 200 {
+			ok(b, f.Apply([]Change{change(uint64(3+i), strconv.Itoa(i))}))
+		}
+		report("200 changes applied", began, stop)
+		if s := f.Status(); s.Entries != n+200 {
+			b.Fatalf("%+v", s)
+		}
+		ok(b, f.Close())
+
+		f = nil
+		debug.FreeOSMemory()
+		began = time.Now()
+		f = open(b, FollowerOptions{Dir: dir})
+		b.ReportMetric(time.Since(began).Seconds(), "restart-s")
+		b.Logf("%-28s %8v", "restarted from disk", time.Since(began).Round(time.Millisecond))
+		if s := f.Status(); s.Entries != n+200 || !s.Ready {
+			b.Fatalf("%+v", s)
+		}
+		b.ReportMetric(float64(resident()-base)/float64(n), "B/entry-restarted")
+		began = time.Now()
+		f.mu.Lock()
+		f.disk.written = 1 << 40
+		f.mu.Unlock()
+		f.compact()
+		b.Logf("%-28s %8v", "snapshot in order", time.Since(began).Round(time.Millisecond))
+		ok(b, f.Close())
+		f = nil
+		debug.FreeOSMemory()
+		began = time.Now()
+		f = open(b, FollowerOptions{Dir: dir})
+		b.ReportMetric(time.Since(began).Seconds(), "restart-in-order-s")
+		began, stop = time.Now(), pauses(f)
+		f.held.Load().set.sweep(MicrosOf(now.Add(800 * time.Hour)))
+		runtime.GC()
+		report("all expired", began, stop)
+		if s := f.Status(); s.Entries != 0 {
+			b.Fatalf("%+v", s)
+		}
+		ok(b, f.Close())
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	n := entriesWanted()
+	f := open(b, FollowerOptions{})
+	defer f.Close()
+	ok(b, f.Greet("log-1", 1, month))
+	l, err := f.Load("log-1", 1, uint64(n))
+	ok(b, err)
+	generate(n, time.Now(), func(part []Entry) { ok(b, l.Add(part)) })
+	ok(b, l.Add([]Entry{subject(9, "alice")}))
+	ok(b, l.Commit())
+	for name, sub := range map[string]string{"allowed": "bob", "revoked": "alice"} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				t := &Token{Issuer: idp, Claims: map[string]any{"sub": sub, "jti": "x"}}
+				now := time.Now()
+				for pb.Next() {
+					if v, err := f.Lookup(t, now); err != nil || v.Revoked != (sub == "alice") {
+						b.Fatal(v, err)
+					}
+				}
+			})
+		})
+	}
+}
