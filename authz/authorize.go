@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -16,9 +17,10 @@ import (
 
 // Request is what a decision is made from.
 type Request struct {
-	Headers     []Header // all of them, repeated ones repeated, names in any case
-	Policy      *string  // the one named for the route; nil: DefaultPolicy
-	Certificate string   // the client's, as PEM, URL-encoded; empty if there is none
+	Headers     []Header   // all of them, repeated ones repeated, names in any case
+	Policy      *string    // the one named for the route; nil: DefaultPolicy
+	Source      netip.Addr // of the connection to Envoy; the zero Addr if it is not known
+	Certificate string     // the client's, as PEM, URL-encoded; empty if there is none
 }
 
 // Authorize decides about r.
@@ -90,7 +92,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	if !t.signedBy(keys) {
 		return d.deny(BadSignature)
 	}
-	d.Subject, d.TokenID = t.text("sub"), t.text("jti")
+	d.Subject, d.TokenID, d.Facts = t.text("sub"), t.text("jti"), t.facts()
 
 	// times and audience
 	if missing := issuer.lacks(t); missing != "" {
@@ -134,7 +136,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 		d.Detail = err.Error()
 		return d.deny(Internal)
 	case verdict.Revoked:
-		d.RevocationID = verdict.By
+		d.RevocationID, d.RevokedBy = verdict.By, verdict.Kind
 		return d.deny(Revoked)
 	case verdict.Overdue && a.denyOverdue:
 		return d.deny(Stale)

@@ -89,6 +89,10 @@ type Keys interface {
 // DefaultTokenTypes are those of an issuer that names none.
 var DefaultTokenTypes = []string{"at+jwt", "JWT", ""}
 
+// MaxLeeway is for how long the revocation of a single token outlives its exp.
+// With more leeway the token would be good again after that.
+const MaxLeeway = time.Minute
+
 // Authorizer decides. It is safe for concurrent use and does not change.
 type Authorizer struct {
 	issuers        map[string]*issuer
@@ -205,6 +209,7 @@ func newIssuer(o Issuer) (*issuer, error) {
 		{slices.Contains(i.Audiences, ""), "an audience cannot be empty"},
 		{i.MaxLifetime <= 0, "max_lifetime must be above zero: revocations are kept for as long as a token can live"},
 		{i.Leeway < 0, "leeway is negative"},
+		{i.Leeway > MaxLeeway, "leeway is more than a minute: the revocation of a token ends so long after its exp"},
 		{slices.Contains(i.RequiredClaims, ""), "a required claim cannot be empty"},
 	} {
 		if fault.is {

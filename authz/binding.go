@@ -23,7 +23,7 @@ func (t *token) proven(r *Request, trustForwarded bool) bool {
 	}
 	text, _ := members["x5t#S256"].(string)
 	want, err := base64url.DecodeString(text)
-	if err != nil || len(want) != sha256.Size {
+	if err != nil || len(want) != sha256.Size || len(text) != base64url.EncodedLen(sha256.Size) {
 		return false
 	}
 	got, ok := r.certificate(trustForwarded)

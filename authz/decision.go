@@ -64,9 +64,14 @@ type Decision struct {
 	Subject string // these two only once the signature has been verified
 	TokenID string
 
+	// Facts are what the token says of itself beyond that, once its signature
+	// has been verified; nil before.
+	Facts *Facts
+
 	Revision     uint64        // of the revocations that the decision was made with; 0 if there were none yet
 	RevocationID revocation.ID // on Revoked
-	Stale        bool          // those revocations are older than they should be
+	RevokedBy    revocation.Kind
+	Stale        bool // those revocations are older than they should be
 
 	Scope string // on InsufficientScope: what the policy asks for
 
@@ -77,6 +82,16 @@ type Decision struct {
 	// LeftOut are the managed names whose claim was there and cannot be a
 	// header value. They are in Remove too.
 	LeftOut []string
+}
+
+// Facts of a verified token. They are the issuer's word.
+type Facts struct {
+	KeyID    string
+	Session  string            // sid
+	Client   string            // client_id, or else azp
+	IssuedAt revocation.Micros // 0: it has no iat
+	Expires  revocation.Micros // 0: it has no exp
+	Hash     [32]byte          // SHA-256 of what was signed: identifies a token without jti
 }
 
 func (d Decision) deny(r Reason) Decision {

@@ -151,7 +151,7 @@ func (t *token) readPayload() error {
 // encoding/json does into structs, would.
 var (
 	headerNames = nameSet("alg", "kid", "typ", "crit", "b64", "zip", "enc")
-	claimNames  = nameSet("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "scope", "client_id", "sid")
+	claimNames  = nameSet("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "events", "scope", "client_id", "azp", "sid")
 )
 
 func nameSet(names ...string) map[string]bool {

@@ -23,7 +23,8 @@ type token struct {
 	expires   date
 	notBefore date
 	issuedAt  date
-	signed    string // header.payload
+	signed    string   // header.payload
+	hash      [32]byte // SHA-256 of signed; set once the signature is verified
 	signature []byte
 }
 
@@ -52,6 +53,16 @@ func (t *token) text(claim string) string {
 	return s
 }
 
+// facts are those of a token whose signature has been verified.
+func (t *token) facts() *Facts {
+	t.hash = sha256.Sum256([]byte(t.signed))
+	client := t.text("client_id")
+	if client == "" {
+		client = t.text("azp")
+	}
+	return &Facts{KeyID: t.keyID, Session: t.text("sid"), Client: client, IssuedAt: t.issuedAt.at, Expires: t.expires.at, Hash: t.hash}
+}
+
 // revocable is t as it is looked up among the revocations. The hash is that of
 // what was signed: a signature has several forms, and would not identify it.
 func (t *token) revocable() *revocation.Token {
@@ -59,7 +70,7 @@ func (t *token) revocable() *revocation.Token {
 		Issuer:      t.issuer,
 		KeyID:       t.keyID,
 		Claims:      t.claims,
-		Hash:        sha256.Sum256([]byte(t.signed)),
+		Hash:        t.hash,
 		IssuedAt:    t.issuedAt.at,
 		HasIssuedAt: t.issuedAt.set,
 	}

@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"net/netip"
 	"strings"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -22,6 +23,7 @@ func requestOf(check *authv3.CheckRequest) *authz.Request {
 	http := attributes.GetRequest().GetHttp()
 	r := &authz.Request{
 		Headers:     make([]authz.Header, 0, len(http.GetHeaders())+len(http.GetHeaderMap().GetHeaders())),
+		Source:      sourceOf(attributes),
 		Certificate: attributes.GetSource().GetCertificate(),
 	}
 	for name, value := range http.GetHeaders() {
@@ -38,6 +40,15 @@ func requestOf(check *authv3.CheckRequest) *authz.Request {
 		r.Policy = &policy
 	}
 	return r
+}
+
+// sourceOf is the address that the connection to Envoy comes from.
+func sourceOf(attributes *authv3.AttributeContext) netip.Addr {
+	addr, err := netip.ParseAddr(attributes.GetSource().GetAddress().GetSocketAddress().GetAddress())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Unmap().WithZone("")
 }
 
 // fromGRPC says whether Envoy takes r for a gRPC call, and would turn a denial

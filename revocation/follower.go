@@ -160,6 +160,7 @@ func (f *Follower) Close() error {
 type Verdict struct {
 	Revoked  bool
 	By       ID     // of a revocation that denies it
+	Kind     Kind   // of its target
 	Revision uint64 // of the set that was asked
 	Stale    bool   // the set is older than it should be
 	Overdue  bool   // and older than MaxStaleness
@@ -175,7 +176,7 @@ func (f *Follower) Lookup(t *Token, now time.Time) (Verdict, error) {
 		return v, ErrNotReady
 	}
 	var err error
-	v.By, v.Revoked, err = h.set.lookup(t, f.clock(now), &f.counts)
+	v.By, v.Kind, v.Revoked, err = h.set.lookup(t, f.clock(now), &f.counts)
 	if err != nil && !errors.Is(err, errTooManyCombinations) {
 		text := err.Error()
 		f.suspect.Store(&text)

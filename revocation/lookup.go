@@ -18,7 +18,7 @@ var errTooManyCombinations = errors.New("the token's arrays have too many combin
 
 // lookup finds an entry in force that denies t. clock is the instant until
 // which nothing has expired yet.
-func (s *set) lookup(t *Token, clock Micros, counts *positives) (by ID, denied bool, err error) {
+func (s *set) lookup(t *Token, clock Micros, counts *positives) (by ID, kind Kind, denied bool, err error) {
 	v := s.view.Load()
 	for _, shape := range v.shapes[t.Issuer] {
 		var failed error
@@ -27,10 +27,10 @@ func (s *set) lookup(t *Token, clock Micros, counts *positives) (by ID, denied b
 			return !denied && failed == nil
 		})
 		if err = errors.Join(failed, err); denied || err != nil {
-			return by, denied, err
+			return by, shape.Kind, denied, err
 		}
 	}
-	return ID{}, false, nil
+	return ID{}, 0, false, nil
 }
 
 // denies asks about one digest.

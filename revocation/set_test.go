@@ -177,7 +177,7 @@ func TestSetAgainstAModel(t *testing.T) {
 			},
 			"": func(t *rapid.T) {
 				tok := genToken(t)
-				by, denied, err := s.lookup(tok, seconds(now), &counts)
+				by, _, denied, err := s.lookup(tok, seconds(now), &counts)
 				ok(t, err)
 				if want := model.denies(tok, seconds(now)); denied != want {
 					t.Fatalf("denied %v by %v, want %v", denied, by, want)
@@ -245,7 +245,7 @@ func TestBoundaries(t *testing.T) {
 		{"the last microsecond", 0, true, seconds(2000) - 1, true},
 		{"ended", 0, true, seconds(2000), false},
 	} {
-		_, denied, err := s.lookup(&Token{Issuer: idp, Claims: map[string]any{"sub": "alice"}, IssuedAt: c.iat, HasIssuedAt: c.has}, c.at, new(positives))
+		_, _, denied, err := s.lookup(&Token{Issuer: idp, Claims: map[string]any{"sub": "alice"}, IssuedAt: c.iat, HasIssuedAt: c.has}, c.at, new(positives))
 		if err != nil || denied != c.want {
 			t.Errorf("%s: denied %v, %v", c.name, denied, err)
 		}
@@ -309,10 +309,10 @@ func TestTooManyCombinationsAreRefused(t *testing.T) {
 	for i := range long {
 		long[i] = fmt.Sprint(i)
 	}
-	if _, _, err := s.lookup(&Token{Issuer: idp, Claims: map[string]any{"a": long, "b": long}}, seconds(1000), new(positives)); !errors.Is(err, errTooManyCombinations) {
+	if _, _, _, err := s.lookup(&Token{Issuer: idp, Claims: map[string]any{"a": long, "b": long}}, seconds(1000), new(positives)); !errors.Is(err, errTooManyCombinations) {
 		t.Errorf("%v", err)
 	}
-	if _, _, err := s.lookup(&Token{Issuer: idp, Claims: map[string]any{"a": long, "b": "x"}}, seconds(1000), new(positives)); err != nil {
+	if _, _, _, err := s.lookup(&Token{Issuer: idp, Claims: map[string]any{"a": long, "b": "x"}}, seconds(1000), new(positives)); err != nil {
 		t.Errorf("%v", err)
 	}
 }
@@ -394,7 +394,7 @@ func TestReadersAgainstTheWriter(t *testing.T) {
 					if c.kind == "goes" && i >= int(restored.Load()) {
 						continue // not known
 					}
-					_, denied, err := s.lookup(token(c.kind, i), now, counts)
+					_, _, denied, err := s.lookup(token(c.kind, i), now, counts)
 					if err != nil || denied != c.want {
 						t.Errorf("%s%d of %d: denied %v, %v", c.kind, i, done, denied, err)
 						return
