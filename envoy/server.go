@@ -58,7 +58,18 @@ type Options struct {
 	// the health checks of an Envoy that does not retry.
 	Linger     time.Duration
 	Registerer prometheus.Registerer // nil: no figures
+	// Observers are told of each decision, on the path of the Check: they must
+	// not block, and not keep what they are given.
+	Observers []func(context.Context, Observation)
 	Logger     *slog.Logger
+}
+
+// Observation is a decision and what it was about.
+type Observation struct {
+	Request  *authz.Request // nil if it could not be read
+	Decision *authz.Decision
+	At       time.Time // when the question came
+	Took     time.Duration
 }
 
 // Server answers Checks. It is safe for concurrent use.
@@ -67,6 +78,7 @@ type Server struct {
 
 	authorizer atomic.Pointer[authz.Authorizer]
 	figures    *figures
+	observers  []func(context.Context, Observation)
 	health     *health
 	peers      *peers
 	linger     time.Duration
@@ -85,7 +97,7 @@ func NewServer(o Options) (*Server, error) {
 	if o.Ready == nil {
 		o.Ready = func() bool { return true }
 	}
-	s := &Server{health: newHealth(o.Ready), peers: newPeers(), linger: o.Linger, log: o.Logger, figures: newFigures()}
+	s := &Server{health: newHealth(o.Ready), peers: newPeers(), linger: o.Linger, log: o.Logger, figures: newFigures(), observers: o.Observers}
 	if o.Registerer != nil {
 		if err := s.figures.register(o.Registerer, o.Revocations); err != nil {
 			return nil, err
@@ -151,14 +163,28 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // Check implements the Authorization service.
 func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	begin := time.Now()
-	d, answer := s.decide(ctx, check)
-	s.figures.observe(&d, time.Since(begin))
+	r, d, answer := s.decide(ctx, check)
+	took := time.Since(begin)
+	s.figures.observe(&d, took)
 	s.record(ctx, &d)
+	s.tell(ctx, Observation{Request: r, Decision: &d, At: begin, Took: took})
 	return answer, nil
 }
 
+// tell cannot change the answer any more, not even by a panic.
+func (s *Server) tell(ctx context.Context, o Observation) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.ErrorContext(ctx, "an observer failed", slog.String("decision_id", o.Decision.ID), slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	for _, observe := range s.observers {
+		observe(ctx, o)
+	}
+}
+
 // decide turns a panic anywhere into a denial.
-func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest) (d authz.Decision, answer *authv3.CheckResponse) {
+func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest) (r *authz.Request, d authz.Decision, answer *authv3.CheckResponse) {
 	defer func() {
 		if p := recover(); p != nil {
 			d = authz.Decision{Reason: authz.Internal, ID: rand.Text()}
@@ -166,9 +192,9 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest) (d auth
 			s.log.ErrorContext(ctx, "a check failed; the request was denied", slog.String("decision_id", d.ID), slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
 		}
 	}()
-	r := requestOf(check)
+	r = requestOf(check)
 	d = s.authorizer.Load().Authorize(ctx, r)
-	return d, response(&d, fromGRPC(r))
+	return r, d, response(&d, fromGRPC(r))
 }
 
 // record logs a decision. What came from a token is quoted to ASCII, so that
