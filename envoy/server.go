@@ -61,7 +61,7 @@ type Options struct {
 	// Observers are told of each decision, on the path of the Check: they must
 	// not block, and not keep what they are given.
 	Observers []func(context.Context, Observation)
-	Logger     *slog.Logger
+	Logger    *slog.Logger
 }
 
 // Observation is a decision and what it was about.
