@@ -2,6 +2,8 @@ package jwks
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -99,9 +101,19 @@ func TestDiscoveryDocument(t *testing.T) {
 // Whatever a document is, what is taken from it is sound, and the set that is
 // made of it answers with keys that fit what was asked.
 func FuzzDocument(f *testing.F) {
-	f.Add([]byte(document(kid("a"), jwk(rsaKey().Public(), map[string]any{"alg": "RS256"}), jwk(p256().Public(), nil))))
-	f.Add([]byte(document(with(kid("a"), map[string]any{"use": "enc"}))))
-	f.Add([]byte(`{"keys":null}`))
+	for _, name := range must(filepath.Glob(vectors + "/rfc/*.jwkset")) {
+		f.Add(must(os.ReadFile(name)))
+	}
+	var known wycheproof
+	if err := json.Unmarshal(must(os.ReadFile(vectors+"/wycheproof/json_web_key_test.json")), &known); err != nil {
+		f.Fatal(err)
+	}
+	for _, g := range known.TestGroups {
+		if g.Public != nil {
+			f.Add([]byte(g.Public))
+		}
+	}
+	f.Add([]byte(document(kid("a"), with(kid("b"), map[string]any{"kid": "a"}), with(kid("c"), map[string]any{"use": "enc"}))))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		keys, _, err := parseDocument(text, DefaultAlgorithms)
 		if (err == nil) != (len(keys) > 0) || len(keys) > maxKeys {
