@@ -72,10 +72,11 @@ func runAuthz(ctx context.Context, path string, c *config.Authz, stderr io.Write
 		return err
 	}
 	r := &replica{path: path, log: log, level: level, figures: figures, follower: follower, keys: map[string]issuerKeys{}}
-	authorizer, err := r.build(c)
+	authorizer, keys, err := r.build(c)
 	if err != nil {
 		return usageError{err}
 	}
+	r.adopt(c, keys)
 	teardown.Add("keys", closing(r.close))
 
 	grpcListener, grpcTLS, err := listen(ctx, c.GRPC, log)
@@ -102,7 +103,7 @@ func runAuthz(ctx context.Context, path string, c *config.Authz, stderr io.Write
 	}
 	watching, unwatch := context.WithCancel(ctx)
 	watched := processes.run("configuration", func() error {
-		daemon.Watch(watching, c.Files(), reloadDelay, log, r.reload)
+		daemon.Watch(watching, c.Files(), reloadDelay, log, func() { r.reload(watching) })
 		return nil
 	})
 	teardown.Add("configuration", awaited(unwatch, watched))
@@ -114,6 +115,10 @@ func runAuthz(ctx context.Context, path string, c *config.Authz, stderr io.Write
 
 // reloadDelay is for how long files must have stayed as they are.
 const reloadDelay = 200 * time.Millisecond
+
+// keysPatience is how long a new configuration waits for keys that it has to
+// fetch: a little longer than one fetch may take.
+const keysPatience = 6 * time.Second
 
 // replica is what a reload changes, and what it needs for that. After the
 // start only the goroutine of the reload uses it, but for readiness.
@@ -130,29 +135,25 @@ type replica struct {
 	ready readyKeys
 }
 
-// issuerKeys are the keys of an issuer, and the configuration that they follow.
+// issuerKeys are the keys of an issuer, and where and how they are fetched.
 type issuerKeys struct {
-	config config.Issuer
-	dir    string
-	keys   *jwks.Keys
+	options jwks.Options
+	keys    *jwks.Keys
 }
 
-// build makes an authorizer of c. Issuers that c has left as they were keep
-// their keys; those that it has not are closed once the new ones are there.
-func (r *replica) build(c *config.Authz) (*authz.Authorizer, error) {
+// build makes an authorizer of c, and the keys that it looks in. Issuers whose
+// keys are where they were keep those that they have, whatever else of them has
+// changed. Nothing that is in force changes by it.
+func (r *replica) build(c *config.Authz) (*authz.Authorizer, map[string]issuerKeys, error) {
 	next := map[string]issuerKeys{}
 	options := authz.Options{
 		Policies: map[string]authz.Policy{}, Revocations: r.follower, DenyOverdue: c.Revocation.DenyOverdue,
 		TrustForwardedCertificate: c.Headers.TrustForwardedCertificate, Logger: r.log,
 		Headers: authz.Headers{Prefix: c.Headers.Prefix, Claims: c.Headers.Claims, RemoveAuthorization: c.Headers.RemoveAuthorization},
 	}
-	fail := func(err error) (*authz.Authorizer, error) {
-		for name, k := range next {
-			if r.keys[name].keys != k.keys {
-				k.keys.Close()
-			}
-		}
-		return nil, err
+	fail := func(err error) (*authz.Authorizer, map[string]issuerKeys, error) {
+		closeOthers(next, r.keys)
+		return nil, nil, err
 	}
 	for _, i := range c.Issuers {
 		k, err := r.keysOf(i, below(c.Revocation.Dir, "keys"))
@@ -175,37 +176,59 @@ func (r *replica) build(c *config.Authz) (*authz.Authorizer, error) {
 	if err != nil {
 		return fail(err)
 	}
-	r.replaceKeys(next)
-	r.running = c
-	return authorizer, nil
+	return authorizer, next, nil
 }
 
 // keysOf are those that are there already, or new ones.
 func (r *replica) keysOf(i config.Issuer, dir string) (issuerKeys, error) {
-	if old, ok := r.keys[i.Issuer]; ok && old.dir == dir && reflect.DeepEqual(old.config, i) {
-		return old, nil
-	}
-	keys, err := jwks.Open(jwks.Options{
+	o := jwks.Options{
 		Issuer: i.Issuer, URI: i.JWKSURI, Discovery: i.Discovery, File: i.JWKSFile, Algorithms: i.Algorithms,
 		RefreshInterval: i.RefreshInterval, MinRefreshInterval: i.MinRefreshInterval, MaxStale: i.MaxStale,
 		AllowHTTP: i.AllowHTTP, CAFile: i.CAFile, Dir: dir, Figures: r.figures, Logger: r.log,
-	})
-	return issuerKeys{i, dir, keys}, err
+	}
+	if old, ok := r.keys[i.Issuer]; ok && reflect.DeepEqual(old.options, o) {
+		return old, nil
+	}
+	keys, err := jwks.Open(o)
+	return issuerKeys{o, keys}, err
 }
 
-func (r *replica) replaceKeys(next map[string]issuerKeys) {
+// await gives new keys the time to be fetched: what is in force has its own
+// meanwhile, and no request has to wait for them.
+func (r *replica) await(ctx context.Context, next map[string]issuerKeys) {
+	ctx, cancel := context.WithTimeout(ctx, keysPatience)
+	defer cancel()
+	for name, k := range next {
+		for r.keys[name].keys != k.keys && !k.keys.Status().Usable() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+}
+
+// adopt takes over c and its keys, and closes those that it does not have. An
+// authorizer that still looks in them must have been replaced before.
+func (r *replica) adopt(c *config.Authz, next map[string]issuerKeys) {
 	old := r.keys
-	r.keys = next
+	r.running, r.keys = c, next
 	r.ready.store(next)
-	for name, k := range old {
-		if next[name].keys != k.keys {
+	closeOthers(old, next)
+}
+
+// closeOthers closes the keys that are not among those to stay.
+func closeOthers(keys, stay map[string]issuerKeys) {
+	for name, k := range keys {
+		if stay[name].keys != k.keys {
 			k.keys.Close()
 		}
 	}
 }
 
 func (r *replica) close() error {
-	r.replaceKeys(map[string]issuerKeys{})
+	r.adopt(r.running, map[string]issuerKeys{})
 	return nil
 }
 
@@ -255,7 +278,7 @@ func (r *replica) serve(l net.Listener, secure *tls.Config, a *authz.Authorizer,
 }
 
 // reload puts the configuration that the file has now in force.
-func (r *replica) reload() {
+func (r *replica) reload(ctx context.Context) {
 	c, err := config.ReadAuthz(r.path)
 	if err != nil {
 		r.log.Error("the new configuration is refused; the one in force stays", "error", err.Error())
@@ -265,12 +288,14 @@ func (r *replica) reload() {
 		return
 	}
 	before := r.running
-	authorizer, err := r.build(c)
+	authorizer, keys, err := r.build(c)
 	if err != nil {
 		r.log.Error("the new configuration is refused; the one in force stays", "error", err.Error())
 		return
 	}
+	r.await(ctx, keys)
 	r.server.Replace(authorizer)
+	r.adopt(c, keys)
 	r.follower.SetLimits(c.Revocation.MaxStaleness, lifetimes(c))
 	r.level.Set(c.Log.Level)
 	r.log.Info("a new configuration is in force")
@@ -283,17 +308,22 @@ func (r *replica) reload() {
 	}
 }
 
+// lifetimes are for how long a token may be accepted: from a leeway before its
+// iat to a leeway after its exp.
 func lifetimes(c *config.Authz) map[string]time.Duration {
 	out := map[string]time.Duration{}
 	for _, i := range c.Issuers {
-		out[i.Issuer] = i.MaxLifetime + i.Leeway
+		out[i.Issuer] = i.MaxLifetime + 2*i.Leeway
 	}
 	return out
 }
 
+// conditions keeps a name even if none of its values can be compared with: the
+// authorizer refuses that, and a condition never gets lost.
 func conditions(claims map[string][]any) authz.Conditions {
 	out := authz.Conditions{}
 	for name, values := range claims {
+		out[name] = nil
 		for _, v := range values {
 			if value, ok := revocation.ValueOf(v); ok {
 				out[name] = append(out[name], value)

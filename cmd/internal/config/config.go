@@ -20,7 +20,7 @@
 //
 //	v.object(keys{
 //		"issuer": need(&i.Issuer, "the iss of its tokens", text(isURL)),
-//		"leeway": into(&i.Leeway, duration(0, 5*time.Minute)),
+//		"leeway": into(&i.Leeway, duration(0, authz.MaxLeeway)),
 //	})
 //
 // Anything that is not in the table is refused, so a key is added by adding

@@ -58,7 +58,7 @@ func issuer() as[Issuer] {
 			"algorithms":           into(&i.Algorithms, some(text(isAlgorithm))),
 			"token_types":          into(&i.TokenTypes, some(tokenType)),
 			"max_lifetime":         into(&i.MaxLifetime, duration(positive, 0)),
-			"leeway":               into(&i.Leeway, duration(0, 5*time.Minute)),
+			"leeway":               into(&i.Leeway, duration(0, authz.MaxLeeway)),
 			"refresh_interval":     into(&i.RefreshInterval, duration(positive, 0)),
 			"min_refresh_interval": into(&i.MinRefreshInterval, duration(positive, 0)),
 			"max_stale":            into(&i.MaxStale, duration(0, 0)),

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rescind/authz"
+	"rescind/cmd/internal/config"
+	"rescind/envoy"
+	"rescind/jwks/jwkstest"
+)
+
+// reloading is a replica with one issuer, that keeps nothing on disk and is
+// told when to read its configuration again.
+type reloading struct {
+	*replica
+	t      *testing.T
+	issuer *jwkstest.Issuer
+	addr   string
+	logged bytes.Buffer
+}
+
+func startReloading(t *testing.T) *reloading {
+	t.Helper()
+	issuer, err := jwkstest.Start(jwkstest.Options{Algorithm: "EdDSA"})
+	r := &reloading{t: t, issuer: must(t, issuer, err)}
+	t.Cleanup(issuer.Close)
+	dir := t.TempDir()
+	must(t, 0, os.WriteFile(filepath.Join(dir, "replica.token"), []byte("secret\n"), 0o600))
+	r.replica = &replica{
+		path: filepath.Join(dir, "authz.yaml"), log: slog.New(slog.NewTextHandler(&r.logged, nil)), level: new(slog.LevelVar),
+		follower: follower(t), keys: map[string]issuerKeys{},
+	}
+	r.write("discovery: true, audiences: [api]", "")
+	c, err := config.ReadAuthz(r.path)
+	a, keys, err := r.build(must(t, c, err))
+	must(t, a, err)
+	r.await(t.Context(), keys)
+	r.adopt(c, keys)
+	t.Cleanup(func() { _ = r.close() })
+	r.server, err = envoy.NewServer(envoy.Options{Authorizer: a, Revocations: r.follower, Logger: r.log})
+	must(t, r.server, err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	r.addr = must(t, l, err).Addr().String()
+	done := make(chan error, 1)
+	go func() { done <- r.server.Serve(l) }()
+	t.Cleanup(func() { _ = r.server.Shutdown(context.Background()); <-done })
+	return r
+}
+
+// write writes a configuration with these settings of the issuer, and these
+// lines at its top level.
+func (r *reloading) write(issuer, rest string) {
+	r.t.Helper()
+	text := fmt.Sprintf("issuers: [{issuer: %q, %s}]\nrevocation: {control: [127.0.0.1:1], token_file: replica.token}\n%s", r.issuer.URL(), issuer, rest)
+	must(r.t, 0, os.WriteFile(r.path, []byte(text), 0o600))
+}
+
+// want is what becomes of a token with these claims.
+func (r *reloading) want(what string, claims map[string]any, reason authz.Reason) {
+	r.t.Helper()
+	token, err := r.issuer.Mint(claims)
+	o, err := envoy.Check(r.t.Context(), r.addr, nil, envoy.Question{Token: must(r.t, token, err)})
+	if got := must(r.t, o, err).Reason(); got != string(reason) {
+		r.t.Errorf("%s: %s, want %s", what, got, reason)
+	}
+}
+
+func TestReload(t *testing.T) {
+	r := startReloading(t)
+	r.want("at first", nil, authz.OK)
+	r.write("discovery: true, audiences: [other]", "")
+	r.want("written, not read", nil, authz.OK)
+	r.reload(t.Context())
+	r.want("another audience, the old one", nil, authz.WrongAudience)
+	r.want("another audience, the new one", map[string]any{"aud": "other"}, authz.OK)
+	r.write("discovery: true, any_audience: true", "policies: {default: {scopes: [admin]}}\n")
+	r.reload(t.Context())
+	r.want("a policy", nil, authz.InsufficientScope)
+	r.want("a policy, met", map[string]any{"scope": "admin"}, authz.OK)
+}
+
+// Keys that are where they were stay: a change of something else is no reason
+// to depend on the issuer.
+func TestReloadKeepsTheKeys(t *testing.T) {
+	r := startReloading(t)
+	r.issuer.Close()
+	for _, change := range []string{
+		"audiences: [api, other]", "any_audience: true", "audiences: [api], token_types: [at+jwt]", "audiences: [api], max_lifetime: 1h, leeway: 0s",
+		"audiences: [api], required_claims: [jti]", "audiences: [api], claims: {scope: [openid profile]}",
+	} {
+		keys := r.keys[r.issuer.URL()].keys
+		r.write("discovery: true, "+change, "")
+		begun := time.Now()
+		r.reload(t.Context())
+		if r.keys[r.issuer.URL()].keys != keys || time.Since(begun) > keysPatience/2 {
+			t.Errorf("%s: other keys, after %s", change, time.Since(begun))
+		}
+		r.want(change, nil, authz.OK)
+	}
+	r.write("discovery: true, audiences: [third]", "")
+	r.reload(t.Context())
+	r.want("changed after all", nil, authz.WrongAudience)
+}
+
+// New keys are waited for: what was in force answers meanwhile.
+func TestReloadWaitsForNewKeys(t *testing.T) {
+	r := startReloading(t)
+	old := r.keys[r.issuer.URL()].keys
+	const late = 700 * time.Millisecond // longer than a request would wait
+	r.issuer.BreakKeys(jwkstest.Fault{Delay: late})
+	r.write(fmt.Sprintf("jwks_uri: %q, audiences: [api]", r.issuer.URL()+"/jwks"), "")
+	done := make(chan struct{})
+	begun := time.Now()
+	go func() { defer close(done); r.reload(t.Context()) }()
+	for reloaded := false; !reloaded; {
+		select {
+		case <-done:
+			reloaded = true
+		default:
+		}
+		r.want("meanwhile", nil, authz.OK)
+	}
+	if took := time.Since(begun); r.keys[r.issuer.URL()].keys == old || took < late {
+		t.Errorf("the same keys, or they were not waited for: %s", took)
+	}
+}
+
+// What is faulty is refused, whoever finds it out, and nothing of it is left.
+func TestReloadRefuses(t *testing.T) {
+	r := startReloading(t)
+	running, keys := r.running, r.keys[r.issuer.URL()].keys
+	for _, c := range []struct{ name, issuer, rest, said string }{
+		{"a syntax error", "discovery: true, audiences: [api", "", "authz.yaml:1:"},
+		{"an unknown key", "discovery: true, audiences: [api]", "polices: {}\n", "authz.yaml:3:1: polices: there is no such key; did you mean policies?"},
+		{"a condition that cannot be compared with", "discovery: true, audiences: [api], claims: {n: [1e99999999999]}", "", "claim \\\"n\\\" needs"},
+		{"too much leeway", "discovery: true, audiences: [api], leeway: 61s", "", "authz.yaml:1:"},
+	} {
+		r.logged.Reset()
+		r.write(c.issuer, c.rest)
+		r.reload(t.Context())
+		if !strings.Contains(r.logged.String(), c.said) || !strings.Contains(r.logged.String(), "is refused") {
+			t.Errorf("%s: logged %s", c.name, &r.logged)
+		}
+		if r.running != running || r.keys[r.issuer.URL()].keys != keys {
+			t.Errorf("%s: something of it is in force", c.name)
+		}
+		r.want(c.name, nil, authz.OK)
+	}
+	must(t, 0, os.Remove(r.path))
+	r.reload(t.Context())
+	r.want("no file", nil, authz.OK)
+	r.want("no file", map[string]any{"aud": "other"}, authz.WrongAudience)
+}
+
+// A token is accepted from a leeway before its iat to a leeway after its exp:
+// revocations must be kept for all of that.
+func TestLifetimesIncludeTheLeewayTwice(t *testing.T) {
+	c := &config.Authz{Issuers: []config.Issuer{{Issuer: idp, MaxLifetime: time.Hour, Leeway: 30 * time.Second}}}
+	if got := lifetimes(c)[idp]; got != time.Hour+time.Minute {
+		t.Errorf("%s", got)
+	}
+}
