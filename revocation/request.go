@@ -90,7 +90,7 @@ func ParseRequest(b []byte) (*Request, []Fault) {
 	if err := p.object(); err != nil {
 		return nil, append(p.faults, syntaxFault(err))
 	}
-	if _, err := p.dec.ReadToken(); err != io.EOF {
+	if _, err := p.dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, append(p.faults, Fault{"", "there is something after the JSON object"})
 	}
 	if p.faults != nil {
@@ -215,9 +215,9 @@ func (p *parser) instant(member string, into *time.Time) error {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil || t.IsZero() {
 		p.fault(member, "must be a time as RFC 3339 writes it, such as 2026-11-24T07:00:01Z")
-		return nil
+	} else {
+		*into = t.UTC()
 	}
-	*into = t.UTC()
 	return nil
 }
 
@@ -572,7 +572,7 @@ func (f *tokenFacts) readPayload(b []byte) error {
 	if _, err := dec.ReadToken(); err != nil {
 		return bad
 	}
-	if _, err := dec.ReadToken(); err != io.EOF {
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return bad
 	}
 	return nil

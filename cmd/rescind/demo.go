@@ -22,7 +22,7 @@ Then it stays up for you to try.`,
 			o.Out = cmd.OutOrStdout()
 			err := demo.Run(cmd.Context(), o)
 			if errors.Is(err, context.Canceled) && cmd.Context().Err() != nil {
-				return nil // ended by the user
+				return nil //nolint:nilerr // ended by the user
 			}
 			return err
 		},

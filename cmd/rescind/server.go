@@ -40,9 +40,9 @@ func readConfig[C any](f *serverFlags, out io.Writer, read func(string) (*C, err
 		return nil, false, usageError{err}
 	}
 	if f.check {
-		fmt.Fprintf(out, "%s: in order\n", f.config)
+		_, err = fmt.Fprintf(out, "%s: in order\n", f.config)
 	}
-	return c, f.check, nil
+	return c, f.check, err
 }
 
 // newLogger logs to stderr as the configuration says; its level can change.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -86,7 +87,7 @@ func (l *Ledger) audit(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		entries := append(owed, notes[0].entries...)
+		entries := slices.Concat(owed, notes[0].entries)
 		covers = max(covers, notes[0].covers)
 	gather:
 		for len(entries) < noteEntries {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"runtime"
@@ -32,7 +33,7 @@ func durable(b testing.TB, dir string) *store.Log {
 }
 
 func (e *endpoint) post(contentType, body string) int {
-	r := httptest.NewRequest("POST", "/v1/revocations", strings.NewReader(body))
+	r := httptest.NewRequest(http.MethodPost, "/v1/revocations", strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer token-revoker")
 	r.Header.Set("Content-Type", contentType)
 	w := httptest.NewRecorder()

@@ -168,7 +168,7 @@ func (l *Ledger) commitOnce(ctx context.Context, attempts []*attempt) (after uin
 	revision := b.after
 	if len(b.ops) > 0 {
 		accepted := l.now()
-		body := appendBatch(nil, l.log.Writer(), b.ops)
+		body := packBatch(l.log.Writer(), b.ops)
 		revision, err = l.log.Append(ctx, b.after, b.lasts.Time(), body)
 		if err != nil || revision == 0 {
 			return b.after, false, err

@@ -176,7 +176,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case slots <- struct{}{}:
 		defer func() { <-slots }()
 	default:
-		problem(http.StatusTooManyRequests, "too many requests at once").retry(time.Second).write(w)
+		problem(http.StatusTooManyRequests, "too many requests at once").retry().write(w)
 		return
 	}
 	r = r.WithContext(context.WithValue(r.Context(), callerKey{}, who))
@@ -191,7 +191,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // slowed down for all alike; who has a credential does not notice.
 func (s *Server) refuseUnknown(w http.ResponseWriter, r *http.Request, who caller, given bool) {
 	if !s.failures.Allow() {
-		problem(http.StatusTooManyRequests, "too many requests without a valid credential").retry(time.Second).write(w)
+		problem(http.StatusTooManyRequests, "too many requests without a valid credential").retry().write(w)
 		return
 	}
 	challenge, detail := `Bearer realm="rescind"`, "a credential is needed: Authorization: Bearer TOKEN"
@@ -315,8 +315,8 @@ func (s *Server) unavailable(err error) *Problem {
 	case errors.Is(err, ErrTooLarge):
 		return problem(http.StatusRequestEntityTooLarge, err.Error())
 	case errors.Is(err, ErrNotReady):
-		return problem(http.StatusServiceUnavailable, err.Error()).retry(time.Second)
+		return problem(http.StatusServiceUnavailable, err.Error()).retry()
 	}
 	s.logger.Error("a request failed", "error", err)
-	return problem(http.StatusServiceUnavailable, "this cannot be made durable now, though it may still come into force; ask again").retry(time.Second)
+	return problem(http.StatusServiceUnavailable, "this cannot be made durable now, though it may still come into force; ask again").retry()
 }

@@ -232,7 +232,7 @@ func (m *modelled) has(claims []string) bool {
 // Rows by the thousand, so that chunks fill, are packed, vanish and come back.
 func TestRowsAgainstModel(t *testing.T) {
 	value := func(i int) revocation.Value { v, _ := revocation.ValueOf(fmt.Sprint("v", i)); return v }
-	make := func(rev uint64, index, target int, expires revocation.Micros) revocation.Revocation {
+	made := func(rev uint64, index, target int, expires revocation.Micros) revocation.Revocation {
 		return revocation.Revocation{ID: revocation.ID{Revision: rev, Index: uint32(index)}, Issuer: issuerA, ExpiresAt: expires,
 			Target: revocation.Target{Kind: revocation.KindClaims, Claims: []revocation.Claim{{Name: "c", Value: value(target)}}}}
 	}
@@ -252,7 +252,7 @@ func TestRowsAgainstModel(t *testing.T) {
 				targets := rapid.SampledFrom([]int{1, 50, 1 << 20}).Draw(rt, "targets")
 				spread := rapid.SampledFrom([]int{1, 2, 7}).Draw(rt, "spread")
 				for i := range rapid.IntRange(0, 3*chunkRows/2).Draw(rt, "rows") {
-					m := make(revision, i, i%targets, now+1+revocation.Micros(i%spread))
+					m := made(revision, i, i%targets, now+1+revocation.Micros(i%spread))
 					r.add(m.Entry(), false, pack(&m))
 					model[m.ID] = &kept{Revocation: m}
 				}
@@ -346,7 +346,7 @@ func TestAnotherNodeWasFirst(t *testing.T) {
 	log.failAppend = func() error {
 		if once {
 			once = false
-			log.add(appendBatch(nil, "other", []operation{{packed: pack(&rev)}}))
+			log.add(packBatch("other", []operation{{packed: pack(&rev)}}))
 		}
 		return nil
 	}
@@ -366,8 +366,8 @@ func TestACrashBeforeTheNote(t *testing.T) {
 	r, _ := revocation.ParseRequest([]byte(claims(issuerA, `{"jti":"unnoted"}`)))
 	rev, _ := r.Accept(time.Now(), retention, "victim")
 	log.mu.Lock()
-	log.add(appendBatch(nil, "test", []operation{{packed: pack(&rev)}}))
-	log.add(appendBatch(nil, "other", []operation{{packed: pack(&rev)}}))
+	log.add(packBatch("test", []operation{{packed: pack(&rev)}}))
+	log.add(packBatch("other", []operation{{packed: pack(&rev)}}))
 	log.mu.Unlock()
 	for range 2 {
 		e = serve(t, log)
@@ -425,7 +425,7 @@ func TestTheClockSetBack(t *testing.T) {
 func FuzzBatch(f *testing.F) {
 	r, _ := revocation.ParseRequest([]byte(claims(issuerA, `{"sub":"a","n":1.5,"b":true}`)))
 	rev, _ := r.Accept(time.Now(), retention, "x")
-	f.Add(appendBatch(nil, "w", []operation{{packed: pack(&rev)}, {restore: restoration{ID: revocation.ID{Revision: 3}, By: "y"}}}))
+	f.Add(packBatch("w", []operation{{packed: pack(&rev)}, {restore: restoration{ID: revocation.ID{Revision: 3}, By: "y"}}}))
 	f.Add([]byte{1, 1, 'w', 200})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var ops []operation
@@ -434,7 +434,7 @@ func FuzzBatch(f *testing.F) {
 			return
 		}
 		again := 0
-		if _, err := readBatch(appendBatch(nil, writer, ops), 7, newInterner(), func(operation) { again++ }); err != nil || again != len(ops) {
+		if _, err := readBatch(packBatch(writer, ops), 7, newInterner(), func(operation) { again++ }); err != nil || again != len(ops) {
 			t.Errorf("%d operations, %d read back, %v", len(ops), again, err)
 		}
 	})

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -41,10 +40,8 @@ func problem(status int, detail string, faults ...ProblemError) *Problem {
 	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail, Errors: faults}
 }
 
-// retry says when trying again makes sense.
-func (p *Problem) retry(after time.Duration) *Problem {
-	return p.with("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
-}
+// retry says that trying again makes sense, in a second.
+func (p *Problem) retry() *Problem { return p.with("Retry-After", "1") }
 
 func (p *Problem) with(name, value string) *Problem {
 	if p.header == nil {
@@ -71,7 +68,7 @@ func (p *Problem) write(w http.ResponseWriter) {
 
 // Unavailable answers in the place of a server that cannot be made yet.
 func Unavailable(w http.ResponseWriter) {
-	problem(http.StatusServiceUnavailable, ErrNotReady.Error()).retry(time.Second).write(w)
+	problem(http.StatusServiceUnavailable, ErrNotReady.Error()).retry().write(w)
 }
 
 func faultsOf(faults []revocation.Fault) []ProblemError {

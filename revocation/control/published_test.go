@@ -31,7 +31,7 @@ func (e *endpoint) published(r *http.Request, w *httptest.ResponseRecorder) {
 	defer schemas.Unlock()
 	if schemas.doc == nil {
 		rec := httptest.NewRecorder()
-		e.server.ServeHTTP(rec, httptest.NewRequest("GET", "/openapi.json", nil))
+		e.server.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/openapi.json", nil))
 		doc, err := jsonschema.UnmarshalJSON(rec.Body)
 		if err != nil {
 			e.t.Fatal(err)

@@ -39,9 +39,8 @@ type restoration struct {
 	By string
 }
 
-func appendBatch(b []byte, writer string, ops []operation) []byte {
-	b = append(b, batchVersion)
-	b = appendText(b, writer)
+func packBatch(writer string, ops []operation) []byte {
+	b := appendText([]byte{batchVersion}, writer)
 	b = binary.AppendUvarint(b, uint64(len(ops)))
 	for i := range ops {
 		op := &ops[i]

@@ -84,10 +84,7 @@ func (w *row) id() revocation.ID { return revocation.ID{Revision: w.revision, In
 
 func key(d revocation.Digest) uint64 { return binary.LittleEndian.Uint64(d[:8]) }
 
-func (r *rows) at(s slot) (*chunk, *row) {
-	c := r.numbers[s>>chunkBits]
-	return c, &c.rows[s&(chunkRows-1)]
-}
+func (r *rows) at(s slot) *row { return &r.numbers[s>>chunkBits].rows[s&(chunkRows-1)] }
 
 func (r *rows) entry(w *row) revocation.Entry {
 	return revocation.Entry{Shape: r.shapes[w.shape], Digest: w.digest, Before: w.before, ExpiresAt: w.expires, ID: w.id()}
@@ -108,7 +105,7 @@ func (r *rows) add(e revocation.Entry, block bool, packed []byte) {
 	next := uint32(0)
 	if s, ok := r.index[k]; ok {
 		next = s + 1
-		_, older := r.at(s)
+		older := r.at(s)
 		older.prev = here + 1
 	}
 	c.rows = append(c.rows, row{
@@ -185,7 +182,7 @@ func (r *rows) same(e *revocation.Entry, block bool, expires, now revocation.Mic
 	}
 	s, ok := r.index[key(e.Digest)]
 	for next, n := s+1, 0; ok && next != 0 && n < chainLimit; n++ {
-		_, w := r.at(next - 1)
+		w := r.at(next - 1)
 		if w.digest == e.Digest && w.shape == shape && w.before == e.Before && w.block == block &&
 			w.state == standing && w.expires > now && w.expires >= expires {
 			return w
@@ -267,12 +264,12 @@ func (r *rows) sweepChunk(c *chunk, now revocation.Micros) {
 // unlink takes w out of its chain.
 func (r *rows) unlink(w *row) {
 	if w.next != 0 {
-		_, older := r.at(w.next - 1)
+		older := r.at(w.next - 1)
 		older.prev = w.prev
 	}
 	switch {
 	case w.prev != 0:
-		_, newer := r.at(w.prev - 1)
+		newer := r.at(w.prev - 1)
 		newer.next = w.next
 	case w.next != 0:
 		r.index[key(w.digest)] = w.next - 1
@@ -284,11 +281,11 @@ func (r *rows) unlink(w *row) {
 // move makes its chain find w at s.
 func (r *rows) move(w *row, s slot) {
 	if w.next != 0 {
-		_, older := r.at(w.next - 1)
+		older := r.at(w.next - 1)
 		older.prev = s + 1
 	}
 	if w.prev != 0 {
-		_, newer := r.at(w.prev - 1)
+		newer := r.at(w.prev - 1)
 		newer.next = s + 1
 	} else {
 		r.index[key(w.digest)] = s

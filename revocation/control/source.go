@@ -119,10 +119,10 @@ func (l *Ledger) Snapshot(yield func([]revocation.Entry) error) (revision uint64
 }
 
 // Changes are those of the revisions after the given one, each revision once
-// and none left out, at most max. held is false if the caller is too far
+// and none left out, at most so many. held is false if the caller is too far
 // behind, or ahead, for changes: it needs a snapshot. Entries that have
 // expired since are left out.
-func (l *Ledger) Changes(after uint64, max int) (changes []revocation.Change, held bool) {
+func (l *Ledger) Changes(after uint64, most int) (changes []revocation.Change, held bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if after > l.revision || l.revision-after > maxBehind || after < l.restores.dropped {
@@ -130,7 +130,7 @@ func (l *Ledger) Changes(after uint64, max int) (changes []revocation.Change, he
 	}
 	now := l.clock()
 	entries := 0
-	for rev := after + 1; rev <= l.revision && len(changes) < max && entries < maxEntries; rev++ {
+	for rev := after + 1; rev <= l.revision && len(changes) < most && entries < maxEntries; rev++ {
 		c := revocation.Change{Revision: rev}
 		for w := range l.rows.of(rev) {
 			if w.expires > now {

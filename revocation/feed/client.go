@@ -66,7 +66,7 @@ func Follow(ctx context.Context, f *revocation.Follower, o ClientOptions) error 
 		began := time.Now()
 		greeted, err := c.follow(ctx, addr)
 		if ctx.Err() != nil {
-			break
+			return nil //nolint:nilerr // it was told to end
 		}
 		c.tell(addr, greeted, err)
 		if greeted && time.Since(began) > steady {
@@ -148,7 +148,7 @@ func (c *client) follow(ctx context.Context, addr string) (greeted bool, err err
 	if err != nil {
 		return false, err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	alarm := time.AfterFunc(greetingTimeout, func() { cancel(errSilent) })

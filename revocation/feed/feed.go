@@ -62,9 +62,9 @@ type Source interface {
 	// changes after it are applied; it may have some of them already.
 	Snapshot(yield func([]revocation.Entry) error) (revision uint64, err error)
 	// Changes are those of the revisions after the given one, each once and
-	// none left out, at most max, at least one if there is one. held is false
+	// none left out, at most so many, at least one if there is one. held is false
 	// if the log does not go back that far.
-	Changes(after uint64, max int) (changes []revocation.Change, held bool)
+	Changes(after uint64, most int) (changes []revocation.Change, held bool)
 	// Wait returns nil once Revision() > after, or the error of ctx.
 	Wait(ctx context.Context, after uint64) error
 }
@@ -100,13 +100,12 @@ func pack(entries []revocation.Entry, emit func(part []byte, n int) error) error
 // parts is c as it travels: one message part, or several if it is large.
 func parts(c revocation.Change) []*feedpb.Change {
 	var out []*feedpb.Change
-	add := func(part *feedpb.Change) error {
+	add := func(part *feedpb.Change) {
 		part.Revision, part.More = c.Revision, true
 		out = append(out, part)
-		return nil
 	}
-	_ = pack(c.Added, func(b []byte, _ int) error { return add(&feedpb.Change{Added: b}) })
-	_ = pack(c.Removed, func(b []byte, _ int) error { return add(&feedpb.Change{Removed: b}) })
+	_ = pack(c.Added, func(b []byte, _ int) error { add(&feedpb.Change{Added: b}); return nil })
+	_ = pack(c.Removed, func(b []byte, _ int) error { add(&feedpb.Change{Removed: b}); return nil })
 	if out == nil {
 		out = []*feedpb.Change{{Revision: c.Revision}}
 	}

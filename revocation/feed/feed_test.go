@@ -313,7 +313,7 @@ func compare(t *testing.T, log *memLog, f *revocation.Follower) {
 		t.Fatalf("log %q", id)
 	}
 	want := log.revokedAt(revision)
-	if got := f.Status().Entries; int(got) != len(want) {
+	if got := f.Status().Entries; got != len(want) {
 		t.Errorf("%d entries at revision %d, not %d", got, revision, len(want))
 	}
 	digests := make(map[revocation.Digest]bool)

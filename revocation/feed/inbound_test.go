@@ -184,8 +184,7 @@ func TestNothingBeforeASnapshot(t *testing.T) {
 func TestRepeatsAndParts(t *testing.T) {
 	f := holding(t)
 	in := receiving(t, f)
-	restored := add(6, "bob")
-	restored = &feedpb.Change{Revision: 6, Removed: add(4, "bob").Added}
+	restored := &feedpb.Change{Revision: 6, Removed: add(4, "bob").Added}
 	err := takeAll(in,
 		changed(add(2, "mallory"), add(3, "mallory")), // held
 		changed(add(4, "bob")), changed(add(4, "bob")),

@@ -160,7 +160,7 @@ func (s *Server) Follow(stream feedpb.Feed_FollowServer) error {
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(s.ctx, func() { cancel(errClosing) })()
-	ss := newSession(s, ctx, cancel, stream)
+	ss := newSession(ctx, s, cancel, stream)
 	err := ss.run(token)
 	if cause := context.Cause(ctx); cause != nil && stream.Context().Err() == nil {
 		err = cause

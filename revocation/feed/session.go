@@ -37,7 +37,7 @@ type session struct {
 	beat *feedpb.Heartbeat // to be sent once at has reached it
 }
 
-func newSession(s *Server, ctx context.Context, cancel context.CancelCauseFunc, stream feedpb.Feed_FollowServer) *session {
+func newSession(ctx context.Context, s *Server, cancel context.CancelCauseFunc, stream feedpb.Feed_FollowServer) *session {
 	return &session{server: s, ctx: ctx, cancel: cancel, stream: stream, start: time.Now().Add(-1)}
 }
 

@@ -135,13 +135,13 @@ func (l *memLog) Snapshot(yield func([]revocation.Entry) error) (uint64, error) 
 	return revision, nil
 }
 
-func (l *memLog) Changes(after uint64, max int) ([]revocation.Change, bool) {
+func (l *memLog) Changes(after uint64, most int) ([]revocation.Change, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if after > l.revision || l.remember > 0 && l.revision-after > uint64(l.remember) {
 		return nil, false
 	}
-	return l.changes[after:min(l.revision, after+uint64(max))], true
+	return l.changes[after:min(l.revision, after+uint64(most))], true
 }
 
 func (l *memLog) Wait(ctx context.Context, after uint64) error {

@@ -15,7 +15,7 @@ const expireInterval = 5 * time.Minute
 func (l *Log) tend() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	next := time.Now().Add(rand.N(expireInterval))
+	next := time.Now().Add(rand.N(expireInterval)) //nolint:gosec // so that nodes take turns
 	for {
 		select {
 		case <-l.stop.Done():
@@ -34,7 +34,7 @@ func (l *Log) tend() {
 		}
 		if now := time.Now(); short || now.After(next) {
 			l.tidy(now)
-			next = now.Add(expireInterval + rand.N(expireInterval/5))
+			next = now.Add(expireInterval + rand.N(expireInterval/5)) //nolint:gosec // likewise
 		}
 		if short {
 			l.refill()
