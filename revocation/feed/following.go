@@ -41,7 +41,7 @@ func (c *client) converse(ctx context.Context, cancel context.CancelCauseFunc, a
 	go func() { ended <- read(ctx, stream, messages, alarm, silence) }()
 	if err = apply(in, messages, stream.Send); err != nil {
 		cancel(err)
-		_ = <-ended // because of the cancel
+		<-ended //nolint:errcheck // because of the cancel
 		return true, err
 	}
 	return true, <-ended
