@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
@@ -122,6 +123,15 @@ func parseDiscovery(text []byte, issuer string) (jwksURI string, err error) {
 		return "", errors.New("the discovery document has no jwks_uri")
 	}
 	return d.URI, nil
+}
+
+func readFile(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	return limited(f, limit)
 }
 
 // limited reads all of r, unless that is more than a document may have.

@@ -213,13 +213,3 @@ func with(base map[string]any, changes map[string]any) map[string]any {
 }
 
 func numbered(prefix string, n int) string { return prefix + strconv.Itoa(n) }
-
-// tokenKid is the kid of a token's header.
-func tokenKid(t *testing.T, header string) string {
-	t.Helper()
-	var h struct{ Kid string }
-	if err := json.Unmarshal(must(b64.DecodeString(header)), &h); err != nil {
-		t.Fatal(err)
-	}
-	return h.Kid
-}

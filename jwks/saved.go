@@ -70,15 +70,13 @@ func (s saved) read() (document []byte, at time.Time, err error) {
 	if s.path == "" {
 		return nil, at, nil
 	}
-	f, err := os.Open(s.path)
+	text, err := readFile(s.path, maxDocument+64<<10)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, at, nil
 	}
-	if err != nil {
+	if unreadable := (*fs.PathError)(nil); errors.As(err, &unreadable) {
 		return nil, at, err
 	}
-	defer f.Close()
-	text, err := limited(f, maxDocument+64<<10)
 	var h savedHeader
 	if err == nil {
 		document, h, err = s.check(text)

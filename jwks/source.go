@@ -38,12 +38,7 @@ func (s source) name() string {
 // read is the document as it is now.
 func (s source) read(ctx context.Context) ([]byte, error) {
 	if s.o.File != "" {
-		f, err := os.Open(s.o.File)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		return limited(f, maxDocument)
+		return readFile(s.o.File, maxDocument)
 	}
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
@@ -120,7 +115,7 @@ func get(ctx context.Context, c *http.Client, uri string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer res.Body.Close()
+	defer res.Body.Close() //nolint:errcheck // it was only read
 	if res.StatusCode != http.StatusOK {
 		return nil, statusError{uri, res.StatusCode}
 	}

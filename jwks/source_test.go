@@ -168,13 +168,10 @@ func TestCAFileIsReadAgain(t *testing.T) {
 	k := open(t, Options{Issuer: idp, URI: s.URL, CAFile: path, MinRefreshInterval: 10 * time.Millisecond})
 	wantFault(t, settled(t, k), "certificate")
 	writePEM(t, path, s)
-	for range 500 {
-		if _, err := find(k, "a", "EdDSA"); err == nil {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Errorf("the new authority is not used: %+v", k.Status())
+	soon(t, "the new authority is used", func() bool {
+		_, err := find(k, "a", "EdDSA")
+		return err == nil
+	})
 }
 
 func TestDiscovery(t *testing.T) {
@@ -275,35 +272,21 @@ func TestRotationOfARealIssuer(t *testing.T) {
 	}
 	defer i.Close()
 	k := open(t, Options{Issuer: i.URL(), Discovery: true, MinRefreshInterval: time.Millisecond})
-	verified := func(token string) error {
-		parts := strings.Split(token, ".")
-		keys, err := k.Find(background, tokenKid(t, parts[0]), "ES256")
-		if err != nil {
-			return err
-		}
-		return Verify("ES256", keys[0], parts[0]+"."+parts[1], must(b64.DecodeString(parts[2])))
-	}
 	old := must(i.Mint(nil))
-	if err := verified(old); err != nil {
-		t.Fatal(err)
-	}
+	soon(t, "the first token", func() bool { return verified(t, k, old) == nil })
 	if err := i.Rotate(); err != nil {
 		t.Fatal(err)
 	}
 	for what, token := range map[string]string{"new": must(i.Mint(nil)), "old": old} {
-		if err := verified(token); err != nil {
-			t.Errorf("the %s token: %v", what, err)
-		}
+		soon(t, "the "+what+" token", func() bool { return verified(t, k, token) == nil })
 	}
 	i.Retire()
 	if err := i.Rotate(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(5 * time.Millisecond)
-	if err := verified(must(i.Mint(nil))); err != nil {
-		t.Error(err)
-	}
-	if err := verified(old); err == nil {
+	last := must(i.Mint(nil))
+	soon(t, "the token of the third key", func() bool { return verified(t, k, last) == nil })
+	if verified(t, k, old) == nil {
 		t.Error("a token of a retired key is accepted")
 	}
 }

@@ -128,8 +128,12 @@ func TestWycheproof(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("Wycheproof, asymmetric: %d invalid refused, %d invalid accepted; %d valid accepted, %d valid refused (%s); symmetric: all %d refused",
+	report := fmt.Sprintf("Wycheproof, asymmetric: %d invalid refused, %d invalid accepted; %d valid accepted, %d valid refused (%s); symmetric: all %d refused",
 		invalidRefused, invalidAccepted, validAccepted, len(validRefused), strings.Join(validRefused, ", "), symmetric)
+	t.Log(report)
+	if testing.Verbose() {
+		fmt.Println(report)
+	}
 	if invalidAccepted != 0 || invalidRefused != 364 {
 		t.Errorf("%d invalid refused, want 364, and %d accepted, want 0", invalidRefused, invalidAccepted)
 	}
