@@ -128,9 +128,9 @@ func (l *layer) full() bool {
 	return l.pushed >= l.shards*shardEntries || l.bytes >= l.shards*shardBytes
 }
 
-// get is the record at k, if there is one.
-func (l *layer) get(k slot, ends Micros) (r record, ok bool, err error) {
-	b, err := l.cache.Get(k.String())
+// get is the record at a slot, if there is one.
+func (l *layer) get(key string, ends Micros) (r record, ok bool, err error) {
+	b, err := l.cache.Get(key)
 	if errors.Is(err, bigcache.ErrEntryNotFound) {
 		return r, false, nil
 	}
@@ -182,10 +182,10 @@ func newBucket(ends Micros, lost *atomic.Int64) *bucket {
 	return b
 }
 
-// find yields the records at k until it is told to stop.
-func (b *bucket) find(k slot, yield func(*record) (more bool)) error {
+// find yields the records at k, whose String is key, until it is told to stop.
+func (b *bucket) find(k slot, key string, yield func(*record) (more bool)) error {
 	for _, l := range *b.layers.Load() {
-		r, ok, err := l.get(k, b.ends)
+		r, ok, err := l.get(key, b.ends)
 		if err != nil {
 			return err
 		}
@@ -221,8 +221,9 @@ func (b *bucket) put(k slot, r record, taken bool) error {
 	if err != nil {
 		return err
 	}
+	key := k.String()
 	if taken {
-		if _, inUse, err := open.get(k, b.ends); err != nil {
+		if _, inUse, err := open.get(key, b.ends); err != nil {
 			return err
 		} else if inUse {
 			b.mu.Lock()
@@ -234,7 +235,7 @@ func (b *bucket) put(k slot, r record, taken bool) error {
 	}
 	var buffer [64]byte
 	value := r.append(buffer[:0], b.ends)
-	if err := open.cache.Set(k.String(), value); err != nil {
+	if err := open.cache.Set(key, value); err != nil {
 		return fmt.Errorf("bigcache: %w", err)
 	}
 	open.held++
@@ -265,15 +266,16 @@ func (b *bucket) open() (*layer, error) {
 // remove takes out the record at k that has this digest and ID, and returns
 // its shape. ok is false if there is none.
 func (b *bucket) remove(k slot, rest [8]byte, id ID) (shape uint32, ok bool, err error) {
+	key := k.String()
 	for _, l := range *b.layers.Load() {
-		r, found, err := l.get(k, b.ends)
+		r, found, err := l.get(key, b.ends)
 		if err != nil {
 			return 0, false, err
 		}
 		if !found || r.rest != rest || r.id != id {
 			continue
 		}
-		if err := l.cache.Delete(k.String()); err != nil {
+		if err := l.cache.Delete(key); err != nil {
 			return 0, false, fmt.Errorf("bigcache: %w", err)
 		}
 		l.held--

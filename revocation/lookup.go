@@ -39,9 +39,9 @@ func (s *set) denies(v *view, d *Digest, t *Token, clock Micros, counts *positiv
 	if !v.filter.has(uint64(k)) {
 		return ID{}, false, nil
 	}
-	held := false
+	held, key := false, k.String()
 	for _, b := range *s.shelves[k.shelf()].buckets.Load() {
-		err = b.find(k, func(r *record) bool {
+		err = b.find(k, key, func(r *record) bool {
 			if r.rest != [8]byte(d[8:]) {
 				return true
 			}

@@ -91,11 +91,12 @@ func (b *batch) add(h *shelf, k slot, e *Entry) error {
 
 // holds says whether this very entry is there already.
 func (h *shelf) holds(k slot, e *Entry) (held bool, err error) {
+	key := k.String()
 	for _, b := range *h.buckets.Load() {
 		if b.ends < e.ExpiresAt {
 			continue
 		}
-		err := b.find(k, func(r *record) bool {
+		err := b.find(k, key, func(r *record) bool {
 			held = held || r.id == e.ID && r.rest == [8]byte(e.Digest[8:])
 			return !held
 		})
