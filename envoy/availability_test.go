@@ -1,0 +1,155 @@
+package envoy
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"rescind/authz"
+	"rescind/jwks"
+	"rescind/jwks/jwkstest"
+	"rescind/revocation"
+)
+
+// blocking is a log that takes its first line and does not come back until it
+// is released: whoever logs under a lock holds it.
+type blocking struct {
+	slog.Handler
+	entered, release chan struct{}
+	once             *sync.Once
+}
+
+func (b blocking) Enabled(context.Context, slog.Level) bool { return true }
+
+func (b blocking) Handle(context.Context, slog.Record) error {
+	b.once.Do(func() { close(b.entered); <-b.release })
+	return nil
+}
+
+// Checks, health and figures go on while the issuer does not answer and the
+// follower is held up in the middle of a change with its lock taken. Nothing
+// here measures time: what waited for either would not come back.
+func TestChecksWaitForNoSync(t *testing.T) {
+	issuer, err := jwkstest.Start(jwkstest.Options{Algorithm: "EdDSA"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	keys, err := jwks.Open(jwks.Options{Issuer: issuer.URL(), URI: issuer.URL() + "/jwks", MinRefreshInterval: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(keys.Close)
+	for !keys.Status().Usable() {
+		time.Sleep(time.Millisecond)
+	}
+
+	log := blocking{entered: make(chan struct{}), release: make(chan struct{}), once: new(sync.Once)}
+	f, err := revocation.OpenFollower(revocation.FollowerOptions{Dir: t.TempDir(), Logger: slog.New(log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var syncing sync.WaitGroup
+	t.Cleanup(func() { close(log.release); syncing.Wait(); _ = f.Close() })
+	if err := f.Greet("log", 7, 720*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	loading, err := f.Load("log", 7, 0)
+	if err == nil {
+		err = loading.Commit()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := authz.New(authz.Options{
+		Issuers:     []authz.Issuer{{Name: issuer.URL(), Keys: keys, Audiences: []string{"api"}, MaxLifetime: time.Hour}},
+		Revocations: f,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewRegistry()
+	s, err := NewServer(Options{
+		Authorizer: a, Revocations: f, Registerer: registry, Logger: slog.New(slog.DiscardHandler),
+		Ready: func() bool { return f.Status().Ready && keys.Status().Usable() },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// A snapshot is half loaded, and the lock is taken by somebody who logs.
+	half, err := f.Load("log", 9, 1<<20)
+	if err == nil {
+		err = half.Add(nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	syncing.Go(func() { f.Accept([]string{"log"}) })
+	receive(t, log.entered)
+	syncing.Go(func() { f.Contact(7, time.Now()) }) // waits for the lock, as the feed would
+	// A fetch has begun, and is not answered.
+	issuer.BreakKeys(jwkstest.Fault{Delay: time.Hour})
+	before := issuer.Fetches()
+	for issuer.Fetches() == before {
+		_, _ = keys.Find(t.Context(), "unknown", "EdDSA")
+	}
+
+	good, err := issuer.Mint(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expired, err := issuer.Mint(map[string]any{"exp": 1, "iat": 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown, err := issuer.MintWith(map[string]any{"kid": "unknown"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				for range 200 {
+					for token, want := range map[string]string{good: "ok", expired: "expired", "": "no_token"} {
+						r, err := s.Check(context.Background(), Question{Token: token}.request())
+						if got := r.GetDynamicMetadata().AsMap()["reason"]; err != nil || got != want {
+							t.Errorf("%v %v, want %s", got, err, want)
+						}
+					}
+				}
+			})
+		}
+		all.Go(func() { // one that has to wait for the issuer, but not for long
+			r, err := s.Check(context.Background(), Question{Token: unknown}.request())
+			if got := r.GetDynamicMetadata().AsMap()["reason"]; err != nil || got != "unknown_key" {
+				t.Errorf("%v %v", got, err)
+			}
+		})
+		all.Go(func() {
+			r, err := s.health.Check(context.Background(), &healthpb.HealthCheckRequest{})
+			if err != nil || r.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+				t.Errorf("health: %v %v", r, err)
+			}
+		})
+		all.Go(func() {
+			if _, err := registry.Gather(); err != nil {
+				t.Error(err)
+			}
+		})
+		all.Wait()
+	}()
+	receive(t, done)
+	if issuer.Fetches() != before+1 {
+		t.Errorf("%d fetches, want one that is not answered", issuer.Fetches()-before)
+	}
+	half.Abandon()
+}
