@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -283,12 +282,12 @@ func TestControlKilledAfterTheAnswer(t *testing.T) {
 	s := start(t, envoytest.Options{})
 	token, good := login(t, s, "alice"), login(t, s, "bob")
 	r := revoked(t, s, map[string]any{"claims": map[string]any{"sub": "alice"}})
-	s.Control.Kill()
+	s.Control[0].Kill()
 	for range 20 {
 		wantStatus(t, s, "with the control endpoint gone", token, 401)
 		wantStatus(t, s, "a good token, with the control endpoint gone", good, 200)
 	}
-	if err := s.StartControl(t.Context()); err != nil {
+	if err := s.StartControl(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	a, err := s.Admin(t.Context(), http.MethodGet, "/v1/revocations/"+r.ID, nil, nil)
@@ -305,7 +304,7 @@ func TestReplicaRestartedWithControlDown(t *testing.T) {
 	s := start(t, envoytest.Options{Replicas: 1})
 	token, good := login(t, s, "alice"), login(t, s, "bob")
 	revoked(t, s, map[string]any{"claims": map[string]any{"sub": "alice"}})
-	s.Control.Kill()
+	s.Control[0].Kill()
 	s.Replicas[0].Kill()
 	if err := s.StartReplica(t.Context(), 0); err != nil {
 		t.Fatal(err)
@@ -339,7 +338,7 @@ func TestAuthzGone(t *testing.T) {
 	token := login(t, s, "alice")
 	wantStatus(t, s, "before", token, 200)
 	for _, r := range s.Replicas {
-		if err := r.Signal(syscall.SIGSTOP); err != nil { // alive, and mute
+		if err := r.Pause(); err != nil { // alive, and mute
 			t.Fatal(err)
 		}
 	}
@@ -370,6 +369,7 @@ func TestDrainLosesNoRequest(t *testing.T) {
 				r.sent++
 				if err != nil || a.Status != 200 {
 					r.lost++
+					t.Logf("lost: %d %s %v", a.Status, a.Body, err)
 				}
 			}
 			results <- r

@@ -22,7 +22,7 @@ var arrows = map[string][]string{
 	"rescind/envoy/envoytest":        {"rescind/envoy", "rescind/jwks/jwkstest"},
 	"rescind/cmd/internal/config":    {"rescind/authz", "rescind/jwks"},
 	"rescind/cmd/internal/daemon":    nil,
-	"rescind/cmd/internal/demo":      {"rescind/envoy/envoytest", "rescind/jwks/jwkstest"},
+	"rescind/cmd/internal/demo":      {"rescind/envoy", "rescind/envoy/envoytest"},
 	"rescind/cmd/rescind":            {"*"},
 	"rescind/test":                   nil,
 }

@@ -40,9 +40,9 @@ func (s *Stack) Get(ctx context.Context, path, token string, headers ...string) 
 	return s.do(req)
 }
 
-// Admin calls the admin API as an operator; body, if not nil, is sent as JSON,
-// and into, if not nil, is filled from a 2xx answer.
-func (s *Stack) Admin(ctx context.Context, method, path string, body, into any) (Answer, error) {
+// AdminAt calls the admin API of one control node as an operator, as
+// [Stack.Admin] does.
+func (s *Stack) AdminAt(ctx context.Context, node int, method, path string, body, into any) (Answer, error) {
 	var sent io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -51,7 +51,7 @@ func (s *Stack) Admin(ctx context.Context, method, path string, body, into any) 
 		}
 		sent = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, s.ControlURL+path, sent)
+	req, err := http.NewRequestWithContext(ctx, method, s.ControlURLs[node]+path, sent)
 	if err != nil {
 		return Answer{}, err
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -22,6 +23,8 @@ type Process struct {
 	log  *os.File
 	done chan struct{} // closed when it has ended and err is set
 	err  error
+
+	paused atomic.Bool
 
 	mu    sync.Mutex
 	addrs map[string]string // the fields name → addr of its "listening" lines
@@ -95,8 +98,29 @@ func (p *Process) ended() error {
 	return fmt.Errorf("%s ended (%v); its last words are in %s", p.Name, p.cmd.ProcessState, p.log.Name())
 }
 
-// Signal sends sig.
-func (p *Process) Signal(sig os.Signal) error { return p.cmd.Process.Signal(sig) }
+// Pause makes the process stand still, with all its connections open, until
+// Resume.
+func (p *Process) Pause() error {
+	p.paused.Store(true)
+	return p.cmd.Process.Signal(syscall.SIGSTOP)
+}
+
+// Resume undoes Pause.
+func (p *Process) Resume() error {
+	p.paused.Store(false)
+	return p.cmd.Process.Signal(syscall.SIGCONT)
+}
+
+// Running says whether the process can do anything: it has not ended and does
+// not stand still.
+func (p *Process) Running() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return !p.paused.Load()
+	}
+}
 
 // Kill is kill -9, and waits until the process is gone.
 func (p *Process) Kill() {
@@ -107,6 +131,9 @@ func (p *Process) Kill() {
 // Stop asks the process to drain, kills it after ten seconds, and returns its
 // exit status: 0 for a process that drained.
 func (p *Process) Stop() int {
+	if p.paused.Load() {
+		_ = p.Resume()
+	}
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:

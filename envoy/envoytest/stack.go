@@ -11,7 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
+	"sync"
 	"time"
 
 	"rescind/jwks/jwkstest"
@@ -24,30 +24,41 @@ type Options struct {
 	Dir         string // configuration, logs and data; must exist
 	Replicas    int    // default 2
 	GatewayPort int    // default: any free one
+	// ControlNodes is 1, the default, for a control endpoint alone, or 3 or 5
+	// for a cluster.
+	ControlNodes int
 	// Authz is added to the configuration of each replica, at its top level,
-	// and Issuer to that of the one issuer (two more spaces of indent).
-	Authz, Issuer string
+	// Issuer to that of the one issuer (two more spaces of indent), and
+	// ControlConfig to that of each control node, at its top level.
+	Authz, Issuer, ControlConfig string
+	// Feeds, if not nil, stands between the replicas and the feeds: it is given
+	// where the control nodes serve theirs, and says where the replicas find
+	// them.
+	Feeds func(addrs []string) ([]string, error)
 }
 
 // Stack is a whole rescind at work. Its fields are set by Start and stay.
 type Stack struct {
 	Options
 	Issuer   *jwkstest.Issuer
-	Control  *Process // replaced by StartControl
-	Replicas []*Process
+	Control  []*Process // each replaced by StartControl
+	Replicas []*Process // each replaced by StartReplica
 	Gateway  *Process
 
-	GatewayURL string // Envoy
-	AdminURL   string // Envoy's own admin interface
-	ControlURL string // admin API
-	Token      string // an operator's, for the admin API
-	TokenFile  string // holds Token
-	GRPC       []string
-	HTTP       []string // health and metrics of each replica
+	GatewayURL  string   // Envoy
+	AdminURL    string   // Envoy's own admin interface
+	ControlURLs []string // admin API of each control node
+	Token       string   // an operator's, for the admin API
+	TokenFile   string   // holds Token
+	GRPC        []string
+	HTTP        []string // health and metrics of each replica
 
-	feed, feedToken string
-	upstream        *upstream
-	client          *http.Client
+	feeds, routes []string // of each control node: for replicas, and for the other nodes
+	followed      []string // where the replicas find the feeds
+	feedToken     string
+	clusterSecret string
+	upstream      *upstream
+	client        *http.Client
 }
 
 // Start brings everything up, and returns when every part is ready. On an
@@ -56,17 +67,21 @@ func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 	if o.Replicas == 0 {
 		o.Replicas = 2
 	}
-	s := &Stack{Options: o, Token: "operator-" + rand.Text(), feedToken: "replica-" + rand.Text(), TokenFile: filepath.Join(o.Dir, "operator.token")}
+	if o.ControlNodes == 0 {
+		o.ControlNodes = 1
+	}
+	s := &Stack{
+		Options: o, Token: "operator-" + rand.Text(), TokenFile: filepath.Join(o.Dir, "operator.token"),
+		feedToken: "replica-" + rand.Text(), clusterSecret: "cluster-" + rand.Text(),
+	}
 	s.client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	defer func() {
 		if err != nil {
 			s.Close()
 		}
 	}()
-	for name, secret := range map[string]string{"operator.token": s.Token, "replica.token": s.feedToken} {
-		if err := os.WriteFile(filepath.Join(o.Dir, name), []byte(secret+"\n"), 0o600); err != nil {
-			return nil, err
-		}
+	if err := s.writeSecrets(); err != nil {
+		return nil, err
 	}
 	if s.Issuer, err = jwkstest.Start(jwkstest.Options{}); err != nil {
 		return nil, err
@@ -74,56 +89,65 @@ func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 	if s.upstream, err = startUpstream(); err != nil {
 		return nil, err
 	}
-	s.ControlURL, s.feed = "http://127.0.0.1:0", "127.0.0.1:0"
-	if err := s.StartControl(ctx); err != nil {
+	if err := s.startControls(ctx); err != nil {
 		return nil, err
 	}
-	s.Replicas = make([]*Process, o.Replicas)
-	s.GRPC, s.HTTP = make([]string, o.Replicas), make([]string, o.Replicas)
-	for i := range s.Replicas {
-		s.GRPC[i], s.HTTP[i] = "127.0.0.1:0", "127.0.0.1:0"
-		if err := s.StartReplica(ctx, i); err != nil {
-			return nil, err
-		}
-	}
-	for i := range s.Replicas {
-		if err := s.WaitReady(ctx, i); err != nil {
-			return nil, err
-		}
+	if err := s.startReplicas(ctx); err != nil {
+		return nil, err
 	}
 	return s, s.startGateway(ctx)
 }
 
-// StartControl starts the control endpoint; after the first time at the
-// addresses and with the data that it had.
-func (s *Stack) StartControl(ctx context.Context) error {
-	text := fmt.Sprintf(`http: {listen: %q}
-feed:
-  listen: %q
-  tokens: [{name: replicas, sha256: %s}]
-store: {dir: %q}
-admin:
-  tokens: [{name: operator, sha256: %s, roles: [operator]}]
-`, strings.TrimPrefix(s.ControlURL, "http://"), s.feed, digest(s.feedToken), filepath.Join(s.Dir, "control"), digest(s.Token))
-	p, err := s.launch("control", "control", text)
-	if err != nil {
+func (s *Stack) startControls(ctx context.Context) (err error) {
+	if err := s.layOut(); err != nil {
 		return err
 	}
-	s.Control = p
-	admin, err := p.Addr(ctx, "admin")
-	if err != nil {
-		return err
+	s.followed = s.feeds
+	if s.Feeds != nil {
+		if s.followed, err = s.Feeds(s.feeds); err != nil {
+			return err
+		}
 	}
-	s.ControlURL = "http://" + admin
-	s.feed, err = p.Addr(ctx, "feed")
-	return err
+	for i := range s.Control {
+		if err := s.StartControl(ctx, i); err != nil {
+			return err
+		}
+	}
+	for i := range s.Control {
+		if err := s.WaitControl(ctx, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Stack) startReplicas(ctx context.Context) (err error) {
+	n := s.Options.Replicas
+	s.Replicas, s.GRPC, s.HTTP = make([]*Process, n), make([]string, n), make([]string, n)
+	for i := range n {
+		if s.GRPC[i], err = freeAddr(); err != nil {
+			return err
+		}
+		if s.HTTP[i], err = freeAddr(); err != nil {
+			return err
+		}
+		if err := s.StartReplica(ctx, i); err != nil {
+			return err
+		}
+	}
+	for i := range n {
+		if err := s.WaitReady(ctx, i); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ReplicaName is the name under which replica i follows.
 func ReplicaName(i int) string { return "replica-" + string(rune('a'+i)) }
 
-// StartReplica starts replica i; after the first time at the address and with
-// the data that it had.
+// StartReplica starts replica i, at the addresses and with the data that it
+// had, and returns when it listens.
 func (s *Stack) StartReplica(ctx context.Context, i int) error {
 	name := ReplicaName(i)
 	text := fmt.Sprintf(`grpc: {listen: %q}
@@ -135,7 +159,7 @@ issuers:
     refresh_interval: 5m
     min_refresh_interval: 1s
 %srevocation:
-  control: [%q]
+  control: [%s]
   token_file: %q
   name: %s
   dir: %q
@@ -143,16 +167,13 @@ policies:
   default: {}
   reports: {scopes: ["reports:read"]}
   public: {token: optional}
-%s`, s.GRPC[i], s.HTTP[i], s.Issuer.URL(), s.Options.Issuer, s.feed, filepath.Join(s.Dir, "replica.token"), name, filepath.Join(s.Dir, name), s.Authz)
+%s`, s.GRPC[i], s.HTTP[i], s.Issuer.URL(), s.Options.Issuer, quoted(s.followed), filepath.Join(s.Dir, "replica.token"), name, filepath.Join(s.Dir, name), s.Authz)
 	p, err := s.launch(name, "authz", text)
 	if err != nil {
 		return err
 	}
 	s.Replicas[i] = p
-	if s.GRPC[i], err = p.Addr(ctx, "grpc"); err != nil {
-		return err
-	}
-	s.HTTP[i], err = p.Addr(ctx, "http")
+	_, err = p.Addr(ctx, "grpc")
 	return err
 }
 
@@ -257,12 +278,17 @@ func (s *Stack) getJSON(ctx context.Context, url string, into any) error {
 	return json.NewDecoder(res.Body).Decode(into)
 }
 
-// Close stops every part, the gateway first, and waits.
+// Close stops every part, the gateway first and the control nodes last, and
+// waits.
 func (s *Stack) Close() {
-	for _, p := range append(append([]*Process{s.Gateway}, s.Replicas...), s.Control) {
-		if p != nil {
-			p.Stop()
+	for _, parts := range [][]*Process{{s.Gateway}, s.Replicas, s.Control} {
+		var stopping sync.WaitGroup
+		for _, p := range parts {
+			if p != nil {
+				stopping.Go(func() { p.Stop() })
+			}
 		}
+		stopping.Wait()
 	}
 	if s.upstream != nil {
 		s.upstream.close()

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -92,7 +93,7 @@ func (l *Log) embed(k *link) error {
 		return fmt.Errorf("embedded NATS did not start: %s", k.trouble)
 	}
 	k.conn, err = nats.Connect("", nats.InProcessServer(k.server), nats.Name("rescind control"),
-		nats.MaxReconnects(-1), nats.ReconnectBufSize(-1), nats.ReconnectWait(50*time.Millisecond))
+		nats.UserInfo(opts.Username, opts.Password), nats.IgnoreDiscoveredServers(), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1), nats.ReconnectWait(50*time.Millisecond))
 	return err
 }
 
@@ -115,7 +116,12 @@ func (l *Log) serverOptions() (*server.Options, error) {
 		if err != nil {
 			return nil, fmt.Errorf("store.cluster.listen: %w", err)
 		}
-		opts.Cluster = server.ClusterOpts{Name: "rescind", Host: host, Port: port, Username: "rescind", Password: c.Secret}
+		opts.Cluster = server.ClusterOpts{Name: "rescind", Host: host, Port: port, Username: "rescind", Password: c.Secret, NoAdvertise: true}
+		// A server that does not listen for clients never begins to listen for
+		// routes. So it does, where nobody else comes, with a password that
+		// only this process knows.
+		opts.DontListen, opts.Host, opts.Port = false, "127.0.0.1", server.RANDOM_PORT
+		opts.Username, opts.Password = "control", rand.Text()
 		for _, peer := range c.Peers {
 			opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats-route", Host: peer, User: url.UserPassword("rescind", c.Secret)})
 		}
@@ -146,6 +152,10 @@ func (t *trouble) String() string {
 	return "it does not say why"
 }
 
+// notMeant are warnings meant for a server with many clients and a file of
+// passwords.
+var notMeant = []string{"Maximum payloads over", "Plaintext passwords detected"}
+
 // natsLogger carries the server's log to ours.
 type natsLogger struct {
 	log     *slog.Logger
@@ -156,11 +166,20 @@ func (n *natsLogger) Noticef(format string, v ...any) { n.log.Debug(fmt.Sprintf(
 func (n *natsLogger) Debugf(string, ...any)           {}
 func (n *natsLogger) Tracef(string, ...any)           {}
 func (n *natsLogger) Warnf(format string, v ...any) {
-	if !strings.HasPrefix(format, "Maximum payloads over") { // meant for many clients, not for one in process
-		n.log.Warn(fmt.Sprintf(format, v...))
+	for _, wrong := range notMeant {
+		if strings.HasPrefix(format, wrong) {
+			return
+		}
 	}
+	n.log.Warn(fmt.Sprintf(format, v...))
 }
-func (n *natsLogger) Errorf(format string, v ...any) { n.error(fmt.Sprintf(format, v...)) }
+func (n *natsLogger) Errorf(format string, v ...any) {
+	if strings.HasPrefix(format, "Error trying to connect to route") { // a node that is down, or not up yet
+		n.log.Warn(fmt.Sprintf(format, v...))
+		return
+	}
+	n.error(fmt.Sprintf(format, v...))
+}
 func (n *natsLogger) Fatalf(format string, v ...any) { n.error(fmt.Sprintf(format, v...)) }
 
 func (n *natsLogger) error(msg string) {
@@ -176,24 +195,37 @@ func (n *natsLogger) error(msg string) {
 // been one before.
 func (l *Log) find(ctx context.Context, k *link) error {
 	had := l.id != "" && (l.dir == nil || l.dir.marker.Made)
+	if l.opt.Cluster == nil {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		return l.findOnce(ctx, k, had)
+	}
 	for {
-		err := l.findOnce(ctx, k, had)
-		if err == nil || errors.Is(err, ErrDamaged) || l.opt.Cluster == nil {
+		err := errNoMajority
+		if k.server.JetStreamIsCurrent() {
+			asking, cancel := context.WithTimeout(ctx, unanswered)
+			err = l.findOnce(asking, k, had)
+			cancel()
+		}
+		if err == nil || errors.Is(err, ErrDamaged) {
 			return err
 		}
-		// No leader yet, or not enough nodes.
 		l.log.Debug("waiting for a majority of the control nodes", "error", err)
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("no majority of the control nodes: %w", err)
-		case <-time.After(250 * time.Millisecond):
+			return fmt.Errorf("%w: %w", errNoMajority, context.Cause(ctx))
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
 
+var errNoMajority = errors.New("there is no majority of the control nodes")
+
+// unanswered is after how long a question is asked again: where there is no
+// leader nobody says so.
+const unanswered = time.Second
+
 func (l *Log) findOnce(ctx context.Context, k *link, had bool) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
 	k.batches, err = k.js.Stream(ctx, batchStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if had {

@@ -111,7 +111,7 @@ func introduce(t *teller, s *envoytest.Stack, took time.Duration) {
 	t.heading("rescind: revoked anywhere, denied everywhere")
 	row := func(what, where string) { fmt.Fprintf(t.w, "   %-10s %s\n", what, where) }
 	row("issuer", s.Issuer.URL())
-	row("control", s.ControlURL)
+	row("control", s.ControlURLs[0])
 	for i := range s.Replicas {
 		row(envoytest.ReplicaName(i), s.GRPC[i])
 	}
@@ -140,6 +140,6 @@ func invite(ctx context.Context, t *teller, s *envoytest.Stack, binary string) e
   rescind replicas
   curl %s/metrics
 
-`, s.ControlURL, s.Token, s.Issuer.URL(), binary, token, s.GatewayURL, s.GatewayURL, s.GRPC[0], "http://"+s.HTTP[0])
+`, s.ControlURLs[0], s.Token, s.Issuer.URL(), binary, token, s.GatewayURL, s.GatewayURL, s.GRPC[0], "http://"+s.HTTP[0])
 	return nil
 }

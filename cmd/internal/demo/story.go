@@ -113,7 +113,7 @@ func (s *story) controlKilled(ctx context.Context) error {
 	s.t.begin("The control endpoint dies: no decision changes")
 	s.t.request("kill -9 the control endpoint")
 	begun := time.Now()
-	s.s.Control.Kill()
+	s.s.Control[0].Kill()
 	s.t.answer(true, "gone", time.Since(begun))
 	if err := s.visit(ctx, "the revoked token", s.first, http.StatusUnauthorized); err != nil {
 		return err
@@ -128,7 +128,7 @@ func (s *story) controlBack(ctx context.Context) error {
 	s.t.begin("It comes back: nothing is lost, and revoking goes on")
 	s.t.request("start the control endpoint")
 	begun := time.Now()
-	if err := s.s.StartControl(ctx); err != nil {
+	if err := s.s.StartControl(ctx, 0); err != nil {
 		return err
 	}
 	var list struct{ Items []struct{ ID, Reason string } }
@@ -180,7 +180,7 @@ func (s *story) visit(ctx context.Context, name, token string, want int) error {
 func (s *story) revoke(ctx context.Context, claims map[string]any, reason string) (time.Duration, error) {
 	body := map[string]any{"issuer": s.s.Issuer.URL(), "claims": claims, "reason": reason}
 	for name, value := range claims {
-		s.t.request(fmt.Sprintf("POST %s/v1/revocations?wait=all  %s = %v, %q", s.s.ControlURL, name, value, reason))
+		s.t.request(fmt.Sprintf("POST %s/v1/revocations?wait=all  %s = %v, %q", s.s.ControlURLs[0], name, value, reason))
 	}
 	var got struct {
 		ID       string
@@ -212,7 +212,7 @@ func (s *story) askAll(ctx context.Context, name, token, want string) error {
 
 // followed waits until every replica follows the control endpoint again.
 func (s *story) followed(ctx context.Context) error {
-	s.t.request(fmt.Sprintf("GET %s/v1/replicas until all follow again", s.s.ControlURL))
+	s.t.request(fmt.Sprintf("GET %s/v1/replicas until all follow again", s.s.ControlURLs[0]))
 	begun := time.Now()
 	for {
 		var list struct{ Items []struct{ Connected bool } }

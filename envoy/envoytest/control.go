@@ -1,0 +1,144 @@
+package envoytest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// NodeName is the name of control node i, in the files and in the cluster.
+func NodeName(i int) string { return fmt.Sprint("control-", i+1) }
+
+// layOut chooses where the control nodes will be, before any of them is: a
+// node's configuration names the others.
+func (s *Stack) layOut() (err error) {
+	n := s.ControlNodes
+	s.Control, s.ControlURLs = make([]*Process, n), make([]string, n)
+	s.feeds, s.routes = make([]string, n), make([]string, n)
+	for i := range n {
+		admin, err := freeAddr()
+		if err != nil {
+			return err
+		}
+		s.ControlURLs[i] = "http://" + admin
+		if s.feeds[i], err = freeAddr(); err != nil {
+			return err
+		}
+		if s.routes[i], err = freeAddr(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// StartControl starts control node i, at the addresses and with the data that
+// it had, and returns when it listens. Alone it then has all of its log; one of
+// several has it when [Stack.WaitControl] returns.
+func (s *Stack) StartControl(ctx context.Context, i int) error {
+	name := NodeName(i)
+	cluster := ""
+	if s.ControlNodes > 1 {
+		peers := append(append([]string{}, s.routes[:i]...), s.routes[i+1:]...)
+		cluster = fmt.Sprintf("\n  cluster: {name: %s, listen: %q, peers: [%s], secret_file: %q}", name, s.routes[i], quoted(peers), filepath.Join(s.Dir, "cluster.secret"))
+	}
+	text := fmt.Sprintf(`http: {listen: %q}
+feed:
+  listen: %q
+  tokens: [{name: replicas, sha256: %s}]
+store:
+  dir: %q%s
+admin:
+  tokens: [{name: operator, sha256: %s, roles: [operator]}]
+%s`, strings.TrimPrefix(s.ControlURLs[i], "http://"), s.feeds[i], digest(s.feedToken), s.ControlDir(i), cluster, digest(s.Token), s.ControlConfig)
+	p, err := s.launch(name, "control", text)
+	if err != nil {
+		return err
+	}
+	s.Control[i] = p
+	_, err = p.Addr(ctx, "admin")
+	return err
+}
+
+// ControlDir is where control node i has its log.
+func (s *Stack) ControlDir(i int) string { return filepath.Join(s.Dir, NodeName(i)) }
+
+// WaitControl waits until control node i says on /readyz that it is ready.
+func (s *Stack) WaitControl(ctx context.Context, i int) error {
+	return s.poll(ctx, s.Control[i], func() error {
+		return s.getJSON(ctx, s.ControlURLs[i]+"/readyz", nil)
+	})
+}
+
+// Leader waits until one of the nodes that run says that it leads the log.
+func (s *Stack) Leader(ctx context.Context) (int, error) {
+	for {
+		for _, i := range s.running() {
+			figures, err := s.metrics(ctx, s.ControlURLs[i])
+			if err == nil && strings.Contains(figures, "\nrescind_control_leader 1\n") {
+				return i, nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("no control node says that it leads: %w", ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// running are the control nodes that can be asked.
+func (s *Stack) running() (nodes []int) {
+	for i, p := range s.Control {
+		if p != nil && p.Running() {
+			nodes = append(nodes, i)
+		}
+	}
+	return nodes
+}
+
+// Admin calls the admin API as an operator; body, if not nil, is sent as JSON,
+// and into, if not nil, is filled from a 2xx answer. Of several control nodes
+// the first that can is the one that answers.
+func (s *Stack) Admin(ctx context.Context, method, path string, body, into any) (a Answer, err error) {
+	err = errors.New("no control node is running")
+	for _, i := range s.running() {
+		a, err = s.AdminAt(ctx, i, method, path, body, into)
+		if err == nil && a.Status != http.StatusServiceUnavailable || ctx.Err() != nil {
+			break
+		}
+	}
+	return a, err
+}
+
+// metrics are the figures of a part, as text.
+func (s *Stack) metrics(ctx context.Context, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	a, err := s.do(req)
+	return string(a.Body), err
+}
+
+func (s *Stack) writeSecrets() error {
+	for name, secret := range map[string]string{"operator.token": s.Token, "replica.token": s.feedToken, "cluster.secret": s.clusterSecret} {
+		if err := os.WriteFile(filepath.Join(s.Dir, name), []byte(secret+"\n"), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// quoted is a list as YAML has it between brackets.
+func quoted(list []string) string {
+	out := make([]string, len(list))
+	for i, text := range list {
+		out[i] = fmt.Sprintf("%q", text)
+	}
+	return strings.Join(out, ", ")
+}
