@@ -40,7 +40,7 @@ type demand struct {
 func (d *demand) init(every, longest time.Duration) {
 	d.every = every
 	d.kick = make(chan struct{}, 1)
-	d.misses = misses{first: every, longest: longest, seed: maphash.MakeSeed(), young: map[uint64]miss{}}
+	d.misses = misses{first: every, longest: longest, seed: maphash.MakeSeed(), young: map[uint64]miss{}, old: map[uint64]miss{}}
 }
 
 // await is for a request that did not find its key. It waits for a fetch that
@@ -176,7 +176,8 @@ func (f *flight) wait(ctx context.Context, latest time.Time) {
 //
 // It holds two generations of hashes and forgets the older one, so a flood of
 // kids costs a fixed amount of memory, and what it makes us forget is only that
-// a kid was asked for.
+// a kid was asked for. The maps are used again: as garbage they would cost the
+// honest requests beside a flood a multiple of their time.
 type misses struct {
 	first, longest time.Duration
 	seed           maphash.Seed
@@ -206,7 +207,8 @@ func (m *misses) due(kid string, now, answered time.Time) bool {
 		e = miss{asked: now, pause: min(2*e.pause, m.longest)}
 	}
 	if len(m.young) >= maxMisses {
-		m.old, m.young = m.young, make(map[uint64]miss, maxMisses)
+		m.old, m.young = m.young, m.old
+		clear(m.young)
 	}
 	m.young[h] = e
 	return true
