@@ -11,13 +11,15 @@ import (
 // aside. A package that is not named here may not exist.
 var arrows = map[string][]string{
 	"rescind/revocation":             nil,
-	"rescind/revocation/feed":        {"rescind/revocation", "rescind/revocation/feed/feedpb"},
+	"rescind/revocation/feed":        {"rescind/revocation", "rescind/revocation/feed/feedpb", "rescind/revocation/insight"},
 	"rescind/revocation/feed/feedpb": nil,
+	"rescind/revocation/insight":     {"rescind/revocation"},
 	"rescind/revocation/store":       {"rescind/revocation"},
-	"rescind/revocation/control":     {"rescind/revocation", "rescind/revocation/feed"},
+	"rescind/revocation/control":     {"rescind/revocation", "rescind/revocation/feed", "rescind/revocation/insight"},
 	"rescind/jwks":                   nil,
 	"rescind/jwks/jwkstest":          nil,
 	"rescind/authz":                  {"rescind/jwks", "rescind/revocation"},
+	"rescind/authz/watch":            {"rescind/authz", "rescind/revocation", "rescind/revocation/insight"},
 	"rescind/envoy":                  {"rescind/authz", "rescind/revocation"},
 	"rescind/envoy/envoytest":        {"rescind/envoy", "rescind/jwks/jwkstest"},
 	"rescind/cmd/internal/config":    {"rescind/authz", "rescind/jwks"},

@@ -17,10 +17,13 @@
 package insight
 
 import (
+	"encoding/hex"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"rescind/revocation"
 )
 
 // MaxText is the size of the longest text that is taken from a token, in bytes.
@@ -29,7 +32,7 @@ const MaxText = 256
 // Text is s as it may be shown: printable, valid UTF-8, at most MaxText bytes.
 func Text(s string) string {
 	if len(s) > MaxText {
-		s = s[:MaxText-3] + "…"
+		s = cut(s, MaxText-3) + "…"
 	}
 	return strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {
@@ -63,7 +66,8 @@ var Detectors = []Detector{
 
 // Alert says that something unusual was seen. The same thing seen again, by
 // any replica, has the same Key: alerts of one Key are one alert whose Count
-// grows.
+// grows. What a replica hands over is what it has seen since it last handed
+// over that Key; [MergeAlerts] adds it up.
 type Alert struct {
 	ID       string    `json:"id,omitempty" doc:"Names the alert; made at the control endpoint"`
 	Detector Detector  `json:"detector"`
@@ -102,7 +106,10 @@ type ActivityQuery struct {
 	Value  string    `json:"value"`
 }
 
-// Activity is what was seen, within the window that a replica remembers.
+// Activity is what was seen, within the window that a replica remembers. What a
+// token did in one network, under one policy and with one outcome is forgotten
+// a window after its last time; until then all of it counts, so that First may
+// lie before Since.
 type Activity struct {
 	Since    time.Time         `json:"since" doc:"How far back the memory goes"`
 	First    time.Time         `json:"first,omitzero"`
@@ -114,7 +121,38 @@ type Activity struct {
 	Partial  bool              `json:"partial,omitempty" doc:"Memory was short: there may have been more"`
 }
 
+// ImpactQuery is what a revocation would be about, in the form in which a
+// replica is asked about it. No raw token is in it: see [ImpactQueryOf].
+type ImpactQuery struct {
+	Issuer string         `json:"issuer"`
+	Claims map[string]any `json:"claims,omitempty"`
+	KeyID  string         `json:"kid,omitempty"`
+	Hash   string         `json:"hash,omitempty" doc:"SHA-256 of header.payload, in hex"`
+	All    bool           `json:"all,omitempty"`
+	Before time.Time      `json:"issued_before,omitzero" doc:"Left out: whatever the iat"`
+}
+
+// ImpactQueryOf asks about r.
+func ImpactQueryOf(r *revocation.Revocation) ImpactQuery {
+	q := ImpactQuery{Issuer: r.Issuer, KeyID: r.Target.KeyID, All: r.Target.Kind == revocation.KindAll}
+	if r.Target.Kind == revocation.KindToken {
+		q.Hash = hex.EncodeToString(r.Target.Token[:])
+	}
+	for _, c := range r.Target.Claims {
+		if q.Claims == nil {
+			q.Claims = map[string]any{}
+		}
+		q.Claims[c.Name] = c.Value.JSON()
+	}
+	if r.Before != 0 && !r.Block {
+		q.Before = r.Before.Time()
+	}
+	return q
+}
+
 // Impact is how much of what was seen lately a revocation would have hit.
+// Requests and Total are counted over the tokens that are remembered, so that
+// their ratio is a share of the traffic.
 type Impact struct {
 	Since    time.Time `json:"since"`
 	Tokens   uint64    `json:"tokens" doc:"Distinct tokens seen that it would deny"`
@@ -122,5 +160,11 @@ type Impact struct {
 	Sessions uint64    `json:"sessions"`
 	Requests uint64    `json:"requests" doc:"Requests with these tokens"`
 	Total    uint64    `json:"total" doc:"All allowed requests in the same time"`
-	Partial  bool      `json:"partial,omitempty"`
+	Partial  bool      `json:"partial,omitempty" doc:"Memory was short, or a claim is not remembered: the numbers say what is known"`
+
+	// HyperLogLog sketches, so that what two replicas saw is counted once.
+	// [MergeImpacts] leaves them out.
+	TokensSketch   []byte `json:"tokens_sketch,omitempty"`
+	SubjectsSketch []byte `json:"subjects_sketch,omitempty"`
+	SessionsSketch []byte `json:"sessions_sketch,omitempty"`
 }

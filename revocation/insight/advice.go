@@ -1,0 +1,118 @@
+package insight
+
+import (
+	"fmt"
+	"time"
+)
+
+// Duration is written as Go writes it: 1h30m0s.
+type Duration time.Duration
+
+// MarshalText writes d.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("not a duration: %w", err)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// Lifetimes are those that are weighed against each other.
+var Lifetimes = [...]time.Duration{
+	time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 4 * time.Hour, 12 * time.Hour, 24 * time.Hour,
+}
+
+// AdviceData is what one replica has seen of how long tokens live and how they
+// are used. [Advise] makes advice of it.
+type AdviceData struct {
+	Since   time.Time     `json:"since"`
+	Until   time.Time     `json:"until"`
+	CutOff  Duration      `json:"cut_off" doc:"A replica that is cut off for so long denies; 0: it goes on with what it has"`
+	Groups  []AdviceGroup `json:"groups"`
+	Partial bool          `json:"partial,omitempty" doc:"There were more groups than are kept"`
+}
+
+// AdviceGroup is about the tokens of one issuer, for one client, under one
+// policy. Lists have an element for each of [Lifetimes].
+type AdviceGroup struct {
+	Issuer string `json:"issuer"`
+	Client string `json:"client"`
+	Policy string `json:"policy"`
+
+	Tokens   uint64 `json:"tokens" doc:"That were first seen here"`
+	Requests uint64 `json:"requests" doc:"Allowed ones"`
+	Holders  []byte `json:"holders" doc:"HyperLogLog of the sessions, or else subjects"`
+
+	// DDSketches of seconds.
+	Lifetimes []byte `json:"lifetimes" doc:"Of each token, exp - iat"`
+	Ages      []byte `json:"ages" doc:"At each use"`
+	Gaps      []byte `json:"gaps" doc:"Between two uses by one holder"`
+	Rests     []byte `json:"rests" doc:"What was left of the life at each use"`
+
+	LivesLonger []uint64  `json:"lives_longer" doc:"Requests with tokens that live longer than that"`
+	IsOlder     []uint64  `json:"is_older" doc:"Requests with tokens that were older than that"`
+	Pauses      []uint64  `json:"pauses" doc:"Gaps longer than that"`
+	Busy        []float64 `json:"busy" doc:"Seconds in gaps that are not longer"`
+}
+
+// Advice is what the traffic says about lifetimes.
+type Advice struct {
+	Since   time.Time        `json:"since"`
+	Partial bool             `json:"partial,omitempty"`
+	Items   []Recommendation `json:"items"`
+}
+
+// Recommendation is for one issuer, client and policy.
+type Recommendation struct {
+	Issuer          string  `json:"issuer"`
+	Client          string  `json:"client"`
+	Policy          string  `json:"policy"`
+	Tokens          uint64  `json:"tokens"`
+	Holders         uint64  `json:"holders" doc:"Sessions, or else subjects"`
+	Requests        uint64  `json:"requests"`
+	RequestsPerHour float64 `json:"requests_per_hour"`
+
+	Lifetime Quantiles `json:"lifetime" doc:"As issued"`
+	Age      Quantiles `json:"age" doc:"At use"`
+	Gap      Quantiles `json:"gap" doc:"Between uses by one holder"`
+	Rest     Quantiles `json:"rest" doc:"How long the tokens would go on to be good, at use: what a revocation saves"`
+
+	Candidates  []Candidate `json:"candidates"`
+	Recommended Duration    `json:"recommended,omitzero" doc:"0: what was seen is too little to say"`
+	Reason      string      `json:"reason"`
+}
+
+// Quantiles of what was seen.
+type Quantiles struct {
+	P50 Duration `json:"p50"`
+	P90 Duration `json:"p90"`
+	P99 Duration `json:"p99"`
+}
+
+// Candidate is a lifetime that tokens could have.
+type Candidate struct {
+	Lifetime Duration `json:"lifetime"`
+
+	// How long a token that should be gone goes on to be good.
+	ExposureMean   Duration `json:"exposure_mean" doc:"Without revocation, on average"`
+	ExposureMost   Duration `json:"exposure_most" doc:"Without revocation, at most"`
+	ExposureCutOff Duration `json:"exposure_cut_off" doc:"With it, at most, if a replica were cut off"`
+
+	RefreshesPerHour float64 `json:"refreshes_per_hour" doc:"What it would cost the issuer"`
+
+	// The share of today's requests, 0 to 1, that would be denied if this were
+	// the limit and the issuer stayed as it is.
+	DeniedByMaxLifetime float64 `json:"denied_by_max_lifetime"`
+	DeniedByMaxAge      float64 `json:"denied_by_max_age"`
+}
+
+// Advise makes advice of what the replicas saw.
+func Advise(replicas ...AdviceData) Advice {
+	return Advice{}
+}

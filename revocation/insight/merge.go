@@ -1,0 +1,173 @@
+package insight
+
+import (
+	"maps"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/axiomhq/hyperloglog"
+)
+
+// What came from replicas is bounded again before it is kept or shown.
+const (
+	maxNetworks = 64
+	maxNames    = 1024 // of a map
+)
+
+// Clean is a as it may be kept and shown: its texts are printable, its lists
+// short, and its detector one that there is.
+func (a Alert) Clean() (_ Alert, ok bool) {
+	for _, s := range []*string{
+		&a.ID, &a.Key, &a.Summary, &a.Issuer, &a.Subject, &a.TokenID, &a.Session, &a.Client, &a.KeyID, &a.Policy, &a.RevocationID,
+	} {
+		*s = Text(*s)
+	}
+	a.Networks, a.Replicas = texts(a.Networks), texts(a.Replicas)
+	return a, slices.Contains(Detectors, a.Detector) && a.Key != "" && a.Count > 0
+}
+
+func texts(list []string) []string {
+	out := make([]string, 0, min(len(list), maxNetworks))
+	for _, s := range list[:min(len(list), maxNetworks)] {
+		out = append(out, Text(s))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// MergeAlerts makes one of two alerts with one Key. a is the one that is kept:
+// its ID and what it says of the token stay. Counts add up.
+func MergeAlerts(a, b Alert) Alert {
+	if b.Last.After(a.Last) {
+		a.Last, a.Summary = b.Last, b.Summary
+	}
+	a.First = earlier(a.First, b.First)
+	a.Count += b.Count
+	a.Networks = texts(append(slices.Clone(a.Networks), b.Networks...))
+	a.Replicas = texts(append(slices.Clone(a.Replicas), b.Replicas...))
+	return a
+}
+
+// MergeActivities makes one of what several replicas saw.
+func MergeActivities(of ...Activity) Activity {
+	all := Activity{Networks: map[string]uint64{}, Policies: map[string]uint64{}, Outcomes: map[string]uint64{}}
+	for _, a := range of {
+		all.Since = later(all.Since, a.Since)
+		all.First, all.Last = earlier(all.First, a.First), later(all.Last, a.Last)
+		all.Count += a.Count
+		all.Partial = all.Partial || a.Partial
+		for _, m := range []struct{ into, from map[string]uint64 }{
+			{all.Networks, a.Networks}, {all.Policies, a.Policies}, {all.Outcomes, a.Outcomes},
+		} {
+			if !add(m.into, m.from) {
+				all.Partial = true
+			}
+		}
+	}
+	return all
+}
+
+// add says whether there was room for all.
+func add(into, from map[string]uint64) bool {
+	for _, name := range slices.Sorted(maps.Keys(from)) {
+		text := Text(name)
+		if _, there := into[text]; !there && len(into) >= maxNames {
+			return false
+		}
+		into[text] += from[name]
+	}
+	return true
+}
+
+// MergeImpacts makes one of what several replicas saw. A token, subject or
+// session that several saw counts once, as exactly as their sketches can tell.
+func MergeImpacts(of ...Impact) Impact {
+	var all Impact
+	var tokens, subjects, sessions union
+	for _, i := range of {
+		all.Since = later(all.Since, i.Since)
+		all.Requests += i.Requests
+		all.Total += i.Total
+		whole := tokens.add(i.TokensSketch, i.Tokens) && subjects.add(i.SubjectsSketch, i.Subjects) && sessions.add(i.SessionsSketch, i.Sessions)
+		all.Partial = all.Partial || i.Partial || !whole
+	}
+	all.Tokens, all.Subjects, all.Sessions = tokens.count(), subjects.count(), sessions.count()
+	return all
+}
+
+// union counts what is in at least one of several sets. While there is but
+// one, the count is its own.
+type union struct {
+	sketch *hyperloglog.Sketch
+	sets   int
+	alone  uint64
+	least  uint64 // of those that came without a sketch
+}
+
+// maxSketch is above the size of any sketch of ours.
+const maxSketch = 1 << 17
+
+func (u *union) add(raw []byte, count uint64) (ok bool) {
+	if count == 0 {
+		return true
+	}
+	u.sets++
+	u.alone = count
+	s := new(hyperloglog.Sketch)
+	if !unmarshal(s, raw) {
+		u.least += count
+		return false
+	}
+	if u.sketch == nil {
+		u.sketch = s
+		return true
+	}
+	if err := u.sketch.Merge(s); err != nil {
+		u.least += count
+		return false
+	}
+	return true
+}
+
+func (u *union) count() uint64 {
+	switch {
+	case u.sets == 1:
+		return u.alone
+	case u.sketch == nil:
+		return u.least
+	}
+	return u.sketch.Estimate() + u.least
+}
+
+// unmarshal reads what a replica sent: no form of it may do harm.
+func unmarshal(s *hyperloglog.Sketch, raw []byte) (ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	return len(raw) > 0 && len(raw) <= maxSketch && s.UnmarshalBinary(raw) == nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// cut shortens s to at most size bytes, between two characters.
+func cut(s string, size int) string {
+	for size > 0 && !utf8.RuneStart(s[size]) {
+		size--
+	}
+	return s[:size]
+}
