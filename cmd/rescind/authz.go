@@ -58,6 +58,7 @@ func runAuthz(ctx context.Context, path string, c *config.Authz, stderr io.Write
 	defer func() { err = errors.Join(err, teardown.Run(drainTime)) }()
 	registry := daemon.Registry()
 	processes, ctx := newProcesses(ctx)
+	go thriftily(ctx)
 
 	follower, err := revocation.OpenFollower(revocation.FollowerOptions{
 		Dir: below(c.Revocation.Dir, "revocations"), MaxStaleness: c.Revocation.MaxStaleness, Lifetimes: lifetimes(c), Logger: log,

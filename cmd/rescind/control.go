@@ -62,6 +62,7 @@ func runControl(ctx context.Context, c *config.Control, accept string, stderr io
 	defer func() { err = errors.Join(err, teardown.Run(drainTime)) }()
 	registry := daemon.Registry()
 	processes, ctx := newProcesses(ctx)
+	go thriftily(ctx)
 	n := &node{config: c, accept: accept, log: log, processes: processes, teardown: teardown, registry: registry}
 
 	admin, adminTLS, err := listen(ctx, c.HTTP, log)
