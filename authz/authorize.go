@@ -119,7 +119,9 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 		d.Detail = "the issuer's own conditions"
 		return d.deny(ClaimRefused)
 	}
-	if reason := policy.refuses(t, now, issuer.Leeway); reason != "" {
+	if reason := policy.refuses(t, now, issuer.Leeway); reason != "" && policy.Observe {
+		d.WouldDeny = reason
+	} else if reason != "" {
 		if reason == InsufficientScope {
 			d.Scope = strings.Join(policy.Scopes, " ")
 		}

@@ -24,6 +24,15 @@
 // as text, instead of the bytes: its own decoder folds what must be told apart
 // (duplicate members, invalid UTF-8, line breaks within a segment).
 //
+// # Observing
+//
+// A policy that only observes ([Policy.Observe]) denies nothing for what it
+// asks on top of a valid token: audiences, scopes, claims and max_age. It has
+// no say in what makes a token valid, in which issuers are admitted, in whether
+// a token is needed and in revocation: these come from elsewhere or keep out
+// somebody who must not get in while a limit is tried out. Such a request goes
+// on to the revocations like any other.
+//
 // # Failure
 //
 // The zero Decision denies, a panic denies, an unknown policy denies, and so

@@ -75,6 +75,10 @@ type Decision struct {
 
 	Scope string // on InsufficientScope: what the policy asks for
 
+	// WouldDeny is what the policy would have denied the request for, if it did
+	// more than observe. Only a decision that allows has it.
+	WouldDeny Reason
+
 	// What becomes of the request's headers, if it is allowed. A name is
 	// never in both.
 	Set    []Header
@@ -95,7 +99,7 @@ type Facts struct {
 }
 
 func (d Decision) deny(r Reason) Decision {
-	d.Allow, d.Reason = false, r
+	d.Allow, d.Reason, d.WouldDeny = false, r, ""
 	return d
 }
 

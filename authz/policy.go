@@ -19,6 +19,12 @@ type Policy struct {
 	Claims        Conditions    // all of these
 	MaxAge        time.Duration // since iat; 0: no limit
 	TokenOptional bool          // no token is allowed; a bad one is still denied
+
+	// Observe tries the policy out: Audiences, Scopes, Claims and MaxAge deny
+	// nothing, and a decision that allows says what they would have denied it
+	// for. Nothing else changes: a token is required if it was, must be a valid
+	// one of an admitted issuer, and is denied if it has been revoked.
+	Observe bool
 }
 
 // DefaultPolicy is the name that a request without a policy asks for.

@@ -16,6 +16,7 @@ type figures struct {
 	decisions *prometheus.CounterVec
 	duration  prometheus.Histogram
 	leftOut   *prometheus.CounterVec
+	wouldDeny *prometheus.CounterVec
 }
 
 func newFigures() *figures {
@@ -30,6 +31,9 @@ func newFigures() *figures {
 		leftOut: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rescind_headers_left_out_total", Help: "Managed headers that were not set because the claim cannot be a header value.",
 		}, []string{"header"}),
+		wouldDeny: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rescind_would_deny_total", Help: "Requests allowed that their policy would have denied, if its mode were not observe.",
+		}, []string{"reason", "policy"}),
 	}
 }
 
@@ -40,13 +44,16 @@ func (f *figures) observe(d *authz.Decision, took time.Duration) {
 	}
 	f.decisions.WithLabelValues(string(d.Reason), policy, d.Issuer).Inc()
 	f.duration.Observe(took.Seconds())
+	if d.WouldDeny != "" {
+		f.wouldDeny.WithLabelValues(string(d.WouldDeny), policy).Inc()
+	}
 	for _, name := range d.LeftOut {
 		f.leftOut.WithLabelValues(name).Inc()
 	}
 }
 
 func (f *figures) register(r prometheus.Registerer, follower *revocation.Follower) error {
-	collectors := []prometheus.Collector{f.decisions, f.duration, f.leftOut}
+	collectors := []prometheus.Collector{f.decisions, f.duration, f.leftOut, f.wouldDeny}
 	if follower != nil {
 		collectors = append(collectors, following{follower})
 	}

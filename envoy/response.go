@@ -115,6 +115,9 @@ func metadata(d *authz.Decision) *structpb.Struct {
 	if d.Reason == authz.Revoked {
 		fields["revocation_id"] = structpb.NewStringValue(d.RevocationID.String())
 	}
+	if d.WouldDeny != "" {
+		fields["would_deny"] = structpb.NewStringValue(string(d.WouldDeny))
+	}
 	if d.Stale {
 		fields["stale"] = structpb.NewBoolValue(true)
 	}

@@ -171,6 +171,7 @@ func (r *replica) build(c *config.Authz) (*authz.Authorizer, map[string]issuerKe
 	for name, p := range c.Policies {
 		options.Policies[name] = authz.Policy{
 			Issuers: p.Issuers, Audiences: p.Audiences, Scopes: p.Scopes, Claims: conditions(p.Claims), MaxAge: p.MaxAge, TokenOptional: p.TokenOptional,
+			Observe: p.Observe,
 		}
 	}
 	authorizer, err := authz.New(options)

@@ -43,6 +43,7 @@ type Policy struct {
 	Claims        map[string][]any // string, bool or json.Number
 	MaxAge        time.Duration    // 0: no limit
 	TokenOptional bool
+	Observe       bool // what it asks for denies nothing, it is only counted
 }
 
 // Headers says what the upstream is told.
@@ -140,6 +141,7 @@ func policy(a *Authz) as[Policy] {
 			"claims":    into(&p.Claims, conditions),
 			"max_age":   into(&p.MaxAge, duration(positive, 0)),
 			"token":     into(&p.TokenOptional, choice(map[string]bool{"required": false, "optional": true})),
+			"mode":      into(&p.Observe, choice(map[string]bool{"enforce": false, "observe": true})),
 		})
 	}
 }
