@@ -141,22 +141,30 @@ func (l *layer) get(key string, ends Micros) (r record, ok bool, err error) {
 	return r, err == nil, err
 }
 
-// each yields what is held. It does not keep readers or the writer waiting.
-func (l *layer) each(ends Micros, yield func(slot, record) error) error {
+// values yields what is held, as it is held. It does not keep readers or the
+// writer waiting.
+func (l *layer) values(yield func(slot, []byte) error) error {
 	for it := l.cache.Iterator(); it.SetNext(); {
 		info, err := it.Value()
 		if err != nil {
 			return fmt.Errorf("bigcache: %w", err)
 		}
-		r, err := readRecord(info.Value(), ends)
-		if err != nil {
-			return err
-		}
-		if err := yield(slot(info.Hash()), r); err != nil {
+		if err := yield(slot(info.Hash()), info.Value()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// each yields what is held.
+func (l *layer) each(ends Micros, yield func(slot, record) error) error {
+	return l.values(func(k slot, value []byte) error {
+		r, err := readRecord(value, ends)
+		if err != nil {
+			return err
+		}
+		return yield(k, r)
+	})
 }
 
 // bucket holds the entries that end within one stretch of time, and is dropped
@@ -319,6 +327,30 @@ func (b *bucket) tidy(l *layer) error {
 	return nil
 }
 
+// spiltRecords are a copy of the overflow.
+func (b *bucket) spiltRecords() map[slot][]record {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	spilt := make(map[slot][]record, len(b.overflow))
+	for k, records := range b.overflow {
+		spilt[k] = slices.Clone(records)
+	}
+	return spilt
+}
+
+// slots yields every slot that is in use.
+func (b *bucket) slots(yield func(slot)) error {
+	for _, l := range *b.layers.Load() {
+		if err := l.values(func(k slot, _ []byte) error { yield(k); return nil }); err != nil {
+			return err
+		}
+	}
+	for k := range b.spiltRecords() {
+		yield(k)
+	}
+	return nil
+}
+
 // each yields all that is held.
 func (b *bucket) each(yield func(slot, record) error) error {
 	for _, l := range *b.layers.Load() {
@@ -326,13 +358,7 @@ func (b *bucket) each(yield func(slot, record) error) error {
 			return err
 		}
 	}
-	b.mu.RLock()
-	spilt := make(map[slot][]record, len(b.overflow))
-	for k, records := range b.overflow {
-		spilt[k] = slices.Clone(records)
-	}
-	b.mu.RUnlock()
-	for k, records := range spilt {
+	for k, records := range b.spiltRecords() {
 		for _, r := range records {
 			if err := yield(k, r); err != nil {
 				return err

@@ -41,11 +41,24 @@ var salts = [8]uint32{0x47b6137b, 0x44974d91, 0x8824ad5b, 0xa2b7289d, 0x705495c7
 
 func bit(key uint64, word int) uint64 { return 1 << (uint32(key) * salts[word] >> 26) }
 
-func (f *filter) add(key uint64) {
+// add adds a key, and says whether has would have said that it is there.
+func (f *filter) add(key uint64) (there bool) {
 	b := f.at(key)
+	there = true
 	for i := range b {
-		b[i].Or(bit(key, i))
+		bit := bit(key, i)
+		there = b[i].Or(bit)&bit != 0 && there
 	}
+	return there
+}
+
+// touch brings what an add of these keys needs into the processor's cache, all
+// of it at once instead of one after the other.
+func (f *filter) touch(entries []Entry) (sum uint64) {
+	for i := range entries {
+		sum |= f.at(uint64(slotOf(&entries[i].Digest)))[0].Load()
+	}
+	return sum
 }
 
 // has is false only if the key was never added.

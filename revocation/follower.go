@@ -426,7 +426,7 @@ func (f *Follower) compact() {
 		f.mu.Unlock()
 		return
 	}
-	head := header{Log: h.logID, Revision: h.revision, Retention: f.retention}
+	head := header{Log: h.logID, Revision: h.revision, Retention: f.retention, Entries: h.set.len(), Ordered: true}
 	err := f.disk.begin(head)
 	if err == nil {
 		f.diskError.Store(nil)
@@ -483,7 +483,7 @@ func (f *Follower) Load(logID string, revision, expect uint64) (*Loading, error)
 	l.set = newSet(int(min(expect, maxRoom)), l.clock)
 	if f.disk != nil {
 		var err error
-		l.file, err = f.disk.snapshot(header{Log: logID, Revision: revision, Retention: f.retention})
+		l.file, err = f.disk.snapshot(header{Log: logID, Revision: revision, Retention: f.retention, Entries: int(min(expect, maxRoom))})
 		if err != nil {
 			f.diskFailed(err)
 		}

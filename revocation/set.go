@@ -89,6 +89,7 @@ func (s *set) apply(added, removed []Entry, now Micros) error {
 	s.clock = max(s.clock, now)
 	s.count(added)
 	b := batch{set: s, filter: s.view.Load().filter, added: added, removed: removed}
+	b.filter.touch(added)
 	var err error
 	if len(added)+len(removed) < long {
 		for i := range s.shelves {
@@ -183,7 +184,7 @@ func (s *set) renew() error {
 
 	var err error
 	for _, b := range buckets {
-		if err = b.each(func(k slot, _ record) error { next.add(uint64(k)); return nil }); err != nil {
+		if err = b.slots(func(k slot) { next.add(uint64(k)) }); err != nil {
 			break
 		}
 	}

@@ -68,7 +68,7 @@ func (b *batch) add(h *shelf, k slot, e *Entry) error {
 	if e.ExpiresAt+margin <= s.clock {
 		return nil
 	}
-	taken := b.filter.has(uint64(k))
+	taken := b.filter.add(uint64(k))
 	if taken {
 		if held, err := h.holds(k, e); held || err != nil {
 			return err
@@ -80,7 +80,6 @@ func (b *batch) add(h *shelf, k slot, e *Entry) error {
 	if err := h.bucket(e.ExpiresAt, s.clock).add(k, r, taken); err != nil {
 		return err
 	}
-	b.filter.add(uint64(k))
 	if s.next != nil {
 		s.next.add(uint64(k))
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"regexp"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -35,7 +36,10 @@ type ClientOptions struct {
 	// the credential then travels as it is.
 	TLS       func() (*tls.Config, error)
 	Plaintext bool
-	Logger    *slog.Logger // default: discards
+	// Reporter, if there is one, reports over the same connections. The feed
+	// does not wait for it.
+	Reporter *Reporter
+	Logger   *slog.Logger // default: discards
 
 	dial func(ctx context.Context, addr string) (net.Conn, error)
 }
@@ -60,6 +64,7 @@ func Follow(ctx context.Context, f *revocation.Follower, o ClientOptions) error 
 		InitialInterval: firstPause, MaxInterval: longestPause, Multiplier: 2, RandomizationFactor: 0.5,
 	}
 	pauses.Reset()
+	defer c.reporting.Wait()
 	for failed := 0; ctx.Err() == nil; {
 		addr := c.addresses[c.next]
 		c.next = (c.next + 1) % len(c.addresses)
@@ -97,6 +102,7 @@ type client struct {
 	addresses []string
 	next      int               // index of the address to try
 	told      map[string]string // by address: what was logged last
+	reporting sync.WaitGroup
 }
 
 func newClient(f *revocation.Follower, o ClientOptions) (*client, error) {
@@ -153,14 +159,23 @@ func (c *client) follow(ctx context.Context, addr string) (greeted bool, err err
 	defer cancel(nil)
 	alarm := time.AfterFunc(greetingTimeout, func() { cancel(errSilent) })
 	defer alarm.Stop()
-	stream, err := feedpb.NewFeedClient(conn).Follow(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+secret))
+	known := metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+secret)
+	stream, err := feedpb.NewFeedClient(conn).Follow(known)
 	if err == nil {
-		greeted, err = c.converse(ctx, cancel, addr, stream, alarm)
+		greeted, err = c.converse(ctx, cancel, addr, stream, alarm, func() { c.report(known, conn) })
 	}
 	if errors.Is(context.Cause(ctx), errSilent) {
 		err = errSilent
 	}
 	return greeted, err
+}
+
+// report lets the reporter have the connection, until ctx ends.
+func (c *client) report(ctx context.Context, conn *grpc.ClientConn) {
+	if c.Reporter != nil {
+		hello := &feedpb.Hello{Name: c.Name, Instance: c.instance[:]}
+		c.reporting.Go(func() { c.Reporter.serve(ctx, conn, hello) })
+	}
 }
 
 var errSilent = errors.New("nothing comes from the control endpoint any more")

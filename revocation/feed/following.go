@@ -15,8 +15,9 @@ const backlog = 16
 
 // converse speaks the protocol on one stream until it ends. alarm cancels the
 // stream; it runs only while a message is waited for, so that a set that takes
-// long to load is not taken for silence.
-func (c *client) converse(ctx context.Context, cancel context.CancelCauseFunc, addr string, stream feedpb.Feed_FollowClient, alarm *time.Timer) (greeted bool, err error) {
+// long to load is not taken for silence. begun is called once it is clear that
+// the server is one to follow.
+func (c *client) converse(ctx context.Context, cancel context.CancelCauseFunc, addr string, stream feedpb.Feed_FollowClient, alarm *time.Timer, begun func()) (greeted bool, err error) {
 	logID, revision := c.follower.Position()
 	err = stream.Send(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Hello{Hello: &feedpb.Hello{
 		Name: c.Name, Instance: c.instance[:], LogId: logID, Revision: revision, Entries: held(c.follower),
@@ -35,6 +36,8 @@ func (c *client) converse(ctx context.Context, cancel context.CancelCauseFunc, a
 	}
 	defer in.close()
 	c.Logger.Info("following the feed", "control", addr, "log", in.logID, "held", in.at, "head", m.GetGreeting().GetRevision())
+
+	begun()
 
 	messages := make(chan *feedpb.ServerMessage, backlog)
 	ended := make(chan error, 1)

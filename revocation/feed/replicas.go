@@ -255,6 +255,18 @@ func (r *replicas) giveUp(w *waiter) Applied {
 	return r.applied(w.revision)
 }
 
+// connected is how many follow now.
+func (r *replicas) connected() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.all {
+		if p.session != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // list is all of them, by name.
 func (r *replicas) list(head uint64) []Replica {
 	r.mu.Lock()

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"rescind/revocation/feed/feedpb"
+	"rescind/revocation/insight"
 )
 
 // ServerOptions are what a server needs to know.
@@ -25,6 +26,10 @@ type ServerOptions struct {
 	// OnApplied is told of each revision that a replica has in force, once
 	// for each replica. It is called on the path of the acknowledgements.
 	OnApplied func(name string, revision uint64)
+	// OnAlerts is given what a replica has seen, and returns when it is kept,
+	// or with an error if it is to be told again later. The alerts are as the
+	// replica wrote them. It holds up that replica's reports, and nothing else.
+	OnAlerts func(ctx context.Context, name string, alerts []insight.Alert) error
 	// Memory is a file in which the replicas are kept, for a restart within
 	// the minute that lost ones count; default: they are forgotten then.
 	Memory string
@@ -48,6 +53,7 @@ type Server struct {
 	refusals  rate.Sometimes // bounds what strangers can write into the log
 
 	replicas *replicas
+	reports  *reports
 	tail     *tail
 
 	ctx     context.Context // ends with Close
@@ -63,6 +69,7 @@ func NewServer(src Source, o ServerOptions) *Server {
 		src: src, tokens: o.Tokens, heartbeat: o.Heartbeat, logger: o.Logger,
 		refusals: rate.Sometimes{Interval: 10 * time.Second},
 		tail:     newTail(src),
+		reports:  newReports(o.OnAlerts),
 	}
 	if s.heartbeat <= 0 {
 		s.heartbeat = time.Second
@@ -104,7 +111,7 @@ func (s *Server) Options() []grpc.ServerOption {
 			Timeout:           5 * time.Second,
 		}),
 		grpc.ConnectionTimeout(10 * time.Second),
-		grpc.MaxRecvMsgSize(16 << 10),
+		grpc.MaxRecvMsgSize(maxReport),
 		grpc.MaxHeaderListSize(16 << 10),
 		grpc.MaxConcurrentStreams(16),
 	}
@@ -144,26 +151,37 @@ var errClosing = status.Error(codes.Unavailable, "the control endpoint is shutti
 
 // Follow serves one follower for as long as it lives.
 func (s *Server) Follow(stream feedpb.Feed_FollowServer) error {
-	token, ok := stream.Context().Value(tokenKey{}).(string)
+	ctx, cancel, token, leave, err := s.enter(stream.Context())
+	if err != nil {
+		return err
+	}
+	defer leave()
+	err = newSession(ctx, s, cancel, stream).run(token)
+	return s.verdict(stream.Context(), ctx, err)
+}
+
+// enter begins a stream: its context ends with the server too. leave must be
+// called in the end.
+func (s *Server) enter(of context.Context) (ctx context.Context, cancel context.CancelCauseFunc, token string, leave func(), err error) {
+	token, ok := of.Value(tokenKey{}).(string)
 	if !ok {
-		return errUnauthenticated
+		return nil, nil, "", nil, errUnauthenticated
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.closed {
-		s.mu.Unlock()
-		return errClosing
+		return nil, nil, "", nil, errClosing
 	}
 	s.running.Add(1)
-	s.mu.Unlock()
-	defer s.running.Done()
+	ctx, cancel = context.WithCancelCause(of)
+	stop := context.AfterFunc(s.ctx, func() { cancel(errClosing) })
+	return ctx, cancel, token, func() { stop(); cancel(nil); s.running.Done() }, nil
+}
 
-	ctx, cancel := context.WithCancelCause(stream.Context())
-	defer cancel(nil)
-	defer context.AfterFunc(s.ctx, func() { cancel(errClosing) })()
-	ss := newSession(ctx, s, cancel, stream)
-	err := ss.run(token)
-	if cause := context.Cause(ctx); cause != nil && stream.Context().Err() == nil {
-		err = cause
+// verdict is what a stream ends with: if it was ended from here, why.
+func (s *Server) verdict(of, ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && of.Err() == nil {
+		return cause
 	}
 	return err
 }

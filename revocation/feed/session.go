@@ -28,9 +28,7 @@ type session struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	stream feedpb.Feed_FollowServer
-
-	sending atomic.Int64 // when the send under way began, in ns after start; 0 = none
-	start   time.Time
+	watched
 
 	// Owned by the sending goroutine.
 	at   uint64            // every revision up to it has been sent
@@ -38,19 +36,24 @@ type session struct {
 }
 
 func newSession(ctx context.Context, s *Server, cancel context.CancelCauseFunc, stream feedpb.Feed_FollowServer) *session {
-	return &session{server: s, ctx: ctx, cancel: cancel, stream: stream, start: time.Now().Add(-1)}
+	return &session{server: s, ctx: ctx, cancel: cancel, stream: stream, watched: watched{start: time.Now().Add(-1)}}
 }
 
 var crcTable = crc32.MakeTable(crc32.Castagnoli)
 
 // replace ends the session because its replica has connected again.
-func (ss *session) replace() {
-	ss.cancel(status.Error(codes.Aborted, "this replica has connected again"))
-}
+func (ss *session) replace() { ss.cancel(errReplaced) }
+
+var errReplaced = status.Error(codes.Aborted, "this replica has connected again")
 
 func (ss *session) run(token string) error {
 	s := ss.server
-	hello, err := ss.hello()
+	m, err := first(ss.ctx, s, ss.stream.Recv)
+	if err != nil {
+		return err
+	}
+	hello := m.GetHello()
+	id, err := identityOf(hello)
 	if err != nil {
 		return err
 	}
@@ -61,7 +64,6 @@ func (ss *session) run(token string) error {
 	if resumes {
 		ss.at = hello.Revision
 	}
-	id := identity{name: hello.Name, instance: [16]byte(hello.Instance)}
 	from := remote(ss.ctx)
 	replica, err := s.replicas.join(id, ss, from, ss.at, resumes, hello.Entries)
 	if err != nil {
@@ -76,40 +78,40 @@ func (ss *session) run(token string) error {
 	ended := make(chan error, 2)
 	s.running.Go(func() { ended <- ss.receive(replica) })
 	s.running.Go(func() { ended <- ss.send(resumes) })
-	err = ss.watch(ended)
+	err = ss.watch(ss.ctx, ended)
 	log.Info("a replica is gone", "reason", reason(err), "after", time.Since(ss.start).Round(time.Millisecond))
 	return err
 }
 
-// hello is the first message. What it says of the replica's place in the log
-// is believed.
-func (ss *session) hello() (*feedpb.Hello, error) {
-	type first struct {
-		m   *feedpb.ClientMessage
+// first waits for the first message of a stream, but not for ever.
+func first[M any](ctx context.Context, s *Server, recv func() (M, error)) (m M, err error) {
+	type result struct {
+		m   M
 		err error
 	}
-	received := make(chan first, 1)
-	ss.server.running.Go(func() {
-		m, err := ss.stream.Recv()
-		received <- first{m, err}
+	received := make(chan result, 1)
+	s.running.Go(func() {
+		m, err := recv()
+		received <- result{m, err}
 	})
 	timer := time.NewTimer(helloTimeout)
 	defer timer.Stop()
 	select {
-	case <-ss.ctx.Done():
-		return nil, context.Cause(ss.ctx)
+	case <-ctx.Done():
+		return m, context.Cause(ctx)
 	case <-timer.C:
-		return nil, status.Error(codes.DeadlineExceeded, "no hello came")
-	case f := <-received:
-		if f.err != nil {
-			return nil, f.err
-		}
-		h := f.m.GetHello()
-		if h == nil || !goodName(h.Name) || len(h.Instance) != 16 {
-			return nil, status.Error(codes.InvalidArgument, "the first message must be a hello with a name and an instance")
-		}
-		return h, nil
+		return m, status.Error(codes.DeadlineExceeded, "no hello came")
+	case r := <-received:
+		return r.m, r.err
 	}
+}
+
+// identityOf is who says hello. What a hello says is believed.
+func identityOf(h *feedpb.Hello) (identity, error) {
+	if h == nil || !goodName(h.Name) || len(h.Instance) != 16 {
+		return identity{}, status.Error(codes.InvalidArgument, "the first message must be a hello with a name and an instance")
+	}
+	return identity{name: h.Name, instance: [16]byte(h.Instance)}, nil
 }
 
 // goodName tells whether a replica can be listed and logged by that name.
@@ -125,19 +127,33 @@ func goodName(name string) bool {
 	return true
 }
 
-// watch waits for the end of the session, whoever brings it.
-func (ss *session) watch(ended <-chan error) error {
+// watched is the sending side of a stream, of which somebody sees to it that
+// it does not get stuck.
+type watched struct {
+	start   time.Time
+	sending atomic.Int64 // when the send under way began, in ns after start; 0 = none
+}
+
+func (w *watched) put(send func() error) error {
+	w.sending.Store(int64(time.Since(w.start)))
+	err := send()
+	w.sending.Store(0)
+	return err
+}
+
+// watch waits for the end of the stream, whoever brings it.
+func (w *watched) watch(ctx context.Context, ended <-chan error) error {
 	tick := time.NewTicker(sendTimeout / 10)
 	defer tick.Stop()
 	for {
 		select {
 		case err := <-ended:
 			return err
-		case <-ss.ctx.Done():
-			return context.Cause(ss.ctx)
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		case <-tick.C:
-			began := ss.sending.Load()
-			if began != 0 && time.Since(ss.start)-time.Duration(began) > sendTimeout {
+			began := w.sending.Load()
+			if began != 0 && time.Since(w.start)-time.Duration(began) > sendTimeout {
 				return status.Errorf(codes.ResourceExhausted, "the follower has not read for %v", sendTimeout)
 			}
 		}
@@ -165,10 +181,7 @@ func (ss *session) receive(p *replica) error {
 }
 
 func (ss *session) put(m *feedpb.ServerMessage) error {
-	ss.sending.Store(int64(time.Since(ss.start)))
-	err := ss.stream.Send(m)
-	ss.sending.Store(0)
-	return err
+	return ss.watched.put(func() error { return ss.stream.Send(m) })
 }
 
 // send greets, brings the follower up to date and keeps it there.

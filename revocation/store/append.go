@@ -71,9 +71,78 @@ func (l *Log) publish(ctx context.Context, k *link, after uint64, hour uint32, f
 	return ack.Sequence, nil
 }
 
-// send publishes m and waits until it is durable. Anything but an answer puts
-// an embedded log down, so that it is opened again.
+// send publishes m, which must not count twice if it comes twice, and waits
+// until it is durable.
+//
+// Where there are several nodes m is sent again while they elect a leader. Once
+// they have had the time for that and there is none, nothing waits any more.
 func (l *Log) send(ctx context.Context, k *link, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	opts = append(opts, jetstream.WithRetryAttempts(0))
+	if l.alone() {
+		return l.sendAlone(ctx, k, m, opts)
+	}
+	for {
+		trying, cancel := context.WithTimeout(ctx, tryTimeout)
+		ack, err := k.js.PublishMsg(trying, m, opts...)
+		cancel()
+		if err == nil || isConflict(err) {
+			l.answered(nil)
+			return ack, err
+		}
+		var api *jetstream.APIError
+		if silent := l.answered(err); errors.As(err, &api) && api.ErrorCode != noQuorum || silent > electionTime || !pause(ctx, tryPause) {
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
+}
+
+// Times of a log on several nodes.
+const (
+	tryTimeout   = 3 * time.Second // one message, from here to a majority
+	tryPause     = 100 * time.Millisecond
+	electionTime = 11 * time.Second // NATS waits for up to 9 s before an election
+)
+
+const noQuorum = 10008 // "JetStream system temporarily unavailable"
+
+// answered takes note of whether the nodes of a log that is not alone take
+// writes, and says for how long they have not.
+func (l *Log) answered(err error) (silent time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := l.cause
+	switch {
+	case l.short: // which has a cause of its own
+		return 0
+	case err == nil:
+		l.cause = nil
+		if before != nil {
+			l.log.Info("the durable log takes writes again", "after", time.Since(l.silent).Round(time.Millisecond))
+		}
+		return 0
+	case before == nil:
+		l.silent = time.Now()
+		l.cause = fmt.Errorf("%w that answers: %w", errNoMajority, err)
+		l.log.Warn("the durable log takes no writes", "error", l.cause)
+	}
+	return time.Since(l.silent)
+}
+
+// pause says whether d went by before ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// sendAlone sends to the server within this process. Anything but an answer
+// puts the log down, so that it is opened again.
+func (l *Log) sendAlone(ctx context.Context, k *link, m *nats.Msg, opts []jetstream.PublishOpt) (*jetstream.PubAck, error) {
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
 	sent := make(chan struct{})
@@ -82,25 +151,23 @@ func (l *Log) send(ctx context.Context, k *link, m *nats.Msg, opts ...jetstream.
 	case <-k.trouble.logged:
 	default:
 	}
-	if l.alone() {
-		go func() {
+	go func() {
+		select {
+		case <-sent:
+		case <-k.trouble.logged:
 			select {
 			case <-sent:
-			case <-k.trouble.logged:
-				select {
-				case <-sent:
-				case <-time.After(troubleGrace):
-					cancel()
-				}
+			case <-time.After(troubleGrace):
+				cancel()
 			}
-		}()
-	}
-	ack, err := k.js.PublishMsg(ctx, m, append(opts, jetstream.WithRetryAttempts(0))...)
+		}
+	}()
+	ack, err := k.js.PublishMsg(ctx, m, opts...)
 	if err == nil || isConflict(err) {
 		return ack, err
 	}
 	var api *jetstream.APIError
-	if !errors.As(err, &api) && l.alone() && l.stop.Err() == nil {
+	if !errors.As(err, &api) && l.stop.Err() == nil {
 		l.detach(k, fmt.Errorf("a write was not acknowledged: %s", k.trouble))
 	}
 	return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)

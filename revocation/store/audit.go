@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -39,7 +40,7 @@ func (l *Log) Note(ctx context.Context, covers uint64, body []byte) (uint64, err
 	if len(body) > l.MaxBody() {
 		return 0, ErrTooLarge
 	}
-	ack, err := l.send(ctx, k, m)
+	ack, err := l.send(ctx, k, m, jetstream.WithMsgID(rand.Text()))
 	if err != nil {
 		return 0, err
 	}

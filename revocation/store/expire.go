@@ -32,6 +32,9 @@ func (l *Log) tend() {
 			l.detach(k, fmt.Errorf("JetStream has given up: %s", k.trouble))
 			continue
 		}
+		if !l.alone() {
+			l.probe(k)
+		}
 		if now := time.Now(); short || now.After(next) {
 			l.tidy(now)
 			next = now.Add(expireInterval + rand.N(expireInterval/5)) //nolint:gosec // likewise
@@ -39,6 +42,35 @@ func (l *Log) tend() {
 		if short {
 			l.refill()
 		}
+	}
+}
+
+// probe finds out whether a log on several nodes has a leader, before anybody
+// needs it, and keeps the two streams with one leader: the loss of another node
+// then stops nothing.
+func (l *Log) probe(k *link) {
+	ctx, cancel := context.WithTimeout(l.stop, unanswered)
+	defer cancel()
+	log, err := k.batches.Info(ctx)
+	if err == nil {
+		var audit *jetstream.StreamInfo
+		if audit, err = k.audit.Info(ctx); err == nil {
+			l.unite(ctx, k, log.Cluster, audit.Cluster)
+		}
+	}
+	if l.stop.Err() == nil {
+		l.answered(err)
+	}
+}
+
+// unite asks, on the node that leads the log, for the lead of the audit.
+func (l *Log) unite(ctx context.Context, k *link, log, audit *jetstream.ClusterInfo) {
+	if k.server == nil || log == nil || audit == nil || log.Leader != k.server.Name() || audit.Leader == log.Leader || audit.Leader == "" {
+		return
+	}
+	request := fmt.Sprintf(`{"placement":{"preferred":%q}}`, log.Leader)
+	if _, err := k.conn.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+auditStream, []byte(request)); err != nil {
+		l.log.Debug("the audit keeps its leader", "error", err)
 	}
 }
 

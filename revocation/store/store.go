@@ -111,12 +111,14 @@ type Log struct {
 
 	appending sync.Mutex // one append at a time, so that position is what the next one follows
 
-	mu    sync.Mutex
-	link  *link         // nil while the log is down
-	up    chan struct{} // closed when link is set
-	cause error         // why there is no link, or no appending
-	short bool          // of room: the ballast is spent, so no appends
-	tally tally
+	mu     sync.Mutex
+	link   *link         // nil while the log is down
+	up     chan struct{} // closed when link is set
+	cause  error         // why there is no link, or no appending
+	short  bool          // of room: the ballast is spent, so no appends
+	silent time.Time     // since when the other nodes do not answer, while cause says so
+	tally  tally
+	heard  func(node string, body []byte) // what other nodes tell; nil: nobody listens
 }
 
 // Open opens the log, or makes it where there is none. It returns once
@@ -277,6 +279,9 @@ func (l *Log) attach(k *link) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.link = k
+	if err := l.listen(k); err != nil {
+		l.log.Warn("what other nodes tell is not heard", "error", err)
+	}
 	close(l.up)
 }
 
