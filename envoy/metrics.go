@@ -2,7 +2,6 @@ package envoy
 
 import (
 	"errors"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -37,13 +36,18 @@ func newFigures() *figures {
 	}
 }
 
-func (f *figures) observe(d *authz.Decision, took time.Duration) {
+func (f *figures) observe(o *Observation) {
+	d := o.Decision
 	policy := d.Policy
 	if d.Reason == authz.UnknownPolicy {
 		policy = "" // not of the configuration
 	}
 	f.decisions.WithLabelValues(string(d.Reason), policy, d.Issuer).Inc()
-	f.duration.Observe(took.Seconds())
+	if o.Span.IsSampled() {
+		f.duration.(prometheus.ExemplarObserver).ObserveWithExemplar(o.Took.Seconds(), prometheus.Labels{"trace_id": o.Span.TraceID().String()})
+	} else {
+		f.duration.Observe(o.Took.Seconds())
+	}
 	if d.WouldDeny != "" {
 		f.wouldDeny.WithLabelValues(string(d.WouldDeny), policy).Inc()
 	}
@@ -52,8 +56,10 @@ func (f *figures) observe(d *authz.Decision, took time.Duration) {
 	}
 }
 
-func (f *figures) register(r prometheus.Registerer, follower *revocation.Follower) error {
-	collectors := []prometheus.Collector{f.decisions, f.duration, f.leftOut, f.wouldDeny}
+func (f *figures) register(r prometheus.Registerer, follower *revocation.Follower, ready func() bool) error {
+	collectors := []prometheus.Collector{f.decisions, f.duration, f.leftOut, f.wouldDeny, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "rescind_ready", Help: "Whether this replica can decide, as it says to Envoy's health checks and on /readyz: 1 or 0.",
+	}, func() float64 { return truth(ready()) })}
 	if follower != nil {
 		collectors = append(collectors, following{follower})
 	}
@@ -72,11 +78,15 @@ var (
 	revisionDesc    = prometheus.NewDesc("rescind_revision", "Revision of the revocations held.", nil, nil)
 	connectedDesc   = prometheus.NewDesc("rescind_feed_connected", "Whether the feed is connected: 1 or 0.", nil, nil)
 	contactDesc     = prometheus.NewDesc("rescind_feed_last_contact_timestamp_seconds", "When the control endpoint was last heard of; 0 if never.", nil, nil)
+	staleDesc       = prometheus.NewDesc("rescind_stale", "Whether the revocations are older than they should be: 1 or 0.", nil, nil)
+	overdueDesc     = prometheus.NewDesc("rescind_overdue", "Whether the revocations are older than max_staleness: 1 or 0. With on_stale: deny everything is then denied.", nil, nil)
+	diskErrorDesc   = prometheus.NewDesc("rescind_disk_error", "Whether the disk lacks what memory has, for the next start: 1 or 0.", nil, nil)
+	refusedDesc     = prometheus.NewDesc("rescind_feed_refused", "Whether the control endpoint is not followed because its log is another one or an older copy: 1 or 0.", nil, nil)
 	positivesDesc   = prometheus.NewDesc("rescind_filter_positives_total", "Look-ups that the filter did not answer: held, or false positives.", []string{"result"}, nil)
 )
 
 func (f following) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{revocationsDesc, revisionDesc, connectedDesc, contactDesc, positivesDesc} {
+	for _, d := range []*prometheus.Desc{revocationsDesc, revisionDesc, connectedDesc, contactDesc, staleDesc, overdueDesc, diskErrorDesc, refusedDesc, positivesDesc} {
 		out <- d
 	}
 }
@@ -86,15 +96,23 @@ func (f following) Collect(out chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64) { out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
 	gauge(revocationsDesc, float64(s.Entries))
 	gauge(revisionDesc, float64(s.Revision))
-	connected, contact := 0.0, 0.0
-	if s.Connected {
-		connected = 1
-	}
+	contact := 0.0
 	if !s.LastContact.IsZero() {
 		contact = float64(s.LastContact.UnixMicro()) / 1e6
 	}
-	gauge(connectedDesc, connected)
+	gauge(connectedDesc, truth(s.Connected))
 	gauge(contactDesc, contact)
+	gauge(staleDesc, truth(s.Stale))
+	gauge(overdueDesc, truth(s.Overdue))
+	gauge(diskErrorDesc, truth(s.DiskError != ""))
+	gauge(refusedDesc, truth(s.Refused != ""))
 	out <- prometheus.MustNewConstMetric(positivesDesc, prometheus.CounterValue, float64(s.FilterHeld), "held")
 	out <- prometheus.MustNewConstMetric(positivesDesc, prometheus.CounterValue, float64(s.FilterFalse), "false")
+}
+
+func truth(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }

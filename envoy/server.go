@@ -24,12 +24,12 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
-	"strconv"
 	"sync/atomic"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -58,8 +58,10 @@ type Options struct {
 	// the health checks of an Envoy that does not retry.
 	Linger     time.Duration
 	Registerer prometheus.Registerer // nil: no figures
-	// Observers are told of each decision, on the path of the Check: they must
-	// not block, and not keep what they are given.
+	// Trace, if not nil, may record each decision in a trace, and says in which
+	// span it has. It and the observers are told on the path of the Check: they
+	// must not block, and not keep what they are given.
+	Trace     func(context.Context, Observation) trace.SpanContext
 	Observers []func(context.Context, Observation)
 	Logger    *slog.Logger
 }
@@ -70,6 +72,7 @@ type Observation struct {
 	Decision *authz.Decision
 	At       time.Time // when the question came
 	Took     time.Duration
+	Span     trace.SpanContext // that the decision was recorded in; the zero one if it was not
 }
 
 // Server answers Checks. It is safe for concurrent use.
@@ -78,6 +81,7 @@ type Server struct {
 
 	authorizer atomic.Pointer[authz.Authorizer]
 	figures    *figures
+	trace      func(context.Context, Observation) trace.SpanContext
 	observers  []func(context.Context, Observation)
 	health     *health
 	peers      *peers
@@ -97,9 +101,9 @@ func NewServer(o Options) (*Server, error) {
 	if o.Ready == nil {
 		o.Ready = func() bool { return true }
 	}
-	s := &Server{health: newHealth(o.Ready), peers: newPeers(), linger: o.Linger, log: o.Logger, figures: newFigures(), observers: o.Observers}
+	s := &Server{health: newHealth(o.Ready), peers: newPeers(), linger: o.Linger, log: o.Logger, figures: newFigures(), trace: o.Trace, observers: o.Observers}
 	if o.Registerer != nil {
-		if err := s.figures.register(o.Registerer, o.Revocations); err != nil {
+		if err := s.figures.register(o.Registerer, o.Revocations, o.Ready); err != nil {
 			return nil, err
 		}
 	}
@@ -164,22 +168,24 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	begin := time.Now()
 	r, d, answer := s.decide(ctx, check)
-	took := time.Since(begin)
-	s.figures.observe(&d, took)
-	s.record(ctx, &d)
-	s.tell(ctx, Observation{Request: r, Decision: &d, At: begin, Took: took})
+	o := Observation{Request: r, Decision: &d, At: begin, Took: time.Since(begin)}
+	s.tell(ctx, &o)
 	return answer, nil
 }
 
 // tell cannot change the answer any more, not even by a panic.
-func (s *Server) tell(ctx context.Context, o Observation) {
+func (s *Server) tell(ctx context.Context, o *Observation) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.ErrorContext(ctx, "an observer failed", slog.String("decision_id", o.Decision.ID), slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
 		}
 	}()
+	defer func() { s.figures.observe(o) }()
+	if s.trace != nil {
+		o.Span = s.trace(ctx, *o)
+	}
 	for _, observe := range s.observers {
-		observe(ctx, o)
+		observe(ctx, *o)
 	}
 }
 
@@ -194,22 +200,8 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest) (r *aut
 	}()
 	r = requestOf(check)
 	d = s.authorizer.Load().Authorize(ctx, r)
+	if d.Reason == authz.Internal && d.Detail != "" { // without one it has been logged
+		s.log.ErrorContext(ctx, "a decision could not be made; the request was denied", slog.String("decision_id", d.ID), slog.String("detail", d.Detail))
+	}
 	return r, d, response(&d, fromGRPC(r))
-}
-
-// record logs a decision. What came from a token is quoted to ASCII, so that
-// no log viewer can be made to show something else.
-func (s *Server) record(ctx context.Context, d *authz.Decision) {
-	level := slog.LevelDebug
-	if d.Reason == authz.Internal {
-		level = slog.LevelError
-	}
-	if !s.log.Enabled(ctx, level) {
-		return
-	}
-	s.log.Log(ctx, level, "decision",
-		slog.String("decision_id", d.ID), slog.Bool("allow", d.Allow), slog.String("reason", string(d.Reason)),
-		slog.String("detail", d.Detail), slog.String("policy", strconv.QuoteToASCII(d.Policy)), slog.String("issuer", d.Issuer),
-		slog.String("subject", strconv.QuoteToASCII(d.Subject)), slog.String("token_id", strconv.QuoteToASCII(d.TokenID)),
-		slog.Uint64("revision", d.Revision), slog.String("revocation_id", d.RevocationID.String()), slog.Any("left_out", d.LeftOut))
 }

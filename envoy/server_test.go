@@ -337,37 +337,26 @@ func TestTooLargeIsRefusedAndTheConnectionStays(t *testing.T) {
 	}
 }
 
-// No log line at any level carries a token, or a claim as it is.
-func TestLogsKeepSecrets(t *testing.T) {
+// Decisions are for observers to log: at no level does the server itself log
+// anything of a request, whatever is in it.
+func TestNothingOfARequestIsLogged(t *testing.T) {
 	k := newKey(t)
 	s, log := server(t, k, Options{})
 	evil := "ev\u202eil\n\x1b[31m"
-	tokens := []string{
+	for _, token := range []string{
 		k.token(map[string]any{"sub": evil, "jti": evil, "email": "private@example.com"}),
 		k.token(map[string]any{"exp": 1, "sub": evil}),
 		k.token(map[string]any{"iss": evil}),
 		k.token(nil)[:40], "Bearer", "ev\x1bil",
-	}
-	for _, token := range tokens {
+	} {
 		for _, policy := range []string{"default", evil} {
 			if _, err := s.Check(t.Context(), Question{Token: token, Policy: &policy}.request()); err != nil {
 				t.Error(err)
 			}
 		}
 	}
-	got := log.String()
-	if strings.Count(got, `"msg":"decision"`) != 2*len(tokens) {
+	if got := log.String(); got != "" {
 		t.Errorf("logged: %s", got)
-	}
-	for i := range len(got) {
-		if got[i] != '\n' && (got[i] < ' ' || got[i] > '~') {
-			t.Fatalf("%q in the log", got[i])
-		}
-	}
-	for _, secret := range append(tokens[:3], "private@example.com") {
-		if strings.Contains(got, secret) || len(secret) > 60 && strings.Contains(got, secret[:40]) {
-			t.Errorf("%q is logged", secret)
-		}
 	}
 }
 
@@ -408,6 +397,11 @@ func TestFigures(t *testing.T) {
 		"rescind_check_duration_seconds":                                         7,
 		"rescind_revision":                                                       7,
 		"rescind_revocations":                                                    0,
+		"rescind_ready":                                                          1,
+		"rescind_stale":                                                          0,
+		"rescind_overdue":                                                        0,
+		"rescind_disk_error":                                                     0,
+		"rescind_feed_refused":                                                   0,
 	} {
 		if v, there := got[name]; !there || v != want {
 			t.Errorf("%s is %v, want %v", name, v, want)

@@ -19,6 +19,9 @@ var arrows = map[string][]string{
 	"rescind/jwks":                   nil,
 	"rescind/jwks/jwkstest":          nil,
 	"rescind/authz":                  {"rescind/jwks", "rescind/revocation"},
+	"rescind/authz/decisionlog":      {"rescind/authz", "rescind/revocation/insight"},
+	"rescind/authz/tracing":          {"rescind/authz", "rescind/authz/decisionlog"},
+	"rescind/authz/otlp":             nil,
 	"rescind/authz/watch":            {"rescind/authz", "rescind/revocation", "rescind/revocation/insight"},
 	"rescind/envoy":                  {"rescind/authz", "rescind/revocation"},
 	"rescind/envoy/envoytest":        {"rescind/envoy", "rescind/jwks/jwkstest"},
@@ -34,6 +37,7 @@ var owners = map[string]string{
 	"github.com/nats-io/":                     "rescind/revocation/store",
 	"github.com/envoyproxy/go-control-plane/": "rescind/envoy",
 	"github.com/MicahParks/":                  "rescind/jwks",
+	"go.opentelemetry.io/otel/exporters/":     "rescind/authz/otlp",
 	"github.com/allegro/bigcache/":            "rescind/revocation",
 }
 

@@ -1,0 +1,77 @@
+package decisionlog
+
+import (
+	_ "embed"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"go.opentelemetry.io/otel/attribute"
+)
+
+// Schema is the JSON Schema of a line. Members are added to it, never taken
+// away or given another meaning.
+//
+//go:embed schema.json
+var Schema []byte
+
+// EventName is that of each record, in OpenTelemetry's sense.
+const EventName = "rescind.decision"
+
+// appendLine appends r as one line. Members are in a fixed order, so that it
+// can be read by eye.
+func appendLine(dst []byte, r *Record, instance string) []byte {
+	dst = append(dst, `{"timestamp":"`...)
+	dst = r.At.UTC().AppendFormat(dst, timestamp)
+	dst = append(dst, `","event.name":"`+EventName+`","severity_text":"`...)
+	dst = append(dst, r.severity()...)
+	dst = append(dst, `","service.name":"rescind-authz"`...)
+	if instance != "" {
+		dst = append(dst, `,"service.instance.id":`...)
+		dst = appendText(dst, instance)
+	}
+	if r.Trace.IsValid() {
+		trace, span := r.Trace.TraceID(), r.Trace.SpanID()
+		dst = append(dst, `,"trace_id":"`...)
+		dst = append(dst, trace.String()...)
+		dst = append(dst, `","span_id":"`...)
+		dst = append(dst, span.String()...)
+		dst = append(dst, '"')
+	}
+	for _, a := range r.Attributes() {
+		dst = append(dst, ',')
+		dst = appendText(dst, string(a.Key))
+		dst = append(dst, ':')
+		dst = appendValue(dst, a.Value)
+	}
+	return append(dst, "}\n"...)
+}
+
+const timestamp = "2006-01-02T15:04:05.000000Z"
+
+func appendValue(dst []byte, v attribute.Value) []byte {
+	switch v.Type() {
+	case attribute.BOOL:
+		return strconv.AppendBool(dst, v.AsBool())
+	case attribute.INT64:
+		return strconv.AppendInt(dst, v.AsInt64(), 10)
+	case attribute.FLOAT64:
+		return strconv.AppendFloat(dst, v.AsFloat64(), 'g', 6, 64)
+	case attribute.STRINGSLICE:
+		dst = append(dst, '[')
+		for i, s := range v.AsStringSlice() {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = appendText(dst, s)
+		}
+		return append(dst, ']')
+	}
+	return appendText(dst, v.AsString())
+}
+
+// appendText appends s in quotes. What is not UTF-8 in it comes out as U+FFFD,
+// and is no error here.
+func appendText(dst []byte, s string) []byte {
+	dst, _ = jsontext.AppendQuote(dst, s)
+	return dst
+}

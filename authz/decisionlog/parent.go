@@ -1,0 +1,90 @@
+package decisionlog
+
+import (
+	"encoding/hex"
+	"strings"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"rescind/authz"
+)
+
+// maxTraceState is what W3C asks everybody to pass on at least.
+const maxTraceState = 512
+
+// Parent is the span that the checked request belongs to: its traceparent
+// header (W3C Trace Context). It is the client's word, or that of a proxy in
+// front: it names a trace and can do nothing else. The zero SpanContext stands
+// for none, and for one that is malformed or there twice.
+//
+// The SDK's propagator does the same with a context, a carrier and several
+// allocations; most requests need only the answer that nobody samples them.
+func Parent(headers []authz.Header) trace.SpanContext {
+	var value string
+	for i := range headers {
+		if len(headers[i].Name) == len("traceparent") && strings.EqualFold(headers[i].Name, "traceparent") {
+			if value != "" {
+				return trace.SpanContext{}
+			}
+			value = headers[i].Value
+		}
+	}
+	return ParseParent(value)
+}
+
+// ParseParent reads the value of a traceparent header.
+func ParseParent(s string) trace.SpanContext {
+	const length = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	if len(s) < length || s[2] != '-' || s[35] != '-' || s[52] != '-' {
+		return trace.SpanContext{}
+	}
+	var (
+		version, flags [1]byte
+		c              = trace.SpanContextConfig{Remote: true}
+	)
+	ok := lowerHex(version[:], s[0:2]) && lowerHex(c.TraceID[:], s[3:35]) && lowerHex(c.SpanID[:], s[36:52]) && lowerHex(flags[:], s[53:55])
+	switch {
+	case !ok, version[0] == 0xff:
+		return trace.SpanContext{}
+	case version[0] == 0 && len(s) != length, len(s) > length && s[length] != '-': // later versions may say more
+		return trace.SpanContext{}
+	}
+	c.TraceFlags = trace.TraceFlags(flags[0]) & trace.FlagsSampled
+	parent := trace.NewSpanContext(c)
+	if !parent.IsValid() { // an id of zeros
+		return trace.SpanContext{}
+	}
+	return parent
+}
+
+// lowerHex decodes s, which must be as long as dst wants and in lower case.
+func lowerHex(dst []byte, s string) bool {
+	for i := range len(s) {
+		if 'A' <= s[i] && s[i] <= 'F' {
+			return false
+		}
+	}
+	n, err := hex.Decode(dst, []byte(s)) // does not escape
+	return err == nil && n == len(dst)
+}
+
+// State is the tracestate of the checked request, for a span whose parent is
+// Parent; empty if there is none that can be passed on.
+func State(headers []authz.Header) trace.TraceState {
+	var values []string
+	size := 0
+	for i := range headers {
+		if strings.EqualFold(headers[i].Name, "tracestate") {
+			values = append(values, headers[i].Value)
+			size += len(headers[i].Value) + 1
+		}
+	}
+	if size > maxTraceState+1 {
+		return trace.TraceState{}
+	}
+	state, err := trace.ParseTraceState(strings.Join(values, ","))
+	if err != nil {
+		return trace.TraceState{}
+	}
+	return state
+}

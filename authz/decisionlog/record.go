@@ -1,0 +1,188 @@
+package decisionlog
+
+import (
+	"encoding/hex"
+	"net/netip"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"rescind/authz"
+	"rescind/revocation/insight"
+)
+
+// Record is what is kept of one decision. It owns all of it: what it was made
+// of may be reused or dropped.
+type Record struct {
+	At   time.Time
+	Took time.Duration
+	// Trace is the span that the decision was recorded in, or else the one
+	// that the request belongs to.
+	Trace trace.SpanContext
+	// Rate is the share of decisions like this one that are recorded; 0: it is
+	// not known.
+	Rate float64
+
+	allow, stale bool
+	reason       authz.Reason
+	status       int // of the answer; 0 if allowed
+	source       netip.Prefix
+	method       string // of [methods]
+	revision     uint64
+
+	// As they came, but cut: see [kept].
+	id, policy, detail, issuer, subject, tokenID, session, client, keyID, requestID, revocation, wouldDeny string
+}
+
+// Attributes that OpenTelemetry has no name for.
+const (
+	keyID        = attribute.Key("rescind.decision.id")
+	keyOutcome   = attribute.Key("rescind.decision.outcome")
+	keyReason    = attribute.Key("rescind.decision.reason")
+	keyDetail    = attribute.Key("rescind.decision.detail")
+	keyDuration  = attribute.Key("rescind.decision.duration")
+	keyRate      = attribute.Key("rescind.decision.sample_rate")
+	keyWouldDeny = attribute.Key("rescind.decision.would_deny")
+	keyPolicy    = attribute.Key("rescind.policy")
+	keyIssuer    = attribute.Key("rescind.token.issuer")
+	keyToken     = attribute.Key("rescind.token.id")
+	keyKey       = attribute.Key("rescind.token.key_id")
+	keyClient    = attribute.Key("rescind.token.client_id")
+	keyRevision  = attribute.Key("rescind.revocations.revision")
+	keyStale     = attribute.Key("rescind.revocations.stale")
+	keyRevokedBy = attribute.Key("rescind.revocations.id")
+)
+
+// NewRecord keeps what there is to say of d, which was made about r; r may be
+// nil.
+func NewRecord(r *authz.Request, d *authz.Decision, at time.Time, took time.Duration) *Record {
+	out := &Record{
+		At: at, Took: took,
+		allow: d.Allow, stale: d.Stale, reason: d.Reason, revision: d.Revision,
+		id: kept(d.ID), policy: kept(d.Policy), detail: kept(d.Detail), issuer: kept(d.Issuer), subject: kept(d.Subject), tokenID: kept(d.TokenID),
+		wouldDeny: string(d.WouldDeny),
+	}
+	if !d.Allow {
+		out.status = d.Answer().HTTP
+	}
+	if d.Reason == authz.Revoked {
+		out.revocation = d.RevocationID.String()
+	}
+	if f := d.Facts; f != nil {
+		out.session, out.client, out.keyID = kept(f.Session), kept(f.Client), kept(f.KeyID)
+		if d.TokenID == "" {
+			out.tokenID = "sha256:" + hex.EncodeToString(f.Hash[:8])
+		}
+	}
+	if r != nil {
+		out.source = networkOf(r.Source)
+		out.ofHeaders(r.Headers)
+	}
+	return out
+}
+
+// ofHeaders keeps the first of each header that it looks for.
+func (r *Record) ofHeaders(headers []authz.Header) {
+	for i := range headers {
+		switch h := &headers[i]; {
+		case r.method == "" && h.Name == ":method":
+			r.method = methodOf(h.Value)
+		case r.requestID == "" && strings.EqualFold(h.Name, "x-request-id"):
+			r.requestID = kept(h.Value)
+		}
+	}
+}
+
+// methods are those that have a name in OpenTelemetry; the others share one.
+var methods = []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "QUERY", "CONNECT", "TRACE"}
+
+func methodOf(s string) string {
+	for _, m := range methods {
+		if s == m {
+			return m
+		}
+	}
+	return "_OTHER"
+}
+
+// networkOf is coarse enough not to name a person: a /24, or a /48.
+func networkOf(a netip.Addr) netip.Prefix {
+	bits := 48
+	if a.Is4() {
+		bits = 24
+	}
+	p, err := a.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}
+
+// kept is a copy of the beginning of s, so that no record holds a whole
+// request. It is one byte more than is shown: what has been cut is seen by it.
+func kept(s string) string { return strings.Clone(s[:min(len(s), insight.MaxText+1)]) }
+
+// Attributes are what is known, cleaned, and nothing for what is not.
+func (r *Record) Attributes() []attribute.KeyValue {
+	outcome := "deny"
+	if r.allow {
+		outcome = "allow"
+	}
+	all := append(make([]attribute.KeyValue, 0, 24),
+		keyID.String(r.id), keyOutcome.String(outcome), keyReason.String(string(r.reason)),
+		keyDuration.Float64(r.Took.Seconds()), keyRevision.Int64(int64(r.revision)))
+	for _, text := range []struct {
+		key   attribute.Key
+		value string
+	}{
+		{keyDetail, r.detail}, {keyWouldDeny, r.wouldDeny}, {keyPolicy, r.policy}, {keyIssuer, r.issuer}, {keyToken, r.tokenID},
+		{keyKey, r.keyID}, {keyClient, r.client}, {semconv.UserIDKey, r.subject}, {semconv.SessionIDKey, r.session},
+		{keyRevokedBy, r.revocation}, {semconv.HTTPRequestMethodKey, r.method},
+	} {
+		if text.value != "" {
+			all = append(all, text.key.String(shown(text.value)))
+		}
+	}
+	if r.requestID != "" {
+		all = append(all, semconv.HTTPRequestHeader("x-request-id", shown(r.requestID)))
+	}
+	if r.status != 0 {
+		all = append(all, semconv.HTTPResponseStatusCode(r.status))
+	}
+	if r.source.IsValid() {
+		all = append(all, semconv.ClientAddress(r.source.String()))
+	}
+	if r.stale {
+		all = append(all, keyStale.Bool(true))
+	}
+	if r.Rate > 0 {
+		all = append(all, keyRate.Float64(r.Rate))
+	}
+	return all
+}
+
+// shown is s as it may leave: cleaned, and not if it looks like a token. A
+// client may send its own as x-request-id, and an issuer may write anything.
+func shown(s string) string {
+	if strings.HasPrefix(s, "eyJ") && strings.Count(s, ".") >= 2 {
+		return "[a token]"
+	}
+	return insight.Text(s)
+}
+
+// severity is how much an operator should care.
+func (r *Record) severity() string {
+	switch {
+	case r.allow:
+		return "INFO"
+	case r.reason == authz.Internal:
+		return "ERROR"
+	}
+	return "WARN"
+}
+
+// Internal says whether the decision could not be made for a fault of ours.
+func (r *Record) Internal() bool { return r.reason == authz.Internal }
