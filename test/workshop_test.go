@@ -1,0 +1,435 @@
+package test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"maps"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"rescind/envoy/envoytest"
+)
+
+// workshop is for servers that a [envoytest.Stack] does not have: replicas with
+// configurations of their own, beside those of a stack and on its feed, and one
+// more Envoy that has a gateway for each of them.
+type workshop struct {
+	*envoytest.Stack
+	t        *testing.T
+	dir      string
+	ca       *authority
+	upstream *httptest.Server // says what it saw
+
+	listeners, clusters []any // of the Envoy
+}
+
+func newWorkshop(t *testing.T, o envoytest.Options) *workshop {
+	t.Helper()
+	w := &workshop{Stack: start(t, o), t: t, dir: t.TempDir()}
+	w.ca = newAuthority(t, w.dir, "ca")
+	w.upstream = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(rw).Encode(envoytest.Seen{Path: r.URL.Path, Header: r.Header})
+	}))
+	t.Cleanup(w.upstream.Close)
+	return w
+}
+
+func (w *workshop) file(name string) string { return filepath.Join(w.dir, name) }
+
+func (w *workshop) write(name, text string) string {
+	w.t.Helper()
+	path := w.file(name)
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		w.t.Fatal(err)
+	}
+	return path
+}
+
+// child is a process of the test. Its log is a file.
+type child struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	log string
+}
+
+func (w *workshop) run(name string, argv ...string) *child {
+	w.t.Helper()
+	c := &child{t: w.t, cmd: exec.Command(argv[0], argv[1:]...), log: w.file(name + ".log")}
+	log, err := os.Create(c.log)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer log.Close()
+	c.cmd.Stdout, c.cmd.Stderr = log, log
+	if err := c.cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		if w.t.Failed() {
+			text := c.text()
+			w.t.Logf("== %s\n%s", name, text[max(0, len(text)-3000):])
+		}
+		_ = c.stop()
+	})
+	return c
+}
+
+func (c *child) text() string {
+	text, _ := os.ReadFile(c.log)
+	return string(text)
+}
+
+// said waits until the log has what matches, and returns the last submatch.
+func (c *child) said(t *testing.T, pattern string) string {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	for range 1500 {
+		if found := re.FindStringSubmatch(c.text()); found != nil {
+			return found[len(found)-1]
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("%s did not say %s:\n%s", c.cmd, pattern, c.text())
+	return ""
+}
+
+// stop drains the process and returns its exit status.
+func (c *child) stop() int {
+	if c.cmd.ProcessState == nil {
+		_ = c.cmd.Process.Signal(syscall.SIGTERM)
+		_ = c.cmd.Wait()
+	}
+	return c.cmd.ProcessState.ExitCode()
+}
+
+// config is a configuration on the feed of the stack: grpc is the section of
+// that name, in braces; issuer is added to that of the issuer, and rest to the
+// top level.
+func (w *workshop) config(name, grpc, issuer, rest string) string {
+	w.t.Helper()
+	known, err := os.ReadFile(filepath.Join(w.Options.Dir, envoytest.ReplicaName(0)+".yaml"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	feed := regexp.MustCompile(`(?m)^  (control|token_file): .*$`).FindAllString(string(known), -1)
+	return fmt.Sprintf("grpc: %s\nhttp: {listen: 127.0.0.1:0}\nissuers:\n  - issuer: %q\n    discovery: true\n    min_refresh_interval: 1s\n%s\nrevocation:\n%s\n  name: %s\n%s",
+		grpc, w.Issuer.URL(), issuer, strings.Join(feed, "\n"), name, rest)
+}
+
+// replica runs one and waits until it is ready.
+func (w *workshop) replica(name, config string) *child {
+	w.t.Helper()
+	c := w.run(name, rescind, "authz", "--config", w.write(name+".yaml", config))
+	ready := "http://" + c.addr("http") + "/readyz"
+	for range 1500 {
+		res, err := http.Get(ready)
+		if err == nil {
+			res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				return c
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	w.t.Fatalf("%s is not ready", name)
+	return nil
+}
+
+// addr is where a replica has its listener of this name.
+func (c *child) addr(name string) string {
+	c.t.Helper()
+	return c.said(c.t, `"msg":"listening","name":"`+name+`","addr":"([^"]+)"`)
+}
+
+// node is an object of Envoy's configuration.
+type node = map[string]any
+
+// at goes down a path of keys and indices.
+func at(of any, path ...any) any {
+	for _, step := range path {
+		switch step := step.(type) {
+		case string:
+			of = of.(node)[step]
+		case int:
+			of = of.([]any)[step]
+		}
+	}
+	return of
+}
+
+// shipped is envoy.yaml, fresh for each caller to change.
+func (w *workshop) shipped() node {
+	w.t.Helper()
+	text, err := os.ReadFile("../envoy/envoy.yaml")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var n node
+	if err := yaml.Unmarshal(text, &n); err != nil {
+		w.t.Fatal(err)
+	}
+	return n
+}
+
+func address(hostPort string) node {
+	host, port, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		panic(err)
+	}
+	return node{"socket_address": node{"address": host, "port_value": json.Number(port)}}
+}
+
+// gateway adds the shipped listener and its cluster to the Envoy, asking the
+// replica at addr. change may change both.
+func (w *workshop) gateway(name, addr string, change func(listener, cluster node)) {
+	w.t.Helper()
+	n := w.shipped()
+	listener, cluster := at(n, "static_resources", "listeners", 0).(node), at(n, "static_resources", "clusters", 0).(node)
+	listener["name"], cluster["name"] = name, "rescind-"+name
+	listener["address"] = address("127.0.0.1:0")
+	at(filterOf(listener), "typed_config", "grpc_service", "envoy_grpc").(node)["cluster_name"] = cluster["name"]
+	at(cluster, "load_assignment").(node)["cluster_name"] = cluster["name"]
+	endpoint := at(cluster, "load_assignment", "endpoints", 0, "lb_endpoints", 0, "endpoint").(node)
+	if path, ok := strings.CutPrefix(addr, "unix://"); ok {
+		endpoint["address"] = node{"pipe": node{"path": path}}
+	} else {
+		endpoint["address"] = address(addr)
+	}
+	if change != nil {
+		change(listener, cluster)
+	}
+	w.listeners, w.clusters = append(w.listeners, listener), append(w.clusters, cluster)
+}
+
+// connectionManager is the configuration of the HTTP filter chain of a listener.
+func connectionManager(listener node) node {
+	return at(listener, "filter_chains", 0, "filters", 0, "typed_config").(node)
+}
+
+// filterOf is the ext_authz filter of a listener.
+func filterOf(listener node) node { return at(connectionManager(listener), "http_filters", 0).(node) }
+
+func transport(typ string, of node) node {
+	config := node{"@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3." + typ}
+	maps.Copy(config, of)
+	return node{"name": "envoy.transport_sockets.tls", "typed_config": config}
+}
+
+// envoy runs the Envoy and returns the URLs of its gateways, by name.
+func (w *workshop) envoy() map[string]string {
+	w.t.Helper()
+	n := w.shipped()
+	resources := at(n, "static_resources").(node)
+	upstream := at(resources, "clusters", 1).(node)
+	at(upstream, "load_assignment", "endpoints", 0, "lb_endpoints", 0, "endpoint").(node)["address"] = address(strings.TrimPrefix(w.upstream.URL, "http://"))
+	resources["listeners"], resources["clusters"] = w.listeners, append(w.clusters, upstream)
+	n["admin"] = node{"address": address("127.0.0.1:0")}
+	text, err := json.Marshal(n)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	admin := w.file("envoy.admin")
+	c := w.run("envoy", gateway, "-c", w.write("envoy.json", string(text)), "--disable-hot-restart", "--admin-address-path", admin,
+		"--concurrency", "2", "--log-level", "warning", "--base-id", "0", "--drain-time-s", "1")
+	urls := map[string]string{}
+	for range 1500 {
+		if addr, err := os.ReadFile(admin); err == nil {
+			w.bound("http://"+string(addr), urls)
+		}
+		if len(urls) == len(w.listeners) {
+			return urls
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	w.t.Fatalf("Envoy has only %v:\n%s", urls, c.text())
+	return nil
+}
+
+// bound fills in the URLs of the listeners that Envoy has bound, once all its
+// clusters have somebody to ask.
+func (w *workshop) bound(admin string, urls map[string]string) {
+	var status struct {
+		Listeners []struct {
+			Name  string `json:"name"`
+			Local struct {
+				Socket struct {
+					Address string `json:"address"`
+					Port    int    `json:"port_value"`
+				} `json:"socket_address"`
+			} `json:"local_address"`
+		} `json:"listener_statuses"`
+	}
+	for _, path := range []string{"/ready", "/listeners?format=json"} {
+		res, err := http.Get(admin + path)
+		if err != nil || res.StatusCode != http.StatusOK {
+			return
+		}
+		if path != "/ready" {
+			_ = json.NewDecoder(res.Body).Decode(&status)
+		}
+		res.Body.Close()
+	}
+	for _, l := range status.Listeners {
+		urls[l.Name] = fmt.Sprintf("http://%s:%d", l.Local.Socket.Address, l.Local.Socket.Port)
+	}
+}
+
+// get is a request to a gateway of the workshop.
+func (w *workshop) get(c *http.Client, url, token string, headers ...string) envoytest.Answer {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header[headers[i]] = append(req.Header[headers[i]], headers[i+1])
+	}
+	a, err := do(c, req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return a
+}
+
+func do(c *http.Client, req *http.Request) (envoytest.Answer, error) {
+	res, err := c.Do(req)
+	if err != nil {
+		return envoytest.Answer{}, err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	return envoytest.Answer{Status: res.StatusCode, Header: res.Header, Body: body}, err
+}
+
+// hammer asks without a pause, from several goroutines, until it is stopped;
+// then it says how often it asked, and what was lost.
+func hammer(ask func() error) (stop func() (sent int, lost []error)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	sent, lost := 0, []error(nil)
+	for range 4 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				err := ask()
+				mu.Lock()
+				if sent++; err != nil {
+					lost = append(lost, err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	return func() (int, []error) { cancel(); all.Wait(); return sent, lost }
+}
+
+// authority issues certificates into files of a folder.
+type authority struct {
+	t    *testing.T
+	dir  string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pool *x509.CertPool
+	last int64
+}
+
+func newAuthority(t *testing.T, dir, name string) *authority {
+	t.Helper()
+	a := &authority{t: t, dir: dir, pool: x509.NewCertPool()}
+	der, key := a.make(&x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	a.key = key
+	var err error
+	if a.cert, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	a.pool.AddCert(a.cert)
+	a.pem(name+".pem", "CERTIFICATE", der)
+	return a
+}
+
+func (a *authority) make(template *x509.Certificate) (der []byte, key *ecdsa.PrivateKey) {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.last++
+	template.SerialNumber, template.NotBefore, template.NotAfter = big.NewInt(a.last), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		parent, signer = template, key
+	}
+	if der, err = x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer); err != nil {
+		a.t.Fatal(err)
+	}
+	return der, key
+}
+
+func (a *authority) pem(name, typ string, der []byte) {
+	a.t.Helper()
+	path := filepath.Join(a.dir, name)
+	if err := os.WriteFile(path+".new", pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: der}), 0o600); err != nil {
+		a.t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// issue writes NAME.pem and NAME.key for 127.0.0.1, and returns them too.
+func (a *authority) issue(name string) tls.Certificate {
+	a.t.Helper()
+	der, key := a.make(&x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	})
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.pem(name+".pem", "CERTIFICATE", der)
+	a.pem(name+".key", "PRIVATE KEY", private)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// thumbprint is the x5t#S256 of a certificate.
+func thumbprint(c tls.Certificate) string {
+	sum := sha256.Sum256(c.Certificate[0])
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// fingerprint is what x-forwarded-client-cert has as the Hash of it.
+func fingerprint(c tls.Certificate) string {
+	return fmt.Sprintf("%x", sha256.Sum256(c.Certificate[0]))
+}
