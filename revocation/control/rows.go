@@ -240,6 +240,7 @@ func (r *rows) sweepChunk(c *chunk, now revocation.Micros) {
 			}
 			w.state = gone
 			delete(r.undone, w.id())
+			r.unlink(w)
 		}
 	}
 	if left > len(c.rows)/2 {
@@ -249,7 +250,6 @@ func (r *rows) sweepChunk(c *chunk, now revocation.Micros) {
 	for i := range c.rows {
 		w := c.rows[i]
 		if w.state == gone {
-			r.unlink(&w)
 			continue
 		}
 		r.move(&w, c.slot(len(kept)))
