@@ -469,6 +469,25 @@ func TestWhatCannotBeLookedUpDenies(t *testing.T) {
 			}
 		})
 	}
+	t.Run("more combinations of claims than can be looked up", func(t *testing.T) {
+		one, _ := revocation.ValueOf("x")
+		r := revocation.Revocation{
+			ID: revocation.ID{Revision: 3}, Issuer: idp, ExpiresAt: revocation.MicrosOf(time.Now().Add(time.Hour)),
+			Target: revocation.Target{Kind: revocation.KindClaims, Claims: []revocation.Claim{{Name: "a", Value: one}, {Name: "b", Value: one}}},
+		}
+		o := options(t, key)
+		o.Revocations = following(t, r.Entry())
+		a := authorizer(t, o)
+		for n, want := range map[int]Reason{10: OK, 600: Internal} {
+			long := make([]any, n)
+			for i := range long {
+				long[i] = i
+			}
+			if d := a.Authorize(t.Context(), carrying(key.token(map[string]any{"a": long, "b": long}))); d.Reason != want || d.Allow != (want == OK) {
+				t.Errorf("%d each: %+v", n, d)
+			}
+		}
+	})
 	t.Run("a bad token is still the token's fault", func(t *testing.T) {
 		o := options(t, key)
 		o.Revocations = unready
@@ -569,6 +588,7 @@ func TestFaultyOptions(t *testing.T) {
 		{"logout tokens", "logout+jwt", Options{Issuers: change(func(i *Issuer) { i.TokenTypes = []string{"application/Logout+JWT"} })}},
 		{"no lifetime", "max_lifetime", Options{Issuers: change(func(i *Issuer) { i.MaxLifetime = 0 })}},
 		{"negative leeway", "leeway", Options{Issuers: change(func(i *Issuer) { i.Leeway = -1 })}},
+		{"too much leeway", "leeway", Options{Issuers: change(func(i *Issuer) { i.Leeway = MaxLeeway + 1 })}},
 		{"an empty required claim", "required claim", Options{Issuers: change(func(i *Issuer) { i.RequiredClaims = []string{""} })}},
 		{"a condition without values", "at least one value", Options{Issuers: change(func(i *Issuer) { i.Claims = Conditions{"typ": nil} })}},
 		{"a policy for an unknown issuer", other, Options{Policies: map[string]Policy{"p": {Issuers: []string{other}}}}},

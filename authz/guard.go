@@ -183,9 +183,6 @@ func decodeObject(segment string, otherwise flaw, names map[string]bool) (map[st
 		return nil, flawBase64
 	}
 	d := jsontext.NewDecoder(bytes.NewBuffer(text))
-	if d.PeekKind() != jsontext.KindBeginObject {
-		return nil, otherwise
-	}
 	v, err := decodeValue(d)
 	if errors.Is(err, flawDepth) {
 		return nil, err

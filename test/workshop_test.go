@@ -135,7 +135,7 @@ func (c *child) stop() int {
 // top level.
 func (w *workshop) config(name, grpc, issuer, rest string) string {
 	w.t.Helper()
-	known, err := os.ReadFile(filepath.Join(w.Options.Dir, envoytest.ReplicaName(0)+".yaml"))
+	known, err := os.ReadFile(filepath.Join(w.Dir, envoytest.ReplicaName(0)+".yaml"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
