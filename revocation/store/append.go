@@ -122,7 +122,7 @@ func (l *Log) answered(err error) (silent time.Duration) {
 		return 0
 	case before == nil:
 		l.silent = time.Now()
-		l.cause = fmt.Errorf("%w that answers: %w", errNoMajority, err)
+		l.cause = err
 		l.log.Warn("the durable log takes no writes", "error", l.cause)
 	}
 	return time.Since(l.silent)

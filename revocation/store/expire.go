@@ -51,16 +51,35 @@ func (l *Log) tend() {
 func (l *Log) probe(k *link) {
 	ctx, cancel := context.WithTimeout(l.stop, unanswered)
 	defer cancel()
-	log, err := k.batches.Info(ctx)
+	log, err := led(ctx, k.batches)
 	if err == nil {
-		var audit *jetstream.StreamInfo
-		if audit, err = k.audit.Info(ctx); err == nil {
-			l.unite(ctx, k, log.Cluster, audit.Cluster)
+		var audit *jetstream.ClusterInfo
+		if audit, err = led(ctx, k.audit); err == nil {
+			l.unite(ctx, k, log, audit)
 		}
 	}
 	if l.stop.Err() == nil {
 		l.answered(err)
 	}
+}
+
+// led is who leads a stream; an error if nobody does, or with no majority
+// behind it.
+func led(ctx context.Context, s jetstream.Stream) (*jetstream.ClusterInfo, error) {
+	info, err := s.Info(ctx)
+	if err != nil || info.Cluster == nil { // one server, elsewhere
+		return nil, err
+	}
+	nodes, there := 1+len(info.Cluster.Replicas), 1
+	for _, r := range info.Cluster.Replicas {
+		if !r.Offline && r.Active < 3*time.Second { // they say something every second
+			there++
+		}
+	}
+	if info.Cluster.Leader == "" || there <= nodes/2 {
+		return nil, errNoMajority
+	}
+	return info.Cluster, nil
 }
 
 // unite asks, on the node that leads the log, for the lead of the audit.
