@@ -16,6 +16,8 @@ type Authz struct {
 	Policies   map[string]Policy // there always is one named default
 	Headers    Headers
 	Log        Log
+	Decisions  Decisions
+	Tracing    *Tracing // nil: off
 
 	files []string
 }
@@ -61,6 +63,8 @@ func readAuthz(v value, a *Authz) {
 		Policies: map[string]Policy{},
 		Headers:  Headers{Prefix: authz.DefaultPrefix, Claims: maps.Clone(authz.DefaultHeaders)},
 		Log:      Log{Format: "json"},
+
+		Decisions: Decisions{Denied: 1, Allowed: 0.01, Output: "stdout", MaxSizeMB: 100, MaxFiles: 5},
 	}
 	v.object(keys{
 		"grpc":       into(&a.GRPC, readGRPC),
@@ -69,7 +73,8 @@ func readAuthz(v value, a *Authz) {
 		"revocation": section(&a.Revocation, readRevocation),
 		"policies":   into(&a.Policies, mapOf(notEmpty, policy(a))),
 		"headers":    into(&a.Headers, readHeaders),
-		"log":        into(&a.Log, readLog),
+		"log":        into(&a.Log, readLog(keys{"decisions": into(&a.Decisions, readDecisions)})),
+		"tracing":    into(&a.Tracing, readTracing),
 	})
 	if _, there := a.Policies[authz.DefaultPolicy]; !there {
 		a.Policies[authz.DefaultPolicy] = Policy{}
@@ -81,6 +86,7 @@ func readAuthz(v value, a *Authz) {
 		}
 		v.at(second, "listen").fault("grpc and http cannot both listen at %s; choose another port", a.HTTP.Address)
 	}
+	a.findCollector(v)
 	a.files = v.doc.named
 }
 

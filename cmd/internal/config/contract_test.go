@@ -99,6 +99,8 @@ var defaultHeaders = Headers{Prefix: "x-jwt-", Claims: map[string]string{
 	"x-jwt-scope": "scope", "x-jwt-client": "client_id", "x-jwt-expires": "exp",
 }}
 
+var defaultDecisions = Decisions{Denied: 1, Allowed: 0.01, Output: "stdout", MaxSizeMB: 100, MaxFiles: 5}
+
 func TestContractAuthz(t *testing.T) {
 	dir := folderOf(t)
 	a := mustAuthz(t, filepath.Join(dir, "authz.yaml"), contractAuthz)
@@ -123,8 +125,9 @@ func TestContractAuthz(t *testing.T) {
 			},
 			"public": {TokenOptional: true},
 		},
-		Headers: defaultHeaders,
-		Log:     Log{Format: "json"},
+		Headers:   defaultHeaders,
+		Log:       Log{Format: "json"},
+		Decisions: defaultDecisions,
 	})
 }
 
@@ -169,7 +172,7 @@ func TestDefaults(t *testing.T) {
 		}},
 		Revocation: Revocation{Control: []string{"127.0.0.1:9391"}, TokenFile: filepath.Join(dir, "replica.token")},
 		Policies:   map[string]Policy{"default": {}, "a": {}},
-		Headers:    defaultHeaders, Log: Log{slog.LevelInfo, "json"},
+		Headers:    defaultHeaders, Log: Log{slog.LevelInfo, "json"}, Decisions: defaultDecisions,
 	})
 	c := mustControl(t, path, whole("control", ""))
 	c.files = nil
@@ -251,7 +254,7 @@ func TestExamples(t *testing.T) {
 	dir := folderOf(t)
 	const no = "'no such key, and nothing like it': 1"
 	for kind, probe := range map[string]string{
-		"authz": "grpc: {tls: {NO}, NO}\nhttp: {NO}\nissuers: [{NO}]\nrevocation: {tls: {NO}, NO}\npolicies: {x: {NO}}\nheaders: {NO}\nlog: {NO}\nNO\n",
+		"authz": "grpc: {tls: {NO}, NO}\nhttp: {NO}\nissuers: [{NO}]\nrevocation: {tls: {NO}, NO}\npolicies: {x: {NO}}\nheaders: {NO}\nlog: {decisions: {collector: {NO}, NO}, NO}\ntracing: {NO}\nNO\n",
 		"control": "http: {tls: {NO}, NO}\nfeed: {tls: {NO}, tokens: [{NO}], NO}\nstore: {cluster: {NO}, nats: {NO}, NO}\n" +
 			"admin: {tokens: [{NO}], NO}\nlog: {NO}\nNO\n",
 	} {

@@ -68,7 +68,7 @@ func readControl(v value, c *Control) {
 		"feed":  section(&c.Feed, readFeed),
 		"store": section(&c.Store, readStore),
 		"admin": section(&c.Admin, readAdmin),
-		"log":   into(&c.Log, readLog),
+		"log":   into(&c.Log, readLog(keys{})),
 	})
 	if collide(c.HTTP.Address, c.Feed.Address) {
 		v.at("feed", "listen").fault("%s is where http listens already; choose another port", c.Feed.Address)

@@ -108,9 +108,11 @@ func clientTLS(v value, x **ClientTLS) {
 	*x = t
 }
 
-func readLog(v value, x *Log) {
-	v.object(keys{
-		"level":  into(&x.Level, choice(map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError})),
-		"format": into(&x.Format, choice(map[string]string{"json": "json", "text": "text"})),
-	})
+// readLog reads what both servers say of their log, and more.
+func readLog(more keys) as[Log] {
+	return func(v value, x *Log) {
+		more["level"] = into(&x.Level, choice(map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}))
+		more["format"] = into(&x.Format, choice(map[string]string{"json": "json", "text": "text"}))
+		v.object(more)
+	}
 }
