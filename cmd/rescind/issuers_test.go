@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"rescind/authz"
+	"rescind/cmd/internal/config"
+	"rescind/jwks"
+)
+
+// anyKey is a key that stands for all the issuers of authz/ISSUERS.md.
+type anyKey struct{ ed25519.PrivateKey }
+
+func (k anyKey) Find(context.Context, string, string) ([]jwks.Key, error) {
+	return []jwks.Key{{Public: k.Public()}}, nil
+}
+
+// token is one with these members of the header and these claims, as JSON.
+func (k anyKey) token(t *testing.T, header, claims string) string {
+	t.Helper()
+	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{"iat": time.Now().Unix(), "exp": time.Now().Unix() + 3600})
+	for text, into := range map[string]map[string]any{claims: token.Claims.(jwt.MapClaims), header: token.Header} {
+		delete(into, "typ")
+		var more map[string]any
+		must(t, 0, json.Unmarshal([]byte(text), &more))
+		maps.Copy(into, more)
+	}
+	raw, err := token.SignedString(k.PrivateKey)
+	return must(t, raw, err)
+}
+
+// documented are the configurations of authz/ISSUERS.md by their headings,
+// which ISSUERS.md promises to be ones that load.
+func documented(t *testing.T) map[string]*config.Authz {
+	t.Helper()
+	text, err := os.ReadFile("../../authz/ISSUERS.md")
+	must(t, text, err)
+	dir := t.TempDir()
+	must(t, 0, os.WriteFile(filepath.Join(dir, "replica.token"), []byte("secret\n"), 0o600))
+	all := map[string]*config.Authz{}
+	for _, block := range regexp.MustCompile("(?ms)^## ([^\n]+)\n\n```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+		path := filepath.Join(dir, strings.ReplaceAll(block[1], " ", "-")+".yaml")
+		must(t, 0, os.WriteFile(path, []byte(block[2]+"revocation: {control: [127.0.0.1:9391], token_file: replica.token}\n"), 0o600))
+		c, err := config.ReadAuthz(path)
+		if err != nil {
+			t.Errorf("%s: %v", block[1], err)
+			continue
+		}
+		all[block[1]] = c
+	}
+	return all
+}
+
+// What ISSUERS.md says is asked of the decision itself, with tokens as these
+// issuers make them. They are signed with a key of ours.
+func TestDocumentedIssuers(t *testing.T) {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	key := anyKey{must(t, private, err)}
+	const bearer = `{"typ":"JWT"}`
+	const (
+		keycloak = `"iss":"https://sso.example.com/realms/acme","sub":"8b1d","jti":"j","sid":"s","azp":"web"`
+		auth0    = `"iss":"https://acme.eu.auth0.com/","sub":"auth0|1"`
+		okta     = `"ver":1,"iss":"https://acme.okta.com/oauth2/default","sub":"alice@example.com"`
+		entra    = `"ver":"2.0","iss":"https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555/v2.0","tid":"11111111-2222-3333-4444-555555555555","oid":"o","sub":"pairwise","uti":"u"`
+		api      = `"aud":"99999999-8888-7777-6666-555555555555"`
+		google   = `"iss":"https://accounts.google.com","sub":"10769150350006150715113082367","aud":"1234567890-abc.apps.googleusercontent.com","azp":"1234567890-abc.apps.googleusercontent.com"`
+	)
+	configurations := documented(t)
+	for _, c := range []struct {
+		issuer, name, header, claims string
+		want                         authz.Reason
+		set                          string // one of the headers that the upstream sees
+	}{
+		{"Keycloak", "an access token", bearer, keycloak + `,"typ":"Bearer","aud":["orders","account"]`, authz.OK, "x-jwt-client: web"},
+		{"Keycloak", "an ID token", bearer, keycloak + `,"typ":"ID","aud":"web"`, authz.WrongAudience, ""},
+		{"Keycloak", "an ID token for the API as a client", bearer, keycloak + `,"typ":"ID","aud":"orders"`, authz.ClaimRefused, ""},
+		{"Keycloak", "no audience mapper", bearer, keycloak + `,"typ":"Bearer","aud":"account"`, authz.WrongAudience, ""},
+		{"Keycloak", "a logout token", bearer, keycloak + `,"typ":"Logout","aud":"orders","events":{"http://schemas.openid.net/event/backchannel-logout":{}}`, authz.WrongType, ""},
+
+		{"Auth0", "the default profile", bearer, auth0 + `,"aud":["https://orders.example.com","https://acme.eu.auth0.com/userinfo"],"azp":"c","scope":"openid","gty":"password"`, authz.OK, "x-jwt-client: c"},
+		{"Auth0", "the RFC 9068 profile", `{"typ":"at+jwt"}`, auth0 + `,"aud":"https://orders.example.com","client_id":"c","jti":"j"`, authz.OK, "x-jwt-id: j"},
+		{"Auth0", "a machine's", bearer, auth0 + `,"aud":"https://orders.example.com","sub":"c@clients"`, authz.OK, "x-jwt-subject: c@clients"},
+		{"Auth0", "an ID token", bearer, auth0 + `,"aud":"c","nonce":"n"`, authz.WrongAudience, ""},
+		{"Auth0", "the issuer without its slash", bearer, `"iss":"https://acme.eu.auth0.com","aud":"https://orders.example.com"`, authz.UntrustedIssuer, ""},
+
+		{"Okta", "an access token", `{}`, okta + `,"jti":"AT.1","aud":"api://default","cid":"c","uid":"00u1","scp":["openid","orders.read"]`, authz.OK, "x-jwt-scope: openid orders.read"},
+		{"Okta", "an ID token", `{}`, okta + `,"jti":"ID.1","aud":"c","at_hash":"x"`, authz.MissingClaim, ""},
+		{"Okta", "one of the org server", `{"typ":"application/okta-internal-at+jwt"}`, `"ver":1,"iss":"https://acme.okta.com","aud":"https://acme.okta.com","jti":"AT.1","cid":"c"`, authz.UntrustedIssuer, ""},
+		{"Okta", "its typ", `{"typ":"application/okta-internal-at+jwt"}`, okta + `,"jti":"AT.1","aud":"api://default","cid":"c"`, authz.WrongType, ""},
+
+		{"Microsoft Entra ID", "a user's", bearer, entra + "," + api + `,"azp":"c","scp":"Orders.Read Orders.Write"`, authz.OK, "x-jwt-scope: Orders.Read Orders.Write"},
+		{"Microsoft Entra ID", "an application's", bearer, entra + "," + api + `,"azp":"c","roles":["Orders.Read"]`, authz.OK, "x-jwt-subject: o"},
+		{"Microsoft Entra ID", "v1.0", `{"typ":"JWT","x5t":"t"}`, strings.NewReplacer("login.microsoftonline.com", "sts.windows.net", "/v2.0", "/", "2.0", "1.0").Replace(entra) + `,"aud":"api://orders","appid":"c"`, authz.UntrustedIssuer, ""},
+		{"Microsoft Entra ID", "another tenant", bearer, strings.ReplaceAll(entra, "11111111", "22222222") + "," + api, authz.UntrustedIssuer, ""},
+		{"Microsoft Entra ID", "for Graph", `{"typ":"JWT","nonce":"n"}`, entra + `,"aud":"00000003-0000-0000-c000-000000000000"`, authz.WrongAudience, ""},
+
+		{"Google", "an account of the domain", bearer, google + `,"email":"a@example.com","email_verified":true,"hd":"example.com"`, authz.OK, "x-jwt-subject: 10769150350006150715113082367"},
+		{"Google", "an account of another domain", bearer, google + `,"email_verified":true,"hd":"evil.example"`, authz.ClaimRefused, ""},
+		{"Google", "a private account", bearer, google + `,"email":"a@gmail.com","email_verified":true`, authz.ClaimRefused, ""},
+		{"Google", "for another client", bearer, strings.ReplaceAll(google, "1234567890-abc", "666-evil") + `,"email_verified":true,"hd":"example.com"`, authz.WrongAudience, ""},
+		{"Google", "the old name of the issuer", bearer, strings.Replace(google, "https://", "", 1) + `,"email_verified":true,"hd":"example.com"`, authz.UntrustedIssuer, ""},
+	} {
+		t.Run(c.issuer+", "+c.name, func(t *testing.T) {
+			conf := configurations[c.issuer]
+			if conf == nil {
+				t.Fatal("there is no such heading with a block under it")
+			}
+			i := conf.Issuers[0]
+			policies := map[string]authz.Policy{}
+			for name, p := range conf.Policies {
+				policies[name] = authz.Policy{Claims: conditions(p.Claims)}
+			}
+			a, err := authz.New(authz.Options{
+				Issuers: []authz.Issuer{{
+					Name: i.Issuer, Keys: key, Audiences: i.Audiences, AnyAudience: i.AnyAudience, TokenTypes: i.TokenTypes,
+					MaxLifetime: i.MaxLifetime, Leeway: i.Leeway, RequiredClaims: i.RequiredClaims, Claims: conditions(i.Claims),
+				}},
+				Policies: policies, Headers: authz.Headers{Claims: conf.Headers.Claims}, Revocations: follower(t),
+			})
+			must(t, a, err)
+			d := a.Authorize(t.Context(), &authz.Request{Headers: []authz.Header{{Name: "authorization", Value: "Bearer " + key.token(t, c.header, "{"+c.claims+"}")}}})
+			if d.Reason != c.want {
+				t.Errorf("%s (%s), want %s", d.Reason, d.Detail, c.want)
+			}
+			if c.set == "" {
+				return
+			}
+			for _, h := range d.Set {
+				if h.Name+": "+h.Value == c.set {
+					return
+				}
+			}
+			t.Errorf("%q is not among %q", c.set, d.Set)
+		})
+	}
+	if len(configurations) != 5 {
+		t.Errorf("%d issuers are documented", len(configurations))
+	}
+}
