@@ -5,6 +5,12 @@ import (
 	"time"
 )
 
+// What an access token's lifetime costs is refreshes; what it saves is the time
+// for which a token that should be gone goes on to be good. Where revocation
+// works that time is next to nothing, whatever the lifetime: what a lifetime
+// still bounds is a replica that is cut off, and a theft that nobody has
+// noticed.
+
 // Duration is written as Go writes it: 1h30m0s.
 type Duration time.Duration
 
@@ -110,9 +116,4 @@ type Candidate struct {
 	// the limit and the issuer stayed as it is.
 	DeniedByMaxLifetime float64 `json:"denied_by_max_lifetime"`
 	DeniedByMaxAge      float64 `json:"denied_by_max_age"`
-}
-
-// Advise makes advice of what the replicas saw.
-func Advise(replicas ...AdviceData) Advice {
-	return Advice{}
 }

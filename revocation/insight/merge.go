@@ -84,7 +84,7 @@ func add(into, from map[string]uint64) bool {
 // session that several saw counts once, as exactly as their sketches can tell.
 func MergeImpacts(of ...Impact) Impact {
 	var all Impact
-	var tokens, subjects, sessions union
+	tokens, subjects, sessions := union{precision: ImpactPrecision}, union{precision: ImpactPrecision}, union{precision: ImpactPrecision}
 	for _, i := range of {
 		all.Since = later(all.Since, i.Since)
 		all.Requests += i.Requests
@@ -99,14 +99,12 @@ func MergeImpacts(of ...Impact) Impact {
 // union counts what is in at least one of several sets. While there is but
 // one, the count is its own.
 type union struct {
-	sketch *hyperloglog.Sketch
-	sets   int
-	alone  uint64
-	least  uint64 // of those that came without a sketch
+	precision byte
+	sketch    *hyperloglog.Sketch
+	sets      int
+	alone     uint64
+	least     uint64 // of those that came without a sketch
 }
-
-// maxSketch is above the size of any sketch of ours.
-const maxSketch = 1 << 17
 
 func (u *union) add(raw []byte, count uint64) (ok bool) {
 	if count == 0 {
@@ -114,8 +112,8 @@ func (u *union) add(raw []byte, count uint64) (ok bool) {
 	}
 	u.sets++
 	u.alone = count
-	s := new(hyperloglog.Sketch)
-	if !unmarshal(s, raw) {
+	s, ok := readCounter(raw, u.precision)
+	if !ok {
 		u.least += count
 		return false
 	}
@@ -138,16 +136,6 @@ func (u *union) count() uint64 {
 		return u.least
 	}
 	return u.sketch.Estimate() + u.least
-}
-
-// unmarshal reads what a replica sent: no form of it may do harm.
-func unmarshal(s *hyperloglog.Sketch, raw []byte) (ok bool) {
-	defer func() {
-		if recover() != nil {
-			ok = false
-		}
-	}()
-	return len(raw) > 0 && len(raw) <= maxSketch && s.UnmarshalBinary(raw) == nil
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -1,0 +1,174 @@
+package watch
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"rescind/revocation/insight"
+)
+
+// alerts gathers sightings of one thing: the first is handed out at once, and
+// from then on what has come together, not too often. It is bounded in how many
+// things there are at a time and in how fast new ones come; what is beyond that
+// becomes one alert for each detector and issuer, so that a flood is not
+// silent and drowns nobody.
+type alerts struct {
+	out     func(a insight.Alert, sightings uint64)
+	pending map[string]*pending
+	fresh   int // new ones since
+	since   time.Time
+}
+
+// pending is what has been seen of one thing since it was handed out.
+type pending struct {
+	alert    insight.Alert
+	networks map[network]bool
+	handed   time.Time
+}
+
+const (
+	handEvery   = 5 * time.Second
+	forgetAfter = time.Minute // nothing more was seen
+
+	maxPending   = 1024
+	freshEvery   = 10 * time.Second
+	maxFresh     = 100 // new ones in freshEvery
+	maxAlertNets = 16
+)
+
+func newAlerts(out func(insight.Alert, uint64)) *alerts {
+	return &alerts{out: out, pending: map[string]*pending{}}
+}
+
+// sighting is one, or several at once, of something unusual.
+type sighting struct {
+	detector insight.Detector
+	of       []string // what makes two sightings one alert, besides the detector
+	times    uint64
+	at       time.Time
+	network  network
+	describe func(*insight.Alert) // asked only where there is an alert to fill in
+	issuer   string
+}
+
+func (a *alerts) raise(s sighting) {
+	key := keyOf(s.detector, s.of)
+	p := a.pending[key]
+	if p == nil && !a.room(s.at) {
+		key = keyOf(s.detector, []string{s.issuer, "others"})
+		s.describe = func(all *insight.Alert) {
+			all.Issuer = insight.Text(s.issuer)
+			all.Summary = fmt.Sprintf("There is much more of this (%s) at issuer %s than is told one by one.", s.detector, strconv.Quote(all.Issuer))
+		}
+		p = a.pending[key]
+	}
+	if p == nil {
+		a.fresh++
+		p = &pending{networks: map[network]bool{}, alert: insight.Alert{Detector: s.detector, Key: key}}
+		s.describe(&p.alert)
+		a.pending[key] = p
+	}
+	p.see(s)
+	if s.at.Sub(p.handed) >= handEvery {
+		a.hand(p, s.at)
+	}
+}
+
+// room says whether something new can be told on its own.
+func (a *alerts) room(at time.Time) bool {
+	if at.Sub(a.since) >= freshEvery {
+		a.since, a.fresh = at, 0
+	}
+	return a.fresh < maxFresh && len(a.pending) < maxPending
+}
+
+func (p *pending) see(s sighting) {
+	if p.alert.Count == 0 {
+		p.alert.First = s.at.UTC()
+	}
+	p.alert.Last = s.at.UTC()
+	p.alert.Count += s.times
+	if s.network != 0 && len(p.networks) < maxAlertNets {
+		p.networks[s.network] = true
+	}
+}
+
+func (a *alerts) hand(p *pending, now time.Time) {
+	out := p.alert
+	for _, n := range slices.Sorted(maps.Keys(p.networks)) {
+		out.Networks = append(out.Networks, n.String())
+	}
+	slices.Sort(out.Networks)
+	p.handed, p.alert.Count = now, 0
+	a.out(out, out.Count)
+}
+
+// tick hands out what has waited long enough, and forgets what is over.
+func (a *alerts) tick(now time.Time) {
+	for key, p := range a.pending {
+		switch {
+		case p.alert.Count > 0 && now.Sub(p.handed) >= handEvery:
+			a.hand(p, now)
+		case p.alert.Count == 0 && now.Sub(p.handed) >= forgetAfter:
+			delete(a.pending, key)
+		}
+	}
+}
+
+// flush hands out all there is.
+func (a *alerts) flush(now time.Time) {
+	for _, p := range a.pending {
+		if p.alert.Count > 0 {
+			a.hand(p, now)
+		}
+	}
+}
+
+// keyOf is the same for the same thing, in every replica.
+func keyOf(d insight.Detector, of []string) string {
+	b := []byte("rescind alert 1\x00")
+	for _, part := range append([]string{string(d)}, of...) {
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(part))), part...)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16])
+}
+
+// describe fills in what an event says of a token.
+func (e *event) describe(a *insight.Alert) {
+	a.Issuer, a.Policy = insight.Text(e.issuer), insight.Text(e.policy)
+	a.Subject, a.Session = insight.Text(e.subject), insight.Text(e.session)
+	a.Client, a.KeyID = insight.Text(e.client), insight.Text(e.keyID)
+	a.TokenID = insight.Text(e.name())
+	if e.revocation.Revision != 0 {
+		a.RevocationID = e.revocation.String()
+	}
+}
+
+// hashPrefix begins the name of a token without jti.
+const hashPrefix = "sha256:"
+
+// name is what people can call the token.
+func (e *event) name() string {
+	if e.tokenID != "" {
+		return e.tokenID
+	}
+	return hashPrefix + fmt.Sprintf("%016x", e.hash)
+}
+
+// holder says in words whose token it is.
+func (e *event) holder() string {
+	switch {
+	case e.subject != "":
+		return "subject " + strconv.Quote(insight.Text(e.subject))
+	case e.client != "":
+		return "client " + strconv.Quote(insight.Text(e.client))
+	}
+	return "a token " + strconv.Quote(insight.Text(e.name()))
+}

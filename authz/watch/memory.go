@@ -1,0 +1,117 @@
+package watch
+
+import (
+	"time"
+
+	"rescind/authz"
+	"rescind/revocation/insight"
+)
+
+// memory is all that is remembered. One goroutine has it.
+type memory struct {
+	settings *Settings
+	began    time.Time
+
+	event  event // the one that is taken in: it is large, and has a place of its own
+	names  *names
+	tokens *tokens
+	missed memoryLoss // events that were dropped
+
+	subjects  table[subject, *subject]
+	crossings table[crossing, *crossing]
+	bursts    bursts
+	holders   table[holder, *holder]
+	lifetimes *groups
+	alerts    *alerts
+}
+
+// Sizes of what stands beside the tokens.
+const (
+	maxSubjects  = 1 << 16
+	maxHolders   = 1 << 16
+	maxCrossings = 1 << 12
+)
+
+func newMemory(s *Settings, now time.Time, out func(insight.Alert, uint64)) *memory {
+	m := &memory{settings: s, began: now, names: newNames(), alerts: newAlerts(out)}
+	m.tokens = newTokens(s.Tokens, s.Window, m.names)
+	m.subjects.limit, m.holders.limit, m.crossings.limit = maxSubjects, maxHolders, maxCrossings
+	m.bursts = newBursts()
+	m.lifetimes = newGroups()
+	return m
+}
+
+// configure puts other settings in force. It says whether m can go on with
+// them.
+func (m *memory) configure(s *Settings) bool {
+	if m.settings == s {
+		return true
+	}
+	if m.settings.Tokens != s.Tokens || !s.Enabled {
+		return false
+	}
+	m.settings, m.tokens.window = s, s.Window
+	return true
+}
+
+func (m *memory) stamp(at time.Time) stamp { return stampOf(at.Sub(m.began)) }
+
+// wall is the instant that a stamp meant.
+func (m *memory) wall(s stamp, now time.Time) time.Time {
+	return now.Add(-m.stamp(now).since(s)).UTC()
+}
+
+// since is how far back the memory goes.
+func (m *memory) since(now time.Time) time.Time {
+	if start := now.Add(-m.settings.Window); start.After(m.began) {
+		return start.UTC()
+	}
+	return m.began.UTC()
+}
+
+// partial says whether there was more than is remembered.
+func (m *memory) partial(now time.Time) bool {
+	at := m.stamp(now)
+	return m.tokens.partial(at) || m.missed.was && !m.tokens.dead(m.missed.at, at)
+}
+
+// note takes in an event.
+func (m *memory) note(e *event) {
+	if !e.verified {
+		m.failed(e)
+		return
+	}
+	now := m.stamp(e.at)
+	i := m.names.issuer(e.issuer)
+	k, fresh := m.tokens.put(i.identity(e), now)
+	if fresh {
+		m.tokens.begin(k, e, i, now)
+		m.issued(e, i)
+	} else if e.network != k.use.network() {
+		m.moved(e, i, k, now)
+	}
+	m.tokens.record(k, useOf(e.network, m.names.route(e.policy, e.reason)), now)
+	m.count(e, i, k, now)
+	if e.reason == authz.Revoked {
+		m.revoked(e, i)
+	}
+	if e.allowed {
+		m.learn(e, i, k, fresh, now)
+	}
+}
+
+// tick does what is due every second.
+func (m *memory) tick(now time.Time) {
+	const share = 60 // all of it once a minute
+	at := m.stamp(now)
+	m.tokens.sweep(share, func(k *token) bool { return m.tokens.dead(k.last, at) }, m.tokens.forget)
+	m.subjects.sweep(share, func(s *subject) bool { return at.since(s.last) > forgetSubject }, func(*subject) {})
+	m.holders.sweep(share, func(h *holder) bool { return at.since(h.last) > forgetHolder }, func(*holder) {})
+	m.crossings.sweep(share, func(c *crossing) bool { return at.since(c.last) > m.settings.AtOnce }, func(*crossing) {})
+	m.bursts.sweep(share, at, m.settings.FailuresWithin)
+	for _, i := range m.names.issuers {
+		i.lifetimes.tick(now, m.settings.Window)
+	}
+	m.lifetimes.tick(now, m.settings.Window)
+	m.alerts.tick(now)
+}

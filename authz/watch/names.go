@@ -1,0 +1,194 @@
+package watch
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+
+	"rescind/authz"
+)
+
+// kinds of names, so that no two of one text have one hash.
+const (
+	ofIssuer byte = 1 + iota
+	ofToken
+	ofSubject
+	ofSession
+	ofClient
+)
+
+// hashOf is the first 64 bits of a SHA-256, and never 0.
+func hashOf(kind byte, of uint64, text string) uint64 {
+	var buffer [512]byte
+	b := append(buffer[:0], kind)
+	b = binary.BigEndian.AppendUint64(b, of)
+	sum := sha256.Sum256(append(b, text...))
+	return max(binary.BigEndian.Uint64(sum[:]), 1)
+}
+
+// spread makes a uniformly distributed hash of one that lacks bits, or of
+// several that were added up: the finalizer of MurmurHash3.
+func spread(h uint64) uint64 {
+	h ^= h >> 33
+	h *= 0xff51afd7ed558ccd
+	h ^= h >> 33
+	h *= 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}
+
+// brief is 48 bits of a hash: among a million tokens, a name is taken for
+// another's with a probability of 1 in 250 million. The zero value is none.
+type brief [6]byte
+
+func briefOf(h uint64) (b brief) {
+	var all [8]byte
+	binary.BigEndian.PutUint64(all[:], h)
+	copy(b[:], all[:6])
+	return b
+}
+
+func (b brief) hash() uint64 {
+	var all [8]byte
+	copy(all[:6], b[:])
+	return spread(binary.BigEndian.Uint64(all[:]))
+}
+
+// issuer is one of the configuration.
+type issuer struct {
+	name      string
+	hash      uint64
+	lifetimes usual
+}
+
+// hashes are those of what a token of i names; 0 where it has no such name.
+func (i *issuer) of(kind byte, text string) uint64 {
+	if text == "" {
+		return 0
+	}
+	return hashOf(kind, i.hash, text)
+}
+
+// identity is what a token is known by: its jti, and else what was signed.
+func (i *issuer) identity(e *event) uint64 {
+	if e.tokenID == "" {
+		return max(e.hash, 1)
+	}
+	return i.of(ofToken, e.tokenID)
+}
+
+// origin is where a token comes from: many have the same.
+type origin struct {
+	source
+	tokens int // that have it
+}
+
+type source struct {
+	issuer        *issuer
+	client, keyID string
+}
+
+// route is a policy and an outcome.
+type route struct {
+	policy string
+	reason authz.Reason
+}
+
+// Bounds of the names that are kept.
+const (
+	originBits = 12
+	routeBits  = 64 - networkBits
+)
+
+// names gives numbers to what many tokens have in common. A number of an
+// origin is free again when the last token that has it is forgotten. When they
+// run out a token has its issuer's unnamed one.
+type names struct {
+	issuers map[string]*issuer
+	origins []origin
+	byName  map[source]uint16
+	free    []uint16
+	unnamed map[*issuer]uint16
+	routes  []route
+	byRoute map[route]uint16
+}
+
+func newNames() *names {
+	return &names{
+		issuers: map[string]*issuer{}, byName: map[source]uint16{}, unnamed: map[*issuer]uint16{},
+		routes: []route{{}}, byRoute: map[route]uint16{},
+	}
+}
+
+// issuer is the one of this name. Only those that are configured get here.
+func (n *names) issuer(name string) *issuer {
+	i := n.issuers[name]
+	if i == nil {
+		i = &issuer{name: name, hash: hashOf(ofIssuer, 0, name)}
+		n.issuers[name] = i
+		if o, ok := n.number(); ok {
+			n.origins[o] = origin{source: source{issuer: i}}
+			n.unnamed[i] = o
+		}
+	}
+	return i
+}
+
+func (n *names) number() (uint16, bool) {
+	if last := len(n.free) - 1; last >= 0 {
+		o := n.free[last]
+		n.free = n.free[:last]
+		return o, true
+	}
+	if len(n.origins) >= 1<<originBits {
+		return 0, false
+	}
+	n.origins = append(n.origins, origin{})
+	return uint16(len(n.origins) - 1), true
+}
+
+// join numbers where a token comes from.
+func (n *names) join(s source) uint16 {
+	o, ok := n.byName[s]
+	if !ok {
+		if o, ok = n.number(); ok {
+			n.byName[s] = o
+			n.origins[o] = origin{source: s}
+		} else {
+			o = n.unnamed[s.issuer]
+		}
+	}
+	n.origins[o].tokens++
+	return o
+}
+
+// leave says that a token of this origin is gone.
+func (n *names) leave(o uint16) {
+	at := &n.origins[o]
+	if at.tokens--; at.tokens == 0 && n.unnamed[at.issuer] != o {
+		delete(n.byName, at.source)
+		*at = origin{}
+		n.free = append(n.free, o)
+	}
+}
+
+// short says whether tokens of this issuer, or of any if it is nil, are there
+// whose client and key are not known.
+func (n *names) short(i *issuer) bool {
+	for of, o := range n.unnamed {
+		if (i == nil || of == i) && n.origins[o].tokens > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// route numbers a policy and an outcome; 0 if there are more than can be.
+func (n *names) route(policy string, reason authz.Reason) uint16 {
+	r := route{policy, reason}
+	number, ok := n.byRoute[r]
+	if !ok && len(n.routes) < 1<<routeBits {
+		number = uint16(len(n.routes))
+		n.routes = append(n.routes, r)
+		n.byRoute[r] = number
+	}
+	return number
+}

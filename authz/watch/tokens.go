@@ -1,0 +1,228 @@
+package watch
+
+import (
+	"math"
+	"time"
+)
+
+// tokens are those seen within the window, and what each was used for.
+type tokens struct {
+	table[token, *token]
+	uses   uses
+	window time.Duration
+	names  *names
+	short  memoryLoss
+}
+
+// memoryLoss is when something was last forgotten before its time.
+type memoryLoss struct {
+	at  stamp
+	was bool
+}
+
+// token is what is remembered of one: 48 bytes. The use that it was put to
+// last stands in it, others are linked.
+type token struct {
+	id      uint64
+	use     useKey
+	subject brief
+	session brief
+	issued  uint32 // iat in seconds; 0: it has none
+	first   stamp
+	last    stamp  // of use
+	count   uint32 // of use
+	link    uint32 // the first of its other uses, and its origin
+}
+
+// useKey is a network (49 bits) and a route (15 bits).
+type useKey uint64
+
+func useOf(n network, route uint16) useKey { return useKey(n)<<routeBits | useKey(route) }
+
+func (k useKey) network() network { return network(k >> routeBits) }
+func (k useKey) route() uint16    { return uint16(k & (1<<routeBits - 1)) }
+
+func (t *token) key() uint64 { return t.id }
+func (t *token) used() stamp { return t.last }
+
+func (t *token) origin() uint16      { return uint16(t.link & (1<<originBits - 1)) }
+func (t *token) others() uint32      { return t.link >> originBits }
+func (t *token) setOthers(at uint32) { t.link = at<<originBits | t.link&(1<<originBits-1) }
+
+// use is what a token did in one network and under one policy, with one
+// outcome.
+type use struct {
+	what  useKey
+	count uint32
+	last  stamp
+	next  uint32 // 0: none
+}
+
+// uses is a store of those that do not stand in a token, numbered from 1.
+type uses struct {
+	limit int
+	pages [][]use
+	n     int
+	free  uint32 // the first of a list
+}
+
+const (
+	usesPerToken = 8  // one for so many tokens, of the store
+	maxUses      = 64 // of one token
+)
+
+func (s *uses) at(i uint32) *use { return &s.pages[(i-1)/pageSize][(i-1)%pageSize] }
+
+// take returns a free one; 0 if there is none.
+func (s *uses) take() uint32 {
+	if i := s.free; i != 0 {
+		s.free = s.at(i).next
+		return i
+	}
+	if s.n >= s.limit {
+		return 0
+	}
+	if s.n/pageSize == len(s.pages) {
+		s.pages = append(s.pages, make([]use, pageSize))
+	}
+	s.n++
+	return uint32(s.n)
+}
+
+func (s *uses) give(i uint32) {
+	*s.at(i) = use{next: s.free}
+	s.free = i
+}
+
+func newTokens(limit int, window time.Duration, n *names) *tokens {
+	t := &tokens{window: window, names: n}
+	t.limit = limit
+	t.uses.limit = min(limit/usesPerToken, 1<<(32-originBits)-1)
+	return t
+}
+
+// dead says whether what was last used at that time is forgotten.
+func (t *tokens) dead(last, now stamp) bool { return now.since(last) > t.window }
+
+// put returns the token with this identity, and whether it is new. A new one
+// has nothing but that, and the caller fills it in.
+func (t *tokens) put(id uint64, now stamp) (_ *token, fresh bool) {
+	if found := t.get(id); found != nil {
+		if !t.dead(found.last, now) {
+			return found, false
+		}
+		t.forget(found)
+		*found = token{id: id}
+		return found, true
+	}
+	added := t.add(id, func(old *token) {
+		if !t.dead(old.last, now) {
+			t.short = memoryLoss{now, true}
+		}
+		t.forget(old)
+	})
+	*added = token{id: id}
+	return added, true
+}
+
+// forget gives back what a token has outside itself.
+func (t *tokens) forget(gone *token) {
+	for i := gone.others(); i != 0; {
+		next := t.uses.at(i).next
+		t.uses.give(i)
+		i = next
+	}
+	t.names.leave(gone.origin())
+}
+
+// begin fills in a new token.
+func (t *tokens) begin(k *token, e *event, i *issuer, now stamp) {
+	k.subject, k.session = briefOf(i.of(ofSubject, e.subject)), briefOf(i.of(ofSession, e.session))
+	k.link = uint32(t.names.join(source{i, e.client, e.keyID}))
+	if e.issuedAt > 0 {
+		k.issued = uint32(min(max(int64(e.issuedAt)/1e6, 1), math.MaxUint32))
+	}
+	k.first, k.last = now, now
+}
+
+// record counts a use of a token that is now in force.
+func (t *tokens) record(k *token, what useKey, now stamp) {
+	const longest = 20 * 24 * time.Hour // that stamps can tell
+	if k.first.after(now) {
+		k.first = now // events come nearly in order
+	} else if now.since(k.first) > longest {
+		k.first = now - stampOf(longest)
+	}
+	if k.use != what && k.count > 0 {
+		t.turn(k, what, now)
+	}
+	k.use = what
+	k.count += min(1, math.MaxUint32-k.count)
+	if now.after(k.last) {
+		k.last = now
+	}
+}
+
+// turn puts another use into the token, and the one that is there among the
+// others. Dead ones are dropped on the way.
+func (t *tokens) turn(k *token, what useKey, now stamp) {
+	previous := use{what: k.use, count: k.count, last: k.last}
+	k.use, k.count = what, 0
+	from, oldest, n := uint32(0), uint32(0), 0
+	for i := k.others(); i != 0; {
+		u := t.uses.at(i)
+		next := u.next
+		switch {
+		case t.dead(u.last, now):
+			if from == 0 {
+				k.setOthers(next)
+			} else {
+				t.uses.at(from).next = next
+			}
+			t.uses.give(i)
+			i = next
+			continue
+		case u.what == what:
+			k.count = u.count
+			u.what, u.count, u.last = previous.what, previous.count, previous.last
+			return
+		case oldest == 0 || t.uses.at(oldest).last.after(u.last):
+			oldest = i
+		}
+		n++
+		from, i = i, next
+	}
+	at := uint32(0)
+	if n < maxUses {
+		at = t.uses.take()
+	}
+	switch {
+	case at != 0:
+		previous.next = k.others()
+		*t.uses.at(at) = previous
+		k.setOthers(at)
+	case oldest != 0:
+		u := t.uses.at(oldest)
+		u.what, u.count, u.last = previous.what, previous.count, previous.last
+		fallthrough
+	default: // there is no room for it anywhere
+		t.short = memoryLoss{now, true}
+	}
+}
+
+// each yields the uses of a token that are not forgotten.
+func (t *tokens) each(k *token, now stamp, yield func(what useKey, count uint32, last stamp)) {
+	if k.count > 0 && !t.dead(k.last, now) {
+		yield(k.use, k.count, k.last)
+	}
+	for i := k.others(); i != 0; {
+		u := t.uses.at(i)
+		if !t.dead(u.last, now) {
+			yield(u.what, u.count, u.last)
+		}
+		i = u.next
+	}
+}
+
+// partial says whether something within the window was forgotten.
+func (t *tokens) partial(now stamp) bool { return t.short.was && !t.dead(t.short.at, now) }

@@ -1,0 +1,207 @@
+package insight
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	// fewRequests are too few to say something, and so is less than shortSpan.
+	fewRequests = 100
+	shortSpan   = 5 * time.Minute
+	// affordable is how many refreshes are small beside the requests.
+	affordable = 0.02
+	// shortest is the shortest lifetime that is recommended: below it clocks
+	// that differ and the leeway for them begin to matter.
+	shortest = 5 * time.Minute
+)
+
+// Advise makes advice of what the replicas saw: what one of them saw of an
+// issuer, client and policy is put together with what the others did.
+func Advise(replicas ...AdviceData) Advice {
+	out := Advice{Items: []Recommendation{}}
+	type name struct{ issuer, client, policy string }
+	items := map[name]*item{}
+	for _, r := range replicas {
+		out.Since = later(out.Since, r.Since)
+		out.Partial = out.Partial || r.Partial
+		for _, g := range r.Groups {
+			n := name{Text(g.Issuer), Text(g.Client), Text(g.Policy)}
+			i := items[n]
+			if i == nil && len(items) >= maxNames {
+				out.Partial = true
+				continue
+			}
+			if i == nil {
+				i = newItem()
+				i.Issuer, i.Client, i.Policy = n.issuer, n.client, n.policy
+				items[n] = i
+			}
+			if !i.add(&g, r.Until.Sub(r.Since), r.CutOff) {
+				out.Partial = true
+			}
+		}
+	}
+	for _, i := range items {
+		i.finish()
+		out.Items = append(out.Items, i.Recommendation)
+	}
+	slices.SortFunc(out.Items, func(a, b Recommendation) int {
+		return cmp.Or(-cmp.Compare(a.Requests, b.Requests), cmp.Compare(a.Issuer, b.Issuer), cmp.Compare(a.Client, b.Client), cmp.Compare(a.Policy, b.Policy))
+	})
+	return out
+}
+
+// item is a recommendation in the making.
+type item struct {
+	Recommendation
+	span                     time.Duration // the longest that a replica has watched
+	lives, ages, gaps, rests distribution
+	holders                  union
+	each                     uint64 // holders of each replica, added up
+	cutOff                   Duration
+	endless                  bool // a replica would never deny for being cut off
+	longer, older            [len(Lifetimes)]uint64
+	refreshes                [len(Lifetimes)]float64 // an hour, a holder counted once a replica
+}
+
+func newItem() *item {
+	return &item{
+		lives: newDistribution(), ages: newDistribution(), gaps: newDistribution(), rests: newDistribution(),
+		holders: union{precision: HoldersPrecision},
+	}
+}
+
+func (i *item) add(g *AdviceGroup, span time.Duration, cutOff Duration) bool {
+	hours := span.Hours()
+	lists := len(g.LivesLonger) == len(Lifetimes) && len(g.IsOlder) == len(Lifetimes) && len(g.Pauses) == len(Lifetimes) && len(g.Busy) == len(Lifetimes)
+	if !lists || hours <= 0 {
+		return false
+	}
+	i.span = max(i.span, span)
+	i.Tokens += g.Tokens
+	i.Requests += g.Requests
+	i.RequestsPerHour += float64(g.Requests) / hours
+	i.cutOff, i.endless = max(i.cutOff, cutOff), i.endless || cutOff <= 0
+	for n, limit := range Lifetimes {
+		i.longer[n] += g.LivesLonger[n]
+		i.older[n] += g.IsOlder[n]
+		// Who comes back after a longer pause needs a new token each time; who
+		// is busy needs one whenever the last has run out.
+		i.refreshes[n] += (float64(g.Pauses[n]) + g.Busy[n]/limit.Seconds()) / hours
+	}
+	whole := true
+	for _, d := range []struct {
+		into *distribution
+		raw  []byte
+	}{{&i.lives, g.Lifetimes}, {&i.ages, g.Ages}, {&i.gaps, g.Gaps}, {&i.rests, g.Rests}} {
+		whole = d.into.add(d.raw) && whole
+	}
+	holders, ok := countOf(g.Holders, HoldersPrecision)
+	i.each += holders
+	return i.holders.add(g.Holders, holders) && ok && whole
+}
+
+func (i *item) finish() {
+	i.Lifetime, i.Age, i.Gap, i.Rest = i.lives.quantiles(), i.ages.quantiles(), i.gaps.quantiles(), i.rests.quantiles()
+	i.Holders = i.holders.count()
+	// A holder whose requests go to several replicas was busy at each.
+	shared := 1.0
+	if i.each > 0 && i.Holders > 0 {
+		shared = min(1, float64(i.Holders)/float64(i.each))
+	}
+	for n, limit := range Lifetimes {
+		c := Candidate{
+			Lifetime:     Duration(limit),
+			ExposureMean: Duration(limit / 2), ExposureMost: Duration(limit), ExposureCutOff: Duration(limit),
+			RefreshesPerHour: i.refreshes[n] * shared,
+		}
+		if !i.endless {
+			c.ExposureCutOff = min(c.ExposureCutOff, i.cutOff)
+		}
+		if i.Requests > 0 {
+			c.DeniedByMaxLifetime = min(1, float64(i.longer[n])/float64(i.Requests))
+			c.DeniedByMaxAge = min(1, float64(i.older[n])/float64(i.Requests))
+		}
+		i.Candidates = append(i.Candidates, c)
+	}
+	i.recommend()
+}
+
+// recommend the shortest lifetime whose refreshes are few beside the requests,
+// and never one that is longer than what is issued.
+func (i *item) recommend() {
+	issued := even(i.Lifetime.P90)
+	switch {
+	case i.Requests < fewRequests || i.span < shortSpan:
+		i.Reason = fmt.Sprintf("Only %d requests within %v were seen, which is too little to say.", i.Requests, i.span.Round(time.Second))
+		return
+	case issued == 0:
+		i.Reason = "These tokens do not say when they were issued (iat), so their lifetime is not known."
+		return
+	}
+	for _, c := range i.Candidates {
+		if time.Duration(c.Lifetime) < shortest || c.RefreshesPerHour > affordable*i.RequestsPerHour {
+			continue
+		}
+		if float64(c.Lifetime) >= .9*float64(issued) {
+			break
+		}
+		i.Recommended = c.Lifetime
+		i.Reason = fmt.Sprintf("Tokens live for %v and could live for %v: %s is %s of the requests, and a theft that nobody notices ends after %v at most, not %v.",
+			spoken(issued), spoken(c.Lifetime), refreshes(c.RefreshesPerHour), share(c.RefreshesPerHour/i.RequestsPerHour), spoken(c.Lifetime), spoken(issued))
+		return
+	}
+	i.Recommended = issued
+	i.Reason = fmt.Sprintf("Tokens live for %v, and for less the refreshes would be more than %s of the requests: this is as short as it should be.", spoken(issued), share(affordable))
+	if time.Duration(issued) <= shortest*11/10 {
+		i.Reason = fmt.Sprintf("Tokens live for %v, and there is little to win by less.", spoken(issued))
+	}
+}
+
+// even is the lifetime that people would have set, if d is as near to it as a
+// sketch can tell.
+func even(d Duration) Duration {
+	for _, e := range append([]time.Duration{2 * time.Minute, 10 * time.Minute, 30 * time.Minute, 2 * time.Hour, 8 * time.Hour}, Lifetimes[:]...) {
+		if off := float64(d)/float64(e) - 1; off > -1.2*SketchAccuracy && off < 1.2*SketchAccuracy {
+			return Duration(e)
+		}
+	}
+	return d
+}
+
+func refreshes(perHour float64) string {
+	switch {
+	case perHour < 1:
+		return "less than one refresh an hour"
+	case perHour < 1.5:
+		return "one refresh an hour"
+	}
+	return fmt.Sprintf("%.0f refreshes an hour", perHour)
+}
+
+func share(of float64) string {
+	if of < .001 {
+		return "less than 0.1 %"
+	}
+	return fmt.Sprintf("%.1f %%", 100*of)
+}
+
+// spoken leaves out what nobody needs to read: 5m, 1h, 1h30m.
+func spoken(d Duration) string {
+	v := time.Duration(d)
+	for _, unit := range []time.Duration{time.Hour, time.Minute} {
+		if v >= 10*unit {
+			v = v.Round(unit / 60)
+		}
+	}
+	s := v.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if n := len(s) - 2; n > 0 && s[n-1:] == zero {
+			s = s[:n]
+		}
+	}
+	return s
+}
