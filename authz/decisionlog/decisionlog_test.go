@@ -416,7 +416,11 @@ func TestTornLinesTearNoOthers(t *testing.T) {
 
 func TestFileRotates(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "logs", "decisions.log")
-	l, _ := started(t, Options{Rates: Rates{Denied: 1}, Output: Lines(OpenFile(path, 1, 2), "a"), Queue: 16})
+	file, err := OpenFile(path, 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, _ := started(t, Options{Rates: Rates{Denied: 1}, Output: Lines(file, "a"), Queue: 16})
 	s := published(t)
 	r, d := denied()
 	d.Detail = strings.Repeat("x", 256)

@@ -3,6 +3,8 @@ package decisionlog
 import (
 	"context"
 	"io"
+	"os"
+	"path/filepath"
 
 	"github.com/DeRuina/timberjack"
 )
@@ -62,7 +64,19 @@ func (l *lines) Close(context.Context) error {
 type File struct{ *timberjack.Logger }
 
 // OpenFile makes a File that keeps at most files of sizeMB each, the one that
-// is written to included: at least 2. It is opened when it is first written to.
-func OpenFile(path string, sizeMB, files int) File {
-	return File{&timberjack.Logger{Filename: path, MaxSize: sizeMB, MaxBackups: max(files, 2) - 1, FileMode: 0o600}}
+// is written to included: at least 2. That it can be written to is tried first.
+func OpenFile(path string, sizeMB, files int) (File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return File{}, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, fileMode)
+	if err != nil {
+		return File{}, err
+	}
+	if err := f.Close(); err != nil {
+		return File{}, err
+	}
+	return File{&timberjack.Logger{Filename: path, MaxSize: sizeMB, MaxBackups: max(files, 2) - 1, FileMode: fileMode}}, nil
 }
+
+const fileMode = 0o600 // it says who does what

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -39,7 +38,7 @@ on SIGHUP; what is faulty is refused, and what is in force stays.`,
 			if err != nil || done {
 				return err
 			}
-			return runAuthz(cmd.Context(), flags.config, c, cmd.ErrOrStderr())
+			return runAuthz(cmd.Context(), flags.config, c, streams{cmd.OutOrStdout(), cmd.ErrOrStderr()})
 		},
 	}
 	flags.add(cmd, "authz.yaml")
@@ -51,9 +50,9 @@ on SIGHUP; what is faulty is refused, and what is in force stays.`,
 const linger = 2500 * time.Millisecond
 
 // runAuthz is a replica's life.
-func runAuthz(ctx context.Context, path string, c *config.Authz, stderr io.Writer) (err error) {
+func runAuthz(ctx context.Context, path string, c *config.Authz, std streams) (err error) {
 	level := new(slog.LevelVar)
-	log := newLogger(c.Log, level, stderr)
+	log := newLogger(c.Log, level, std.errs)
 	teardown := &daemon.Teardown{Logger: log}
 	defer func() { err = errors.Join(err, teardown.Run(drainTime)) }()
 	registry := daemon.Registry()
@@ -99,6 +98,9 @@ func runAuthz(ctx context.Context, path string, c *config.Authz, stderr io.Write
 	if err := r.follow(ctx, c, grpcListener.Addr(), processes, teardown); err != nil {
 		return err
 	}
+	if r.observing, err = observe(ctx, c, replicaName(c, grpcListener.Addr()), std, registry, log, teardown); err != nil {
+		return err
+	}
 	if err := r.serve(grpcListener, grpcTLS, authorizer, registry, processes, teardown); err != nil {
 		return err
 	}
@@ -131,6 +133,8 @@ type replica struct {
 	follower *revocation.Follower
 	server   *envoy.Server
 	running  *config.Authz
+
+	observing *observing
 
 	keys  map[string]issuerKeys
 	ready readyKeys
@@ -237,11 +241,8 @@ func (r *replica) close() error {
 // follow begins to follow the feed.
 func (r *replica) follow(ctx context.Context, c *config.Authz, addr net.Addr, p *processes, t *daemon.Teardown) error {
 	options := feed.ClientOptions{
-		Addresses: c.Revocation.Control, Name: c.Revocation.Name, Token: secretOf(c.Revocation.TokenFile),
+		Addresses: c.Revocation.Control, Name: replicaName(c, addr), Token: secretOf(c.Revocation.TokenFile),
 		Plaintext: c.Revocation.TLS == nil, Logger: r.log,
-	}
-	if options.Name == "" {
-		options.Name = defaultName(addr)
 	}
 	if s := c.Revocation.TLS; s != nil {
 		options.TLS = daemon.ClientTLS(s.CAFile, s.CertFile, s.KeyFile, s.ServerName, r.log)
@@ -250,6 +251,13 @@ func (r *replica) follow(ctx context.Context, c *config.Authz, addr net.Addr, p 
 	ended := p.run("feed", func() error { return feed.Follow(following, r.follower, options) })
 	t.Add("feed", awaited(end, ended))
 	return nil
+}
+
+func replicaName(c *config.Authz, addr net.Addr) string {
+	if c.Revocation.Name != "" {
+		return c.Revocation.Name
+	}
+	return defaultName(addr)
 }
 
 // defaultName is how operators know a replica that has no name.
@@ -266,10 +274,12 @@ func defaultName(addr net.Addr) string {
 
 // serve answers Checks.
 func (r *replica) serve(l net.Listener, secure *tls.Config, a *authz.Authorizer, registry prometheus.Registerer, p *processes, t *daemon.Teardown) (err error) {
-	r.server, err = envoy.NewServer(envoy.Options{
+	options := envoy.Options{
 		Authorizer: a, Revocations: r.follower, Ready: func() bool { return len(r.readiness().Missing) == 0 },
 		TLS: secure, Linger: linger, Registerer: registry, Logger: r.log,
-	})
+	}
+	r.observing.options(&options)
+	r.server, err = envoy.NewServer(options)
 	if err != nil {
 		return err
 	}
@@ -300,13 +310,14 @@ func (r *replica) reload(ctx context.Context) {
 	r.adopt(c, keys)
 	r.follower.SetLimits(c.Revocation.MaxStaleness, lifetimes(c))
 	r.level.Set(c.Log.Level)
+	r.observing.change(c)
 	r.log.Info("a new configuration is in force")
 	fixed := func(c *config.Authz) []any {
 		v := c.Revocation
-		return []any{c.GRPC, c.HTTP, v.Control, v.TokenFile, v.TLS, v.Name, v.Dir, c.Log.Format}
+		return []any{c.GRPC, c.HTTP, v.Control, v.TokenFile, v.TLS, v.Name, v.Dir, c.Log.Format, fixedObserving(c)}
 	}
 	if !reflect.DeepEqual(fixed(before), fixed(c)) {
-		r.log.Warn("grpc, http, log.format and most of revocation are as they were: they change with a restart")
+		r.log.Warn("grpc, http, log.format, most of revocation, and all but the rates of log.decisions and tracing are as they were: they change with a restart")
 	}
 }
 

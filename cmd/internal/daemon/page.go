@@ -50,7 +50,7 @@ func Page(figures prometheus.Gatherer, ready func() Readiness, rest http.Handler
 		}{len(r.Missing) == 0, r.Missing, r.Notes})
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(figures, promhttp.HandlerOpts{
-		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 8,
+		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 8, EnableOpenMetrics: true, // for exemplars
 	}))
 	if rest != nil {
 		mux.Handle("/", rest)
