@@ -102,6 +102,8 @@ func duration(atLeast, atMost time.Duration) as[time.Duration] {
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("%.40q is not a duration; write it as 30s, 5m or 1h30m", s)
+		case atLeast > positive && d < atLeast:
+			return 0, fmt.Errorf("%s is less than the %v that make sense", s, atLeast)
 		case atLeast > 0 && d < atLeast:
 			return 0, fmt.Errorf("%s must be above zero", s)
 		case d < atLeast:

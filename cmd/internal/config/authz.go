@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rescind/authz"
+	"rescind/authz/watch"
 )
 
 // Authz is the configuration of the data plane.
@@ -17,6 +18,7 @@ type Authz struct {
 	Headers    Headers
 	Log        Log
 	Decisions  Decisions
+	Alerts     watch.Settings
 	Tracing    *Tracing // nil: off
 
 	files []string
@@ -65,6 +67,7 @@ func readAuthz(v value, a *Authz) {
 		Log:      Log{Format: "json"},
 
 		Decisions: Decisions{Denied: 1, Allowed: 0.01, Output: "stdout", MaxSizeMB: 100, MaxFiles: 5},
+		Alerts:    watch.Defaults(),
 	}
 	v.object(keys{
 		"grpc":       into(&a.GRPC, readGRPC),
@@ -75,6 +78,7 @@ func readAuthz(v value, a *Authz) {
 		"headers":    into(&a.Headers, readHeaders),
 		"log":        into(&a.Log, readLog(keys{"decisions": into(&a.Decisions, readDecisions)})),
 		"tracing":    into(&a.Tracing, readTracing),
+		"alerts":     into(&a.Alerts, readAlerts),
 	})
 	if _, there := a.Policies[authz.DefaultPolicy]; !there {
 		a.Policies[authz.DefaultPolicy] = Policy{}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"rescind/authz/watch"
 	"rescind/jwks"
 )
 
@@ -128,6 +129,7 @@ func TestContractAuthz(t *testing.T) {
 		Headers:   defaultHeaders,
 		Log:       Log{Format: "json"},
 		Decisions: defaultDecisions,
+		Alerts:    watch.Defaults(),
 	})
 }
 
@@ -172,7 +174,7 @@ func TestDefaults(t *testing.T) {
 		}},
 		Revocation: Revocation{Control: []string{"127.0.0.1:9391"}, TokenFile: filepath.Join(dir, "replica.token")},
 		Policies:   map[string]Policy{"default": {}, "a": {}},
-		Headers:    defaultHeaders, Log: Log{slog.LevelInfo, "json"}, Decisions: defaultDecisions,
+		Headers:    defaultHeaders, Log: Log{slog.LevelInfo, "json"}, Decisions: defaultDecisions, Alerts: watch.Defaults(),
 	})
 	c := mustControl(t, path, whole("control", ""))
 	c.files = nil
@@ -254,7 +256,7 @@ func TestExamples(t *testing.T) {
 	dir := folderOf(t)
 	const no = "'no such key, and nothing like it': 1"
 	for kind, probe := range map[string]string{
-		"authz": "grpc: {tls: {NO}, NO}\nhttp: {NO}\nissuers: [{NO}]\nrevocation: {tls: {NO}, NO}\npolicies: {x: {NO}}\nheaders: {NO}\nlog: {decisions: {collector: {NO}, NO}, NO}\ntracing: {NO}\nNO\n",
+		"authz": "grpc: {tls: {NO}, NO}\nhttp: {NO}\nissuers: [{NO}]\nrevocation: {tls: {NO}, NO}\npolicies: {x: {NO}}\nheaders: {NO}\nlog: {decisions: {collector: {NO}, NO}, NO}\ntracing: {NO}\nalerts: {NO}\nNO\n",
 		"control": "http: {tls: {NO}, NO}\nfeed: {tls: {NO}, tokens: [{NO}], NO}\nstore: {cluster: {NO}, nats: {NO}, NO}\n" +
 			"admin: {tokens: [{NO}], NO}\nlog: {NO}\nNO\n",
 	} {

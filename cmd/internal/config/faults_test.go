@@ -28,7 +28,7 @@ var authzFaults = []faulty{
 	// The whole.
 	{"§lgo: {}\n§logging: {}\n", []string{
 		"lgo: there is no such key; did you mean log?",
-		"logging: there is no such key; those here are grpc, headers, http, issuers, log, policies, revocation, tracing",
+		"logging: there is no such key; those here are alerts, grpc, headers, http, issuers, log, policies, revocation, tracing",
 	}},
 	{"log: {level: info}\n§log: {level: info}\n", []string{"log: is there twice, first in line 1; remove one"}},
 	{"log: §&x {level: info}\nhttp: §*x\n§<<: *x\n§? grpc\n: {}\n§1: {}\n§!!str a: 1\n", []string{
