@@ -2,6 +2,7 @@ package watch
 
 import (
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -299,5 +300,19 @@ func TestCloseHandsOutWhatWasHeldBack(t *testing.T) {
 		if err := r.Close(); err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+// What fails begins anew, and takes nothing else with it.
+func TestFailureBeginsAnew(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.log = slog.New(slog.DiscardHandler)
+		sink := *r.sink.Load()
+		r.SetSink(func(insight.Alert) { panic("no") })
+		r.see(seen{jti: "a", reason: authz.Revoked})
+		r.settle()
+		r.SetSink(sink)
+		r.see(seen{jti: "a", reason: authz.Revoked})
+		r.wants(insight.RevokedTokenUsed)
 	})
 }

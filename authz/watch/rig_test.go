@@ -168,4 +168,3 @@ func (r *rig) figure(name string) (sum float64) {
 	}
 	return sum
 }
-

@@ -1,6 +1,9 @@
 package watch
 
 import (
+	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"rescind/revocation/insight"
@@ -16,6 +19,19 @@ const (
 // run is the goroutine that watches.
 func (w *Watcher) run() {
 	defer close(w.done)
+	for !w.live() {
+	}
+}
+
+// live watches with an empty memory, until the end (and then it says so) or
+// until it fails.
+func (w *Watcher) live() (over bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			// The stack and the type: the value may quote a token.
+			w.log.Error("watching failed; it begins anew", slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
+		}
+	}()
 	m := newMemory(w.settings.Load(), time.Now(), w.hand)
 	ticker := time.NewTicker(second)
 	defer ticker.Stop()
@@ -49,7 +65,7 @@ func (w *Watcher) run() {
 			for w.drain(m) {
 			}
 			m.alerts.flush(time.Now())
-			return
+			return true
 		}
 	}
 }

@@ -35,11 +35,13 @@
 // nobody can make a name that is taken for another's. What comes out is
 // printable ([insight.Text]).
 //
-// Nothing here decides. If it fails or is switched off, no decision changes.
+// Nothing here decides. If it fails it begins anew with an empty memory, and no
+// decision changes; neither does one if it is switched off.
 package watch
 
 import (
 	"errors"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +56,7 @@ import (
 type Options struct {
 	Settings   Settings
 	Registerer prometheus.Registerer // nil: no figures
+	Logger     *slog.Logger          // nil: slog's own
 }
 
 // Watcher watches. It is safe for concurrent use.
@@ -61,6 +64,7 @@ type Watcher struct {
 	settings atomic.Pointer[Settings]
 	sink     atomic.Pointer[func(insight.Alert)]
 	figures  *figures
+	log      *slog.Logger
 
 	queue *xsync.MPMCQueue[event]
 	idle  atomic.Bool   // the goroutine waits to be woken
@@ -83,6 +87,7 @@ var ErrClosed = errors.New("the watcher is closed")
 func New(o Options) (*Watcher, error) {
 	w := &Watcher{
 		figures:   newFigures(),
+		log:       o.Logger,
 		queue:     xsync.NewMPMCQueue[event](queueSize),
 		wake:      make(chan struct{}, 1),
 		questions: make(chan func(*memory)),
@@ -93,6 +98,9 @@ func New(o Options) (*Watcher, error) {
 		if err := w.figures.register(o.Registerer); err != nil {
 			return nil, err
 		}
+	}
+	if w.log == nil {
+		w.log = slog.Default()
 	}
 	w.SetSink(nil)
 	w.Configure(o.Settings)

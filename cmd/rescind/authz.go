@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rescind/authz"
+	"rescind/authz/watch"
 	"rescind/cmd/internal/config"
 	"rescind/cmd/internal/daemon"
 	"rescind/envoy"
@@ -95,9 +96,14 @@ func runAuthz(ctx context.Context, path string, c *config.Authz, std streams) (e
 	teardown.Add("http", func(ctx context.Context) error { err := page.Shutdown(ctx); <-served; return err })
 	daemon.LogListening(log, "http", httpListener)
 
+	if r.watcher, err = newWatcher(c, registry, log, teardown); err != nil {
+		return err
+	}
 	if err := r.follow(ctx, c, grpcListener.Addr(), processes, teardown); err != nil {
 		return err
 	}
+	// What it has held back goes out before the feed ends.
+	teardown.Add("alerts", closing(r.watcher.Close))
 	if r.observing, err = observe(ctx, c, replicaName(c, grpcListener.Addr()), std, registry, log, teardown); err != nil {
 		return err
 	}
@@ -135,6 +141,7 @@ type replica struct {
 	running  *config.Authz
 
 	observing *observing
+	watcher   *watch.Watcher
 
 	keys  map[string]issuerKeys
 	ready readyKeys
@@ -277,6 +284,7 @@ func (r *replica) serve(l net.Listener, secure *tls.Config, a *authz.Authorizer,
 	options := envoy.Options{
 		Authorizer: a, Revocations: r.follower, Ready: func() bool { return len(r.readiness().Missing) == 0 },
 		TLS: secure, Linger: linger, Registerer: registry, Logger: r.log,
+		Observers: []func(context.Context, envoy.Observation){tell(r.watcher)},
 	}
 	r.observing.options(&options)
 	r.server, err = envoy.NewServer(options)
@@ -311,6 +319,7 @@ func (r *replica) reload(ctx context.Context) {
 	r.follower.SetLimits(c.Revocation.MaxStaleness, lifetimes(c))
 	r.level.Set(c.Log.Level)
 	r.observing.change(c)
+	r.watcher.Configure(watchSettings(c))
 	r.log.Info("a new configuration is in force")
 	fixed := func(c *config.Authz) []any {
 		v := c.Revocation
