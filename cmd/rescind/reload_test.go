@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"rescind/authz"
+	"rescind/authz/watch"
 	"rescind/cmd/internal/config"
 	"rescind/envoy"
 	"rescind/jwks/jwkstest"
@@ -46,6 +47,9 @@ func startReloading(t *testing.T) *reloading {
 	r.await(t.Context(), keys)
 	r.adopt(c, keys)
 	t.Cleanup(func() { _ = r.close() })
+	r.watcher, err = watch.New(watch.Options{Settings: watchSettings(c)})
+	must(t, r.watcher, err)
+	t.Cleanup(func() { _ = r.watcher.Close() })
 	r.server, err = envoy.NewServer(envoy.Options{Authorizer: a, Revocations: r.follower, Logger: r.log})
 	must(t, r.server, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
