@@ -1,0 +1,99 @@
+package test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"testing"
+	"time"
+
+	"rescind/envoy/envoytest"
+)
+
+// A replica stays on what it holds when the log is gone, and says what to do;
+// it takes the new log once an operator has said so by name.
+func TestALostLogIsReplacedByName(t *testing.T) {
+	s := start(t, envoytest.Options{Replicas: 1})
+	alice, bob := login(t, s, "alice"), login(t, s, "bob")
+	revoked(t, s, map[string]any{"claims": map[string]any{"sub": "alice"}})
+	s.Control[0].Kill()
+	if err := os.Rename(s.ControlDir(0), filepath.Join(s.Dir, "lost")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.StartControl(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	name := lostLog(t, s)
+	wantStatus(t, s, "revoked in the log that is lost", alice, 401)
+	wantStatus(t, s, "a good token", bob, 200)
+
+	s.Control[0].Kill()
+	accept(t, filepath.Join(s.Dir, "control-1.yaml"), name)
+	if err := s.StartControl(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, s, "the new log knows nothing of her", alice, 200)
+	revoked(t, s, map[string]any{"claims": map[string]any{"sub": "bob"}})
+	wantStatus(t, s, "revoked in the new log", bob, 401)
+}
+
+var acceptLog = regexp.MustCompile(`--accept-log ([0-9a-f.]+)`)
+
+// lostLog waits until the replica says which log it holds and is not offered.
+func lostLog(t *testing.T, s *envoytest.Stack) string {
+	t.Helper()
+	for range 200 {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.HTTP[0]+"/readyz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := acceptLog.FindSubmatch(body); found != nil && res.StatusCode == http.StatusOK {
+			return string(found[1])
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatal("the replica does not say that it is offered another log")
+	return ""
+}
+
+// accept starts the control endpoint once with --accept-log, and stops it when
+// it listens.
+func accept(t *testing.T, config, name string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), rescind, "control", "--config", config, "--accept-log", name)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	buffer := make([]byte, 4096)
+	for !bytes.Contains(said.Bytes(), []byte(`"name":"admin"`)) {
+		n, err := stderr.Read(buffer)
+		said.Write(buffer[:n])
+		if err != nil {
+			t.Fatalf("%s %v", &said, err)
+		}
+	}
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	_, _ = io.Copy(io.Discard, stderr)
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
