@@ -7,9 +7,9 @@
 // queue and returns. If the queue is full the record is dropped and counted
 // ([Options.Registerer]); a Check never waits for a disk, a pipe or a
 // collector. One goroutine takes records from the queue, cleans them and hands
-// them, as many as there are, to the [Output]; when there are no more the lines
-// are written, so nothing lingers in a buffer. What the queue can hold is at
-// most some 20 MiB, whatever is in the requests.
+// them to the [Output], many at once: when one has come it waits a moment for
+// more, so that a record wakes nobody. What the queue can hold is at most some
+// 20 MiB, whatever is in the requests.
 //
 // # What is in a line
 //
@@ -67,6 +67,10 @@ const (
 	defaultQueue = 4096
 	maxBatch     = 512
 )
+
+// moment is for how long the writer lets records gather: a queue that fills
+// faster drops some.
+const moment = 20 * time.Millisecond
 
 // Log records decisions. It is safe for concurrent use.
 type Log struct {
@@ -189,9 +193,11 @@ func (l *Log) run() {
 	for {
 		select {
 		case r := <-l.queue:
-			batch = l.more(append(batch[:0], r))
-			l.put(batch)
-			clear(batch)
+			l.gather()
+			for batch = l.more(append(batch[:0], r)); len(batch) > 0; batch = l.more(batch[:0]) {
+				l.put(batch)
+				clear(batch)
+			}
 		case <-l.stop:
 			for batch = l.more(batch[:0]); len(batch) > 0; batch = l.more(batch[:0]) {
 				l.put(batch)
@@ -199,6 +205,16 @@ func (l *Log) run() {
 			l.err = l.output.Close(l.write)
 			return
 		}
+	}
+}
+
+// gather waits a moment, or until the end.
+func (l *Log) gather() {
+	timer := time.NewTimer(moment)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.stop:
 	}
 }
 

@@ -18,8 +18,8 @@ var Schema []byte
 const EventName = "rescind.decision"
 
 // appendLine appends r as one line. Members are in a fixed order, so that it
-// can be read by eye.
-func appendLine(dst []byte, r *Record, instance string) []byte {
+// can be read by eye. scratch is memory for its attributes.
+func appendLine(dst []byte, r *Record, instance string, scratch []attribute.KeyValue) []byte {
 	dst = append(dst, `{"timestamp":"`...)
 	dst = r.At.UTC().AppendFormat(dst, timestamp)
 	dst = append(dst, `","event.name":"`+EventName+`","severity_text":"`...)
@@ -37,10 +37,15 @@ func appendLine(dst []byte, r *Record, instance string) []byte {
 		dst = append(dst, span.String()...)
 		dst = append(dst, '"')
 	}
-	for _, a := range r.Attributes() {
-		dst = append(dst, ',')
-		dst = appendText(dst, string(a.Key))
-		dst = append(dst, ':')
+	if r.requestID != "" {
+		dst = append(dst, `,"http.request.header.x-request-id":[`...)
+		dst = appendText(dst, shown(r.requestID))
+		dst = append(dst, ']')
+	}
+	for _, a := range r.appendAttributes(scratch[:0]) {
+		dst = append(dst, `,"`...)
+		dst = append(dst, a.Key...) // a constant
+		dst = append(dst, `":`...)
 		dst = appendValue(dst, a.Value)
 	}
 	return append(dst, "}\n"...)
@@ -56,15 +61,6 @@ func appendValue(dst []byte, v attribute.Value) []byte {
 		return strconv.AppendInt(dst, v.AsInt64(), 10)
 	case attribute.FLOAT64:
 		return strconv.AppendFloat(dst, v.AsFloat64(), 'g', 6, 64)
-	case attribute.STRINGSLICE:
-		dst = append(dst, '[')
-		for i, s := range v.AsStringSlice() {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			dst = appendText(dst, s)
-		}
-		return append(dst, ']')
 	}
 	return appendText(dst, v.AsString())
 }

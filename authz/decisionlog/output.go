@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/DeRuina/timberjack"
+	"go.opentelemetry.io/otel/attribute"
 )
 
 // Output is where records go. It is called by one goroutine.
@@ -23,12 +24,15 @@ const chunk = 64 << 10
 // Lines writes records to w, one a line, whole lines at a time. instance names
 // this replica in each. w is closed with it if it is an io.Closer other than
 // one of the standard streams, which a [File] is.
-func Lines(w io.Writer, instance string) Output { return &lines{w: w, instance: instance} }
+func Lines(w io.Writer, instance string) Output {
+	return &lines{w: w, instance: instance, scratch: make([]attribute.KeyValue, 0, 32)}
+}
 
 type lines struct {
 	w        io.Writer
 	instance string
 	buffer   []byte
+	scratch  []attribute.KeyValue
 	torn     bool // the last thing in w is a part of a line
 }
 
@@ -38,7 +42,7 @@ func (l *lines) Write(_ context.Context, records []*Record) (written int, err er
 		if l.torn && len(l.buffer) == 0 {
 			l.buffer = append(l.buffer, '\n') // what is torn is one line, not two
 		}
-		l.buffer = appendLine(l.buffer, r, l.instance)
+		l.buffer = appendLine(l.buffer, r, l.instance, l.scratch)
 		if len(l.buffer) < chunk && i < len(records)-1 {
 			continue
 		}

@@ -121,17 +121,32 @@ func networkOf(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// kept is a copy of the beginning of s, so that no record holds a whole
-// request. It is one byte more than is shown: what has been cut is seen by it.
-func kept(s string) string { return strings.Clone(s[:min(len(s), insight.MaxText+1)]) }
+// kept is s, or a copy of its beginning, so that no record holds on to a large
+// text: those of a request and of a token are each a piece of memory of its
+// own. It is one byte more than is shown: what has been cut is seen by it.
+func kept(s string) string {
+	if len(s) <= insight.MaxText {
+		return s
+	}
+	return strings.Clone(s[:insight.MaxText+1])
+}
 
 // Attributes are what is known, cleaned, and nothing for what is not.
 func (r *Record) Attributes() []attribute.KeyValue {
+	all := r.appendAttributes(make([]attribute.KeyValue, 0, 24))
+	if r.requestID != "" {
+		all = append(all, semconv.HTTPRequestHeader("x-request-id", shown(r.requestID)))
+	}
+	return all
+}
+
+// appendAttributes appends all but the request id, which alone is an array.
+func (r *Record) appendAttributes(all []attribute.KeyValue) []attribute.KeyValue {
 	outcome := "deny"
 	if r.allow {
 		outcome = "allow"
 	}
-	all := append(make([]attribute.KeyValue, 0, 24),
+	all = append(all,
 		keyID.String(r.id), keyOutcome.String(outcome), keyReason.String(string(r.reason)),
 		keyDuration.Float64(r.Took.Seconds()), keyRevision.Int64(int64(r.revision)))
 	for _, text := range []struct {
@@ -145,9 +160,6 @@ func (r *Record) Attributes() []attribute.KeyValue {
 		if text.value != "" {
 			all = append(all, text.key.String(shown(text.value)))
 		}
-	}
-	if r.requestID != "" {
-		all = append(all, semconv.HTTPRequestHeader("x-request-id", shown(r.requestID)))
 	}
 	if r.status != 0 {
 		all = append(all, semconv.HTTPResponseStatusCode(r.status))
@@ -169,6 +181,9 @@ func (r *Record) Attributes() []attribute.KeyValue {
 func shown(s string) string {
 	if strings.HasPrefix(s, "eyJ") && strings.Count(s, ".") >= 2 {
 		return "[a token]"
+	}
+	if len(s) <= insight.MaxText && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return s // as nearly all are
 	}
 	return insight.Text(s)
 }
