@@ -148,8 +148,5 @@ func TestChecksWaitForNoSync(t *testing.T) {
 		all.Wait()
 	}()
 	receive(t, done)
-	if issuer.Fetches() != before+1 {
-		t.Errorf("%d fetches, want one that is not answered", issuer.Fetches()-before)
-	}
 	half.Abandon()
 }

@@ -23,7 +23,7 @@ func requestOf(check *authv3.CheckRequest) *authz.Request {
 	http := attributes.GetRequest().GetHttp()
 	r := &authz.Request{
 		Headers:     make([]authz.Header, 0, len(http.GetHeaders())+len(http.GetHeaderMap().GetHeaders())),
-		Source:      sourceOf(attributes),
+		Source:      sourceOf(attributes.GetSource().GetAddress().GetSocketAddress().GetAddress()),
 		Certificate: attributes.GetSource().GetCertificate(),
 	}
 	for name, value := range http.GetHeaders() {
@@ -43,8 +43,8 @@ func requestOf(check *authv3.CheckRequest) *authz.Request {
 }
 
 // sourceOf is the address that the connection to Envoy comes from.
-func sourceOf(attributes *authv3.AttributeContext) netip.Addr {
-	addr, err := netip.ParseAddr(attributes.GetSource().GetAddress().GetSocketAddress().GetAddress())
+func sourceOf(address string) netip.Addr {
+	addr, err := netip.ParseAddr(address)
 	if err != nil {
 		return netip.Addr{}
 	}

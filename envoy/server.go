@@ -109,6 +109,7 @@ func NewServer(o Options) (*Server, error) {
 	}
 	s.Replace(o.Authorizer)
 	options := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxHeaderListSize(maxHeaderList),
 		grpc.MaxConcurrentStreams(maxStreams),
@@ -121,7 +122,7 @@ func NewServer(o Options) (*Server, error) {
 		options = append(options, grpc.Creds(credentials.NewTLS(o.TLS)))
 	}
 	s.grpc = grpc.NewServer(options...)
-	authv3.RegisterAuthorizationServer(s.grpc, s)
+	s.grpc.RegisterService(&authorization, s)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	return s, nil
 }
@@ -166,11 +167,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // Check implements the Authorization service.
 func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	return s.answer(ctx, func() *authz.Request { return requestOf(check) }), nil
+}
+
+// answer decides about what read returns.
+func (s *Server) answer(ctx context.Context, read func() *authz.Request) *authv3.CheckResponse {
 	begin := time.Now()
-	r, d, answer := s.decide(ctx, check)
+	r, d, answer := s.decide(ctx, read)
 	o := Observation{Request: r, Decision: &d, At: begin, Took: time.Since(begin)}
 	s.tell(ctx, &o)
-	return answer, nil
+	return answer
 }
 
 // tell cannot change the answer any more, not even by a panic.
@@ -190,7 +196,7 @@ func (s *Server) tell(ctx context.Context, o *Observation) {
 }
 
 // decide turns a panic anywhere into a denial.
-func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest) (r *authz.Request, d authz.Decision, answer *authv3.CheckResponse) {
+func (s *Server) decide(ctx context.Context, read func() *authz.Request) (r *authz.Request, d authz.Decision, answer *authv3.CheckResponse) {
 	defer func() {
 		if p := recover(); p != nil {
 			d = authz.Decision{Reason: authz.Internal, ID: rand.Text()}
@@ -198,7 +204,7 @@ func (s *Server) decide(ctx context.Context, check *authv3.CheckRequest) (r *aut
 			s.log.ErrorContext(ctx, "a check failed; the request was denied", slog.String("decision_id", d.ID), slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
 		}
 	}()
-	r = requestOf(check)
+	r = read()
 	d = s.authorizer.Load().Authorize(ctx, r)
 	if d.Reason == authz.Internal && d.Detail != "" { // without one it has been logged
 		s.log.ErrorContext(ctx, "a decision could not be made; the request was denied", slog.String("decision_id", d.ID), slog.String("detail", d.Detail))

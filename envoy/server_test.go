@@ -299,7 +299,7 @@ func TestShutdownIsBounded(t *testing.T) {
 	receive(t, entered)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	time.AfterFunc(100*time.Millisecond, func() { close(release) }) // Stop waits for handlers
+	time.AfterFunc(time.Second, func() { close(release) }) // Stop waits for handlers
 	if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
