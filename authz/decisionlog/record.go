@@ -33,7 +33,7 @@ type Record struct {
 	method       string // of [methods]
 	revision     uint64
 
-	// As they came, but cut: see [kept].
+	// As they came, but cut: see [keep].
 	id, policy, detail, issuer, subject, tokenID, session, client, keyID, requestID, revocation, wouldDeny string
 }
 
@@ -61,37 +61,38 @@ const (
 func NewRecord(r *authz.Request, d *authz.Decision, at time.Time, took time.Duration) *Record {
 	out := &Record{
 		At: at, Took: took,
-		allow: d.Allow, stale: d.Stale, reason: d.Reason, revision: d.Revision,
-		id: kept(d.ID), policy: kept(d.Policy), detail: kept(d.Detail), issuer: kept(d.Issuer), subject: kept(d.Subject), tokenID: kept(d.TokenID),
-		wouldDeny: string(d.WouldDeny),
+		allow: d.Allow, stale: d.Stale, reason: d.Reason, wouldDeny: string(d.WouldDeny), revision: d.Revision,
+		issuer: d.Issuer, // of the configuration
+		id:     d.ID, policy: d.Policy, detail: d.Detail, subject: d.Subject, tokenID: d.TokenID,
 	}
+	if f := d.Facts; f != nil {
+		out.session, out.client, out.keyID = f.Session, f.Client, f.KeyID
+	}
+	if r != nil {
+		out.source = networkOf(r.Source)
+		out.ofHeaders(r.Headers)
+	}
+	keep(&out.id, &out.policy, &out.detail, &out.subject, &out.tokenID, &out.session, &out.client, &out.keyID, &out.requestID)
 	if !d.Allow {
 		out.status = d.Answer().HTTP
 	}
 	if d.Reason == authz.Revoked {
 		out.revocation = d.RevocationID.String()
 	}
-	if f := d.Facts; f != nil {
-		out.session, out.client, out.keyID = kept(f.Session), kept(f.Client), kept(f.KeyID)
-		if d.TokenID == "" {
-			out.tokenID = "sha256:" + hex.EncodeToString(f.Hash[:8])
-		}
-	}
-	if r != nil {
-		out.source = networkOf(r.Source)
-		out.ofHeaders(r.Headers)
+	if d.TokenID == "" && d.Facts != nil {
+		out.tokenID = "sha256:" + hex.EncodeToString(d.Facts.Hash[:8])
 	}
 	return out
 }
 
-// ofHeaders keeps the first of each header that it looks for.
+// ofHeaders takes the first of each header that it looks for.
 func (r *Record) ofHeaders(headers []authz.Header) {
 	for i := range headers {
 		switch h := &headers[i]; {
 		case r.method == "" && h.Name == ":method":
 			r.method = methodOf(h.Value)
 		case r.requestID == "" && strings.EqualFold(h.Name, "x-request-id"):
-			r.requestID = kept(h.Value)
+			r.requestID = h.Value
 		}
 	}
 }
@@ -121,14 +122,25 @@ func networkOf(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// kept is s, or a copy of its beginning, so that no record holds on to a large
-// text: those of a request and of a token are each a piece of memory of its
-// own. It is one byte more than is shown: what has been cut is seen by it.
-func kept(s string) string {
-	if len(s) <= insight.MaxText {
-		return s
+// keep puts copies of their beginnings in place of texts, all in one piece of
+// memory: who observes a request may keep none of it. A copy is one byte more
+// than is shown: what has been cut is seen by it.
+func keep(texts ...*string) {
+	size := 0
+	for _, t := range texts {
+		*t = (*t)[:min(len(*t), insight.MaxText+1)]
+		size += len(*t)
 	}
-	return strings.Clone(s[:insight.MaxText+1])
+	var all strings.Builder
+	all.Grow(size)
+	for _, t := range texts {
+		all.WriteString(*t)
+	}
+	rest := all.String()
+	for _, t := range texts {
+		n := len(*t)
+		*t, rest = rest[:n], rest[n:]
+	}
 }
 
 // Attributes are what is known, cleaned, and nothing for what is not.
