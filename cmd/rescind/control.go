@@ -76,14 +76,13 @@ func runControl(ctx context.Context, c *config.Control, accept string, stderr io
 	}
 	teardown.Add("feed listener", closing(feedListener.Close))
 
-	alone := c.Store.Cluster == nil && c.Store.NATS == nil
-	if !alone {
+	if !n.alone() {
 		n.serveAdmin(admin, adminTLS)
 	}
 	if err := n.openLog(ctx); err != nil {
 		return err
 	}
-	if alone {
+	if n.alone() {
 		if err := n.logRead(ctx); err != nil {
 			return errors.Join(err, processes.err())
 		}
@@ -92,7 +91,7 @@ func runControl(ctx context.Context, c *config.Control, accept string, stderr io
 		return usageError{err}
 	}
 	n.serveFeed(feedListener, feedTLS)
-	if alone {
+	if n.alone() {
 		n.serveAdmin(admin, adminTLS)
 	}
 	<-ctx.Done()
@@ -114,6 +113,9 @@ type node struct {
 	feed   *feed.Server
 	api    atomic.Pointer[control.Server] // nil: not yet
 }
+
+// alone says that no other node has the log.
+func (n *node) alone() bool { return n.config.Store.Cluster == nil && n.config.Store.NATS == nil }
 
 // openLog opens the durable log and begins to read it.
 func (n *node) openLog(ctx context.Context) (err error) {
@@ -169,6 +171,12 @@ func (n *node) build() (err error) {
 	}
 	if dir := n.config.Store.Dir; dir != "" {
 		options.Memory = filepath.Join(dir, "replicas.json")
+	}
+	if !n.alone() {
+		options.Nodes = n.store
+		if c := n.config.Store.Cluster; c != nil {
+			options.Others = len(c.Peers)
+		}
 	}
 	n.feed = feed.NewServer(n.ledger, options)
 	n.teardown.Add("feed", closing(func() error { n.feed.Close(); return nil }))

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rescind/revocation/feed/feedpb"
@@ -48,13 +49,17 @@ type identity struct {
 // replica is what is known of one. Its fields are guarded by replicas.mu.
 type replica struct {
 	identity
-	session  *session // the stream that speaks for it; nil once lost
-	remote   string
-	revision uint64
-	known    bool // revision is one of this log's, not a beginner's 0
-	entries  uint64
-	lastAck  time.Time
-	losses   int
+	node      string   // the other control node that it follows; empty: here
+	session   *session // the stream that speaks for it here; nil once lost
+	connected bool
+	joined    time.Time // by the clock of its node
+	remote    string
+	revision  uint64
+	known     bool // revision is one of this log's, not a beginner's 0
+	entries   uint64
+	lastAck   time.Time
+	losses    int
+	untold    bool // other nodes do not know this of it yet
 }
 
 // replicas are all that count. floor is the least revision that they have in
@@ -65,10 +70,16 @@ type replicas struct {
 	onApplied func(name string, revision uint64)
 	changed   func() // is called when one is added or forgotten, with mu held
 
+	news   chan struct{} // holds one token when other nodes are to be told something
+	asked  atomic.Bool   // that is all there is
+	others int           // other nodes; 0: it is not known how many
+
 	mu      sync.Mutex
 	all     map[identity]*replica
 	floor   uint64
 	waiters map[*waiter]struct{}
+	heard   map[string]time.Time // when each other node was heard last
+	unmet   bool                 // other nodes may have replicas that are not in all
 }
 
 type waiter struct {
@@ -81,6 +92,7 @@ func newReplicas(logger *slog.Logger) *replicas {
 	return &replicas{
 		logger: logger, changed: func() {}, all: make(map[identity]*replica),
 		floor: math.MaxUint64, waiters: make(map[*waiter]struct{}),
+		news: make(chan struct{}, 1), heard: make(map[string]time.Time),
 	}
 }
 
@@ -91,15 +103,6 @@ func newReplicas(logger *slog.Logger) *replicas {
 func (r *replicas) join(id identity, s *session, remote string, revision uint64, known bool, entries uint64) (*replica, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for other, p := range r.all {
-		switch {
-		case other.name != id.name || other == id:
-		case p.session == nil:
-			delete(r.all, other)
-		default:
-			r.logger.Warn("two replicas have one name; give each its own", "replica", id.name, "from", remote, "and", p.remote)
-		}
-	}
 	p := r.all[id]
 	if p == nil {
 		if len(r.all) >= maxReplicas {
@@ -112,10 +115,36 @@ func (r *replicas) join(id identity, s *session, remote string, revision uint64,
 	if p.session != nil {
 		p.session.replace()
 	}
-	p.session, p.remote = s, remote
+	joined := time.Now()
+	if !joined.After(p.joined) { // the clock of the node where it was is ahead
+		joined = p.joined.Add(1)
+	}
+	p.session, p.remote, p.node, p.connected, p.joined = s, remote, "", true, joined
 	p.revision, p.known, p.entries = revision, known, entries
+	r.supersede(p)
+	r.changedHere(p)
 	r.settle()
 	return p, nil
+}
+
+// supersede drops lost replicas of the same name: p is what they were
+// restarted as. The caller holds mu.
+func (r *replicas) supersede(p *replica) {
+	for other, q := range r.all {
+		switch {
+		case other.name != p.name || q == p:
+		case !q.connected:
+			r.drop(q)
+		default:
+			r.logger.Warn("two replicas have one name; give each its own", "replica", p.name, "from", p.remote, "and", q.remote)
+		}
+	}
+}
+
+// drop forgets a replica. The caller holds mu.
+func (r *replicas) drop(p *replica) {
+	delete(r.all, p.identity)
+	r.changed()
 }
 
 // leave notes that the stream is gone. The replica counts for a while longer.
@@ -126,11 +155,12 @@ func (r *replicas) leave(p *replica, s *session) {
 		return
 	}
 	r.lose(p)
+	r.changedHere(p)
 }
 
 // lose begins the minute that a lost replica counts. The caller holds mu.
 func (r *replicas) lose(p *replica) {
-	p.session = nil
+	p.session, p.connected = nil, false
 	p.losses++
 	loss := p.losses
 	time.AfterFunc(remember, func() { r.forget(p, loss) })
@@ -160,11 +190,10 @@ func (r *replicas) identities() []identity {
 func (r *replicas) forget(p *replica, loss int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.all[p.identity] != p || p.session != nil || p.losses != loss {
+	if r.all[p.identity] != p || p.connected || p.losses != loss {
 		return
 	}
-	delete(r.all, p.identity)
-	r.changed()
+	r.drop(p)
 	r.settle()
 }
 
@@ -178,6 +207,7 @@ func (r *replicas) ack(p *replica, s *session, a *feedpb.Ack) {
 	p.lastAck, p.entries = time.Now(), a.Entries
 	before, known := p.revision, p.known
 	p.known = true
+	r.changedHere(p)
 	if a.Revision > before {
 		p.revision = a.Revision
 		r.settle()
@@ -187,8 +217,13 @@ func (r *replicas) ack(p *replica, s *session, a *feedpb.Ack) {
 	if tell == nil || !known {
 		return
 	}
-	for revision := max(before, a.Revision-min(a.Revision, maxTold)) + 1; revision <= a.Revision; revision++ {
-		tell(p.name, revision)
+	tellEach(tell, p.name, before, a.Revision)
+}
+
+// tellEach tells of each revision after before, up to then.
+func tellEach(tell func(name string, revision uint64), name string, before, then uint64) {
+	for revision := max(before, then-min(then, maxTold)) + 1; revision <= then; revision++ {
+		tell(name, revision)
 	}
 }
 
@@ -199,6 +234,9 @@ const maxTold = 4096
 // caller holds mu.
 func (r *replicas) settle() {
 	floor := uint64(math.MaxUint64)
+	if r.unmet {
+		floor = 0
+	}
 	for _, p := range r.all {
 		floor = min(floor, p.revision)
 	}
@@ -219,6 +257,9 @@ func (r *replicas) settle() {
 // applied is how far the revision has got. The caller holds mu.
 func (r *replicas) applied(revision uint64) Applied {
 	a := Applied{Total: len(r.all), Pending: []string{}}
+	if r.unmet {
+		a.Pending = append(a.Pending, "(replicas of control nodes that have not been heard yet)")
+	}
 	for _, p := range r.all {
 		if p.revision >= revision {
 			a.Applied++
@@ -274,7 +315,7 @@ func (r *replicas) list(head uint64) []Replica {
 	out := make([]Replica, 0, len(r.all))
 	for _, p := range r.all {
 		out = append(out, Replica{
-			Name: p.name, Connected: p.session != nil, Revision: p.revision,
+			Name: p.name, Connected: p.connected, Revision: p.revision,
 			Behind: head - min(head, p.revision), Entries: p.entries, LastAck: p.lastAck,
 		})
 	}

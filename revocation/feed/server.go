@@ -30,6 +30,9 @@ type ServerOptions struct {
 	// or with an error if it is to be told again later. The alerts are as the
 	// replica wrote them. It holds up that replica's reports, and nothing else.
 	OnAlerts func(ctx context.Context, name string, alerts []insight.Alert) error
+	// Nodes are the other control nodes of the same log; nil: there are none.
+	Nodes  Nodes
+	Others int // how many; 0: it is not known
 	// Memory is a file in which the replicas are kept, for a restart within
 	// the minute that lost ones count; default: they are forgotten then.
 	Memory string
@@ -81,8 +84,15 @@ func NewServer(src Source, o ServerOptions) *Server {
 	s.replicas.onApplied = o.OnApplied
 	s.ctx, s.end = context.WithCancel(context.Background())
 	s.running.Go(func() { s.tail.run(s.ctx) })
+	if o.Nodes != nil {
+		s.replicas.others, s.replicas.unmet = o.Others, true
+		s.replicas.settle()
+	}
 	if o.Memory != "" {
 		s.remember(newMemory(o.Memory))
+	}
+	if o.Nodes != nil {
+		s.running.Go(func() { s.confer(s.ctx, o.Nodes) })
 	}
 	return s
 }

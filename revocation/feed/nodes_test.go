@@ -1,0 +1,197 @@
+package feed
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// bus carries what nodes tell each other, as NATS does: to whoever is there.
+type bus struct {
+	mu   sync.Mutex
+	hear map[string]func(string, []byte)
+}
+
+// on is a node's place on the bus.
+type on struct {
+	*bus
+	node string
+}
+
+func (b on) Tell(message []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for node, f := range b.hear {
+		if node != b.node {
+			f(b.node, message)
+		}
+	}
+	return nil
+}
+
+func (b on) Hear(f func(string, []byte)) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.hear[b.node] = f
+	return nil
+}
+
+func (b *bus) cut(node string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.hear, node)
+}
+
+// What one node says of "everywhere" includes the replicas of the others.
+func TestEveryReplicaOfEveryNode(t *testing.T) {
+	log := newLog("log-1")
+	wire := &bus{hear: map[string]func(string, []byte){}}
+	var told sync.Map
+	nodes := []*control{
+		serve(t, log, ServerOptions{Nodes: on{wire, "n1"}, Others: 1, OnApplied: func(name string, revision uint64) { told.Store(name, revision) }}),
+		serve(t, log, ServerOptions{Nodes: on{wire, "n2"}, Others: 1}),
+	}
+	for i, name := range []string{"replica-a", "replica-b"} {
+		o := options(nodes[i].addr)
+		o.Name = name
+		following(t, openFollower(t), o)
+	}
+	revision := log.revoke("alice")
+	for _, n := range nodes {
+		until(t, "both nodes to know both replicas", func() bool { return len(n.Replicas()) == 2 })
+		everywhere(t, n.Server, revision, 2)
+	}
+	for i := range 50 {
+		everywhere(t, nodes[i%2].Server, log.revoke("bob"), 2)
+	}
+	until(t, "the first node to be told of the second's replica", func() bool {
+		r, ok := told.Load("replica-b")
+		return ok && r == log.Revision()
+	})
+
+	// One that does not keep up holds up both.
+	slow := call(t, nodes[1].addr, newHello("replica-c", "log-1", log.Revision()))
+	slow.hear()
+	until(t, "both nodes to know the slow one", func() bool { return len(nodes[0].Replicas()) == 3 })
+	revision = log.revoke("carol")
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if a := nodes[0].WaitApplied(ctx, revision); a.Total != 3 || !slices.Equal(a.Pending, []string{"replica-c"}) {
+		t.Errorf("with a slow replica at the other node: %+v", a)
+	}
+	slow.ack(revision)
+	everywhere(t, nodes[0].Server, revision, 3)
+}
+
+// A replica that moves on to another node is still one.
+func TestAReplicaThatChangesItsNode(t *testing.T) {
+	log := newLog("log-1")
+	wire := &bus{hear: map[string]func(string, []byte){}}
+	n1 := serve(t, log, ServerOptions{Nodes: on{wire, "n1"}, Others: 1})
+	n2 := serve(t, log, ServerOptions{Nodes: on{wire, "n2"}, Others: 1})
+	f := openFollower(t)
+	following(t, f, options(n1.addr, n2.addr))
+	until(t, "it to follow", func() bool { return len(n2.Replicas()) == 1 })
+	everywhere(t, n2.Server, log.revoke("alice"), 1)
+
+	n1.stop()
+	wire.cut("n1")
+	until(t, "it to follow the other", func() bool { r := n2.Replicas(); return len(r) == 1 && r[0].Connected })
+	everywhere(t, n2.Server, log.revoke("bob"), 1)
+
+	// The first comes back, and knows from the other who follows.
+	again := serve(t, log, ServerOptions{Nodes: on{wire, "n1"}, Others: 1})
+	everywhere(t, again.Server, log.revoke("carol"), 1)
+	if r := again.Replicas(); len(r) != 1 || !r[0].Connected {
+		t.Errorf("after the restart: %+v", r)
+	}
+}
+
+func TestTheWordOfNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLog("log-1")
+		log.revoke("alice")
+		wire := &bus{hear: map[string]func(string, []byte){}}
+		s, net := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n1"}, Others: 1})
+		other := on{wire, "n2"}
+		tell := func(w word) {
+			t.Helper()
+			if err := other.Tell(encoded(t, w)); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if a := s.WaitApplied(ctx, 1); len(a.Pending) != 1 {
+			t.Errorf("before it has heard of the others: %+v", a)
+		}
+		x := told{Name: "replica-x", Instance: [16]byte{1}, Connected: true, Joined: time.Now(), Revision: 1}
+		tell(word{All: true, Replicas: []told{x}})
+		if a := applied(s, 1); a.Applied != 1 || a.Total != 1 || len(a.Pending) != 0 {
+			t.Errorf("with a replica there: %+v", a)
+		}
+
+		// The same process follows here now. What the other says late is old.
+		h := newHello("replica-x", "log-1", 1)
+		h.Instance = x.Instance[:]
+		time.Sleep(time.Second)
+		here, _ := net.call(t, h)
+		here.hear()
+		synctest.Wait()
+		log.revoke("bob")
+		here.ack(2)
+		synctest.Wait()
+		lost := x
+		lost.Connected = false
+		for _, late := range []told{x, lost} {
+			tell(word{Replicas: []told{late}})
+			if a := applied(s, 2); a.Applied != 1 || a.Total != 1 {
+				t.Errorf("after a late word: %+v", a)
+			}
+		}
+
+		// It goes back: the stream here is at an end.
+		x.Joined, x.Revision = time.Now().Add(time.Millisecond), 2
+		tell(word{All: true, Replicas: []told{x}})
+		if err := here.end(); err == nil {
+			t.Error("the stream here goes on")
+		}
+		if r := s.Replicas(); len(r) != 1 || !r[0].Connected || r[0].Revision != 2 {
+			t.Errorf("%+v", r)
+		}
+
+		// The other node falls silent: its replica is lost, and counts for a
+		// minute.
+		began := time.Now()
+		log.revoke("carol")
+		if a := s.WaitApplied(t.Context(), 3); a.Total != 0 {
+			t.Errorf("%+v", a)
+		}
+		if d := time.Since(began); d < time.Minute+nodeLost-tellAll || d > time.Minute+nodeLost+tellAll {
+			t.Errorf("it counted for %v", d)
+		}
+
+		// A node of which nothing is heard is not waited for for ever.
+		again, _ := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n3"}, Others: 2})
+		began = time.Now()
+		again.WaitApplied(t.Context(), 3)
+		if d := time.Since(began); d != meeting {
+			t.Errorf("waited %v for the others", d)
+		}
+	})
+}
+
+func encoded(t *testing.T, w word) []byte {
+	t.Helper()
+	b, err := json.Marshal(&w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
