@@ -1,0 +1,160 @@
+package test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"rescind/envoy/envoytest"
+)
+
+// decisionSchema is the published one.
+func decisionSchema(t *testing.T) *jsonschema.Schema {
+	t.Helper()
+	s, err := jsonschema.NewCompiler().Compile(filepath.Join("..", "authz", "decisionlog", "schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// decisions are those in a file, each checked against the schema.
+func decisions(t *testing.T, path string) (all []map[string]any, text string) {
+	t.Helper()
+	s := decisionSchema(t)
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	lines := bufio.NewReader(f)
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return all, text
+		}
+		if !strings.Contains(line, `"event.name"`) { // what the replica itself has to say
+			continue
+		}
+		value, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+		if err != nil {
+			t.Fatalf("%v in %q", err, line)
+		}
+		if err := s.Validate(value); err != nil {
+			t.Errorf("%v\n%s", err, line)
+		}
+		var members map[string]any
+		if err := json.Unmarshal([]byte(line), &members); err != nil {
+			t.Fatal(err)
+		}
+		all, text = append(all, members), text+line
+	}
+}
+
+// Hostile tokens and headers, through Envoy: one sound line each.
+func TestDecisionLogOfHostileTraffic(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "decisions.log")
+	s := start(t, envoytest.Options{Replicas: 1, Authz: "log: {decisions: {allowed: 1, output: 'file:" + path + "'}}\n"})
+	evil := "ev\u202eil\n\x1b[31m\x00\",\"user.id\":\"root"
+	var secrets []string
+	for i, claims := range []map[string]any{
+		{"sub": "alice"}, {"sub": strings.Repeat("a", 8<<10)}, {"sub": evil, "jti": evil, "sid": evil, "client_id": evil}, {"sub": evil, "exp": 1},
+		{"jti": nil}, {"sub": strings.Repeat("\u00e9", 4000), "jti": strings.Repeat("\x01", 1000)},
+	} {
+		token := minted(t, s, claims)
+		secrets = append(secrets, token)
+		got(t, s, fmt.Sprint("/", i), token, "x-request-id", "\xff\xfe"+strings.Repeat("x", 2000), "traceparent", "00-\xff", "tracestate", strings.Repeat("a=1,", 500))
+	}
+	got(t, s, "/public", "")
+	got(t, s, "/?access_token="+secrets[0], "nonsense", "x-request-id", secrets[0])
+	for _, token := range secrets { // a copy of the token where it does not belong
+		got(t, s, "/", "", "x-request-id", token, "x-jwt-subject", token)
+	}
+	if status := s.Replicas[0].Stop(); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+	all, text := decisions(t, path)
+	if len(all) != 14 {
+		t.Fatalf("%d decisions", len(all))
+	}
+	for _, r := range strings.ReplaceAll(text, "\n", "") {
+		if !unicode.IsPrint(r) {
+			t.Fatalf("%q is in the log", r)
+		}
+	}
+	wantNoSecret(t, text, secrets...)
+	for name, want := range map[string]string{"user.id": "alice", "rescind.decision.outcome": "allow", "client.address": "127.0.0.0/24"} {
+		if all[0][name] != want {
+			t.Errorf("%s: %v", name, all[0][name])
+		}
+	}
+	for i, d := range all {
+		if d["user.id"] == "root" || len(fmt.Sprint(d)) > 4096 {
+			t.Errorf("%d: %v", i, d)
+		}
+	}
+	if id, _ := all[4]["rescind.token.id"].(string); !strings.HasPrefix(id, "sha256:") || len(id) != 7+16 {
+		t.Errorf("without a jti: %v", all[4])
+	}
+}
+
+// A replica whose standard output nobody reads any more goes on, and counts.
+func TestDecisionLogIntoNothing(t *testing.T) {
+	s := start(t, envoytest.Options{Replicas: 1})
+	if all, _ := decisions(t, filepath.Join(s.Dir, "replica-a.log")); len(all) != 0 {
+		t.Errorf("%d decisions before the first", len(all))
+	}
+	got(t, s, "/", "nonsense")
+	s.Replicas[0].Stop()
+	if all, _ := decisions(t, filepath.Join(s.Dir, "replica-a.log")); len(all) != 1 || all[0]["rescind.decision.reason"] != "malformed" {
+		t.Errorf("to standard output: %v", all)
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	replica := exec.Command(rescind, "authz", "--config", filepath.Join(s.Dir, "replica-a.yaml"))
+	replica.Stdout = write
+	if err := replica.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = replica.Process.Kill(); _ = replica.Wait() })
+	write.Close()
+	read.Close()
+	want := `rescind_decision_log_dropped_total{reason="write_failed"} `
+	deadline := time.Now().Add(20 * time.Second)
+	for n := 0; ; n++ {
+		if a, err := s.Get(t.Context(), "/", "nonsense"); err == nil && a.Status == 401 {
+			if _, after, _ := strings.Cut(scraped("http://"+s.HTTP[0]+"/metrics"), want); after != "" && after[0] != '0' {
+				break
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(scraped("http://" + s.HTTP[0] + "/metrics"))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	wantStatus(t, s, "it still decides", login(t, s, "alice"), 200)
+}
+
+// scraped is a page, or nothing.
+func scraped(url string) string {
+	res, err := http.Get(url)
+	if err != nil {
+		return ""
+	}
+	defer res.Body.Close()
+	body, _ := io.ReadAll(res.Body)
+	return string(body)
+}
