@@ -94,11 +94,27 @@ func (l *Log) note(ctx context.Context, k *link, n uint64) (frame, error) {
 
 // Noted is the last revision of this writer that a note covers. Where the
 // notes are older than what the audit keeps, all revisions count as covered.
+// It waits until somebody can tell.
 func (l *Log) Noted(ctx context.Context) (uint64, error) {
-	k, err := l.await(ctx)
-	if err != nil {
-		return 0, err
+	for {
+		k, err := l.await(ctx)
+		if err != nil {
+			return 0, err
+		}
+		asking, cancel := context.WithTimeout(ctx, unanswered)
+		covered, err := l.notedBy(asking, k)
+		cancel()
+		if err == nil || errors.Is(err, ErrDamaged) {
+			return covered, err
+		}
+		l.log.Debug("asking the audit anew", "error", err)
+		if !pause(ctx, tryPause) {
+			return 0, ctx.Err()
+		}
 	}
+}
+
+func (l *Log) notedBy(ctx context.Context, k *link) (uint64, error) {
 	covered, err := l.covered(ctx, k, l.auditSubject())
 	if err != nil || covered > 0 {
 		return covered, err

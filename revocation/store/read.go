@@ -84,6 +84,11 @@ func (r *reader) follow(ctx context.Context, k *link) error {
 		return err
 	}
 	defer messages.Stop()
+	if r.next > r.head { // only the end was not told yet
+		if err := r.end(); err != nil {
+			return err
+		}
+	}
 	for {
 		m, err := messages.Next(jetstream.NextContext(ctx))
 		if err != nil {
@@ -140,8 +145,6 @@ func (r *reader) take(revision uint64, subject string, data []byte) error {
 			err = r.tally.disagrees(revision, &f)
 		}
 	}
-	whole := err == nil && revision >= r.head && !r.tally.whole
-	noted := r.tally.noted
 	r.mu.Unlock()
 	if err != nil {
 		return err
@@ -153,14 +156,27 @@ func (r *reader) take(revision uint64, subject string, data []byte) error {
 	if err := r.deliver(revision, f.body); err != nil {
 		return &stopError{err}
 	}
-	if whole {
-		if err := r.auditReaches(noted); err != nil {
-			return err
-		}
-		r.mu.Lock()
-		r.tally.whole = true
-		r.mu.Unlock()
-		r.caughtUp()
+	if r.next > r.head {
+		return r.end()
 	}
+	return nil
+}
+
+// end calls the log whole, the first time that all was delivered that was there
+// at the beginning.
+func (r *reader) end() error {
+	r.mu.Lock()
+	whole, noted := r.tally.whole, r.tally.noted
+	r.mu.Unlock()
+	if whole {
+		return nil
+	}
+	if err := r.auditReaches(noted); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.tally.whole = true
+	r.mu.Unlock()
+	r.caughtUp()
 	return nil
 }
