@@ -134,14 +134,7 @@ func (n *node) openLog(ctx context.Context) (err error) {
 		return err
 	}
 	n.teardown.Add("log", closing(n.store.Close))
-	n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "rescind_control_leader", Help: "1 on the node that leads the log: writes pause for a few seconds if it is lost. 0 on the others.",
-	}, func() float64 {
-		if n.store.Leads() {
-			return 1
-		}
-		return 0
-	}))
+	n.registry.MustRegister(n.figures()...)
 	n.ledger = control.NewLedger(n.store, control.LedgerOptions{Retention: n.config.Store.Retention, Logger: n.log})
 	reading, end := context.WithCancel(context.WithoutCancel(ctx)) // ends in its turn
 	ended := n.processes.run("log", func() error { return n.ledger.Run(reading) })

@@ -1,0 +1,22 @@
+package main
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// figures are those of a control node as a whole, once its log is open: what an
+// alert rule asks first.
+func (n *node) figures() []prometheus.Collector {
+	return []prometheus.Collector{
+		yesOrNo("rescind_control_ready", "Whether this node answers, as it says on /readyz: 1 or 0.", func() bool { return len(n.readiness().Missing) == 0 }),
+		yesOrNo("rescind_control_writable", "Whether the durable log takes writes: 1 or 0. With 0 nothing can be revoked, and what is revoked stays so.", func() bool { return n.store.Err() == nil }),
+		yesOrNo("rescind_control_leader", "1 on the node that leads the log: writes pause for a few seconds if it is lost. 0 on the others.", n.store.Leads),
+	}
+}
+
+func yesOrNo(name, help string, yes func() bool) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
+		if yes() {
+			return 1
+		}
+		return 0
+	})
+}
