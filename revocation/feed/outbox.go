@@ -1,0 +1,154 @@
+package feed
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/go-json-experiment/json"
+
+	"rescind/revocation/feed/feedpb"
+	"rescind/revocation/insight"
+)
+
+// Bounds of what a replica keeps for the control endpoint.
+const (
+	maxPending = 1000      // alerts
+	maxAlerts  = 100       // in one message
+	maxBatch   = 256 << 10 // bytes of alerts in one message, but for the last
+	maxAlert   = 32 << 10  // bytes of one
+)
+
+// outbox is what has to be told yet. One message at a time is on its way;
+// alerts of one key that come meanwhile become one.
+//
+// When it is full, what goes is the newest of the detector that has the most:
+// a flood of one kind does not wash away the others.
+type outbox struct {
+	wake chan struct{} // holds one token when next may have something
+
+	mu      sync.Mutex
+	pending map[string]*insight.Alert // by key
+	order   []string                  // keys of pending, oldest first
+	sent    *feedpb.Alerts            // not taken yet
+	unsent  bool                      // sent, but over a stream that has ended
+	number  uint64
+	figures Reported
+}
+
+func (o *outbox) add(a insight.Alert) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if old := o.pending[a.Key]; old != nil {
+		*old = insight.MergeAlerts(*old, a)
+		return
+	}
+	if len(o.pending) >= maxPending {
+		o.figures.Dropped++
+		victim := o.most(a.Detector)
+		if victim == "" {
+			return
+		}
+		o.forget(victim)
+	}
+	o.pending[a.Key] = &a
+	o.order = append(o.order, a.Key)
+	o.stir()
+}
+
+// most is the newest key of the detector with the most alerts; none if that is
+// the detector given. The caller holds mu.
+func (o *outbox) most(of insight.Detector) string {
+	counts := map[insight.Detector]int{of: 1}
+	for _, a := range o.pending {
+		counts[a.Detector]++
+	}
+	top := of
+	for d, n := range counts {
+		if n > counts[top] {
+			top = d
+		}
+	}
+	if top == of {
+		return ""
+	}
+	for _, key := range slices.Backward(o.order) {
+		if o.pending[key].Detector == top {
+			return key
+		}
+	}
+	return ""
+}
+
+func (o *outbox) forget(key string) {
+	delete(o.pending, key)
+	i := slices.Index(o.order, key)
+	o.order = slices.Delete(o.order, i, i+1)
+}
+
+func (o *outbox) stir() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// again has what was sent over a stream before sent once more.
+func (o *outbox) again() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.unsent = o.sent != nil
+}
+
+// next is a message to be sent, or nil.
+func (o *outbox) next() *feedpb.Alerts {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.unsent:
+		o.unsent = false
+		return o.sent
+	case o.sent != nil || len(o.order) == 0:
+		return nil
+	}
+	m := &feedpb.Alerts{}
+	for size := 0; len(o.order) > 0 && len(m.Alerts) < maxAlerts && size < maxBatch; {
+		key := o.order[0]
+		b, err := json.Marshal(o.pending[key])
+		o.forget(key)
+		if err != nil || len(b) > maxAlert { // of our own making: it does not happen
+			o.figures.Dropped++
+			continue
+		}
+		size += len(b)
+		m.Alerts = append(m.Alerts, b)
+	}
+	if len(m.Alerts) == 0 {
+		return nil
+	}
+	o.number++
+	m.Number = o.number
+	o.sent = m
+	return m
+}
+
+func (o *outbox) taken(number uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.sent == nil || number < o.sent.Number {
+		return
+	}
+	o.figures.Taken += uint64(len(o.sent.Alerts))
+	o.sent, o.unsent = nil, false
+	o.stir()
+}
+
+func (o *outbox) reported() Reported {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	r := o.figures
+	r.Pending = len(o.pending)
+	if o.sent != nil {
+		r.Pending += len(o.sent.Alerts)
+	}
+	return r
+}

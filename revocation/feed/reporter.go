@@ -1,0 +1,200 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"rescind/revocation/feed/feedpb"
+	"rescind/revocation/insight"
+)
+
+// Bounds of a report.
+const (
+	maxReport  = 1 << 20 // bytes of one message of a replica
+	maxQuery   = 64 << 10
+	maxKind    = 64
+	maxQueries = 8 // of one replica, that wait for their answer
+)
+
+// ReporterOptions are what a reporter needs to know.
+type ReporterOptions struct {
+	// Answer answers the control endpoint's queries, one at a time; default:
+	// none is answered.
+	Answer func(kind string, query []byte) ([]byte, error)
+	Logger *slog.Logger // default: discards
+}
+
+// Reporter tells the control endpoint what a replica has seen, over whatever
+// connection [Follow] has. What cannot be told now is kept, within bounds, and
+// told later; what was told and not taken is told again.
+type Reporter struct {
+	answer func(kind string, query []byte) ([]byte, error)
+	logger *slog.Logger
+	outbox outbox
+	turn   chan struct{} // held by the connection that reports
+	told   string        // what was logged last; guarded by turn
+}
+
+// NewReporter makes a reporter, which reports once it is among the options of
+// [Follow].
+func NewReporter(o ReporterOptions) *Reporter {
+	r := &Reporter{answer: o.Answer, logger: o.Logger, turn: make(chan struct{}, 1)}
+	if r.answer == nil {
+		r.answer = func(string, []byte) ([]byte, error) {
+			return nil, errors.New("this replica keeps no memory of what it sees")
+		}
+	}
+	if r.logger == nil {
+		r.logger = slog.New(slog.DiscardHandler)
+	}
+	r.outbox.wake = make(chan struct{}, 1)
+	r.outbox.pending = make(map[string]*insight.Alert)
+	return r
+}
+
+// Add has an alert told. It never waits.
+func (r *Reporter) Add(a insight.Alert) { r.outbox.add(a) }
+
+// Reported are the figures of a reporter.
+type Reported struct {
+	Pending int    // alerts that are not taken yet
+	Taken   uint64 // by the control endpoint
+	Dropped uint64 // because too many were pending
+}
+
+// Reported says how far the alerts have got.
+func (r *Reporter) Reported() Reported { return r.outbox.reported() }
+
+// serve reports over conn until ctx ends. A control endpoint that does not
+// know how is left alone until the next connection.
+func (r *Reporter) serve(ctx context.Context, conn *grpc.ClientConn, hello *feedpb.Hello) {
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return
+	}
+	pauses := &backoff.ExponentialBackOff{
+		InitialInterval: firstPause, MaxInterval: longestPause, Multiplier: 2, RandomizationFactor: 0.5,
+	}
+	pauses.Reset()
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := r.report(ctx, conn, hello)
+		if ctx.Err() != nil {
+			return
+		}
+		r.tell(err)
+		if status.Code(err) == codes.Unimplemented {
+			return
+		}
+		if time.Since(began) > steady {
+			pauses.Reset()
+		}
+		rest(ctx, pauses.NextBackOff())
+	}
+}
+
+func (r *Reporter) tell(err error) {
+	state, msg := localPort.ReplaceAllString(err.Error(), ""), "the control endpoint cannot be told of alerts; they are kept"
+	if status.Code(err) == codes.Unimplemented {
+		state, msg = "old", "the control endpoint is of a version that takes no alerts; they are kept"
+	}
+	if r.told != state {
+		r.told = state
+		r.logger.Warn(msg, "error", err)
+	}
+}
+
+// report is one stream. Its goroutines end with it, but for an answer that is
+// being worked out; nobody waits for that.
+func (r *Reporter) report(ctx context.Context, conn *grpc.ClientConn, hello *feedpb.Hello) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := feedpb.NewFeedClient(conn).Report(ctx, grpc.MaxCallRecvMsgSize(maxQuery+maxKind+64))
+	if err != nil {
+		return err
+	}
+	queries, answers := make(chan *feedpb.Query, maxQueries), make(chan *feedpb.Answer, maxQueries)
+	ended := make(chan error, 1)
+	var hearing sync.WaitGroup
+	hearing.Go(func() { ended <- r.hear(stream, queries) })
+	defer func() { cancel(); hearing.Wait() }()
+	go r.work(ctx, queries, answers)
+	err = r.speak(stream, hello, answers, ended)
+	if errors.Is(err, io.EOF) { // the reason comes with Recv
+		err = <-ended
+	}
+	return err
+}
+
+// speak says hello, then what there is to be said, until the stream ends.
+func (r *Reporter) speak(stream feedpb.Feed_ReportClient, hello *feedpb.Hello, answers <-chan *feedpb.Answer, ended <-chan error) error {
+	err := stream.Send(&feedpb.ReplicaMessage{Kind: &feedpb.ReplicaMessage_Hello{Hello: hello}})
+	for r.outbox.again(); err == nil; {
+		if m := r.outbox.next(); m != nil {
+			err = stream.Send(&feedpb.ReplicaMessage{Kind: &feedpb.ReplicaMessage_Alerts{Alerts: m}})
+			continue
+		}
+		select {
+		case <-r.outbox.wake:
+		case a := <-answers:
+			err = stream.Send(&feedpb.ReplicaMessage{Kind: &feedpb.ReplicaMessage_Answer{Answer: a}})
+		case err = <-ended:
+		}
+	}
+	return err
+}
+
+// hear takes what the control endpoint says, and closes queries at the end.
+// Queries beyond what can wait are left without an answer.
+func (r *Reporter) hear(stream feedpb.Feed_ReportClient, queries chan<- *feedpb.Query) error {
+	defer close(queries)
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return errEnded
+		}
+		if err != nil {
+			return err
+		}
+		if taken := m.GetTaken(); taken != nil {
+			r.outbox.taken(taken.Number)
+		}
+		if q := m.GetQuery(); q != nil {
+			select {
+			case queries <- q:
+			default:
+			}
+		}
+	}
+}
+
+func (r *Reporter) work(ctx context.Context, queries <-chan *feedpb.Query, answers chan<- *feedpb.Answer) {
+	for q := range queries {
+		a := &feedpb.Answer{Id: q.Id}
+		b, err := r.answer(q.Kind, q.Query)
+		switch {
+		case err != nil:
+			a.Error = insight.Text(err.Error())
+		case len(b) > maxReport-64:
+			a.Error = "the answer is too large"
+		default:
+			a.Answer = b
+		}
+		select {
+		case answers <- a:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

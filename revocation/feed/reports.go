@@ -1,0 +1,306 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"rescind/revocation/feed/feedpb"
+	"rescind/revocation/insight"
+)
+
+// Bounds of what replicas may tell.
+const (
+	askTime    = time.Second // that an answer may take, where the caller allows more
+	maxAnswers = 64 << 20    // bytes of the answers to one query
+	maxAsking  = 8           // queries at once; more wait for their turn
+)
+
+// reports are the replicas that can be asked, and what they are being asked.
+type reports struct {
+	onAlerts func(ctx context.Context, name string, alerts []insight.Alert) error
+	slots    chan struct{} // of maxAsking
+	faults   rate.Sometimes
+
+	mu     sync.Mutex
+	all    map[identity]*report
+	taken  map[identity]uint64 // the last number, so that what comes again counts once
+	asking map[uint64]*asking
+	last   uint64 // id of a query
+}
+
+// asking is a query under way. Its fields are guarded by reports.mu.
+type asking struct {
+	waiting map[*report]struct{}
+	answers [][]byte
+	bytes   int
+	done    chan struct{} // closed when nobody is waited for any more
+}
+
+func newReports(onAlerts func(context.Context, string, []insight.Alert) error) *reports {
+	if onAlerts == nil {
+		onAlerts = func(context.Context, string, []insight.Alert) error { return nil }
+	}
+	return &reports{
+		onAlerts: onAlerts, slots: make(chan struct{}, maxAsking), faults: rate.Sometimes{Interval: 10 * time.Second},
+		all: make(map[identity]*report), taken: make(map[identity]uint64), asking: make(map[uint64]*asking),
+	}
+}
+
+// report is one stream of a replica that reports. One goroutine receives, and
+// waits with it until alerts are kept; run, on the goroutine of the call,
+// watches over it and over the one that sends.
+type report struct {
+	server *Server
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	stream feedpb.Feed_ReportServer
+	id     identity
+
+	queries chan *feedpb.Query // to be sent
+	taken   chan uint64        // likewise; holds the last
+}
+
+// Report takes what one replica has seen, for as long as it lives.
+func (s *Server) Report(stream feedpb.Feed_ReportServer) error {
+	ctx, cancel, _, leave, err := s.enter(stream.Context())
+	if err != nil {
+		return err
+	}
+	defer leave()
+	r := &report{
+		server: s, ctx: ctx, cancel: cancel, stream: stream,
+		queries: make(chan *feedpb.Query, maxQueries), taken: make(chan uint64, 1),
+	}
+	return s.verdict(stream.Context(), ctx, r.run())
+}
+
+func (r *report) run() error {
+	s := r.server
+	m, err := first(r.ctx, s, r.stream.Recv)
+	if err != nil {
+		return err
+	}
+	if r.id, err = identityOf(m.GetHello()); err != nil {
+		return err
+	}
+	if !s.reports.join(r) {
+		return status.Error(codes.ResourceExhausted, errTooManyReplicas.Error())
+	}
+	defer s.reports.leave(r)
+	ended := make(chan error, 2)
+	s.running.Go(func() { ended <- r.receive() })
+	w := &watched{start: time.Now().Add(-1)}
+	s.running.Go(func() { ended <- r.send(w) })
+	return w.watch(r.ctx, ended)
+}
+
+func (r *report) receive() error {
+	for {
+		m, err := r.stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch m := m.GetKind().(type) {
+		case *feedpb.ReplicaMessage_Alerts:
+			err = r.alerts(m.Alerts)
+		case *feedpb.ReplicaMessage_Answer:
+			r.server.reports.take(r, m.Answer)
+		default:
+			err = status.Error(codes.InvalidArgument, "after the hello only alerts and answers are expected")
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// alerts passes on what can be read, and says that all is taken once it is
+// kept: what cannot be read would be no better the next time.
+func (r *report) alerts(m *feedpb.Alerts) error {
+	if len(m.GetAlerts()) > maxAlerts {
+		return status.Errorf(codes.InvalidArgument, "one message has at most %d alerts", maxAlerts)
+	}
+	if r.server.reports.again(r.id, m.Number) {
+		r.say(m.Number)
+		return nil
+	}
+	alerts := make([]insight.Alert, 0, len(m.Alerts))
+	for _, b := range m.Alerts {
+		var a insight.Alert
+		if err := json.Unmarshal(b, &a); err != nil || len(b) > maxAlert {
+			r.server.reports.faults.Do(func() {
+				r.server.logger.Warn("an alert cannot be read, and is lost", "replica", r.id.name, "bytes", len(b))
+			})
+			continue
+		}
+		alerts = append(alerts, a)
+	}
+	if err := r.server.reports.onAlerts(r.ctx, r.id.name, alerts); err != nil {
+		return status.Error(codes.Unavailable, "the alerts cannot be kept now: "+err.Error())
+	}
+	r.server.reports.note(r.id, m.Number)
+	r.say(m.Number)
+	return nil
+}
+
+// say has it said that all is taken up to a number: the last one said counts.
+func (r *report) say(number uint64) {
+	select {
+	case <-r.taken:
+	default:
+	}
+	r.taken <- number
+}
+
+// again tells whether alerts came before: they were kept, and it was not heard
+// that they were.
+func (rs *reports) again(id identity, number uint64) bool {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return number <= rs.taken[id]
+}
+
+func (rs *reports) note(id identity, number uint64) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if len(rs.taken) >= maxReplicas {
+		maps.DeleteFunc(rs.taken, func(id identity, _ uint64) bool { return rs.all[id] == nil })
+	}
+	rs.taken[id] = number
+}
+
+func (r *report) send(w *watched) error {
+	for {
+		var m feedpb.ControlMessage
+		select {
+		case number := <-r.taken:
+			m.Kind = &feedpb.ControlMessage_Taken{Taken: &feedpb.Taken{Number: number}}
+		case q := <-r.queries:
+			m.Kind = &feedpb.ControlMessage_Query{Query: q}
+		case <-r.ctx.Done():
+			return context.Cause(r.ctx)
+		}
+		if err := w.put(func() error { return r.stream.Send(&m) }); err != nil {
+			return err
+		}
+	}
+}
+
+// join makes r the stream of its replica; an older one is told to end.
+func (rs *reports) join(r *report) bool {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	old := rs.all[r.id]
+	if old == nil && len(rs.all) >= maxReplicas {
+		return false
+	}
+	if old != nil {
+		old.cancel(errReplaced)
+	}
+	rs.all[r.id] = r
+	return true
+}
+
+func (rs *reports) leave(r *report) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if rs.all[r.id] == r {
+		delete(rs.all, r.id)
+	}
+	for _, a := range rs.asking {
+		a.release(r)
+	}
+}
+
+// release waits for r no longer. The caller holds mu.
+func (a *asking) release(r *report) (waited bool) {
+	if _, waited = a.waiting[r]; !waited {
+		return false
+	}
+	delete(a.waiting, r)
+	if len(a.waiting) == 0 {
+		close(a.done)
+	}
+	return true
+}
+
+// take is an answer. One that nobody waits for any more is dropped.
+func (rs *reports) take(r *report, m *feedpb.Answer) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	a := rs.asking[m.GetId()]
+	if a == nil || !a.release(r) {
+		return
+	}
+	switch {
+	case m.Error != "":
+		rs.faults.Do(func() {
+			r.server.logger.Warn("a replica does not answer what it was asked", "replica", r.id.name, "error", insight.Text(m.Error))
+		})
+	case a.bytes+len(m.Answer) <= maxAnswers:
+		a.bytes += len(m.Answer)
+		a.answers = append(a.answers, m.Answer)
+	}
+}
+
+// Ask puts a query to every replica that is connected, and gathers what comes
+// back within a second, or until ctx ends if that is sooner. Replicas that do
+// not report, or have too much to answer already, are among those asked.
+func (s *Server) Ask(ctx context.Context, kind string, query []byte) (answers [][]byte, asked, answered int) {
+	connected := s.replicas.connected()
+	if len(kind) > maxKind || len(query) > maxQuery {
+		return nil, connected, 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	rs := s.reports
+	select {
+	case rs.slots <- struct{}{}:
+		defer func() { <-rs.slots }()
+	case <-ctx.Done():
+		return nil, connected, 0
+	}
+	a, id, reached := rs.begin(kind, query)
+	select {
+	case <-a.done:
+	case <-ctx.Done():
+	case <-s.ctx.Done():
+	}
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	delete(rs.asking, id)
+	return a.answers, max(connected, reached), len(a.answers)
+}
+
+// begin sends the query to all that have room for it.
+func (rs *reports) begin(kind string, query []byte) (a *asking, id uint64, reached int) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	rs.last++
+	a = &asking{waiting: make(map[*report]struct{}), done: make(chan struct{})}
+	q := &feedpb.Query{Id: rs.last, Kind: kind, Query: query}
+	for _, r := range rs.all {
+		select {
+		case r.queries <- q:
+			a.waiting[r] = struct{}{}
+		default:
+		}
+	}
+	if len(a.waiting) == 0 {
+		close(a.done)
+	}
+	rs.asking[rs.last] = a
+	return a, rs.last, len(rs.all)
+}
