@@ -296,12 +296,12 @@ func (r *replicas) giveUp(w *waiter) Applied {
 	return r.applied(w.revision)
 }
 
-// connected is how many follow now.
+// connected is how many follow now, here or at another node.
 func (r *replicas) connected() (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range r.all {
-		if p.session != nil {
+		if p.connected {
 			n++
 		}
 	}
