@@ -1,0 +1,136 @@
+package alert
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rescind/revocation/insight"
+)
+
+// realAlertmanager runs the program of the Debian package, and says where.
+func realAlertmanager(t *testing.T) string {
+	t.Helper()
+	program, err := exec.LookPath("prometheus-alertmanager")
+	if err != nil {
+		program, err = exec.LookPath("alertmanager")
+	}
+	if err != nil {
+		const how = "there is no Alertmanager on PATH: apt-get install prometheus-alertmanager"
+		if os.Getenv("CI") != "" {
+			t.Fatal(how)
+		}
+		t.Skip(how)
+	}
+	dir := t.TempDir()
+	config := filepath.Join(dir, "alertmanager.yml")
+	if err := os.WriteFile(config, []byte("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, program, "--config.file", config, "--storage.path", dir, "--web.listen-address", addr, "--cluster.listen-address=")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cancel(); _ = cmd.Wait() })
+	url := "http://" + addr
+	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		res, err := http.Get(url + "/-/ready")
+		if err == nil {
+			res.Body.Close()
+			if res.StatusCode == 200 {
+				return url
+			}
+		}
+		if time.Since(began) > 20*time.Second {
+			t.Fatalf("it is not ready: %v\n%s", err, &out)
+		}
+	}
+}
+
+type firing struct {
+	Labels, Annotations map[string]string
+	StartsAt, EndsAt    time.Time
+	GeneratorURL        string
+	Status              struct{ State string }
+}
+
+func firingAt(t *testing.T, url string) (out []firing) {
+	t.Helper()
+	res, err := http.Get(url + "/api/v2/alerts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if err := json.NewDecoder(res.Body).Decode(&out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestAlertmanager(t *testing.T) {
+	url := realAlertmanager(t)
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	target := Alertmanager(AlertmanagerOptions{Name: "am", URL: url + "/", Source: "https://control.example.com/", Window: time.Hour})
+	in := open(t, Options{Targets: []Target{target}})
+	for i, d := range insight.Detectors {
+		a := alertOf(d, fmt.Sprint("key", i))
+		a.Subject, a.TokenID = "al\"ice\u202e\n{{ .Labels }}", "t1"
+		a.Networks = []string{"203.0.113.0/24"}
+		take(t, in, "replica-a", a)
+	}
+	take(t, in, "replica-b", alertOf(insight.RevokedTokenUsed, "another")) // of the same kind and issuer
+	var got []firing
+	for began := time.Now(); len(got) < len(insight.Detectors)+1; time.Sleep(10 * time.Millisecond) {
+		if got = firingAt(t, url); time.Since(began) > 20*time.Second {
+			t.Fatalf("%d alerts: %+v", len(got), got)
+		}
+	}
+	for _, f := range got {
+		d := insight.Detector(f.Labels["detector"])
+		if f.Labels["alertname"] != "rescind_"+string(d) || f.Labels["severity"] != Severity(d) || f.Labels["issuer"] != "https://idp.example.com/" || f.Status.State != "active" {
+			t.Errorf("labels %v, state %v", f.Labels, f.Status)
+		}
+		if f.GeneratorURL != "https://control.example.com/v1/alerts?detector="+string(d) || f.Annotations["summary"] != "seen" {
+			t.Errorf("%+v", f)
+		}
+		if left := time.Until(f.EndsAt); left < 50*time.Minute || left > time.Hour {
+			t.Errorf("it fires for %v", left)
+		}
+		for name, value := range f.Labels {
+			if strings.Contains(value, "al\"ice") || strings.Contains(value, "t1") {
+				t.Errorf("the label %s is of a token: %s", name, value)
+			}
+		}
+		if text := f.Annotations["description"]; strings.ContainsRune(text, '\u202e') || f.Labels["key"] == "key0" && !strings.Contains(text, "subject: al\"ice\uFFFD\uFFFD{{ .Labels }}\ntoken: t1\nnetworks: 203.0.113.0/24") {
+			t.Errorf("description %q", text)
+		}
+	}
+	// the same in a later window goes on firing, and is no second alert
+	late := alertOf(insight.RevokedTokenUsed, "key0")
+	late.Last = time.Now().Add(-3 * time.Hour)
+	late.First = late.Last
+	if err := target.Send(t.Context(), late); err != nil {
+		t.Fatal(err)
+	}
+	if again := firingAt(t, url); len(again) != len(got) {
+		t.Errorf("%d alerts, then %d", len(got), len(again))
+	}
+}
