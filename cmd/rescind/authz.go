@@ -99,11 +99,14 @@ func runAuthz(ctx context.Context, path string, c *config.Authz, std streams) (e
 	if r.watcher, err = newWatcher(c, registry, log, teardown); err != nil {
 		return err
 	}
+	if r.reporter, err = newReporter(r.watcher, registry, log); err != nil {
+		return err
+	}
 	if err := r.follow(ctx, c, grpcListener.Addr(), processes, teardown); err != nil {
 		return err
 	}
 	// What it has held back goes out before the feed ends.
-	teardown.Add("alerts", closing(r.watcher.Close))
+	teardown.Add("alerts", lastAlerts(r.watcher, r.reporter))
 	if r.observing, err = observe(ctx, c, replicaName(c, grpcListener.Addr()), std, registry, log, teardown); err != nil {
 		return err
 	}
@@ -142,6 +145,7 @@ type replica struct {
 
 	observing *observing
 	watcher   *watch.Watcher
+	reporter  *feed.Reporter
 
 	keys  map[string]issuerKeys
 	ready readyKeys
@@ -249,7 +253,7 @@ func (r *replica) close() error {
 func (r *replica) follow(ctx context.Context, c *config.Authz, addr net.Addr, p *processes, t *daemon.Teardown) error {
 	options := feed.ClientOptions{
 		Addresses: c.Revocation.Control, Name: replicaName(c, addr), Token: secretOf(c.Revocation.TokenFile),
-		Plaintext: c.Revocation.TLS == nil, Logger: r.log,
+		Plaintext: c.Revocation.TLS == nil, Reporter: r.reporter, Logger: r.log,
 	}
 	if s := c.Revocation.TLS; s != nil {
 		options.TLS = daemon.ClientTLS(s.CAFile, s.CertFile, s.KeyFile, s.ServerName, r.log)

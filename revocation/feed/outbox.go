@@ -33,6 +33,7 @@ type outbox struct {
 	unsent  bool                      // sent, but over a stream that has ended
 	number  uint64
 	figures Reported
+	empty   chan struct{} // not nil: closed when all is taken
 }
 
 func (o *outbox) add(a insight.Alert) {
@@ -139,7 +140,24 @@ func (o *outbox) taken(number uint64) {
 	}
 	o.figures.Taken += uint64(len(o.sent.Alerts))
 	o.sent, o.unsent = nil, false
+	if len(o.order) == 0 && o.empty != nil {
+		close(o.empty)
+		o.empty = nil
+	}
 	o.stir()
+}
+
+// drained is closed when all is taken; nil if there is nothing.
+func (o *outbox) drained() <-chan struct{} {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.sent == nil && len(o.order) == 0:
+		return nil
+	case o.empty == nil:
+		o.empty = make(chan struct{})
+	}
+	return o.empty
 }
 
 func (o *outbox) reported() Reported {

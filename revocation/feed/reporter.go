@@ -74,6 +74,16 @@ type Reported struct {
 // Reported says how far the alerts have got.
 func (r *Reporter) Reported() Reported { return r.outbox.reported() }
 
+// Flush waits until every alert is taken, or ctx ends.
+func (r *Reporter) Flush(ctx context.Context) {
+	if drained := r.outbox.drained(); drained != nil {
+		select {
+		case <-drained:
+		case <-ctx.Done():
+		}
+	}
+}
+
 // serve reports over conn until ctx ends. A control endpoint that does not
 // know how is left alone until the next connection.
 func (r *Reporter) serve(ctx context.Context, conn *grpc.ClientConn, hello *feedpb.Hello) {

@@ -216,7 +216,7 @@ func (in *Inbox) take(a insight.Alert) {
 	r := &record{alert: a}
 	before := slices.ContainsFunc(in.records, func(r *record) bool { return r.alert.Key == a.Key })
 	for _, c := range in.targets {
-		if c.target.wants(a.Detector) && !(before && c.target.OncePerKey) {
+		if c.target.wants(a.Detector) && (!before || !c.target.OncePerKey) {
 			c.add(r)
 		}
 	}

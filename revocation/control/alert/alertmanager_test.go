@@ -55,7 +55,7 @@ func realAlertmanager(t *testing.T) string {
 		res, err := http.Get(url + "/-/ready")
 		if err == nil {
 			res.Body.Close()
-			if res.StatusCode == 200 {
+			if res.StatusCode == http.StatusOK {
 				return url
 			}
 		}

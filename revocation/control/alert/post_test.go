@@ -59,7 +59,7 @@ func newReceiver(t testing.TB, secret string, secure bool) *receiver {
 			Alert insight.Alert `json:"alert"`
 		}
 		if err := json.Unmarshal(body, &m); err != nil || m.ID != req.Header.Get("Rescind-Id") || m.ID != m.Alert.ID ||
-			req.Method != "POST" || req.Header.Get("Content-Type") != "application/json" {
+			req.Method != http.MethodPost || req.Header.Get("Content-Type") != "application/json" {
 			r.bad = append(r.bad, string(body))
 		}
 		if r.seen[m.ID] {
