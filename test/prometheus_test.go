@@ -1,0 +1,328 @@
+package test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"rescind/envoy/envoytest"
+)
+
+// tool is a program of the Debian package prometheus.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	const message = "%v: apt-get install --no-install-recommends prometheus"
+	if os.Getenv("CI") != "" {
+		t.Fatalf(message, err)
+	}
+	t.Skipf(message, err)
+	return ""
+}
+
+func shipped(name string) string { return filepath.Join("..", "envoy", name) }
+
+type rule struct {
+	Alert, Expr         string
+	Labels, Annotations map[string]string
+}
+
+func alertRules(t *testing.T) (rules []rule) {
+	t.Helper()
+	text, err := os.ReadFile(shipped("prometheus-rules.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ Groups []struct{ Rules []rule } }
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range file.Groups {
+		rules = append(rules, g.Rules...)
+	}
+	return rules
+}
+
+// panel is what we need to know of one of Grafana's.
+type panel struct {
+	Title, Description string
+	Targets            []struct{ Expr string }
+}
+
+func panels(t *testing.T) []panel {
+	t.Helper()
+	text, err := os.ReadFile(shipped("grafana-dashboard.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dashboard struct{ Panels []panel }
+	if err := json.Unmarshal(text, &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	return dashboard.Panels
+}
+
+func TestPrometheusRules(t *testing.T) {
+	promtool := tool(t, "promtool")
+	for _, args := range [][]string{{"check", "rules", "--lint-fatal", "prometheus-rules.yaml"}, {"test", "rules", "prometheus-rules.test.yaml"}} {
+		cmd := exec.Command(promtool, args...)
+		cmd.Dir = shipped("")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+	tests, err := os.ReadFile(shipped("prometheus-rules.test.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range alertRules(t) {
+		if severity := r.Labels["severity"]; severity != "page" && severity != "ticket" {
+			t.Errorf("%s has severity %q", r.Alert, severity)
+		}
+		if r.Annotations["summary"] == "" || len(r.Annotations["runbook"]) < 80 {
+			t.Errorf("%s says too little", r.Alert)
+		}
+		if !strings.Contains(string(tests), `alertname="`+r.Alert+`",alertstate="firing",`) {
+			t.Errorf("%s is never raised in its tests", r.Alert)
+		}
+	}
+}
+
+// prometheus is a real one, with our rules, that scrapes every second.
+type prometheus struct{ url string }
+
+func scraping(t *testing.T, s *envoytest.Stack) *prometheus {
+	t.Helper()
+	program, dir, listen := tool(t, "prometheus"), t.TempDir(), unused(t)
+	rules, err := filepath.Abs(shipped("prometheus-rules.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	targets := slices.Clone(s.HTTP)
+	for _, u := range s.ControlURLs {
+		targets = append(targets, strings.TrimPrefix(u, "http://"))
+	}
+	config := fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [%q]\n"+
+		"scrape_configs: [{job_name: rescind, static_configs: [{targets: ['%s']}]}]\n", rules, strings.Join(targets, "', '"))
+	path := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(s.Dir, "prometheus.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "--config.file="+path, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+listen, "--enable-feature=exemplar-storage")
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); log.Close() })
+	p := &prometheus{"http://" + listen}
+	p.eventually(t, "it is ready", func() bool { return strings.Contains(scraped(p.url+"/-/ready"), "Ready") })
+	return p
+}
+
+func (p *prometheus) eventually(t *testing.T, what string, true func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !true(); time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("in a minute it did not become so: %s", what)
+		}
+	}
+}
+
+// get asks the HTTP API, and demands an answer without error or warning.
+func (p *prometheus) get(t *testing.T, path string, query url.Values, into any) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/api/v1/"+path+"?"+query.Encode(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var answer struct {
+		Status, Error string
+		Warnings      []string
+		Data          json.RawMessage
+	}
+	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	if answer.Status != "success" || len(answer.Warnings) > 0 {
+		t.Errorf("%s %v: %s %v", path, query, answer.Error, answer.Warnings)
+		return
+	}
+	if err := json.Unmarshal(answer.Data, into); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+}
+
+// query is how many series an expression has, and whether any value is a number.
+func (p *prometheus) query(t *testing.T, expr string) (series int, numbers bool) {
+	t.Helper()
+	var data struct {
+		Result []struct{ Value [2]any }
+	}
+	p.get(t, "query", url.Values{"query": {expr}}, &data)
+	for _, r := range data.Result {
+		numbers = numbers || r.Value[1] != "NaN"
+	}
+	return len(data.Result), numbers
+}
+
+var figure = regexp.MustCompile(`rescind_[a-z_]+`)
+
+// Every figure that the dashboard and the rules speak of is there, and every
+// query of them means something, when a Prometheus has scraped a rescind at
+// work. What is not there without more than this test sets up is named here.
+func TestDashboardAndRulesWithPrometheus(t *testing.T) {
+	tool(t, "prometheus")
+	absent := []string{
+		"rescind_alert_deliveries_total",  // needs somebody to tell
+		"rescind_jwks_keys_skipped_total", // needs an issuer with a bad key
+	}
+	c := collecting(t)
+	s := start(t, envoytest.Options{Authz: "tracing: {endpoint: " + c.grpc + ", sample_ratio: 1}\n"})
+	for i := range s.Replicas {
+		observing(t, s, i)
+	}
+	p := scraping(t, s)
+	traffic(t, s, p)
+
+	var names []string
+	p.get(t, "label/__name__/values", nil, &names)
+	for _, l := range panels(t) {
+		for _, q := range l.Targets {
+			expr := strings.NewReplacer("$__rate_interval", "10s", "$instance", ".*").Replace(q.Expr)
+			series, numbers := p.query(t, expr)
+			may := slices.ContainsFunc(absent, func(name string) bool { return strings.Contains(expr, name) })
+			if (series == 0 || !numbers) && !may {
+				t.Errorf("%s: nothing comes of %s", l.Title, expr)
+			}
+			wantFigures(t, l.Title, expr, names, absent)
+		}
+		if len(l.Targets) > 0 && l.Description == "" {
+			t.Errorf("%s says nothing of itself", l.Title)
+		}
+	}
+	for _, r := range alertRules(t) {
+		p.query(t, r.Expr)
+		wantFigures(t, r.Alert, r.Expr, names, absent)
+	}
+	p.wantHealthyRules(t)
+	p.wantExemplars(t)
+
+	// The one that would wake somebody first.
+	s.Control[0].Kill()
+	p.eventually(t, "RescindFeedDisconnected is pending", func() bool {
+		series, _ := p.query(t, `ALERTS{alertname="RescindFeedDisconnected"}`)
+		return series == 2
+	})
+}
+
+// observing has replica i try the policy reports out. It rereads its file.
+func observing(t *testing.T, s *envoytest.Stack, i int) {
+	t.Helper()
+	path := filepath.Join(s.Dir, envoytest.ReplicaName(i)+".yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const enforced = `scopes: ["reports:read"]`
+	if !strings.Contains(string(text), enforced) {
+		t.Fatalf("%s", text)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), enforced, enforced+", mode: observe", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// traffic makes figures move until a Prometheus has seen them do so.
+func traffic(t *testing.T, s *envoytest.Stack, p *prometheus) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	t.Cleanup(func() { cancel(); <-done })
+	tokens := []string{login(t, s, "alice"), minted(t, s, map[string]any{"exp": 1}), minted(t, s, map[string]any{"sub": "a\nb"}), "nonsense", ""}
+	go func() {
+		defer close(done)
+		for i := 0; ctx.Err() == nil; i++ {
+			for _, path := range []string{"/", "/public", "/reports"} {
+				_, _ = s.Get(ctx, path, tokens[i%len(tokens)])
+			}
+			if i%20 == 0 {
+				body := map[string]any{"issuer": s.Issuer.URL(), "claims": map[string]any{"sub": fmt.Sprint("nobody-", i)}}
+				_, _ = s.Admin(ctx, http.MethodPost, "/v1/revocations", body, nil)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	p.eventually(t, "figures of 15 seconds are there", func() bool {
+		series, _ := p.query(t, "rescind_ready offset 15s")
+		return series == 2
+	})
+}
+
+func wantFigures(t *testing.T, where, expr string, names, absent []string) {
+	t.Helper()
+	for _, name := range figure.FindAllString(expr, -1) {
+		if !slices.Contains(names, name) && !slices.Contains(absent, name) {
+			t.Errorf("%s: there is no %s", where, name)
+		}
+	}
+}
+
+func (p *prometheus) wantHealthyRules(t *testing.T) {
+	t.Helper()
+	var data struct {
+		Groups []struct {
+			Rules []struct{ Name, Health, LastError, State string }
+		}
+	}
+	p.get(t, "rules", nil, &data)
+	seen := map[string]bool{}
+	for _, g := range data.Groups {
+		for _, r := range g.Rules {
+			seen[r.Name] = true
+			if r.Health != "ok" || r.State == "firing" {
+				t.Errorf("%s: %s, %s %s", r.Name, r.State, r.Health, r.LastError)
+			}
+		}
+	}
+	if len(seen) != len(alertRules(t)) {
+		t.Errorf("rules in force: %v", slices.Sorted(maps.Keys(seen)))
+	}
+}
+
+func (p *prometheus) wantExemplars(t *testing.T) {
+	t.Helper()
+	now := time.Now()
+	span := url.Values{"query": {"rescind_check_duration_seconds_bucket"}, "start": {now.Add(-time.Minute).Format(time.RFC3339)}, "end": {now.Format(time.RFC3339)}}
+	var data []struct {
+		Exemplars []struct{ Labels map[string]string }
+	}
+	p.get(t, "query_exemplars", span, &data)
+	if len(data) == 0 || len(data[0].Exemplars) == 0 || len(data[0].Exemplars[0].Labels["trace_id"]) != 32 {
+		t.Errorf("exemplars: %v", data)
+	}
+}
