@@ -63,6 +63,9 @@ func (l *Log) publish(ctx context.Context, k *link, after uint64, hour uint32, f
 		l.detach(k, err)
 		return 0, err
 	}
+	if !l.alone() {
+		k.tellAppended(ack.Sequence)
+	}
 	l.mu.Lock()
 	if l.tally.revision < ack.Sequence { // else Read has seen it already
 		l.tally.take(ack.Sequence, hour, f)

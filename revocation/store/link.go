@@ -295,7 +295,9 @@ func (l *Log) create(ctx context.Context, k *link, name, id string) (jetstream.S
 	case l.opt.NATS != nil:
 		replicas = max(1, l.opt.NATS.Replicas)
 	}
-	s, err := k.js.CreateStream(ctx, streamConfig(name, id, replicas))
+	config := streamConfig(name, id, replicas)
+	config.AllowDirect = name == batchStream && !l.alone()
+	s, err := k.js.CreateStream(ctx, config)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another node was first
 		return k.js.Stream(ctx, name)
 	}

@@ -71,6 +71,14 @@ func (r *reader) follow(ctx context.Context, k *link) error {
 		}
 		r.head = head
 	}
+	if r.next > r.head { // only the end was not told yet
+		if err := r.end(); err != nil {
+			return err
+		}
+	}
+	if !r.alone() {
+		return r.poll(ctx, k)
+	}
 	consumer, err := k.batches.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       r.next,
@@ -84,11 +92,6 @@ func (r *reader) follow(ctx context.Context, k *link) error {
 		return err
 	}
 	defer messages.Stop()
-	if r.next > r.head { // only the end was not told yet
-		if err := r.end(); err != nil {
-			return err
-		}
-	}
 	for {
 		m, err := messages.Next(jetstream.NextContext(ctx))
 		if err != nil {
@@ -114,7 +117,7 @@ func (r *reader) inspect(ctx context.Context, k *link) (head uint64, err error) 
 	if head == 0 {
 		return 0, fmt.Errorf("%w: it is empty, and a log never is; restore the store directory from a backup", ErrDamaged)
 	}
-	if _, err := k.batches.GetMsg(ctx, head); errors.Is(err, jetstream.ErrMsgNotFound) {
+	if err := k.stored(ctx, head); errors.Is(err, errMissing) {
 		return 0, fmt.Errorf("%w: its last revision, %d, cannot be read; restore the store directory from a backup", ErrDamaged, head)
 	} else if err != nil {
 		return 0, err

@@ -231,7 +231,7 @@ func (l *Log) Err() error {
 }
 
 // Leads says whether this node is the one that the others wait for when they
-// append. Alone it is; with a NATS elsewhere no node is.
+// append or make a note. Alone it is; with a NATS elsewhere no node is.
 func (l *Log) Leads() bool {
 	k, err := l.current()
 	switch {
@@ -240,7 +240,8 @@ func (l *Log) Leads() bool {
 	case l.opt.Cluster == nil:
 		return true
 	}
-	return k.server.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, batchStream)
+	return k.server.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, batchStream) &&
+		k.server.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, auditStream)
 }
 
 // current is the live link, or why there is none.
@@ -373,16 +374,15 @@ const (
 
 func streamConfig(name, id string, replicas int) jetstream.StreamConfig {
 	c := jetstream.StreamConfig{
-		Name:        name,
-		Subjects:    []string{batchSubjects + "*"},
-		Retention:   jetstream.LimitsPolicy,
-		Storage:     jetstream.FileStorage,
-		Discard:     jetstream.DiscardNew,
-		Replicas:    replicas,
-		Duplicates:  time.Minute,
-		DenyDelete:  true,
-		AllowDirect: false, // a read must not come from a node that lags
-		Metadata:    map[string]string{logKey: id, formatKey: fmt.Sprint(format)},
+		Name:       name,
+		Subjects:   []string{batchSubjects + "*"},
+		Retention:  jetstream.LimitsPolicy,
+		Storage:    jetstream.FileStorage,
+		Discard:    jetstream.DiscardNew,
+		Replicas:   replicas,
+		Duplicates: time.Minute,
+		DenyDelete: true,
+		Metadata:   map[string]string{logKey: id, formatKey: fmt.Sprint(format)},
 	}
 	if name == auditStream {
 		c.Subjects = []string{auditSubjects + "*"}

@@ -59,7 +59,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	startCtx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	stack, err := envoytest.Start(startCtx, envoytest.Options{
-		Binary: binary, Envoy: gateway, Dir: dir, Replicas: o.Replicas, GatewayPort: o.Port,
+		Binary: binary, Envoy: gateway, Dir: dir, Replicas: o.Replicas, ControlNodes: 3, GatewayPort: o.Port,
 	})
 	if err != nil {
 		return fmt.Errorf("starting the demo: %w", err)
@@ -111,7 +111,9 @@ func introduce(t *teller, s *envoytest.Stack, took time.Duration) {
 	t.heading("rescind: revoked anywhere, denied everywhere")
 	row := func(what, where string) { fmt.Fprintf(t.w, "   %-10s %s\n", what, where) }
 	row("issuer", s.Issuer.URL())
-	row("control", s.ControlURLs[0])
+	for i, url := range s.ControlURLs {
+		row(envoytest.NodeName(i), url)
+	}
 	for i := range s.Replicas {
 		row(envoytest.ReplicaName(i), s.GRPC[i])
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,12 +18,14 @@ type story struct {
 	t *teller
 	s *envoytest.Stack
 
+	at int // the control node that is asked
+
 	first, second, third string // alice's tokens: before the revocation, after it, after the rotation
 }
 
 func (s *story) tell(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.allowed, s.revoked, s.loggedInAgain, s.rotated, s.controlKilled, s.controlBack,
+		s.allowed, s.revoked, s.loggedInAgain, s.rotated, s.nodeKilled, s.controlKilled, s.controlBack,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -109,44 +112,20 @@ func (s *story) rotated(ctx context.Context) (err error) {
 	return nil
 }
 
-func (s *story) controlKilled(ctx context.Context) error {
-	s.t.begin("The control endpoint dies: no decision changes")
-	s.t.request("kill -9 the control endpoint")
-	begun := time.Now()
-	s.s.Control[0].Kill()
-	s.t.answer(true, "gone", time.Since(begun))
-	if err := s.visit(ctx, "the revoked token", s.first, http.StatusUnauthorized); err != nil {
+// nodeKilled kills the node that the replicas follow, unless it leads the log:
+// then another, since an election takes longer than anybody likes to watch.
+func (s *story) nodeKilled(ctx context.Context) error {
+	s.t.begin("One of the three control nodes dies: revoking goes on")
+	leader, err := s.s.Leader(ctx)
+	if err != nil {
 		return err
 	}
-	if err := s.visit(ctx, "a good token", s.third, http.StatusOK); err != nil {
-		return err
+	victim := 0
+	if victim == leader {
+		victim = 1
 	}
-	return s.askAll(ctx, "the revoked token", s.first, "revoked")
-}
-
-func (s *story) controlBack(ctx context.Context) error {
-	s.t.begin("It comes back: nothing is lost, and revoking goes on")
-	s.t.request("start the control endpoint")
-	begun := time.Now()
-	if err := s.s.StartControl(ctx, 0); err != nil {
-		return err
-	}
-	var list struct{ Items []struct{ ID, Reason string } }
-	if _, err := s.s.Admin(ctx, http.MethodGet, "/v1/revocations?claim=sub:alice", nil, &list); err != nil {
-		return err
-	}
-	took := time.Since(begun)
-	if len(list.Items) == 1 {
-		s.t.answer(true, fmt.Sprintf("it still has %s, %q", list.Items[0].ID, list.Items[0].Reason), took)
-	} else {
-		s.t.answer(false, fmt.Sprintf("it has %d revocations of alice", len(list.Items)), took)
-	}
-	if err := s.followed(ctx); err != nil {
-		return err
-	}
-	if err := s.visit(ctx, "the revoked token", s.first, http.StatusUnauthorized); err != nil {
-		return err
-	}
+	s.kill(victim)
+	s.at = leader
 	sid, err := envoytest.Claim(s.third, "sid")
 	if err != nil {
 		return err
@@ -158,6 +137,83 @@ func (s *story) controlBack(ctx context.Context) error {
 		return err
 	}
 	return s.visit(ctx, "her other session", s.second, http.StatusOK)
+}
+
+func (s *story) controlKilled(ctx context.Context) error {
+	s.t.begin("The other two die as well: no decision changes")
+	for i, p := range s.s.Control {
+		if p.Running() {
+			s.kill(i)
+		}
+	}
+	for _, token := range []struct {
+		name, token string
+		want        int
+	}{
+		{"the revoked token", s.first, http.StatusUnauthorized},
+		{"the token of the lost laptop", s.third, http.StatusUnauthorized},
+		{"a good token", s.second, http.StatusOK},
+	} {
+		if err := s.visit(ctx, token.name, token.token, token.want); err != nil {
+			return err
+		}
+	}
+	return s.askAll(ctx, "the revoked token", s.first, "revoked")
+}
+
+func (s *story) kill(node int) {
+	s.t.request("kill -9 " + envoytest.NodeName(node))
+	begun := time.Now()
+	s.s.Control[node].Kill()
+	s.t.answer(true, "gone", time.Since(begun))
+}
+
+func (s *story) controlBack(ctx context.Context) error {
+	s.t.begin("They come back: nothing is lost, and revoking goes on")
+	s.t.request("start the control nodes, and wait until they agree")
+	begun := time.Now()
+	for i := range s.s.Control {
+		if err := s.s.StartControl(ctx, i); err != nil {
+			return err
+		}
+	}
+	for i := range s.s.Control {
+		if err := s.s.WaitControl(ctx, i); err != nil {
+			return err
+		}
+	}
+	s.t.answer(true, "all ready", time.Since(begun))
+	if err := s.listed(ctx, "left the company", "lost laptop"); err != nil {
+		return err
+	}
+	if err := s.followed(ctx); err != nil {
+		return err
+	}
+	if err := s.visit(ctx, "the revoked token", s.first, http.StatusUnauthorized); err != nil {
+		return err
+	}
+	if _, err := s.revoke(ctx, map[string]any{"sub": "alice"}, "it was her last day"); err != nil {
+		return err
+	}
+	return s.visit(ctx, "the last good token", s.second, http.StatusUnauthorized)
+}
+
+// listed demands that the control endpoint has just these revocations.
+func (s *story) listed(ctx context.Context, reasons ...string) error {
+	s.t.request(fmt.Sprintf("GET %s/v1/revocations", s.s.ControlURLs[s.at]))
+	var list struct{ Items []struct{ ID, Reason string } }
+	a, err := s.s.AdminAt(ctx, s.at, http.MethodGet, "/v1/revocations", nil, &list)
+	if err != nil {
+		return err
+	}
+	var got, text []string
+	for _, item := range list.Items {
+		got = append(got, item.Reason)
+		text = append(text, fmt.Sprintf("%s %q", item.ID, item.Reason))
+	}
+	slices.Sort(got)
+	s.t.answer(slices.Equal(got, reasons), "still there: "+strings.Join(text, ", "), a.Took)
+	return nil
 }
 
 // visit sends a request through Envoy.
@@ -180,13 +236,13 @@ func (s *story) visit(ctx context.Context, name, token string, want int) error {
 func (s *story) revoke(ctx context.Context, claims map[string]any, reason string) (time.Duration, error) {
 	body := map[string]any{"issuer": s.s.Issuer.URL(), "claims": claims, "reason": reason}
 	for name, value := range claims {
-		s.t.request(fmt.Sprintf("POST %s/v1/revocations?wait=all  %s = %v, %q", s.s.ControlURLs[0], name, value, reason))
+		s.t.request(fmt.Sprintf("POST %s/v1/revocations?wait=all  %s = %v, %q", s.s.ControlURLs[s.at], name, value, reason))
 	}
 	var got struct {
 		ID       string
 		Replicas struct{ Applied, Total int }
 	}
-	a, err := s.s.Admin(ctx, http.MethodPost, "/v1/revocations?wait=all&timeout=5s", body, &got)
+	a, err := s.s.AdminAt(ctx, s.at, http.MethodPost, "/v1/revocations?wait=all&timeout=10s", body, &got)
 	if err != nil {
 		return 0, err
 	}
@@ -212,11 +268,11 @@ func (s *story) askAll(ctx context.Context, name, token, want string) error {
 
 // followed waits until every replica follows the control endpoint again.
 func (s *story) followed(ctx context.Context) error {
-	s.t.request(fmt.Sprintf("GET %s/v1/replicas until all follow again", s.s.ControlURLs[0]))
+	s.t.request(fmt.Sprintf("GET %s/v1/replicas until all follow again", s.s.ControlURLs[s.at]))
 	begun := time.Now()
 	for {
 		var list struct{ Items []struct{ Connected bool } }
-		if _, err := s.s.Admin(ctx, http.MethodGet, "/v1/replicas", nil, &list); err != nil {
+		if _, err := s.s.AdminAt(ctx, s.at, http.MethodGet, "/v1/replicas", nil, &list); err != nil {
 			return err
 		}
 		connected := 0
