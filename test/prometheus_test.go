@@ -139,9 +139,9 @@ func scraping(t *testing.T, s *envoytest.Stack) *prometheus {
 	return p
 }
 
-func (p *prometheus) eventually(t *testing.T, what string, true func() bool) {
+func (p *prometheus) eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !true(); time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !happened(); time.Sleep(200 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("in a minute it did not become so: %s", what)
 		}

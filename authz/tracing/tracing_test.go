@@ -172,7 +172,7 @@ func TestHostileSpans(t *testing.T) {
 	}
 	for _, s := range spans {
 		for _, a := range s.Attributes {
-			text := a.Value.Emit()
+			text := a.Value.String()
 			if len(text) > 1024 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || strings.Contains(text, "c2ln") {
 				t.Errorf("%s: %q", a.Key, text)
 			}
