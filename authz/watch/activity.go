@@ -17,19 +17,18 @@ func (w *Watcher) Activity(q insight.ActivityQuery) (a insight.Activity, err err
 	if q.Value == "" {
 		return a, fmt.Errorf("the value of %q is missing", q.By)
 	}
-	failed := w.ask(func(m *memory, breathe func()) { a, err = m.activity(q, breathe) })
+	failed := w.ask(func(m *memory, breathe func()) { a, err = m.activity(q, time.Now(), breathe) })
 	if failed != nil {
 		return a, failed
 	}
 	return a, err
 }
 
-func (m *memory) activity(q insight.ActivityQuery, breathe func()) (insight.Activity, error) {
+func (m *memory) activity(q insight.ActivityQuery, wall time.Time, breathe func()) (insight.Activity, error) {
 	is, err := m.about(q)
 	if err != nil {
 		return insight.Activity{}, err
 	}
-	wall := time.Now()
 	now := m.stamp(wall)
 	a := insight.Activity{
 		Since: m.since(wall), Partial: m.partial(wall) || q.By == insight.ByClient && m.unnamed(q.Issuer),

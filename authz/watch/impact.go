@@ -20,15 +20,11 @@ func (w *Watcher) Impact(q insight.ImpactQuery) (a insight.Impact, err error) {
 	if q.Issuer == "" {
 		return a, errors.New("the issuer is missing")
 	}
-	failed := w.ask(func(m *memory, breathe func()) { a, err = m.impact(q, breathe) })
-	if failed != nil {
-		return a, failed
-	}
+	err = w.ask(func(m *memory, breathe func()) { a = m.impact(q, time.Now(), breathe) })
 	return a, err
 }
 
-func (m *memory) impact(q insight.ImpactQuery, breathe func()) (insight.Impact, error) {
-	wall := time.Now()
+func (m *memory) impact(q insight.ImpactQuery, wall time.Time, breathe func()) insight.Impact {
 	now := m.stamp(wall)
 	hits, whole := m.target(q)
 	a := insight.Impact{Since: m.since(wall), Partial: m.partial(wall) || !whole}
@@ -56,7 +52,7 @@ func (m *memory) impact(q insight.ImpactQuery, breathe func()) (insight.Impact, 
 	a.Tokens, a.TokensSketch = tokens.result()
 	a.Subjects, a.SubjectsSketch = subjects.result()
 	a.Sessions, a.SessionsSketch = sessions.result()
-	return a, nil
+	return a
 }
 
 // target makes a test for tokens that q is about. whole says that it is about

@@ -97,7 +97,7 @@ func (s seen) decision(at time.Time) (*authz.Request, *authz.Decision) {
 	}
 	if !s.nothing {
 		d.Subject, d.TokenID = s.subject, s.jti
-		d.Facts = &authz.Facts{KeyID: s.kid, Session: s.session, Client: s.client, Hash: sha256.Sum256([]byte(s.jti + s.subject + s.client))}
+		d.Facts = &authz.Facts{KeyID: s.kid, Session: s.session, Client: s.client, Hash: sha256.Sum256([]byte(s.issuer + s.jti + s.subject + s.client))}
 		if s.issued.IsZero() {
 			s.issued = at
 		}

@@ -1,0 +1,202 @@
+package watch
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"rescind/authz"
+	"rescind/revocation"
+	"rescind/revocation/insight"
+)
+
+// heap is what is alive.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	return int64(s.HeapAlloc)
+}
+
+var nasty = strings.Repeat("\x1b[31m\x00\n", 1200)
+
+// hostile is traffic by somebody who gets as many tokens as they like, says in
+// them what they like, and comes from everywhere.
+func hostile(n int, at time.Time) event {
+	rnd := rand.New(rand.NewPCG(uint64(n), 7))
+	long := func(what string) string { return fmt.Sprint(what, n) + nasty[:300] }
+	var from [16]byte
+	from[0], from[1] = 0x20, 0x01
+	for i := 2; i < 8; i++ {
+		from[i] = byte(rnd.Uint32())
+	}
+	s := seen{
+		issuer: idp, policy: fmt.Sprint("p", n%20), subject: long("sub") + nasty, jti: long("jti"), session: long("sid"), client: long("client"), kid: long("kid"),
+		from: netip.AddrFrom16(from).String(), life: time.Duration(rnd.IntN(1e6)+1) * time.Second,
+		reason: []authz.Reason{authz.OK, authz.OK, authz.Expired, authz.BadSignature}[n%4],
+	}
+	s.nothing = s.reason == authz.BadSignature
+	r, d := s.decision(at)
+	return eventOf(r, d, at)
+}
+
+// floods are what the memory is held against.
+var floods = []struct {
+	name string
+	make func(n int, at time.Time) event
+}{
+	{"everything differs", hostile},
+	{"many networks and policies each", func(n int, at time.Time) event {
+		e := hostile(n/3, at)
+		e.network = network(n)&0xffffff | familyV4
+		return e
+	}},
+	{"plain", func(n int, at time.Time) event {
+		_, d := seen{subject: fmt.Sprint("user", n/2), jti: fmt.Sprint("jti", n), session: fmt.Sprint("sid", n/2), client: "web", kid: "k1"}.decision(at)
+		return eventOf(nil, d, at)
+	}},
+}
+
+// flooded is the memory after so many verified events of a flood, and what it
+// takes.
+func flooded(s *Settings, events int, flood func(int, time.Time) event) (*memory, int64) {
+	before := heap()
+	now := time.Now()
+	m := newMemory(s, now, func(insight.Alert, uint64) {})
+	for n, verified := 0, 0; verified < events; n++ {
+		at := now.Add(time.Duration(n) * time.Millisecond)
+		m.event = flood(n, at)
+		if m.event.verified {
+			verified++
+		}
+		m.note(&m.event)
+		if n%1000 == 0 {
+			m.tick(at)
+		}
+	}
+	m.event = event{}
+	return m, heap() - before
+}
+
+// Some hundredths of what is promised, and three times as many events as there is room
+// for. What is promised is measured by BenchmarkMemory.
+func TestHostileMemory(t *testing.T) {
+	for _, f := range floods {
+		t.Run(f.name, func(t *testing.T) {
+			s := Defaults()
+			s.Tokens = 30_000
+			events := 3 * s.Tokens
+			if raceEnabled {
+				s.Tokens, events = 20_000, 40_000
+			}
+			m, used := flooded(&s, events, f.make)
+			t.Logf("%d tokens of %d events remembered in %.1f MiB", m.tokens.n, events, float64(used)/(1<<20))
+			if limit := int64(64*s.Tokens + 10<<20); used > limit || m.tokens.n > s.Tokens {
+				t.Errorf("%d bytes for %d tokens", used, m.tokens.n)
+			}
+			runtime.KeepAlive(m)
+		})
+	}
+}
+
+// BenchmarkMemory is what a million tokens take, of the kinds that take most.
+func BenchmarkMemory(b *testing.B) {
+	for _, f := range floods {
+		b.Run(f.name, func(b *testing.B) {
+			for range b.N {
+				s := Defaults()
+				m, used := flooded(&s, s.Tokens, f.make)
+				b.ReportMetric(float64(used)/(1<<20), "MiB")
+				b.ReportMetric(float64(m.tokens.n), "tokens")
+				b.ReportMetric(0, "ns/op")
+				if used > 64<<20 {
+					b.Fatalf("%d bytes", used)
+				}
+				runtime.KeepAlive(m)
+			}
+		})
+	}
+}
+
+// What is full forgets, says so, and takes no more.
+func TestFullMemoryIsPartial(t *testing.T) {
+	bubble(t, func(s *Settings) { s.Tokens = MinTokens }, func(r *rig) {
+		for n := range 2 * MinTokens {
+			r.see(seen{jti: fmt.Sprint(n), subject: "alice"})
+		}
+		r.settle()
+		a, err := r.Activity(insight.ActivityQuery{By: insight.BySubject, Value: "alice"})
+		if err != nil || a.Count != MinTokens || !a.Partial {
+			t.Errorf("%+v, %v", a, err)
+		}
+		time.Sleep(2 * time.Hour)
+		a, err = r.Activity(insight.ActivityQuery{By: insight.BySubject, Value: "alice"})
+		if err != nil || a.Count != 0 || a.Partial {
+			t.Errorf("later: %+v, %v", a, err)
+		}
+		if n := r.figure("rescind_watch_tokens"); n != 0 {
+			t.Errorf("%v tokens are still there", n)
+		}
+	})
+}
+
+// Nothing that is handed out, in whatever way, can change what a terminal, a
+// log or a page shows.
+func TestNothingUnprintableComesOut(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		evil := "\x1b]0;pwned\x07\u202egnp.exe\x00\r\n\xff" + strings.Repeat("界", 3000)
+		hostile := seen{subject: evil, jti: evil, session: evil, client: evil, kid: evil}
+		for n := range 400 { // something of every detector
+			s := hostile
+			s.from = fmt.Sprintf("198.51.%d.1", n%7)
+			s.jti += fmt.Sprint(n % 50)
+			r.see(s)
+		}
+		for _, by := range []revocation.Kind{revocation.KindClaims, revocation.KindKeyID} {
+			s := hostile
+			s.reason, s.by = authz.Revoked, by
+			r.see(s)
+		}
+		time.Sleep(2 * time.Second)
+		hostile.life = 10000 * time.Hour
+		hostile.jti += "long"
+		r.see(hostile)
+		for range 15 {
+			r.see(seen{subject: evil, jti: "x", repeat: 10})
+			time.Sleep(time.Minute)
+		}
+		r.see(seen{subject: evil, jti: "x", repeat: 1000})
+		r.settle()
+		if len(r.handed) < 10 {
+			t.Fatalf("%d alerts", len(r.handed))
+		}
+		for _, a := range r.handed {
+			for _, s := range []string{a.Summary, a.Subject, a.TokenID, a.Session, a.Client, a.KeyID} {
+				if strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) }) || len(s) > 2*insight.MaxText {
+					t.Errorf("%q", s)
+				}
+			}
+		}
+		query, err := json.Marshal(insight.ActivityQuery{By: insight.BySubject, Value: evil})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for kind, q := range map[string][]byte{"activity": query, "advice": nil} {
+			b, err := r.Answer(kind, q)
+			if err != nil || strings.ContainsFunc(string(b), func(c rune) bool { return !unicode.IsPrint(c) }) {
+				t.Errorf("%s: %v, %q", kind, err, b)
+			}
+		}
+		a, err := r.Activity(insight.ActivityQuery{By: insight.ByClient, Value: evil})
+		if err != nil || a.Count != 403 {
+			t.Errorf("a long name is not found again: %+v, %v", a, err)
+		}
+	})
+}
