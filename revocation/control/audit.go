@@ -13,8 +13,8 @@ import (
 type Entry struct {
 	At       time.Time `json:"at"`
 	By       string    `json:"by,omitempty" doc:"Name of the credential; absent if there was none that is known"`
-	Action   string    `json:"action" enum:"revoke,import,restore,read,authenticate"`
-	Outcome  string    `json:"outcome" enum:"accepted,existing,refused,denied,failed"`
+	Action   string    `json:"action" enum:"revoke,import,restore,read,authenticate,revoke_at_issuer"`
+	Outcome  string    `json:"outcome" enum:"accepted,existing,refused,denied,failed,dry_run"`
 	Issuers  []string  `json:"issuers,omitempty" doc:"Issuers that it was about"`
 	ID       string    `json:"id,omitempty" doc:"The revocation that it was about"`
 	Target   *Target   `json:"target,omitempty" doc:"What was to be revoked"`
@@ -32,12 +32,14 @@ const (
 	ActRestore      = "restore"
 	ActRead         = "read"
 	ActAuthenticate = "authenticate"
+	ActIssuer       = "revoke_at_issuer" // the issuer was told of a revoked token
 
 	Accepted = "accepted"
 	Existing = "existing" // the same was in force, or restored, already
 	Refused  = "refused"  // the request was wrong
 	Denied   = "denied"   // the credential does not allow it
 	Failed   = "failed"   // ours is the fault; it may have come into force all the same
+	DryRun   = "dry_run"  // an action of an alert, that was only to be noted
 )
 
 // note is some lines on their way to the log. answer is called once, with nil

@@ -26,7 +26,8 @@
 //
 // Callers are known by bearer tokens, of which only SHA-256 are held. A raw
 // JWT in a request is reduced to what identifies it as soon as it is read, and
-// is never stored, logged or answered. A restored revocation stays visible
+// is never stored, logged or answered; where its issuer is to be told, it stays
+// in memory until it has been ([Upstream]). A restored revocation stays visible
 // until it would have expired; an expired one is gone.
 package control
 
@@ -47,6 +48,8 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
+
+	"rescind/revocation/control/alert"
 )
 
 // Limits of the API.
@@ -73,6 +76,15 @@ type Options struct {
 	// returns when all have, or when ctx ends.
 	Replicas    func() []Replica
 	WaitApplied func(ctx context.Context, revision uint64) Applied
+	// Ask puts a question to every replica that is connected, and returns the
+	// answers that come in time. Nil: there is nobody to ask.
+	Ask func(ctx context.Context, kind string, query []byte) (answers [][]byte, asked, answered int)
+
+	Alerts   *alert.Inbox // nil: there are none
+	Upstream *Upstream    // nil: no issuer is told
+	// ShareLimit is the share of the traffic, up to 1, that a revocation may
+	// hit without being confirmed. 0: any.
+	ShareLimit float64
 
 	Registerer prometheus.Registerer // default: figures are not registered
 	Logger     *slog.Logger          // default: discards
@@ -84,6 +96,10 @@ type Server struct {
 	credentials []Credential
 	replicas    func() []Replica
 	waitApplied func(context.Context, uint64) Applied
+	ask         func(context.Context, string, []byte) ([][]byte, int, int)
+	alerts      *alert.Inbox
+	upstream    *Upstream
+	shareLimit  float64
 	logger      *slog.Logger
 	metrics     *metrics
 
@@ -102,6 +118,7 @@ func NewServer(o Options) (*Server, error) {
 	s := &Server{
 		ledger: o.Ledger, credentials: o.Credentials,
 		replicas: o.Replicas, waitApplied: o.WaitApplied, logger: o.Logger,
+		ask: o.Ask, alerts: o.Alerts, upstream: o.Upstream, shareLimit: o.ShareLimit,
 		metrics:  newMetrics(o.Ledger, o.Replicas),
 		mux:      http.NewServeMux(),
 		failures: rate.NewLimiter(10, 50),

@@ -33,6 +33,9 @@ func checkCredentials(list []Credential) error {
 		if c.Name == "" {
 			return fmt.Errorf("credential %d has no name", i+1)
 		}
+		if strings.HasPrefix(c.Name, byAlert) {
+			return fmt.Errorf("credential %s: names that begin with %s are those of actions", c.Name, byAlert)
+		}
 		if len(c.Roles) == 0 {
 			return fmt.Errorf("credential %s has no role", c.Name)
 		}

@@ -25,6 +25,9 @@ func (s *Server) postLines(ctx context.Context, in *postInput) (*postOutput, err
 	if p != nil {
 		return nil, s.refuse(ctx, entry, p)
 	}
+	if in.DryRun != "" {
+		return nil, s.refuse(ctx, entry, invalid(ProblemError{Member: "dry_run", Message: "is for one revocation, not for lines of them"}))
+	}
 	if !who.has(Revoker, Operator) {
 		return nil, s.deny(ctx, entry, "this takes the role revoker or operator")
 	}
@@ -94,7 +97,7 @@ func (s *Server) readLines(lines []line, who caller) linesRead {
 			from, to := len(lines)*i/n, len(lines)*(i+1)/n
 			part.candidates = make([]Candidate, 0, to-from)
 			for _, l := range lines[from:to] {
-				c, faults := s.candidate(l.text, now, who.Name)
+				c, _, faults := s.candidate(l.text, now, who.Name)
 				for _, f := range faultsOf(faults) {
 					f.Line = l.number
 					part.faults = append(part.faults, f)

@@ -29,7 +29,7 @@ func describe(api *huma.OpenAPI) {
 			Description: "One Request a line, at most 100,000 lines: all are made or none"}},
 	}}
 	document, imported := ref(Document{}), ref(Import{})
-	post.Responses["200"] = answer(http.StatusOK, document)
+	post.Responses["200"] = answer(http.StatusOK, &huma.Schema{AnyOf: []*huma.Schema{document, ref(ImpactDocument{})}})
 	for _, status := range []int{http.StatusCreated, http.StatusAccepted} {
 		headers := post.Responses[strconv.Itoa(http.StatusCreated)].Headers
 		r := answer(status, &huma.Schema{AnyOf: []*huma.Schema{document, imported}})

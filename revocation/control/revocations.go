@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,6 +63,8 @@ func (a *Applied) status(done int) int {
 
 type postInput struct {
 	Waiting
+	DryRun      string `query:"dry_run" enum:"true" doc:"true: nothing is revoked; 200 with what it would have hit lately"`
+	Confirm     string `query:"confirm" enum:"yes" doc:"yes: also if it hits a greater share of the traffic than the operator has allowed"`
 	ContentType string `header:"Content-Type"`
 	RawBody     []byte `contentType:"application/json"`
 }
@@ -85,8 +88,11 @@ func (s *Server) post(ctx context.Context, in *postInput) (*postOutput, error) {
 	if !who.has(Revoker, Operator) {
 		return nil, s.deny(ctx, entry, "this takes the role revoker or operator")
 	}
+	if in.DryRun != "" && wait > 0 {
+		return nil, s.refuse(ctx, entry, invalid(ProblemError{Member: "wait", Message: "means nothing beside dry_run"}))
+	}
 	now := s.ledger.now()
-	c, faults := s.candidate(in.RawBody, now, who.Name)
+	c, token, faults := s.candidate(in.RawBody, now, who.Name)
 	if faults != nil {
 		return nil, s.refuse(ctx, entry, invalid(faultsOf(faults)...))
 	}
@@ -94,10 +100,20 @@ func (s *Server) post(ctx context.Context, in *postInput) (*postOutput, error) {
 	if why := who.forbids(&c.Revocation); why != "" {
 		return nil, s.deny(ctx, entry, why)
 	}
+	if in.DryRun != "" {
+		return &postOutput{Status: http.StatusOK, Body: s.impact(ctx, &c.Revocation)}, nil
+	}
+	if in.Confirm == "" {
+		if p := s.weigh(ctx, &c.Revocation); p != nil {
+			return nil, s.refuse(ctx, entry, p)
+		}
+	}
 	revision, ids, fresh, err := s.ledger.Revoke(ctx, []Candidate{c}, entry)
 	if err != nil {
 		return nil, s.unavailable(err)
 	}
+	entry.ID, entry.Revision = ids[0].String(), revision
+	s.upstream.tell(token, entry)
 	item, err := s.ledger.Find(ids[0])
 	if err != nil { // it has expired since
 		item = Item{Revocation: c.Revocation}
@@ -113,21 +129,22 @@ func (s *Server) post(ctx context.Context, in *postInput) (*postOutput, error) {
 	return out, nil
 }
 
-// candidate reads and accepts one revocation.
-func (s *Server) candidate(body []byte, now time.Time, by string) (Candidate, []revocation.Fault) {
+// candidate reads and accepts one revocation. token is the raw one, if it is
+// about one.
+func (s *Server) candidate(body []byte, now time.Time, by string) (c Candidate, token string, faults []revocation.Fault) {
 	r, faults := revocation.ParseRequest(body)
 	if faults != nil {
-		return Candidate{}, faults
+		return Candidate{}, "", faults
 	}
 	rev, faults := r.Accept(now, s.ledger.retention, by)
 	if faults != nil {
-		return Candidate{}, faults
+		return Candidate{}, "", faults
 	}
 	least := rev.ExpiresAt
 	if r.ExpiresAt.IsZero() && r.Token == "" { // one made lately lasts long enough
 		least = revocation.MicrosOf(now.Add(s.ledger.retention / 2))
 	}
-	return NewCandidate(rev, least), nil
+	return NewCandidate(rev, least), r.Token, nil
 }
 
 func (s *Server) refuse(ctx context.Context, e Entry, p *Problem) *Problem {
@@ -383,8 +400,9 @@ func (c caller) maySee(e *Entry) bool {
 func (s *Server) register(api huma.API) {
 	reads := []int{401, 403, 404, 422, 429, 503}
 	changes := []int{400, 401, 403, 404, 413, 415, 422, 429, 503}
+	revokes := append(slices.Clone(changes), 409)
 	huma.Register(api, huma.Operation{OperationID: "revoke", Method: http.MethodPost, Path: "/v1/revocations",
-		Summary: "Revoke", Errors: changes, DefaultStatus: http.StatusCreated, MaxBodyBytes: -1, SkipValidateBody: true}, s.post)
+		Summary: "Revoke", Errors: revokes, DefaultStatus: http.StatusCreated, MaxBodyBytes: -1, SkipValidateBody: true}, s.post)
 	huma.Register(api, huma.Operation{OperationID: "list", Method: http.MethodGet, Path: "/v1/revocations",
 		Summary: "What is revoked", Errors: reads}, s.list)
 	huma.Register(api, huma.Operation{OperationID: "show", Method: http.MethodGet, Path: "/v1/revocations/{id}",
@@ -395,5 +413,11 @@ func (s *Server) register(api huma.API) {
 		Summary: "Who follows, and how far behind", Errors: reads}, s.listReplicas)
 	huma.Register(api, huma.Operation{OperationID: "audit", Method: http.MethodGet, Path: "/v1/audit",
 		Summary: "Who did what, and who tried", Errors: reads}, s.listAudit)
+	huma.Register(api, huma.Operation{OperationID: "alerts", Method: http.MethodGet, Path: "/v1/alerts",
+		Summary: "What was unusual", Errors: reads}, s.listAlerts)
+	huma.Register(api, huma.Operation{OperationID: "activity", Method: http.MethodGet, Path: "/v1/activity",
+		Summary: "What was seen of a subject, token, session or client", Errors: reads}, s.activity)
+	huma.Register(api, huma.Operation{OperationID: "advice", Method: http.MethodGet, Path: "/v1/advice",
+		Summary: "Which lifetimes fit the traffic", Errors: reads}, s.advice)
 	describe(api.OpenAPI())
 }

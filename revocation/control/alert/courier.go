@@ -3,12 +3,12 @@ package alert
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 
+	"rescind/revocation/control/outbound"
 	"rescind/revocation/insight"
 )
 
@@ -167,17 +167,16 @@ func (c *courier) note(ctx context.Context, err error) {
 	c.failed = failed
 }
 
-// answered makes of the status of an HTTP answer what a target has to say: nil
-// is taken.
-func answered(status int, after time.Duration) error {
-	err := fmt.Errorf("it answered %d", status)
+// answered makes of an HTTP answer what a target has to say: nil is taken.
+func answered(a *outbound.Answer) error {
+	err := a.Err()
 	switch {
-	case status/100 == 2:
+	case err == nil:
 		return nil
-	case status == 400 || status == 413 || status == 415 || status == 422:
+	case a.Status == 400 || a.Status == 413 || a.Status == 415 || a.Status == 422:
 		return Refused(err)
-	case after > 0:
-		return &backoff.RetryAfterError{Duration: min(after, 5*time.Minute)}
+	case a.After > 0:
+		return &backoff.RetryAfterError{Duration: min(a.After, 5*time.Minute)}
 	}
 	return err
 }

@@ -1,0 +1,180 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"rescind/revocation"
+	"rescind/revocation/control/alert"
+	"rescind/revocation/insight"
+)
+
+// byAlert begins the names in whose name actions are carried out. No
+// credential has one of them.
+const byAlert = "alert:"
+
+// Action is a revocation that an alert carries out by itself.
+type Action struct {
+	Detector   insight.Detector
+	Revoke     string // token, session or subject
+	Block      bool
+	DryRun     bool // it only says in the audit what it would have done
+	MaxPerHour int
+	ExpiresIn  time.Duration // 0: the retention
+}
+
+// Target hands alerts to the action, at most once for each key. Each that it
+// gets leaves a line in the audit; those that it does not act upon, not too
+// many.
+//
+// It acts only upon what the alert says in full, and never upon the use of what
+// an action has revoked: one revocation does not bring forth the next.
+func (a Action) Target(l *Ledger, logger *slog.Logger) alert.Target {
+	x := &actor{Action: a, ledger: l, by: byAlert + string(a.Detector), logger: logger, noted: rate.NewLimiter(rate.Every(time.Minute), 10)}
+	return alert.Target{
+		Name: "action:" + string(a.Detector) + ":" + a.Revoke, Detectors: []insight.Detector{a.Detector},
+		OncePerKey: true, Send: x.act,
+	}
+}
+
+type actor struct {
+	Action
+	ledger *Ledger
+	by     string
+	logger *slog.Logger
+	noted  *rate.Limiter
+
+	mu     sync.Mutex
+	counts bool        // done has what was done before this process
+	done   []time.Time // within the last hour, oldest first
+}
+
+func (x *actor) act(ctx context.Context, a insight.Alert) error {
+	if err := x.ledger.Ready(); err != nil {
+		return err
+	}
+	now := x.ledger.now()
+	entry := Entry{At: now.UTC().Truncate(time.Microsecond), By: x.by, Action: ActRevoke, Reason: fmt.Sprintf("alert %s: %s", a.ID, x.Detector)}
+	if a.Issuer != "" {
+		entry.Issuers = []string{a.Issuer}
+	}
+	r, why := x.request(&a, now)
+	if why != "" {
+		return x.pass(ctx, entry, why)
+	}
+	r.Reason = entry.Reason
+	rev, faults := r.Accept(now, x.ledger.retention, x.by)
+	if faults != nil {
+		return x.pass(ctx, entry, "what the alert says makes no revocation: "+faults[0].String())
+	}
+	entry.Target = targetOf(&rev.Target)
+	if !x.room(now) {
+		return x.pass(ctx, entry, fmt.Sprintf("%d an hour are enough (max_per_hour)", x.MaxPerHour))
+	}
+	if x.DryRun {
+		x.count(now)
+		entry.Outcome, entry.Detail = DryRun, "dry_run: it would have been revoked"
+		return x.ledger.Record(ctx, entry)
+	}
+	_, _, fresh, err := x.ledger.Revoke(ctx, []Candidate{NewCandidate(rev, revocation.MicrosOf(now))}, entry)
+	if err == nil && fresh > 0 {
+		x.count(now)
+		x.logger.Warn("an alert has revoked", "alert", a.ID, "detector", string(x.Detector), "revoke", x.Revoke)
+	}
+	return err
+}
+
+// pass notes why nothing is done.
+func (x *actor) pass(ctx context.Context, e Entry, why string) error {
+	if !x.noted.Allow() {
+		return nil
+	}
+	e.Outcome, e.Detail = Refused, why
+	return x.ledger.Record(ctx, e)
+}
+
+// request is what the action asks for, or why it cannot.
+func (x *actor) request(a *insight.Alert, now time.Time) (*revocation.Request, string) {
+	if id, err := revocation.ParseID(a.RevocationID); err == nil {
+		if item, err := x.ledger.Find(id); err == nil && strings.HasPrefix(item.CreatedBy, byAlert) {
+			return nil, "it is about the use of what an alert has revoked"
+		}
+	}
+	name, text := "", ""
+	switch x.Revoke {
+	case "token":
+		name, text = "jti", a.TokenID
+		if strings.HasPrefix(text, "sha256:") {
+			return nil, "the token has no jti"
+		}
+	case "session":
+		name, text = "sid", a.Session
+	case "subject":
+		name, text = "sub", a.Subject
+	}
+	switch {
+	case text == "" || a.Issuer == "":
+		return nil, "the alert names no " + x.Revoke
+	case !exact(text) || !exact(a.Issuer):
+		return nil, "the alert has the name of the " + x.Revoke + " only in part"
+	}
+	value, _ := revocation.ValueOf(text)
+	r := &revocation.Request{Issuer: a.Issuer, Claims: []revocation.Claim{{Name: name, Value: value}}, Block: x.Block}
+	if x.ExpiresIn > 0 {
+		r.ExpiresAt = now.Add(x.ExpiresIn)
+	}
+	return r, ""
+}
+
+// exact says whether nothing was cut off or replaced when a text was made
+// printable.
+func exact(s string) bool {
+	return !strings.ContainsRune(s, '\uFFFD') && !strings.HasSuffix(s, "…")
+}
+
+// room says whether one more may be done within this hour.
+func (x *actor) room(now time.Time) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.counts {
+		x.recall(now)
+		x.counts = true
+	}
+	for len(x.done) > 0 && now.Sub(x.done[0]) >= time.Hour {
+		x.done = x.done[1:]
+	}
+	return len(x.done) < x.MaxPerHour
+}
+
+func (x *actor) count(now time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.done = append(x.done, now)
+}
+
+// recall counts what was done in the last hour before this process, or by
+// another node. The caller holds mu.
+func (x *actor) recall(now time.Time) {
+	q := Query{Limit: maxLimit}
+	for range 100 {
+		items, more := x.ledger.List(q)
+		for i := range items {
+			if now.Sub(items[i].CreatedAt) >= time.Hour {
+				return
+			}
+			if items[i].CreatedBy == x.by {
+				x.done = append([]time.Time{items[i].CreatedAt}, x.done...)
+			}
+		}
+		if !more {
+			return
+		}
+		q.Before = items[len(items)-1].ID
+	}
+}
