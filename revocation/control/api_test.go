@@ -36,14 +36,14 @@ func credential(name string, issuers []string, roles ...Role) Credential {
 	return Credential{Name: name, SHA256: sha256.Sum256([]byte("token-" + name)), Roles: roles, Issuers: issuers}
 }
 
-// serve runs an endpoint on log until the test ends, or stop.
-func serve(t testing.TB, log Log) *endpoint {
+// serve runs an endpoint on log until the test ends, or stop. Changes are to its
+// options.
+func serve(t testing.TB, log Log, changes ...func(*Options)) *endpoint {
 	t.Helper()
 	e := &endpoint{t: t, log: log}
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	e.ledger = NewLedger(log, LedgerOptions{Retention: retention, Logger: logger})
-	var err error
-	e.server, err = NewServer(Options{
+	o := Options{
 		Ledger: e.ledger,
 		Credentials: []Credential{
 			credential("operator", nil, Operator), credential("revoker", nil, Revoker), credential("viewer", nil, Viewer),
@@ -68,8 +68,12 @@ func serve(t testing.TB, log Log) *endpoint {
 			return a
 		},
 		Logger: logger,
-	})
-	if err != nil {
+	}
+	for _, change := range changes {
+		change(&o)
+	}
+	var err error
+	if e.server, err = NewServer(o); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

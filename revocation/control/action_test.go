@@ -1,0 +1,174 @@
+package control
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"rescind/revocation/control/alert"
+	"rescind/revocation/insight"
+)
+
+// acting is an endpoint whose inbox has one action.
+func acting(t testing.TB, a Action) (*endpoint, alert.Target) {
+	t.Helper()
+	e := serve(t, newMemoryLog())
+	return e, a.Target(e.ledger, slog.New(slog.DiscardHandler))
+}
+
+func ofToken() insight.Alert {
+	a := alertOf(insight.RevokedTokenUsed, "k")
+	a.ID, a.TokenID, a.Session, a.Subject = "a0123", "t1", "s1", "alice"
+	return a
+}
+
+func TestActions(t *testing.T) {
+	for _, c := range []struct {
+		revoke, claim string
+	}{{"token", "map[jti:t1]"}, {"session", "map[sid:s1]"}, {"subject", "map[sub:alice]"}} {
+		e, target := acting(t, Action{Detector: insight.RevokedTokenUsed, Revoke: c.revoke, Block: c.revoke == "session", MaxPerHour: 10, ExpiresIn: time.Hour})
+		for range 2 { // a second time changes nothing
+			if err := target.Send(t.Context(), ofToken()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		items, _ := e.ledger.List(Query{Limit: 10})
+		d := documentOf(&items[0])
+		if fmt.Sprint(d.Claims) != c.claim || d.CreatedBy != "alert:revoked_token_used" || d.Block != (c.revoke == "session") ||
+			d.Reason != "alert a0123: revoked_token_used" || time.Until(d.ExpiresAt) > time.Hour {
+			t.Errorf("%s: %+v", c.revoke, d)
+		}
+		if n := e.audited(func(a Entry) bool {
+			return a.By == "alert:revoked_token_used" && a.Outcome == Accepted && a.Action == ActRevoke && a.ID == d.ID
+		}); n < 1 {
+			t.Errorf("%s: not in the audit", c.revoke)
+		}
+		if !target.OncePerKey || fmt.Sprint(target.Detectors) != "[revoked_token_used]" || target.Name != "action:revoked_token_used:"+c.revoke {
+			t.Errorf("%+v", target)
+		}
+	}
+}
+
+func TestWhatAnActionDoesNotDo(t *testing.T) {
+	for name, c := range map[string]struct {
+		revoke string
+		change func(*insight.Alert)
+	}{
+		"no jti":           {"token", func(a *insight.Alert) { a.TokenID = "sha256:0123456789abcdef" }},
+		"no token":         {"token", func(a *insight.Alert) { a.TokenID = "" }},
+		"no session":       {"session", func(a *insight.Alert) { a.Session = "" }},
+		"no issuer":        {"session", func(a *insight.Alert) { a.Issuer = "" }},
+		"cut off":          {"subject", func(a *insight.Alert) { a.Subject = insight.Text(strings.Repeat("x", 300)) }},
+		"replaced":         {"subject", func(a *insight.Alert) { a.Subject = insight.Text("al\x00ice") }},
+		"no proper issuer": {"subject", func(a *insight.Alert) { a.Issuer = "nonsense" }},
+	} {
+		e, target := acting(t, Action{Detector: insight.RevokedTokenUsed, Revoke: c.revoke, MaxPerHour: 10})
+		a := ofToken()
+		c.change(&a)
+		if err := target.Send(t.Context(), a); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := e.audited(func(a Entry) bool { return a.Outcome == Refused && a.Detail != "" }); n != 1 || e.ledger.Len() != 0 {
+			t.Errorf("%s: %d in force, %d lines of the audit", name, e.ledger.Len(), n)
+		}
+	}
+}
+
+func TestAnActionThatIsOnlyNoted(t *testing.T) {
+	e, target := acting(t, Action{Detector: insight.RevokedTokenUsed, Revoke: "session", DryRun: true, MaxPerHour: 10})
+	if err := target.Send(t.Context(), ofToken()); err != nil {
+		t.Fatal(err)
+	}
+	var p AuditPage
+	e.do("viewer", "GET", "/v1/audit", "").want(200).json(&p)
+	if e.ledger.Len() != 0 || len(p.Items) != 1 || p.Items[0].Outcome != DryRun || fmt.Sprint(p.Items[0].Target.Claims) != "map[sid:s1]" {
+		t.Errorf("%d in force, %+v", e.ledger.Len(), p.Items)
+	}
+}
+
+// The cap counts what was done before this process too, and a flood does not
+// fill the audit.
+func TestNoMoreThanSoManyAnHour(t *testing.T) {
+	clock := &clockwork{}
+	clock.micros.Store(time.Now().UnixMicro())
+	l, stop := run(t, newMemoryLog(), clock.now)
+	defer stop()
+	action := Action{Detector: insight.RevokedTokenUsed, Revoke: "token", MaxPerHour: 3}
+	flood := func(from int) {
+		target := action.Target(l, slog.New(slog.DiscardHandler)) // as after a restart
+		for i := range 30 {
+			a := ofToken()
+			a.TokenID = fmt.Sprint("t", from+i)
+			if err := target.Send(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	flood(0)
+	if l.Len() != 3 {
+		t.Fatalf("%d are revoked", l.Len())
+	}
+	flood(100)
+	if l.Len() != 3 {
+		t.Errorf("%d are revoked after a restart", l.Len())
+	}
+	e := &endpoint{t: t, ledger: l}
+	if n := e.audited(func(Entry) bool { return true }); n > 30 {
+		t.Errorf("%d lines of the audit", n)
+	}
+	clock.advance(time.Hour)
+	flood(200)
+	if l.Len() != 6 {
+		t.Errorf("%d are revoked an hour later", l.Len())
+	}
+}
+
+// The use of what an action has revoked is no reason for the next action; the
+// use of what somebody has revoked is.
+func TestActionsDoNotBringForthActions(t *testing.T) {
+	e, target := acting(t, Action{Detector: insight.RevokedTokenUsed, Revoke: "session", Block: true, MaxPerHour: 10})
+	a := ofToken()
+	a.RevocationID = e.revoke("operator", claims(issuerA, `{"jti":"t1"}`)).ID
+	if err := target.Send(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	items, _ := e.ledger.List(Query{Limit: 1})
+	again := ofToken()
+	again.RevocationID, again.Session, again.TokenID = items[0].ID.String(), "s2", "t2"
+	if err := target.Send(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	if e.ledger.Len() != 2 || e.audited(func(a Entry) bool { return strings.Contains(a.Detail, "what an alert has revoked") }) != 1 {
+		t.Errorf("%d are in force", e.ledger.Len())
+	}
+}
+
+// While the log takes nothing the action is tried again, and then done.
+func TestAnActionWaitsForTheLog(t *testing.T) {
+	log := newMemoryLog()
+	e := serve(t, log)
+	log.mu.Lock()
+	log.failAppend = func() error { return errDisk }
+	log.mu.Unlock()
+	in := inbox(t, Action{Detector: insight.RevokedTokenUsed, Revoke: "token", MaxPerHour: 10}.Target(e.ledger, slog.New(slog.DiscardHandler)))
+	if err := in.Take(t.Context(), "replica-a", []insight.Alert{ofToken()}); err != nil {
+		t.Fatal(err)
+	}
+	for e.audited(func(a Entry) bool { return a.Outcome == Failed }) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	log.mu.Lock()
+	log.failAppend = nil
+	log.mu.Unlock()
+	for e.ledger.Len() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestNoCredentialIsAnAction(t *testing.T) {
+	if _, err := NewServer(Options{Credentials: []Credential{credential("alert:x", nil, Viewer)}}); err == nil {
+		t.Error("accepted")
+	}
+}

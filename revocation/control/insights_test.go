@@ -1,0 +1,297 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rescind/revocation/control/alert"
+	"rescind/revocation/insight"
+)
+
+// crowd answers as replicas would.
+type crowd struct {
+	mu      sync.Mutex
+	silent  int // replicas that do not answer
+	answers []any
+	asked   []string // kind and query
+}
+
+func (c *crowd) ask(_ context.Context, kind string, query []byte) (answers [][]byte, asked, answered int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = append(c.asked, kind+" "+string(query))
+	for _, a := range c.answers {
+		b, _ := json.Marshal(a)
+		if text, ok := a.(string); ok {
+			b = []byte(text)
+		}
+		answers = append(answers, b)
+	}
+	return answers, len(answers) + c.silent, len(answers)
+}
+
+func (c *crowd) last() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.asked) == 0 {
+		return ""
+	}
+	return c.asked[len(c.asked)-1]
+}
+
+func (c *crowd) says(answers ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answers = answers
+}
+
+func asking(c *crowd) func(*Options) { return func(o *Options) { o.Ask = c.ask } }
+
+func TestActivity(t *testing.T) {
+	now := time.Now().UTC().Truncate(time.Second)
+	c := &crowd{silent: 1}
+	e := serve(t, newMemoryLog(), asking(c))
+	c.says(
+		insight.Activity{Since: now.Add(-time.Hour), First: now.Add(-time.Minute), Last: now, Count: 3, Networks: map[string]uint64{"10.0.0.0/24": 3}, Policies: map[string]uint64{"default": 3}, Outcomes: map[string]uint64{"ok": 2, "revoked": 1}},
+		insight.Activity{Since: now.Add(-time.Hour), Count: 1, Networks: map[string]uint64{"evil\x1b[2J": 1}, Outcomes: map[string]uint64{"ok": 1}},
+		"nonsense",
+	)
+	var d ActivityDocument
+	e.do("viewer", "GET", "/v1/activity?by=sub&value=alice&issuer="+url.QueryEscape(issuerA), "").want(200).json(&d)
+	if d.Count != 4 || d.Outcomes["ok"] != 3 || d.Replicas != (Answered{Asked: 4, Answered: 2}) || !d.First.Equal(now.Add(-time.Minute)) {
+		t.Errorf("%+v", d)
+	}
+	for name := range d.Networks {
+		if strings.ContainsRune(name, '\x1b') {
+			t.Errorf("a replica's text is passed on as it is: %q", name)
+		}
+	}
+	if got := c.last(); got != `activity {"issuer":"https://a.example/","by":"sub","value":"alice"}` {
+		t.Errorf("asked %s", got)
+	}
+	for path, want := range map[string]int{
+		"?by=sub":                  422,
+		"?value=x":                 422,
+		"?by=name&value=x":         422,
+		"?by=sub&value=":           422,
+		"?by=sub&value=x&zzz=1":    422,
+		"?by=client&value=web%20x": 200,
+		"?by=jti&value=" + strings.Repeat("x", 1025): 422,
+	} {
+		e.do("viewer", "GET", "/v1/activity"+path, "").want(want)
+	}
+	e.do("", "GET", "/v1/activity?by=sub&value=x", "").want(401)
+}
+
+func TestActivityOfABoundCredential(t *testing.T) {
+	c := &crowd{}
+	e := serve(t, newMemoryLog(), asking(c))
+	const path = "/v1/activity?by=sub&value=alice"
+	e.do("boundviewer", "GET", path, "").want(422)
+	e.do("boundviewer", "GET", path+"&issuer="+url.QueryEscape(issuerA), "").want(403)
+	if c.last() != "" {
+		t.Errorf("the replicas were asked: %s", c.last())
+	}
+	e.do("boundviewer", "GET", path+"&issuer="+url.QueryEscape(issuerB), "").want(200)
+	if !strings.Contains(c.last(), issuerB) {
+		t.Errorf("asked %s", c.last())
+	}
+	if found := e.audited(func(a Entry) bool { return a.By == "boundviewer" && a.Outcome == Denied && a.Action == ActRead }); found != 1 {
+		t.Errorf("%d lines of the audit", found)
+	}
+}
+
+// audited counts lines.
+func (e *endpoint) audited(which func(Entry) bool) (n int) {
+	e.t.Helper()
+	err := e.ledger.Audit(e.t.Context(), AuditCursor{}, func(_ AuditCursor, a Entry) bool {
+		if which(a) {
+			n++
+		}
+		return true
+	})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return n
+}
+
+func TestAdvice(t *testing.T) {
+	now := time.Now().UTC()
+	group := func(issuer string) insight.AdviceGroup {
+		n := len(insight.Lifetimes)
+		return insight.AdviceGroup{Issuer: issuer, Client: "web", Policy: "default", Requests: 10,
+			LivesLonger: make([]uint64, n), IsOlder: make([]uint64, n), Pauses: make([]uint64, n), Busy: make([]float64, n)}
+	}
+	c := &crowd{}
+	c.says(insight.AdviceData{Since: now.Add(-time.Hour), Until: now, Groups: []insight.AdviceGroup{group(issuerA), group(issuerB)}}, insight.AdviceData{Since: now.Add(-time.Hour), Until: now, Groups: []insight.AdviceGroup{group(issuerA)}})
+	e := serve(t, newMemoryLog(), asking(c))
+	issuers := func(who string) (out []string) {
+		var d AdviceDocument
+		e.do(who, "GET", "/v1/advice", "").want(200).json(&d)
+		for _, i := range d.Items {
+			out = append(out, fmt.Sprintf("%s %d", i.Issuer, i.Requests))
+			if i.Reason == "" || len(i.Candidates) != len(insight.Lifetimes) {
+				t.Errorf("%+v", i)
+			}
+		}
+		if d.Replicas != (Answered{2, 2}) {
+			t.Errorf("%+v", d.Replicas)
+		}
+		return out
+	}
+	if got := issuers("viewer"); !slices.Equal(got, []string{issuerA + " 20", issuerB + " 10"}) {
+		t.Errorf("%v", got)
+	}
+	if got := issuers("boundviewer"); !slices.Equal(got, []string{issuerB + " 10"}) {
+		t.Errorf("bound: %v", got)
+	}
+}
+
+func TestNobodyToAsk(t *testing.T) {
+	e := serve(t, newMemoryLog())
+	var a ActivityDocument
+	e.do("viewer", "GET", "/v1/activity?by=sub&value=alice", "").want(200).json(&a)
+	var d AdviceDocument
+	e.do("viewer", "GET", "/v1/advice", "").want(200).json(&d)
+	var i ImpactDocument
+	e.do("revoker", "POST", "/v1/revocations?dry_run=true", claims(issuerA, `{"sub":"alice"}`)).want(200).json(&i)
+	var p AlertPage
+	e.do("viewer", "GET", "/v1/alerts", "").want(200).json(&p)
+	if a.Replicas.Asked+d.Replicas.Asked+i.Replicas.Asked != 0 || a.Count != 0 || len(d.Items)+len(p.Items) != 0 || e.ledger.Len() != 0 {
+		t.Errorf("%+v %+v %+v", a, d, i)
+	}
+}
+
+func TestDryRun(t *testing.T) {
+	c := &crowd{}
+	c.says(insight.Impact{Tokens: 3, Subjects: 1, Sessions: 2, Requests: 30, Total: 100}, insight.Impact{Requests: 20, Total: 100})
+	e := serve(t, newMemoryLog(), asking(c), func(o *Options) { o.ShareLimit = 0.2 })
+	const path = "/v1/revocations?dry_run=true"
+	var d ImpactDocument
+	e.do("revoker", "POST", path, claims(issuerA, `{"sub":"alice","n":1}`)).want(200).json(&d)
+	if d.Tokens != 3 || d.Requests != 50 || d.Total != 200 || d.Share != 0.25 || d.Limit != 0.2 || !d.Confirm || d.Replicas.Answered != 2 {
+		t.Errorf("%+v", d)
+	}
+	if got := c.last(); !strings.HasPrefix(got, `impact {"issuer":"https://a.example/","claims":{"n":1,"sub":"alice"},"issued_before":"`) {
+		t.Errorf("asked %s", got)
+	}
+	token := jwt(fmt.Sprintf(`{"iss":%q,"exp":%d}`, issuerA, time.Now().Add(time.Hour).Unix()))
+	e.do("revoker", "POST", path, fmt.Sprintf(`{"token":%q}`, token)).want(200)
+	if got := c.last(); strings.Contains(got, token[:20]) || !strings.Contains(got, `"hash":"`) {
+		t.Errorf("asked %s", got)
+	}
+	// who may not revoke may not ask what it would hit either
+	e.do("viewer", "POST", path, claims(issuerA, `{"sub":"alice"}`)).want(403)
+	e.do("revoker", "POST", path, fmt.Sprintf(`{"issuer":%q,"all":true}`, issuerA)).want(403)
+	e.do("bound", "POST", path, claims(issuerA, `{"sub":"alice"}`)).want(403)
+	e.do("revoker", "POST", path, claims(issuerA, `{}`)).want(422)
+	e.do("revoker", "POST", path+"&wait=all", claims(issuerA, `{"sub":"a"}`)).want(422)
+	e.do("revoker", "POST", path, claims(issuerA, `{"sub":"a"}`)+"\n", "Content-Type", "application/x-ndjson").want(422)
+	e.do("revoker", "POST", "/v1/revocations?dry_run=false", claims(issuerA, `{"sub":"a"}`)).want(422)
+	if e.ledger.Len() != 0 || e.ledger.Revision() != 1 {
+		t.Errorf("%d are in force at revision %d", e.ledger.Len(), e.ledger.Revision())
+	}
+}
+
+func TestMoreThanTheShare(t *testing.T) {
+	c := &crowd{silent: 1}
+	e := serve(t, newMemoryLog(), asking(c), func(o *Options) { o.ShareLimit = 0.2 })
+	body := claims(issuerA, `{"sub":"alice"}`)
+	c.says(insight.Impact{Since: time.Now(), Tokens: 7, Requests: 21, Total: 100})
+	p := e.do("revoker", "POST", "/v1/revocations", body).want(409).problem()
+	for _, part := range []string{"21 of the 100 requests", "21 %", "20 %", "confirm=yes", "tokens 7", "1 of 2 replicas"} {
+		if !strings.Contains(p.Detail, part) {
+			t.Errorf("%q does not say %q", p.Detail, part)
+		}
+	}
+	if e.ledger.Len() != 0 || e.audited(func(a Entry) bool { return a.Outcome == Refused && a.By == "revoker" && a.Target != nil }) != 1 {
+		t.Error("it is in force, or not in the audit")
+	}
+	e.do("revoker", "POST", "/v1/revocations?confirm=no", body).want(422)
+	e.do("revoker", "POST", "/v1/revocations?confirm=yes", body).want(201)
+	c.says(insight.Impact{Requests: 20, Total: 100}) // not more
+	e.do("revoker", "POST", "/v1/revocations", claims(issuerA, `{"sub":"bob"}`)).want(201)
+	c.says() // nothing is known
+	e.do("revoker", "POST", "/v1/revocations", claims(issuerA, `{"sub":"carol"}`)).want(201)
+	n := len(c.asked)
+	e2 := serve(t, newMemoryLog(), asking(c)) // no limit: nobody is asked
+	e2.do("revoker", "POST", "/v1/revocations", body).want(201)
+	if len(c.asked) != n {
+		t.Error("without a limit replicas are asked")
+	}
+}
+
+func inbox(t testing.TB, targets ...alert.Target) *alert.Inbox {
+	t.Helper()
+	in, err := alert.Open(alert.Options{Targets: targets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close() })
+	return in
+}
+
+func alertOf(d insight.Detector, key string) insight.Alert {
+	now := time.Now().UTC()
+	return insight.Alert{Detector: d, Key: key, Summary: "seen", First: now, Last: now, Count: 1, Issuer: issuerA}
+}
+
+func TestAlerts(t *testing.T) {
+	in := inbox(t)
+	e := serve(t, newMemoryLog(), func(o *Options) { o.Alerts = in })
+	for i := range 25 {
+		a := alertOf(insight.Detectors[i%2], fmt.Sprint("k", i))
+		a.Issuer = []string{issuerA, issuerB}[i%2]
+		a.Networks = []string{"10.0.0.0/24"}
+		if err := in.Take(t.Context(), "replica-a", []insight.Alert{a}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	get := func(who, query string) (p AlertPage) {
+		t.Helper()
+		e.t = t
+		e.do(who, "GET", "/v1/alerts"+query, "").want(200).json(&p)
+		return p
+	}
+	var seen []string
+	for query := "?limit=10"; ; {
+		p := get("viewer", query)
+		for _, a := range p.Items {
+			seen = append(seen, a.Key)
+		}
+		if p.NextCursor == "" {
+			break
+		}
+		query = "?limit=10&cursor=" + p.NextCursor
+	}
+	if len(seen) != 25 || seen[0] != "k24" || seen[24] != "k0" {
+		t.Errorf("%v", seen)
+	}
+	all := get("viewer", "").Items
+	for query, want := range map[string]int{
+		"?detector=revoked_token_used": 13,
+		"?after=" + all[4].ID:          4,
+		"?since=" + url.QueryEscape(time.Now().Add(time.Minute).Format(time.RFC3339)): 0,
+		"?since=2020-01-01T00:00:00Z": 25,
+	} {
+		if p := get("viewer", query); len(p.Items) != want {
+			t.Errorf("%s: %d, want %d", query, len(p.Items), want)
+		}
+	}
+	p := get("boundviewer", "")
+	if len(p.Items) != 12 || slices.ContainsFunc(p.Items, func(a insight.Alert) bool { return a.Issuer != issuerB }) {
+		t.Errorf("bound: %d", len(p.Items))
+	}
+	for _, query := range []string{"?detector=nosuch", "?since=yesterday", "?cursor=x", "?limit=0", "?after=" + strings.Repeat("x", 65)} {
+		e.do("viewer", "GET", "/v1/alerts"+query, "").want(422)
+	}
+	e.do("", "GET", "/v1/alerts", "").want(401)
+}

@@ -1,0 +1,158 @@
+package control
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rescind/jwks/jwkstest"
+)
+
+// between stands before a real issuer, and writes down what it is asked.
+type between struct {
+	*httptest.Server
+	mu     sync.Mutex
+	forms  []url.Values
+	basic  []string
+	status []int // of the first answers, in the place of the issuer's
+}
+
+func standBefore(t *testing.T, issuer *jwkstest.Issuer) *between {
+	t.Helper()
+	b := &between{}
+	to, err := url.Parse(issuer.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	b.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		form, _ := url.ParseQuery(string(body))
+		id, secret, _ := r.BasicAuth()
+		b.mu.Lock()
+		b.forms, b.basic = append(b.forms, form), append(b.basic, id+":"+secret)
+		status := 0
+		if len(b.status) > 0 {
+			status, b.status = b.status[0], b.status[1:]
+		}
+		b.mu.Unlock()
+		if status != 0 {
+			w.Header().Set("Location", "/elsewhere")
+			http.Error(w, `{"error":"unsupported_token_type"}`, status)
+			return
+		}
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(b.Close)
+	return b
+}
+
+func (b *between) calls() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.forms)
+}
+
+func TestIssuersAreTold(t *testing.T) {
+	issuer, err := jwkstest.Start(jwkstest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	b := standBefore(t, issuer)
+	b.status = []int{503} // at first
+	e := serve(t, newMemoryLog())
+	logged := &strings.Builder{}
+	u := NewUpstream(e.ledger, []IssuerEndpoint{{
+		Issuer: issuer.URL(), URL: b.URL + "/revoke", ClientID: "resc:ind", Secret: func() (string, error) { return "s3cr&t", nil },
+	}}, slog.New(slog.NewTextHandler(logged, nil)))
+	t.Cleanup(func() { u.Close() })
+	e.server.upstream = u
+
+	token, err := issuer.Mint(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := e.do("revoker", "POST", "/v1/revocations", fmt.Sprintf(`{"token":%q}`, token)).want(201).document()
+	told := func(outcome string) func(Entry) bool {
+		return func(a Entry) bool {
+			return a.Action == ActIssuer && a.Outcome == outcome && a.ID == d.ID && a.By == "revoker"
+		}
+	}
+	for began := time.Now(); e.audited(told(Accepted)) == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Since(began) > 20*time.Second {
+			t.Fatal("the audit does not say that the issuer was told")
+		}
+	}
+	if b.calls() != 2 || b.forms[1].Get("token") != token || b.forms[1].Get("token_type_hint") != "access_token" || b.basic[1] != "resc%3Aind:s3cr%26t" {
+		t.Errorf("%v %q", b.forms, b.basic)
+	}
+	// what is no token, or is of another issuer, is not told
+	e.do("revoker", "POST", "/v1/revocations", claims(issuer.URL(), `{"jti":"x"}`)).want(201)
+	e.do("revoker", "POST", "/v1/revocations", fmt.Sprintf(`{"token":%q}`, jwt(fmt.Sprintf(`{"iss":%q,"exp":%d}`, issuerA, time.Now().Add(time.Hour).Unix())))).want(201)
+	e.do("revoker", "POST", "/v1/revocations?dry_run=true", fmt.Sprintf(`{"token":%q}`, token)).want(200)
+	time.Sleep(20 * time.Millisecond)
+	if b.calls() != 2 {
+		t.Errorf("%d calls", b.calls())
+	}
+	audit := e.do("viewer", "GET", "/v1/audit", "").want(200).Body.String()
+	if strings.Contains(audit, token[:40]) || strings.Contains(logged.String(), token[:40]) {
+		t.Error("the token is in the audit or in the log")
+	}
+}
+
+func TestAnIssuerThatRefuses(t *testing.T) {
+	issuer, err := jwkstest.Start(jwkstest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	for name, status := range map[string]int{"unsupported": 400, "another client": 401, "a redirect": 307, "gone": 404} {
+		t.Run(name, func(t *testing.T) {
+			b := standBefore(t, issuer)
+			b.status = []int{status}
+			e := serve(t, newMemoryLog())
+			u := NewUpstream(e.ledger, []IssuerEndpoint{{Issuer: issuer.URL(), URL: b.URL + "/revoke", ClientID: "public"}}, slog.New(slog.DiscardHandler))
+			t.Cleanup(func() { u.Close() })
+			e.server.upstream = u
+			token, _ := issuer.Mint(nil)
+			e.do("revoker", "POST", "/v1/revocations", fmt.Sprintf(`{"token":%q}`, token)).want(201) // all the same
+			for began := time.Now(); e.audited(func(a Entry) bool {
+				return a.Action == ActIssuer && a.Outcome == Failed && strings.Contains(a.Detail, fmt.Sprint(status)) && !strings.Contains(a.Detail, b.URL)
+			}) == 0; time.Sleep(5 * time.Millisecond) {
+				if time.Since(began) > 20*time.Second {
+					t.Fatal("the audit does not say that the issuer refused")
+				}
+			}
+			if b.calls() != 1 || b.forms[0].Get("client_id") != "public" || b.basic[0] != ":" {
+				t.Errorf("%v %q", b.forms, b.basic)
+			}
+		})
+	}
+}
+
+// What is not told when the control endpoint ends is in the audit.
+func TestTheEndComesBefore(t *testing.T) {
+	e := serve(t, newMemoryLog())
+	u := NewUpstream(e.ledger, []IssuerEndpoint{{Issuer: issuerA, URL: "http://127.0.0.1:1/revoke"}}, slog.New(slog.DiscardHandler))
+	e.server.upstream = u
+	for i := range 10 {
+		token := jwt(fmt.Sprintf(`{"iss":%q,"jti":"j%d","exp":%d}`, issuerA, i, time.Now().Add(time.Hour).Unix()))
+		e.do("revoker", "POST", "/v1/revocations", fmt.Sprintf(`{"token":%q}`, token)).want(201)
+	}
+	u.Close()
+	if n := e.audited(func(a Entry) bool {
+		return a.Action == ActIssuer && a.Outcome == Failed && strings.Contains(a.Detail, "stopped")
+	}); n != 10 {
+		t.Errorf("%d lines of the audit", n)
+	}
+}
