@@ -56,6 +56,9 @@ type Options struct {
 	Registerer prometheus.Registerer // nil: no figures
 	Logger     *slog.Logger          // is told when records cannot be written
 	Queue      int                   // default 4096 records
+	// Moment is for how long the writer lets records gather. A queue that is
+	// half full ends it. Default 20 ms.
+	Moment time.Duration
 }
 
 // Rates are the shares of decisions that are recorded, from 0 to 1. What a
@@ -68,14 +71,14 @@ const (
 	maxBatch     = 512
 )
 
-// moment is for how long the writer lets records gather: a queue that fills
-// faster drops some.
-const moment = 20 * time.Millisecond
+// step is after how long the writer looks at the queue again.
+const step = 20 * time.Millisecond
 
 // Log records decisions. It is safe for concurrent use.
 type Log struct {
 	output  Output
 	log     *slog.Logger
+	moment  time.Duration
 	denied  rate
 	allowed rate
 
@@ -111,8 +114,11 @@ func New(o Options) (*Log, error) {
 	if o.Queue == 0 {
 		o.Queue = defaultQueue
 	}
+	if o.Moment == 0 {
+		o.Moment = step
+	}
 	l := &Log{
-		output: o.Output, log: o.Logger, queue: make(chan *Record, o.Queue), stop: make(chan struct{}), done: make(chan struct{}),
+		output: o.Output, log: o.Logger, moment: o.Moment, queue: make(chan *Record, o.Queue), stop: make(chan struct{}), done: make(chan struct{}),
 		lines: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "rescind_decision_log_records_total", Help: "Decisions recorded in the decision log.",
 		}),
@@ -210,11 +216,14 @@ func (l *Log) run() {
 
 // gather waits a moment, or until the end.
 func (l *Log) gather() {
-	timer := time.NewTimer(moment)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-l.stop:
+	tick := time.NewTicker(min(step, l.moment))
+	defer tick.Stop()
+	for end := time.Now().Add(l.moment); time.Now().Before(end) && len(l.queue) < cap(l.queue)/2; {
+		select {
+		case <-tick.C:
+		case <-l.stop:
+			return
+		}
 	}
 }
 

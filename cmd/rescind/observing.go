@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
@@ -46,7 +47,7 @@ func observe(ctx context.Context, c *config.Authz, instance string, std streams,
 	}
 	o := &observing{}
 	if o.decisions, err = decisionlog.New(decisionlog.Options{
-		Rates: ratesOf(c), Output: output, Registerer: registry, Logger: log,
+		Rates: ratesOf(c), Output: output, Moment: moments[c.Decisions.Output], Registerer: registry, Logger: log,
 	}); err != nil {
 		return nil, err
 	}
@@ -71,6 +72,10 @@ func observe(ctx context.Context, c *config.Authz, instance string, std streams,
 	t.Add("tracing", o.tracer.Close)
 	return o, nil
 }
+
+// moments are for how long decisions gather, by output: an export is a call over
+// the network.
+var moments = map[string]time.Duration{"otlp": 500 * time.Millisecond}
 
 func outputOf(ctx context.Context, d config.Decisions, instance string, std streams) (decisionlog.Output, error) {
 	switch d.Output {
