@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"rescind/envoy/envoytest"
+	"rescind/jwks/jwkstest"
 )
 
 // got is a request through Envoy.
@@ -72,7 +75,6 @@ func revoked(t *testing.T, s *envoytest.Stack, body map[string]any) revocation {
 	}
 	return r
 }
-
 
 // nextSecond waits until a login is later than a revocation made before.
 func nextSecond() {
@@ -270,6 +272,19 @@ func TestRotationOfKeys(t *testing.T) {
 	}
 }
 
+// A key that has to be fetched first may come slowly: Envoy waits for that.
+func TestTheFirstTokenOfANewKeyTakesItsTime(t *testing.T) {
+	s := start(t, envoytest.Options{})
+	s.Issuer.BreakKeys(jwkstest.Fault{Delay: 200 * time.Millisecond})
+	if err := s.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	a := got(t, s, "/", login(t, s, "alice"))
+	if a.Status != http.StatusOK || a.Took < 200*time.Millisecond {
+		t.Errorf("%d %s after %v", a.Status, a.Body, a.Took)
+	}
+}
+
 func TestControlKilledAfterTheAnswer(t *testing.T) {
 	s := start(t, envoytest.Options{})
 	token, good := login(t, s, "alice"), login(t, s, "bob")
@@ -378,6 +393,12 @@ func TestDrainLosesNoRequest(t *testing.T) {
 	}
 	if status != 0 || sum.lost > 0 || sum.sent < 100 {
 		t.Errorf("exit status %d; %d of %d requests lost", status, sum.lost, sum.sent)
+		text, _ := os.ReadFile(filepath.Join(s.Dir, "envoy.log"))
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, `"status":503`) || strings.Contains(line, "[warn") {
+				t.Log(line)
+			}
+		}
 	}
 }
 
