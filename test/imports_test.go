@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"rescind/authz/watch":                 {"rescind/authz", "rescind/revocation", "rescind/revocation/insight"},
 	"rescind/envoy":                       {"rescind/authz", "rescind/revocation"},
 	"rescind/envoy/envoytest":             {"rescind/envoy", "rescind/jwks/jwkstest"},
-	"rescind/cmd/internal/config":         {"rescind/authz", "rescind/authz/watch", "rescind/jwks"},
+	"rescind/cmd/internal/config":         {"rescind/authz", "rescind/authz/watch", "rescind/jwks", "rescind/revocation/insight"},
 	"rescind/cmd/internal/daemon":         nil,
 	"rescind/cmd/internal/demo":           {"rescind/envoy", "rescind/envoy/envoytest"},
 	"rescind/cmd/rescind":                 {"*"},

@@ -149,7 +149,8 @@ func TestContractControl(t *testing.T) {
 			{"alice", sum("foo"), []string{"operator"}, nil},
 			{"hr-sync", sum("bar"), []string{"revoker"}, []string{"https://idp.example.com/"}},
 		}},
-		Log: Log{Format: "json"},
+		Log:    Log{Format: "json"},
+		Alerts: Handling{Window: time.Hour},
 	}
 	equal(t, *c, want)
 	text := strings.Replace(contractControl, "  dir: /var", "  #", 1)
@@ -184,6 +185,8 @@ func TestDefaults(t *testing.T) {
 		Store: Store{Dir: filepath.Join(dir, "data"), Retention: 720 * time.Hour},
 		Admin: Admin{[]Credential{{"alice", sha256.Sum256([]byte("foo")), []string{"operator"}, nil}}},
 		Log:   Log{slog.LevelInfo, "json"},
+
+		Alerts: Handling{Window: time.Hour},
 	})
 }
 
@@ -258,7 +261,7 @@ func TestExamples(t *testing.T) {
 	for kind, probe := range map[string]string{
 		"authz": "grpc: {tls: {NO}, NO}\nhttp: {NO}\nissuers: [{NO}]\nrevocation: {tls: {NO}, NO}\npolicies: {x: {NO}}\nheaders: {NO}\nlog: {decisions: {collector: {NO}, NO}, NO}\ntracing: {NO}\nalerts: {NO}\nNO\n",
 		"control": "http: {tls: {NO}, NO}\nfeed: {tls: {NO}, tokens: [{NO}], NO}\nstore: {cluster: {NO}, nats: {NO}, NO}\n" +
-			"admin: {tokens: [{NO}], NO}\nlog: {NO}\nNO\n",
+			"admin: {tokens: [{NO}], NO}\nlog: {NO}\nalerts: {webhooks: [{NO}], alertmanagers: [{NO}], actions: [{NO}], NO}\nlimits: {NO}\nissuers: [{NO}]\nNO\n",
 	} {
 		example, err := os.ReadFile(filepath.Join("..", "..", "rescind", kind+".example.yaml"))
 		if err != nil {

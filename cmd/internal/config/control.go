@@ -13,6 +13,10 @@ type Control struct {
 	Admin Admin
 	Log   Log
 
+	Alerts         Handling
+	ShareOfTraffic float64 // that a revocation may hit without being confirmed; 0: any
+	Issuers        []Upstream
+
 	files []string
 }
 
@@ -62,13 +66,18 @@ func readControl(v value, c *Control) {
 		Feed:  Feed{Listener: tcp("127.0.0.1:9391")},
 		Store: Store{Retention: 720 * time.Hour},
 		Log:   Log{Format: "json"},
+
+		Alerts: Handling{Window: time.Hour},
 	}
 	v.object(keys{
-		"http":  into(&c.HTTP, readAdminListener),
-		"feed":  section(&c.Feed, readFeed),
-		"store": section(&c.Store, readStore),
-		"admin": section(&c.Admin, readAdmin),
-		"log":   into(&c.Log, readLog(keys{})),
+		"http":    into(&c.HTTP, readAdminListener),
+		"feed":    section(&c.Feed, readFeed),
+		"store":   section(&c.Store, readStore),
+		"admin":   section(&c.Admin, readAdmin),
+		"log":     into(&c.Log, readLog(keys{})),
+		"alerts":  into(&c.Alerts, readHandling),
+		"limits":  into(&c.ShareOfTraffic, readLimits),
+		"issuers": into(&c.Issuers, readUpstreams),
 	})
 	if collide(c.HTTP.Address, c.Feed.Address) {
 		v.at("feed", "listen").fault("%s is where http listens already; choose another port", c.Feed.Address)

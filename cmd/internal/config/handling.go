@@ -1,0 +1,187 @@
+package config
+
+import (
+	"net/url"
+	"time"
+
+	"rescind/revocation/insight"
+)
+
+// Handling says what becomes of alerts at the control endpoint.
+type Handling struct {
+	Window        time.Duration // within which the same thing is one alert
+	ExternalURL   string        // where people find the admin API; empty: it is not told
+	Webhooks      []Webhook
+	Alertmanagers []Alertmanager
+	Actions       []Action
+}
+
+// Webhook is told of alerts.
+type Webhook struct {
+	Name       string
+	URL        string
+	SecretFile string // see [ReadSecret]
+	CAFile     string
+	Detectors  []insight.Detector // nil: all
+}
+
+// Alertmanager is told of alerts over its v2 API.
+type Alertmanager struct {
+	Name      string
+	URL       string
+	CAFile    string
+	Detectors []insight.Detector // nil: all
+}
+
+// Action is a revocation that an alert carries out.
+type Action struct {
+	Detector   insight.Detector
+	Revoke     string // token, session or subject
+	Block      bool
+	DryRun     bool
+	MaxPerHour int
+	ExpiresIn  time.Duration // 0: the retention
+}
+
+// Upstream is an issuer that is told of revoked tokens.
+type Upstream struct {
+	Issuer             string
+	RevocationEndpoint string
+	ClientID           string
+	ClientSecretFile   string // see [ReadSecret]; empty: a public client
+	CAFile             string
+}
+
+func readHandling(v value, h *Handling) {
+	name := distinctOver()
+	v.object(keys{
+		"window":        into(&h.Window, duration(time.Minute, 24*time.Hour)),
+		"external_url":  into(&h.ExternalURL, text(isURL)),
+		"webhooks":      into(&h.Webhooks, listOf(webhook(name))),
+		"alertmanagers": into(&h.Alertmanagers, listOf(alertmanager(name))),
+		"actions":       into(&h.Actions, listOf(action())),
+	})
+}
+
+func webhook(name func(value, string) string) as[Webhook] {
+	return func(v value, w *Webhook) {
+		plaintext := v.has("allow_http")
+		if v.object(keys{
+			"name":        into(&w.Name, text(isName)),
+			"url":         need(&w.URL, "where alerts are sent to, such as https://siem.example.com/hooks/rescind", text(isURL)),
+			"secret_file": need(&w.SecretFile, "a secret with which it can tell that an alert is from here", file(aSecret)),
+			"ca_file":     into(&w.CAFile, file(certificates)),
+			"detectors":   into(&w.Detectors, some(detector)),
+			"allow_http":  into(&plaintext, flag),
+		}) {
+			w.Name = name(v, named(w.Name, w.URL))
+			secured(v, "url", w.URL, plaintext, "alerts sent over http can be read and kept back on the way")
+		}
+	}
+}
+
+func alertmanager(name func(value, string) string) as[Alertmanager] {
+	return func(v value, a *Alertmanager) {
+		plaintext := v.has("allow_http")
+		if v.object(keys{
+			"name":       into(&a.Name, text(isName)),
+			"url":        need(&a.URL, "of the Alertmanager, such as https://alertmanager.example.com", text(isURL)),
+			"ca_file":    into(&a.CAFile, file(certificates)),
+			"detectors":  into(&a.Detectors, some(detector)),
+			"allow_http": into(&plaintext, flag),
+		}) {
+			a.Name = name(v, named(a.Name, a.URL))
+			secured(v, "url", a.URL, plaintext, "alerts sent over http can be read and kept back on the way")
+		}
+	}
+}
+
+func action() as[Action] {
+	first := map[[2]string]int{}
+	kinds := choice(map[string]string{"token": "token", "session": "session", "subject": "subject"})
+	return func(v value, a *Action) {
+		a.DryRun, a.MaxPerHour = true, 10
+		if !v.object(keys{
+			"detector":     need(&a.Detector, "whose alerts it is for, such as revoked_token_used", detector),
+			"revoke":       need(&a.Revoke, "token, session or subject", kinds),
+			"block":        into(&a.Block, flag),
+			"dry_run":      into(&a.DryRun, flag),
+			"max_per_hour": into(&a.MaxPerHour, count(1, 10_000)),
+			"expires_in":   into(&a.ExpiresIn, duration(positive, 0)),
+		}) {
+			return
+		}
+		what := [2]string{string(a.Detector), a.Revoke}
+		if line, twice := first[what]; twice && a.Detector != "" && a.Revoke != "" {
+			v.fault("is there already, in line %d; each stands once", line)
+		}
+		first[what] = v.line
+	}
+}
+
+func readUpstreams(v value, x *[]Upstream) {
+	name := distinct(text(isURL))
+	listOf(func(v value, u *Upstream) {
+		plaintext := v.has("allow_http")
+		if !v.object(keys{
+			"issuer":              need(&u.Issuer, "the iss of its tokens, such as https://idp.example.com/", name),
+			"revocation_endpoint": need(&u.RevocationEndpoint, "its endpoint of RFC 7009, such as https://idp.example.com/revoke", text(isURL)),
+			"client_id":           into(&u.ClientID, text()),
+			"client_secret_file":  into(&u.ClientSecretFile, file(aSecret)),
+			"ca_file":             into(&u.CAFile, file(certificates)),
+			"allow_http":          into(&plaintext, flag),
+		}) {
+			return
+		}
+		if v.has("client_secret_file") && !v.has("client_id") {
+			v.at("client_secret_file").fault("has no use without client_id")
+		}
+		secured(v, "revocation_endpoint", u.RevocationEndpoint, plaintext, "tokens and secrets sent over http can be read on the way")
+	})(v, x)
+}
+
+func readLimits(v value, share *float64) {
+	v.object(keys{"share_of_traffic": into(share, ratio)})
+}
+
+// detector reads the name of one.
+func detector(v value, x *insight.Detector) {
+	known := map[string]insight.Detector{}
+	for _, d := range insight.Detectors {
+		known[string(d)] = d
+	}
+	choice(known)(v, x)
+}
+
+// secured wants https off this machine, or the word that it need not be.
+func secured(v value, key, to string, plaintext bool, why string) {
+	if to != "" && inTheClear(to) && !plaintext {
+		v.at(key).fault("%s; use https, or allow_http: true", why)
+	}
+}
+
+// named is what a target is called: its host, if nothing else is said.
+func named(name, to string) string {
+	if name != "" {
+		return name
+	}
+	if u, err := url.Parse(to); err == nil {
+		return u.Hostname()
+	}
+	return ""
+}
+
+// distinctOver refuses a name that several lists have.
+func distinctOver() func(v value, name string) string {
+	first := map[string]int{}
+	return func(v value, name string) string {
+		if name == "" {
+			return ""
+		}
+		if line, twice := first[name]; twice {
+			v.fault("would be called %s, as that in line %d is; give it another name", name, line)
+		}
+		first[name] = v.line
+		return name
+	}
+}
