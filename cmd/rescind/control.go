@@ -154,7 +154,11 @@ func (n *node) logRead(ctx context.Context) error {
 
 // build makes the feed and the API, which need each other.
 func (n *node) build() (err error) {
-	options := feed.ServerOptions{Logger: n.log, OnApplied: func(name string, revision uint64) {
+	alerts, err := n.openAlerts()
+	if err != nil {
+		return err
+	}
+	options := feed.ServerOptions{Logger: n.log, OnAlerts: alerts.Take, OnApplied: func(name string, revision uint64) {
 		if api := n.api.Load(); api != nil {
 			api.Applied(name, revision)
 		}
@@ -183,7 +187,8 @@ func (n *node) build() (err error) {
 	}
 	api, err := control.NewServer(control.Options{
 		Ledger: n.ledger, Credentials: credentials, Version: version().Version,
-		Replicas: n.replicas, WaitApplied: n.waitApplied, Registerer: n.registry, Logger: n.log,
+		Replicas: n.replicas, WaitApplied: n.waitApplied, Ask: n.feed.Ask,
+		Alerts: alerts, Upstream: n.upstream(), ShareLimit: n.config.ShareOfTraffic, Registerer: n.registry, Logger: n.log,
 	})
 	n.api.Store(api)
 	return err
