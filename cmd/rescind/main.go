@@ -4,10 +4,10 @@
 // # Who does what
 //
 // A file holds a command. The client commands (revoke, restore, list, show,
-// import, replicas) know the control endpoint by its published admin API
-// alone; check knows a replica by the call that Envoy makes. Flags are read
-// and weighed before the first request: what can be told to be wrong without
-// asking ends with exit status 2 and nothing sent.
+// import, alerts, activity, advise, replicas) know the control endpoint by its
+// published admin API alone; check knows a replica by the call that Envoy
+// makes. Flags are read and weighed before the first request: what can be told
+// to be wrong without asking ends with exit status 2 and nothing sent.
 //
 // # What it says
 //
@@ -115,7 +115,7 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 	}{
 		{groupServers, []*cobra.Command{authzCommand(), controlCommand(), demoCommand()}},
 		{groupRevoking, []*cobra.Command{a.revoke(), a.restore(), a.importFile()}},
-		{groupLooking, []*cobra.Command{a.list(), a.show(), a.replicas(), a.check(), a.version()}},
+		{groupLooking, []*cobra.Command{a.list(), a.show(), a.alerts(), a.activity(), a.advise(), a.replicas(), a.check(), a.version()}},
 	} {
 		for _, c := range g.commands {
 			c.GroupID = g.id

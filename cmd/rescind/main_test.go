@@ -97,7 +97,7 @@ type endpoint struct {
 	replicas []control.Replica
 }
 
-func serve(t testing.TB) *endpoint {
+func serve(t testing.TB, changes ...func(*control.Options)) *endpoint {
 	t.Helper()
 	log, err := store.Open(context.Background(), store.Options{Dir: t.TempDir()})
 	if err != nil {
@@ -116,13 +116,16 @@ func serve(t testing.TB) *endpoint {
 	credential := func(name string, role control.Role) control.Credential {
 		return control.Credential{Name: name, SHA256: sha256.Sum256([]byte(tokenOf(name))), Roles: []control.Role{role}}
 	}
-	e.api, err = control.NewServer(control.Options{
+	o := control.Options{
 		Ledger:      ledger,
 		Credentials: []control.Credential{credential("operator", control.Operator), credential("revoker", control.Revoker), credential("viewer", control.Viewer)},
 		Replicas:    func() []control.Replica { e.mu.Lock(); defer e.mu.Unlock(); return e.replicas },
 		WaitApplied: e.waitApplied,
-	})
-	if err != nil {
+	}
+	for _, change := range changes {
+		change(&o)
+	}
+	if e.api, err = control.NewServer(o); err != nil {
 		t.Fatal(err)
 	}
 	s := httptest.NewServer(e.api)
@@ -251,6 +254,17 @@ func TestWrongUsage(t *testing.T) {
 		{"revoke --issuer i --sub a --expires-in 0s", "must be more than nothing"},
 		{"revoke --issuer i --sub a --expires-in 30d", "invalid argument"},
 		{"revoke --issuer i --sub a --timeout 3s", "--timeout means nothing without --wait"},
+		{"revoke --issuer i --sub a --dry-run --yes", "--yes means nothing beside --dry-run"},
+		{"revoke --issuer i --sub a --dry-run --wait", "--wait means nothing beside --dry-run"},
+		{"alerts --detector nosuch", "--detector nosuch: there are revoked_token_used"},
+		{"alerts --since yesterday", "--since yesterday: it must be a time"},
+		{"alerts --since -1h", "--since -1h: it must be a time"},
+		{"alerts --limit -1", "--limit -1"},
+		{"alerts extra", "one argument too many"},
+		{"activity", "whose activity?"},
+		{"activity alice", "one argument too many"},
+		{"activity --sub a --jti b", "these are two"},
+		{"advise extra", "one argument too many"},
 		{"import", "a file, or - for standard input, is missing"},
 		{"import /no/such/file", "no such file or directory"},
 		{"import " + dir, "is a folder"},

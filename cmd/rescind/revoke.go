@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -49,6 +50,7 @@ type target struct {
 func (a *app) revoke() *cobra.Command {
 	var t target
 	var w waiting
+	var careful caution
 	cmd := &cobra.Command{
 		Use:   "revoke",
 		Short: "Revoke tokens: by claims, by key, one, or all of an issuer",
@@ -56,10 +58,11 @@ func (a *app) revoke() *cobra.Command {
 		Args: exactly(),
 	}
 	t.flags(cmd)
+	careful.flags(cmd)
 	w.flags(cmd)
 	conn := a.connection(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := w.check(cmd); err != nil {
+		if err := errors.Join(w.check(cmd), careful.check(&w)); err != nil {
 			return err
 		}
 		request, err := t.request(cmd, a)
@@ -76,9 +79,13 @@ func (a *app) revoke() *cobra.Command {
 		}
 		post := call{method: http.MethodPost, path: "/v1/revocations", body: body, contentType: "application/json"}
 		w.ask(&post)
+		careful.ask(&post)
 		res, err := c.do(cmd.Context(), post)
 		if err != nil {
-			return err
+			return confirmable(err)
+		}
+		if careful.dryRun {
+			return a.printImpact(res)
 		}
 		return a.revoked(res, &w)
 	}

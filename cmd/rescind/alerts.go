@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rescind/revocation/insight"
+)
+
+// pollEvery is how often --follow asks.
+const pollEvery = 500 * time.Millisecond
+
+// alertsQuery is what alerts looks for.
+type alertsQuery struct {
+	detector string
+	since    string
+	limit    int // 0 = all
+	follow   bool
+}
+
+func (a *app) alerts() *cobra.Command {
+	var q alertsQuery
+	cmd := &cobra.Command{
+		Use:   "alerts",
+		Short: "What the replicas found unusual, newest first",
+		Long: `What the replicas found unusual, newest first: a revoked token that is used again,
+bursts of bad signatures, a token in many networks at once.
+
+With --follow it shows the latest, oldest first, and then each as it comes.`,
+		Example: `  rescind alerts --detector revoked_token_used --since 1h
+  rescind alerts --follow`,
+		Args: exactly(),
+	}
+	conn := a.connection(cmd)
+	f := cmd.Flags()
+	f.BoolVar(&q.follow, "follow", false, "go on, and show each as it comes")
+	f.StringVar(&q.detector, "detector", "", "only those of this `detector`, such as "+string(insight.RevokedTokenUsed))
+	f.StringVar(&q.since, "since", "", "only those seen since: a `time` as 2026-11-24T07:00:01Z, or how long ago, as 1h")
+	f.IntVar(&q.limit, "limit", 20, "how many at most; 0 for all")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		values, err := q.values(a.now())
+		if err != nil {
+			return err
+		}
+		c, err := conn.open()
+		if err != nil {
+			return err
+		}
+		w := &alertWriter{app: a}
+		if q.follow {
+			return q.watch(cmd.Context(), c, values, w)
+		}
+		return q.print(cmd.Context(), c, values, w)
+	}
+	return cmd
+}
+
+func (q *alertsQuery) values(now time.Time) (url.Values, error) {
+	v := url.Values{}
+	if q.detector != "" {
+		if !slices.Contains(insight.Detectors, insight.Detector(q.detector)) {
+			var names []string
+			for _, d := range insight.Detectors {
+				names = append(names, string(d))
+			}
+			return nil, usage("--detector %s: there are %s", printable(q.detector), strings.Join(names, ", "))
+		}
+		v.Set("detector", q.detector)
+	}
+	if q.since != "" {
+		at, err := time.Parse(time.RFC3339Nano, q.since)
+		if ago, failed := time.ParseDuration(q.since); err != nil && failed == nil && ago > 0 {
+			at, err = now.Add(-ago), nil
+		}
+		if err != nil {
+			return nil, usage("--since %s: it must be a time such as 2026-11-24T07:00:01Z, or how long ago, as 1h", printable(q.since))
+		}
+		v.Set("since", at.UTC().Format(time.RFC3339Nano))
+	}
+	if q.limit < 0 {
+		return nil, usage("--limit %d: it must be a number of alerts, or 0 for all", q.limit)
+	}
+	return v, nil
+}
+
+// alertPage is one of the API's, each alert as it was sent too.
+type alertPage struct {
+	Items      []json.RawMessage `json:"items"`
+	NextCursor string            `json:"next_cursor"`
+}
+
+func (q *alertsQuery) page(ctx context.Context, c *client, v url.Values, most int) (p alertPage, err error) {
+	v.Set("limit", strconv.Itoa(most))
+	res, err := c.do(ctx, call{method: http.MethodGet, path: "/v1/alerts", query: v})
+	if err == nil {
+		err = res.into(&p)
+	}
+	return p, err
+}
+
+// print shows what there is.
+func (q *alertsQuery) print(ctx context.Context, c *client, v url.Values, w *alertWriter) error {
+	var to lister = w
+	if w.output == "json" {
+		to = &jsonList{w: w.out}
+	}
+	for left := q.limit; ; {
+		most := pageSize
+		if q.limit > 0 {
+			most = min(left, pageSize)
+		}
+		p, err := q.page(ctx, c, v, most)
+		if err == nil {
+			err = to.page(p.Items)
+		}
+		if err != nil {
+			return err
+		}
+		left -= len(p.Items)
+		if p.NextCursor == "" || q.limit > 0 && left <= 0 {
+			return to.end(p.NextCursor)
+		}
+		v.Set("cursor", p.NextCursor)
+	}
+}
+
+// watch shows the latest, and then what comes. That the control endpoint is
+// away for a while is no reason to end.
+func (q *alertsQuery) watch(ctx context.Context, c *client, v url.Values, w *alertWriter) error {
+	newest, began := "", false
+	for {
+		fresh, id, err := q.fresh(ctx, c, v, newest, began)
+		var r *refusal
+		switch {
+		case ctx.Err() != nil:
+			return nil // as asked: Ctrl-C
+		case err != nil && (!began || errors.As(err, &r) && r.Status/100 == 4 && r.Status != http.StatusTooManyRequests):
+			return err
+		case err != nil:
+			note(w.errs, "%v; asking again", err)
+		default:
+			began = true
+			if err := w.lines(fresh); err != nil {
+				return err
+			}
+			if id != "" {
+				newest = id
+			}
+		}
+		pause := time.NewTimer(pollEvery)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return nil
+		}
+	}
+}
+
+// fresh are the alerts after the newest that was shown, oldest first; at the
+// beginning as many as were asked for.
+func (q *alertsQuery) fresh(ctx context.Context, c *client, of url.Values, newest string, began bool) (fresh []json.RawMessage, id string, err error) {
+	v := url.Values{}
+	for name := range of {
+		v.Set(name, of.Get(name))
+	}
+	if newest != "" {
+		v.Set("after", newest)
+	}
+	for most := pageSize; ; {
+		if !began && q.limit > 0 {
+			most = min(q.limit-len(fresh), pageSize)
+		}
+		p, err := q.page(ctx, c, v, most)
+		if err != nil {
+			return nil, "", err
+		}
+		fresh = append(fresh, p.Items...)
+		if p.NextCursor == "" || !began && q.limit > 0 && len(fresh) >= q.limit {
+			break
+		}
+		v.Set("cursor", p.NextCursor)
+	}
+	if len(fresh) > 0 {
+		var first insight.Alert
+		if err := json.Unmarshal(fresh[0], &first); err != nil {
+			return nil, "", err
+		}
+		id = first.ID
+	}
+	slices.Reverse(fresh)
+	return fresh, id, nil
+}
+
+// alertWriter prints alerts: a line, and what is known of the token.
+type alertWriter struct {
+	*app
+	count int
+}
+
+func (w *alertWriter) page(items []json.RawMessage) error {
+	for _, item := range items {
+		var a insight.Alert
+		if err := (&answer{body: item}).into(&a); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(w.out, alertText(&a, w.now())); err != nil {
+			return err
+		}
+	}
+	w.count += len(items)
+	return nil
+}
+
+// lines prints alerts as they come: of JSON one a line.
+func (w *alertWriter) lines(items []json.RawMessage) error {
+	if w.output != "json" {
+		return w.page(items)
+	}
+	for _, item := range items {
+		if _, err := fmt.Fprintf(w.out, "%s\n", item); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *alertWriter) end(next string) error {
+	switch {
+	case w.count == 0:
+		note(w.errs, "no alert fits")
+	case next != "":
+		note(w.errs, "there are more than these %s; --limit 0 shows all", grouped(w.count))
+	}
+	return nil
+}
+
+func alertText(a *insight.Alert, now time.Time) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s  %s  %s\n", when(a.Last, now), printable(string(a.Detector)), printable(a.Summary))
+	var facts []string
+	for _, f := range []struct{ name, value string }{
+		{"times", grouped(int(a.Count))}, {"issuer", a.Issuer}, {"sub", a.Subject}, {"jti", a.TokenID}, {"sid", a.Session}, {"client", a.Client}, {"kid", a.KeyID},
+		{"policy", a.Policy}, {"revocation", a.RevocationID}, {"networks", strings.Join(a.Networks, ", ")}, {"replicas", strings.Join(a.Replicas, ", ")},
+	} {
+		if f.value != "" && (f.name != "times" || a.Count > 1) {
+			facts = append(facts, f.name+" "+clip(printable(f.value), 80))
+		}
+	}
+	fmt.Fprintf(&b, "    %s\n", strings.Join(facts, "  "))
+	return b.String()
+}

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rescind/revocation/control"
+	"rescind/revocation/control/alert"
+	"rescind/revocation/insight"
+)
+
+// seen makes the replicas answer as told.
+func seen(answers map[string][]any, silent int) func(*control.Options) {
+	return func(o *control.Options) {
+		o.Ask = func(_ context.Context, kind string, _ []byte) (out [][]byte, asked, answered int) {
+			for _, a := range answers[kind] {
+				b, _ := json.Marshal(a)
+				out = append(out, b)
+			}
+			return out, len(out) + silent, len(out)
+		}
+	}
+}
+
+func inbox(t testing.TB) (*alert.Inbox, func(*control.Options)) {
+	t.Helper()
+	in, err := alert.Open(alert.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close() })
+	return in, func(o *control.Options) { o.Alerts = in }
+}
+
+func raise(t testing.TB, in *alert.Inbox, d insight.Detector, key string) {
+	t.Helper()
+	now := time.Now()
+	a := insight.Alert{Detector: d, Key: key, Summary: "something about " + key, First: now, Last: now, Count: 3, Issuer: idp, Subject: "al ice\"", TokenID: "t1", Networks: []string{"203.0.113.0/24"}}
+	if err := in.Take(t.Context(), "replica-a", []insight.Alert{a}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAlerts(t *testing.T) {
+	in, with := inbox(t)
+	e := serve(t, with)
+	e.rescind("alerts").want(0, "no alert fits")
+	for i := range 30 {
+		raise(t, in, insight.Detectors[i%2], fmt.Sprint("k", i))
+	}
+	got := e.rescind("alerts", "--limit", "3").want(0, "revoked_token_used  something about k28", `sub al ice"`, "jti t1", "times 3", "networks 203.0.113.0/24", "replicas replica-a", "there are more than these 3")
+	if strings.Index(got.out, "k29") > strings.Index(got.out, "k27") || strings.Count(got.out, "\n") != 6 {
+		t.Errorf("not newest first, or not three:\n%s", got.out)
+	}
+	var list struct{ Items []insight.Alert }
+	e.rescind("alerts", "-o", "json", "--limit", "0", "--detector", "revoked_token_used", "--since", "1h").want(0).json(&list)
+	if len(list.Items) != 15 || list.Items[0].Key != "k28" {
+		t.Errorf("%d alerts", len(list.Items))
+	}
+	e.rescind("alerts", "--since", time.Now().Add(time.Minute).Format(time.RFC3339)).want(0, "no alert fits")
+}
+
+// both is a buffer for a writer and a reader at a time.
+type both struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *both) Write(p []byte) (int, error) { b.mu.Lock(); defer b.mu.Unlock(); return b.b.Write(p) }
+func (b *both) String() string              { b.mu.Lock(); defer b.mu.Unlock(); return b.b.String() }
+
+func (b *both) until(t *testing.T, text string) {
+	t.Helper()
+	for began := time.Now(); !strings.Contains(b.String(), text); time.Sleep(5 * time.Millisecond) {
+		if time.Since(began) > 15*time.Second {
+			t.Fatalf("it never says %q:\n%s", text, b)
+		}
+	}
+}
+
+// What comes is shown, once and in its order, though the control endpoint is
+// away in between.
+func TestAlertsAreFollowed(t *testing.T) {
+	in, with := inbox(t)
+	e := serve(t, with)
+	for i := range 5 {
+		raise(t, in, insight.RevokedTokenUsed, fmt.Sprint("old", i))
+	}
+	out, errs := &both{}, &both{}
+	a := &app{out: out, errs: errs, now: time.Now, output: "text", getenv: func(string) string { return "" }}
+	conn := &connection{app: a, control: e.url}
+	a.getenv = func(name string) string { return map[string]string{"RESCIND_TOKEN": tokenOf("viewer")}[name] }
+	c, err := conn.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := &absent{next: c.http.Transport}
+	c.http.Transport = away
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	q := alertsQuery{limit: 2}
+	v, _ := q.values(time.Now())
+	go func() { done <- q.watch(ctx, c, v, &alertWriter{app: a}) }()
+	out.until(t, "old4")
+	raise(t, in, insight.SubjectRate, "new1")
+	raise(t, in, insight.SubjectRate, "new2")
+	out.until(t, "new2")
+	away.set(true)
+	raise(t, in, insight.SubjectRate, "new3")
+	errs.until(t, "asking again")
+	away.set(false)
+	out.until(t, "new3")
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	var order []string
+	for line := range strings.Lines(out.String()) {
+		if _, key, ok := strings.Cut(line, "something about "); ok {
+			order = append(order, strings.TrimSpace(key))
+		}
+	}
+	if fmt.Sprint(order) != "[old3 old4 new1 new2 new3]" {
+		t.Errorf("%v", order)
+	}
+}
+
+// absent is a network on which nothing gets through at times.
+type absent struct {
+	next http.RoundTripper
+	mu   sync.Mutex
+	off  bool
+}
+
+func (a *absent) set(off bool) { a.mu.Lock(); defer a.mu.Unlock(); a.off = off }
+
+func (a *absent) RoundTrip(r *http.Request) (*http.Response, error) {
+	a.mu.Lock()
+	off := a.off
+	a.mu.Unlock()
+	if off {
+		return nil, context.DeadlineExceeded
+	}
+	return a.next.RoundTrip(r)
+}
+
+func TestActivity(t *testing.T) {
+	now := time.Now()
+	e := serve(t, seen(map[string][]any{"activity": {insight.Activity{
+		Since: now.Add(-time.Hour), First: now.Add(-30 * time.Minute), Last: now.Add(-time.Minute), Count: 1234,
+		Networks: map[string]uint64{"203.0.113.0/24": 1200, "198.51.100.0/24": 34}, Policies: map[string]uint64{"default": 1234}, Outcomes: map[string]uint64{"ok": 1230, "revoked": 4}, Partial: true,
+	}}}, 1))
+	got := e.rescind("activity", "--sub", "alice", "--issuer", idp).want(0,
+		"first seen  ", "(30m ago)", "requests    1,234", "OUTCOME  REQUESTS\nok       1,230\nrevoked  4\n", "default  1,234", "203.0.113.0/24   1,200\n198.51.100.0/24  34\n",
+		"this is what 1 of 2 replicas saw", "there may have been more")
+	if strings.Contains(got.out, "replicas saw") {
+		t.Error("remarks are on standard output")
+	}
+	var d control.ActivityDocument
+	e.rescind("activity", "--client", "web", "-o", "json").want(0).json(&d)
+	if d.Count != 1234 || d.Replicas.Asked != 2 {
+		t.Errorf("%+v", d)
+	}
+	serve(t).rescind("activity", "--jti", "x").want(0, "no replica is connected", "nothing was seen")
+}
+
+func TestAdvise(t *testing.T) {
+	now := time.Now()
+	n := len(insight.Lifetimes)
+	e := serve(t, seen(map[string][]any{"advice": {insight.AdviceData{Since: now.Add(-time.Hour), Until: now, Groups: []insight.AdviceGroup{{
+		Issuer: idp, Client: "web", Policy: "default", Requests: 3, Tokens: 2,
+		LivesLonger: make([]uint64, n), IsOlder: make([]uint64, n), Pauses: make([]uint64, n), Busy: make([]float64, n),
+	}}}}}, 0))
+	e.rescind("advise").want(0, "issuer "+idp+"  client web  policy default", "3 requests, 3 an hour", "LIFETIME  EXPOSURE  CUT OFF", "\n5m ", "\n24h ", "Only 3 requests")
+	var d control.AdviceDocument
+	e.rescind("advise", "-o", "json").want(0).json(&d)
+	if len(d.Items) != 1 || len(d.Items[0].Candidates) != n {
+		t.Errorf("%+v", d)
+	}
+	serve(t).rescind("advise").want(0, "no replica is connected", "no traffic to learn from")
+}
+
+func TestDryRunAndYes(t *testing.T) {
+	now := time.Now()
+	e := serve(t, seen(map[string][]any{"impact": {insight.Impact{Since: now.Add(-time.Hour), Tokens: 1234, Subjects: 2, Sessions: 3, Requests: 300, Total: 1000}}}, 0),
+		func(o *control.Options) { o.ShareLimit = 0.2 })
+	args := []string{"revoke", "--issuer", idp, "--sub", "alice"}
+	e.rescind(append(args, "--dry-run")...).want(0, "nothing is revoked", "tokens    1,234", "requests  300 of 1,000 (30.0%)", "more than the 20.0% of the traffic", "takes --yes")
+	var d control.ImpactDocument
+	e.rescind(append(args, "--dry-run", "-o", "json")...).want(0).json(&d)
+	if d.Tokens != 1234 || !d.Confirm {
+		t.Errorf("%+v", d)
+	}
+	e.rescind(args...).want(1, "nothing is revoked: it would deny 300 of the 1000 requests", "--yes revokes all the same")
+	e.rescind("list").want(0, "no revocation fits")
+	e.rescind(append(args, "--yes")...).want(0, "revoked, durable")
+}
