@@ -14,12 +14,7 @@ import (
 // Each detector: traffic that must not raise it, and then traffic that must.
 // Nothing else may be raised by either.
 func TestDetectors(t *testing.T) {
-	for _, c := range []struct {
-		detector insight.Detector
-		change   func(*Settings)
-		calm     func(*rig)
-		unusual  func(*rig)
-	}{
+	for _, c := range []detectorCase{
 		{
 			detector: insight.RevokedTokenUsed,
 			calm: func(r *rig) {
@@ -155,7 +150,7 @@ func TestDetectors(t *testing.T) {
 	}
 }
 
-type detectorCase = struct {
+type detectorCase struct {
 	detector insight.Detector
 	change   func(*Settings)
 	calm     func(*rig)

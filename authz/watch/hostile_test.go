@@ -94,7 +94,7 @@ func TestHostileMemory(t *testing.T) {
 			s.Tokens = 30_000
 			events := 3 * s.Tokens
 			if raceEnabled {
-				s.Tokens, events = 20_000, 40_000
+				s.Tokens, events = 4_000, 8_000
 			}
 			m, used := flooded(&s, events, f.make)
 			t.Logf("%d tokens of %d events remembered in %.1f MiB", m.tokens.n, events, float64(used)/(1<<20))

@@ -129,9 +129,9 @@ func (t *table[E, P]) resize(slots int) {
 
 // evict takes out the least lately used of a few.
 func (t *table[E, P]) evict(gone func(P)) {
-	oldest := rand.IntN(t.n)
+	oldest := rand.IntN(t.n) //nolint:gosec // which entries contend is no secret
 	for range contenders - 1 {
-		if i := rand.IntN(t.n); t.at(oldest).used().after(t.at(i).used()) {
+		if i := rand.IntN(t.n); t.at(oldest).used().after(t.at(i).used()) { //nolint:gosec // likewise
 			oldest = i
 		}
 	}

@@ -77,8 +77,14 @@ func newItem() *item {
 func (i *item) add(g *AdviceGroup, span time.Duration, cutOff Duration) bool {
 	hours := span.Hours()
 	lists := len(g.LivesLonger) == len(Lifetimes) && len(g.IsOlder) == len(Lifetimes) && len(g.Pauses) == len(Lifetimes) && len(g.Busy) == len(Lifetimes)
-	if !lists || hours <= 0 {
+	const most = 1e15 // a sum of it is still a number
+	if !lists || hours < 1./3600 || float64(g.Requests) > most {
 		return false
+	}
+	for n := range Lifetimes {
+		if !(g.Busy[n] >= 0 && g.Busy[n] < most && float64(g.Pauses[n]) < most) {
+			return false
+		}
 	}
 	i.span = max(i.span, span)
 	i.Tokens += g.Tokens
