@@ -213,17 +213,24 @@ func TestAlgorithms(t *testing.T) {
 		}
 	})
 	t.Run("a PSS salt of another length", func(t *testing.T) {
-		key := signer{"PS256", "k", rsaKey().private}
-		raw := key.token(nil)
-		signed := raw[:strings.LastIndexByte(raw, '.')]
-		sum := sha256.Sum256([]byte(signed))
-		for salt, want := range map[int]Reason{rsa.PSSSaltLengthEqualsHash: OK, 31: BadSignature, rsa.PSSSaltLengthAuto: BadSignature} {
-			signature, err := rsa.SignPSS(rand.Reader, rsaKey().private.(*rsa.PrivateKey), crypto.SHA256, sum[:], &rsa.PSSOptions{SaltLength: salt})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := authorizer(t, options(t, key)).Authorize(t.Context(), carrying(signed+"."+b64.EncodeToString(signature))); d.Reason != want {
-				t.Errorf("salt of %d: %+v, want %s", salt, d, want)
+		for alg, hash := range map[string]crypto.Hash{"PS256": crypto.SHA256, "PS384": crypto.SHA384, "PS512": crypto.SHA512} {
+			key := signer{alg, "k", rsaKey().private}
+			raw := key.token(nil)
+			signed := raw[:strings.LastIndexByte(raw, '.')]
+			digest := hash.New()
+			digest.Write([]byte(signed))
+			for salt, want := range map[int]Reason{rsa.PSSSaltLengthEqualsHash: OK, hash.Size() - 1: BadSignature, 0: BadSignature} {
+				o := &rsa.PSSOptions{SaltLength: salt}
+				if salt == 0 {
+					o.SaltLength = rsa.PSSSaltLengthAuto // as long as may be
+				}
+				signature, err := rsa.SignPSS(rand.Reader, rsaKey().private.(*rsa.PrivateKey), hash, digest.Sum(nil), o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d := authorizer(t, options(t, key)).Authorize(t.Context(), carrying(signed+"."+b64.EncodeToString(signature))); d.Reason != want {
+					t.Errorf("%s, salt of %d: %+v, want %s", alg, salt, d, want)
+				}
 			}
 		}
 	})

@@ -66,6 +66,7 @@ var authorization = grpc.ServiceDesc{
 	}},
 }
 
+//nolint:revive // the order of a grpc.MethodHandler
 func checkHandler(server any, ctx context.Context, decode func(any) error, around grpc.UnaryServerInterceptor) (any, error) {
 	var q question
 	if err := decode(&q); err != nil {

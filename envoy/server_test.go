@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -23,6 +24,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
 	"rescind/authz"
@@ -287,6 +289,50 @@ func TestShutdownDrains(t *testing.T) {
 	if err := receive(t, drained); err != nil {
 		t.Error(err)
 	}
+}
+
+// Who asks for its health while it goes is told, and is still answered.
+func TestShutdownIsSaidFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKey(t)
+		s, _ := server(t, k, Options{Linger: 3 * time.Second})
+		l := bufconn.Listen(64 << 10)
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(l) }()
+		conn, err := grpc.NewClient("passthrough:///x", grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		check := func() error {
+			_, err := authv3.NewAuthorizationClient(conn).Check(t.Context(), Question{Token: k.token(nil)}.request())
+			return err
+		}
+		health := func() healthpb.HealthCheckResponse_ServingStatus {
+			r, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: "envoy.service.auth.v3.Authorization"})
+			if err != nil {
+				t.Error(err)
+			}
+			return r.GetStatus()
+		}
+		if err := check(); err != nil || health() != healthpb.HealthCheckResponse_SERVING {
+			t.Errorf("before: %v", err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- s.Shutdown(context.Background()) }()
+		time.Sleep(time.Second)
+		if err := check(); err != nil || health() != healthpb.HealthCheckResponse_NOT_SERVING {
+			t.Errorf("while it goes: %v", err)
+		}
+		begun := time.Now()
+		if err := <-ended; err != nil || time.Since(begun) != 2*time.Second {
+			t.Errorf("%v after %s", err, time.Since(begun))
+		}
+		_ = conn.Close()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestShutdownIsBounded(t *testing.T) {

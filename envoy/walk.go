@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"slices"
 	"unicode/utf8"
 
 	"rescind/authz"
@@ -27,7 +28,10 @@ func walk(wire string) (*authz.Request, bool) {
 	if !ok || !utf8.ValidString(w.address) || !utf8.ValidString(w.request.Certificate) {
 		return nil, false
 	}
-	w.request.Headers = append(w.merged, w.raw...)
+	w.request.Headers = w.raw
+	if len(w.merged) > 0 {
+		w.request.Headers = slices.Concat(w.merged, w.raw)
+	}
 	w.request.Source = sourceOf(w.address)
 	return w.request, true
 }

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"rescind/envoy/envoytest"
+	"rescind/jwks/jwkstest"
 )
 
 // The face of a replica: how Envoy may reach it, what it tells clients and the
@@ -118,9 +119,7 @@ policies:
 		if after == before || len(after) > 20 || faulty != after {
 			t.Errorf("served %s, then %s, with a faulty file %s", before, after, faulty)
 		}
-		if len(lost) > 0 || sent < 50 {
-			t.Errorf("%d of %d requests lost: %v", len(lost), sent, lost[:min(3, len(lost))])
-		}
+		w.nothingLost(t, sent, lost)
 		w.ca.issue("server")
 	})
 	t.Run("mTLS: who may ask", func(t *testing.T) {
@@ -342,8 +341,52 @@ func reload(t *testing.T, w *workshop, c *child, url string) {
 
 	write("    audiences: [api, third]", "")
 	eventually("repaired", "", minted(t, w.Stack, map[string]any{"aud": "third"}), http.StatusOK)
-	if sent, lost := stop(); len(lost) > 0 || sent < 50 {
-		t.Errorf("%d of %d requests lost: %v", len(lost), sent, lost[:min(3, len(lost))])
+	sent, lost := stop()
+	w.nothingLost(t, sent, lost)
+}
+
+// A replica that dies with many requests in flight costs none of them: Envoy
+// asks the other.
+func TestKilledReplicaLosesNoRequest(t *testing.T) {
+	s := start(t, envoytest.Options{})
+	token := login(t, s, "alice")
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	var stops []func() (int, []error)
+	for range 8 {
+		stops = append(stops, hammer(func() error { return wants(client, s.GatewayURL, token, http.StatusOK) }))
+	}
+	time.Sleep(300 * time.Millisecond)
+	s.Replicas[0].Kill()
+	time.Sleep(2500 * time.Millisecond) // until Envoy knows by its health checks
+	sent := 0
+	for _, stop := range stops {
+		n, lost := stop()
+		sent += n
+		if len(lost) > 0 {
+			t.Errorf("%d of %d requests lost: %v", len(lost), n, lost[0])
+		}
+	}
+	if sent < 100 {
+		t.Errorf("only %d requests", sent)
+	}
+}
+
+// A Check that has to wait for a key is waited for by Envoy, and not asked
+// again and again.
+func TestFirstTokenOfANewKey(t *testing.T) {
+	s := start(t, envoytest.Options{Replicas: 1})
+	wantStatus(t, s, "before", login(t, s, "alice"), http.StatusOK)
+	for round := range 2 {
+		s.Issuer.BreakKeys(jwkstest.Fault{Delay: 200 * time.Millisecond})
+		if err := s.Rotate(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1100 * time.Millisecond) // min_refresh_interval
+		begun := time.Now()
+		wantStatus(t, s, fmt.Sprintf("rotation %d", round), minted(t, s, nil), http.StatusOK)
+		if took := time.Since(begun); took < 150*time.Millisecond {
+			t.Errorf("rotation %d: after %s the key cannot have come from the issuer", round, took)
+		}
 	}
 }
 

@@ -45,6 +45,7 @@ type workshop struct {
 	upstream *httptest.Server // says what it saw
 
 	listeners, clusters []any // of the Envoy
+	edge                *child
 }
 
 func newWorkshop(t *testing.T, o envoytest.Options) *workshop {
@@ -215,6 +216,8 @@ func (w *workshop) gateway(name, addr string, change func(listener, cluster node
 	listener, cluster := at(n, "static_resources", "listeners", 0).(node), at(n, "static_resources", "clusters", 0).(node)
 	listener["name"], cluster["name"] = name, "rescind-"+name
 	listener["address"] = address("127.0.0.1:0")
+	log := at(connectionManager(listener), "access_log", 0, "typed_config", "log_format", "json_format").(node)
+	log["flags"], log["took"] = "%RESPONSE_FLAGS%", "%DURATION%"
 	at(filterOf(listener), "typed_config", "grpc_service", "envoy_grpc").(node)["cluster_name"] = cluster["name"]
 	at(cluster, "load_assignment").(node)["cluster_name"] = cluster["name"]
 	endpoint := at(cluster, "load_assignment", "endpoints", 0, "lb_endpoints", 0, "endpoint").(node)
@@ -257,7 +260,7 @@ func (w *workshop) envoy() map[string]string {
 		w.t.Fatal(err)
 	}
 	admin := w.file("envoy.admin")
-	c := w.run("envoy", gateway, "-c", w.write("envoy.json", string(text)), "--disable-hot-restart", "--admin-address-path", admin,
+	w.edge = w.run("envoy", gateway, "-c", w.write("envoy.json", string(text)), "--disable-hot-restart", "--admin-address-path", admin,
 		"--concurrency", "2", "--log-level", "warning", "--base-id", "0", "--drain-time-s", "1")
 	urls := map[string]string{}
 	for range 1500 {
@@ -269,8 +272,19 @@ func (w *workshop) envoy() map[string]string {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	w.t.Fatalf("Envoy has only %v:\n%s", urls, c.text())
+	w.t.Fatalf("Envoy has only %v:\n%s", urls, w.edge.text())
 	return nil
+}
+
+// nothingLost fails t if anything was, with what Envoy says about it.
+func (w *workshop) nothingLost(t *testing.T, sent int, lost []error) {
+	t.Helper()
+	if len(lost) == 0 && sent >= 50 {
+		return
+	}
+	time.Sleep(2 * time.Second) // it writes its log every second
+	said := regexp.MustCompile(`(?m)^.*"status":503.*$`).FindAllString(w.edge.text(), -1)
+	t.Errorf("%d of %d requests lost: %v\n%s", len(lost), sent, lost[:min(3, len(lost))], strings.Join(said[max(0, len(said)-5):], "\n"))
 }
 
 // bound fills in the URLs of the listeners that Envoy has bound, once all its
