@@ -46,6 +46,22 @@ func (o *Outcome) Reason() string {
 // Check asks the replica at addr (host:port, or unix:///path) as the Envoy of
 // our configuration does. config is nil for plaintext.
 func Check(ctx context.Context, addr string, config *tls.Config, q Question) (_ *Outcome, err error) {
+	c, err := Dial(addr, config)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	return c.Check(ctx, q)
+}
+
+// Client is for who asks a replica more than once.
+type Client struct {
+	addr string
+	conn *grpc.ClientConn
+}
+
+// Dial does not connect yet. The addresses are those of [Check].
+func Dial(addr string, config *tls.Config) (*Client, error) {
 	target := addr
 	if !strings.HasPrefix(addr, "unix:") {
 		target = "passthrough:///" + addr
@@ -58,10 +74,17 @@ func Check(ctx context.Context, addr string, config *tls.Config, q Question) (_ 
 	if err != nil {
 		return nil, fmt.Errorf("the address of a replica is host:port or unix:///path: %w", err)
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	answer, err := authv3.NewAuthorizationClient(conn).Check(ctx, q.request())
+	return &Client{addr, conn}, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Check asks.
+func (c *Client) Check(ctx context.Context, q Question) (*Outcome, error) {
+	answer, err := authv3.NewAuthorizationClient(c.conn).Check(ctx, q.request())
 	if err != nil {
-		return nil, fmt.Errorf("asking the replica at %s: %w", addr, err)
+		return nil, fmt.Errorf("asking the replica at %s: %w", c.addr, err)
 	}
 	return outcome(answer), nil
 }

@@ -76,6 +76,15 @@ func revoked(t *testing.T, s *envoytest.Stack, body map[string]any) revocation {
 	return r
 }
 
+func claim(t *testing.T, token, name string) string {
+	t.Helper()
+	value, err := envoytest.Claim(token, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(value)
+}
+
 // nextSecond waits until a login is later than a revocation made before.
 func nextSecond() {
 	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second + 5*time.Millisecond)))

@@ -52,6 +52,7 @@ var (
 // LedgerOptions are what a ledger needs to know.
 type LedgerOptions struct {
 	Retention time.Duration    // the longest that a revocation may last
+	Shared    bool             // other nodes write the log too, and may be ahead of this one
 	Now       func() time.Time // default: time.Now
 	Logger    *slog.Logger     // default: discards
 }
@@ -61,6 +62,7 @@ type LedgerOptions struct {
 // whether this process appended them or another. Reads see a revision whole.
 type Ledger struct {
 	log       Log
+	shared    bool
 	retention time.Duration
 	now       func() time.Time
 	logger    *slog.Logger
@@ -88,7 +90,7 @@ type Ledger struct {
 // NewLedger makes a ledger over log. It is empty until [Ledger.Run] runs.
 func NewLedger(log Log, o LedgerOptions) *Ledger {
 	l := &Ledger{
-		log: log, retention: o.Retention, now: o.Now, logger: o.Logger,
+		log: log, shared: o.Shared, retention: o.Retention, now: o.Now, logger: o.Logger,
 		queue: make(chan *attempt, 256), notes: make(chan note, 256),
 		changed: make(chan struct{}), allRead: make(chan struct{}), rows: newRows(),
 	}
@@ -230,6 +232,19 @@ func (l *Ledger) forget() {
 	defer l.mu.Unlock()
 	l.swept = l.clock()
 	l.rows.sweep(l.swept)
+}
+
+// aMoment is how far behind another node this one may be.
+const aMoment = time.Second
+
+// catchUp waits for a revision that another node may have given already.
+func (l *Ledger) catchUp(ctx context.Context, revision uint64) {
+	if !l.shared || revision <= l.Revision() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, aMoment)
+	defer cancel()
+	_ = l.Wait(ctx, revision-1) // else it is not known here
 }
 
 // Item is a revocation and what has become of it.

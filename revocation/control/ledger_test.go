@@ -340,6 +340,27 @@ func TestConcurrentCallersShareAppends(t *testing.T) {
 	}
 }
 
+// Who was given an ID by one node may ask another about it, that is a moment
+// behind.
+func TestAnotherNodeWasAsked(t *testing.T) {
+	log := newMemoryLog()
+	e := serve(t, log)
+	e.ledger.shared = true
+	r, _ := revocation.ParseRequest([]byte(claims(issuerA, `{"jti":"x"}`)))
+	rev, _ := r.Accept(time.Now(), retention, "elsewhere")
+	time.AfterFunc(50*time.Millisecond, func() {
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		log.add(packBatch("other", []operation{{packed: pack(&rev)}}))
+	})
+	e.do("operator", "DELETE", "/v1/revocations/r2.0", "").want(200)
+	begun := time.Now()
+	e.do("operator", "GET", "/v1/revocations/r99.0", "").want(404)
+	if d := time.Since(begun); d < aMoment || d > 5*aMoment {
+		t.Errorf("an ID that nobody gave was waited for %v", d)
+	}
+}
+
 // Another node appends in between: the request is weighed again.
 func TestAnotherNodeWasFirst(t *testing.T) {
 	log := newMemoryLog()

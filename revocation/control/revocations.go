@@ -184,6 +184,7 @@ func (s *Server) find(ctx context.Context, text, action string) (Item, *Problem)
 	if err != nil {
 		return Item{}, unknown
 	}
+	s.ledger.catchUp(ctx, id.Revision)
 	item, err := s.ledger.Find(id)
 	if err != nil {
 		return Item{}, unknown

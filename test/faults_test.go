@@ -1,0 +1,164 @@
+package test
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"rescind/envoy/envoytest"
+)
+
+// The faults, on the real binary under load. In each nothing acknowledged is
+// lost, nothing revoked is allowed and nothing restored stays denied; ground
+// has the model. The short form runs with all tests; the long one is
+//
+//	RESCIND_LONG=1 go test -run Faults -timeout 60m -v ./test
+
+// kill -9 of the control endpoint at a random moment.
+func TestFaultsControlIsKilled(t *testing.T) {
+	t.Parallel()
+	g := newGround(t, start(t, envoytest.Options{}))
+	for range rounds(20, 200) {
+		stop := g.load(8)
+		time.Sleep(20*time.Millisecond + rand.N(200*time.Millisecond))
+		g.Control[0].Kill()
+		stop()
+		g.restart(0)
+		g.verify("after a kill")
+	}
+	g.report()
+}
+
+// kill -9 of one of three nodes, now and then of the one that leads.
+func TestFaultsNodesAreKilled(t *testing.T) {
+	t.Parallel()
+	g := newGround(t, start(t, envoytest.Options{ControlNodes: 3}))
+	for round := range rounds(3, 40) {
+		leader, err := g.Leader(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		what, node := "with a node killed", (leader+1+round%2)%3
+		if round%3 == 2 {
+			what, node = "with the leader killed", leader
+		}
+		stop := g.load(6)
+		g.goesOn("before", 50)
+		g.Control[node].Kill()
+		t.Logf("%s, 50 changes took %v", what, g.goesOn(what, 50).Round(time.Millisecond))
+		stop()
+		g.restart(node)
+		g.verify(what)
+	}
+	g.report()
+}
+
+// SIGSTOP of the node that leads, and of all of them in turn.
+func TestFaultsNodesStandStill(t *testing.T) {
+	t.Parallel()
+	g := newGround(t, start(t, envoytest.Options{ControlNodes: 3}))
+	for range rounds(1, 20) {
+		leader, err := g.Leader(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := g.load(6)
+		g.goesOn("before", 50)
+		g.pause(g.Control[leader])
+		t.Logf("with the leader standing still, 50 changes took %v", g.goesOn("with the leader standing still", 50).Round(time.Millisecond))
+		g.resume(g.Control[leader])
+		g.goesOn("with the leader going on", 50)
+		stop()
+		g.verify("after the leader stood still")
+	}
+	g.report()
+}
+
+// SIGSTOP of a replica: the others go on, and it is told of as pending.
+func TestFaultsReplicaStandsStill(t *testing.T) {
+	t.Parallel()
+	g := newGround(t, start(t, envoytest.Options{}))
+	for range rounds(1, 50) {
+		stop := g.load(4)
+		g.goesOn("before", 50)
+		g.pause(g.Replicas[0])
+		f := &fate{jti: "while-it-stands-" + time.Now().String()}
+		if !g.revoke(t.Context(), f, true) || f.everywhere {
+			t.Fatalf("revoked while a replica stands still: acknowledged %v, everywhere %v", !f.doubtful, f.everywhere)
+		}
+		if got, err := g.ask(t.Context(), 1, f.jti); got != "revoked" {
+			t.Errorf("the other replica says %q, %v", got, err)
+		}
+		g.resume(g.Replicas[0])
+		stop()
+		g.verify("after a replica stood still")
+	}
+	g.report()
+}
+
+// A replica is killed and started again, over and over, while writes go on.
+func TestFaultsReplicaIsRestarted(t *testing.T) {
+	t.Parallel()
+	g := newGround(t, start(t, envoytest.Options{}))
+	stop := g.load(4)
+	defer stop()
+	g.goesOn("before", 20)
+	for range rounds(8, 50) {
+		g.Replicas[1].Kill()
+		g.goesOn("with a replica gone", 10)
+		if err := g.StartReplica(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.WaitReady(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		g.goesOn("with the replica back", 10)
+	}
+	stop()
+	g.verify("after the restarts")
+	g.report()
+}
+
+// The feed is cut after a random number of bytes, again and again.
+func TestFaultsFeedIsCut(t *testing.T) {
+	t.Parallel()
+	var cuts *cutter
+	g := newGround(t, start(t, envoytest.Options{Feeds: func(addrs []string) ([]string, error) {
+		cuts = newCutter(t, addrs[0])
+		return []string{cuts.addr}, nil
+	}}))
+	stop := g.load(4)
+	cuts.begin()
+	time.Sleep(time.Duration(rounds(4, 120)) * time.Second)
+	n := cuts.end()
+	stop()
+	if n < 5 {
+		t.Errorf("only %d cuts", n)
+	}
+	g.verify("after the cuts")
+	t.Logf("%d cuts", n)
+	g.report()
+}
+
+func (g *ground) pause(p *envoytest.Process) {
+	g.t.Helper()
+	if err := p.Pause(); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+func (g *ground) resume(p *envoytest.Process) {
+	g.t.Helper()
+	if err := p.Resume(); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// report says what the test was made of, and fails if that was little.
+func (g *ground) report() {
+	g.t.Helper()
+	g.t.Logf("%d tokens, %d changes acknowledged, %d questions asked meanwhile", len(g.fates), g.accepted.Load(), g.asked.Load())
+	if g.accepted.Load() < 100 || g.asked.Load() < 10 {
+		g.t.Error("that is not much of a load")
+	}
+}

@@ -1,0 +1,364 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"rescind/envoy"
+	"rescind/envoy/envoytest"
+)
+
+// ground is a stack under load and faults, and a model of what was
+// acknowledged: for each token whether it is revoked. Tokens are revoked and
+// restored by their jti, and made when somebody asks about them.
+//
+// An attempt that was answered with anything but a 2xx may be in force or not;
+// the model knows nothing of its token until it has been revoked again.
+type ground struct {
+	*envoytest.Stack
+	t        *testing.T
+	replicas []*envoy.Client
+	accepted atomic.Int64
+	asked    atomic.Int64 // by the watch
+
+	mu    sync.Mutex
+	fates []*fate
+}
+
+// fate is what the model knows of one token. Its writer alone changes it, with
+// ground.mu held.
+type fate struct {
+	jti, id    string
+	revoked    bool
+	doubtful   bool // nothing is known
+	everywhere bool // and every replica had it in force when it was acknowledged
+}
+
+// long is the form of `RESCIND_LONG=1 go test -run Faults -timeout 60m ./test`.
+var long = os.Getenv("RESCIND_LONG") != ""
+
+// rounds is how often a fault is made.
+func rounds(short, inFull int) int {
+	if long {
+		return inFull
+	}
+	return short
+}
+
+func newGround(t *testing.T, s *envoytest.Stack) *ground {
+	g := &ground{Stack: s, t: t}
+	for _, addr := range s.GRPC {
+		c, err := envoy.Dial(addr, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		g.replicas = append(g.replicas, c)
+	}
+	return g
+}
+
+// load runs writers, and a watch over what they were told, until stop is
+// called.
+func (g *ground) load(writers int) (stop func()) {
+	ctx, cancel := context.WithCancel(g.t.Context())
+	var all sync.WaitGroup
+	for range writers {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				g.write(ctx)
+			}
+		})
+	}
+	all.Go(func() { g.watch(ctx) })
+	return sync.OnceFunc(func() { cancel(); all.Wait() })
+}
+
+// write revokes a token of its own, and restores every third.
+func (g *ground) write(ctx context.Context) {
+	f := &fate{doubtful: true}
+	g.mu.Lock()
+	f.jti = fmt.Sprint("token-", len(g.fates))
+	g.fates = append(g.fates, f)
+	g.mu.Unlock()
+	wait := rand.N(4) == 0
+	if !g.revoke(ctx, f, wait) {
+		time.Sleep(10 * time.Millisecond)
+		return
+	}
+	if rand.N(3) == 0 {
+		g.restore(ctx, f, wait)
+	}
+}
+
+// answer is what a change is answered with.
+type answer struct {
+	ID       string
+	Replicas struct {
+		Applied, Total int
+		Pending        []string
+	}
+}
+
+func (a answer) everywhere() bool { return a.Replicas.Total > 0 && len(a.Replicas.Pending) == 0 }
+
+// revoke revokes the token of f at some node that runs.
+func (g *ground) revoke(ctx context.Context, f *fate, wait bool) bool {
+	var got answer
+	body := map[string]any{"issuer": g.Issuer.URL(), "claims": map[string]any{"jti": f.jti}}
+	ok := g.change(ctx, http.MethodPost, "/v1/revocations", wait, body, &got)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f.doubtful = !ok; ok {
+		f.id, f.revoked, f.everywhere = got.ID, true, wait && got.everywhere()
+	}
+	return ok
+}
+
+func (g *ground) restore(ctx context.Context, f *fate, wait bool) {
+	g.mu.Lock()
+	f.doubtful = true
+	g.mu.Unlock()
+	var got answer
+	if !g.change(ctx, http.MethodDelete, "/v1/revocations/"+f.id, wait, nil, &got) {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f.doubtful, f.revoked, f.everywhere = false, false, wait && got.everywhere()
+}
+
+// change asks one of the nodes that run, and says whether that acknowledged it.
+func (g *ground) change(ctx context.Context, method, path string, wait bool, body any, into *answer) bool {
+	var up []int
+	for i, p := range g.Control {
+		if p.Running() {
+			up = append(up, i)
+		}
+	}
+	if len(up) == 0 {
+		return false
+	}
+	if wait {
+		path += "?wait=all&timeout=2s"
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+	defer cancel()
+	a, err := g.AdminAt(ctx, up[rand.N(len(up))], method, path, body, into)
+	if err != nil || a.Status >= 300 {
+		if err == nil && a.Status != http.StatusServiceUnavailable && a.Status != http.StatusTooManyRequests {
+			g.t.Errorf("%s %s: %d %s", method, path, a.Status, a.Body)
+		}
+		return false
+	}
+	g.accepted.Add(1)
+	return true
+}
+
+// watch asks the replicas about tokens while all goes on: what was said to be
+// in force everywhere is, on every replica that answers.
+func (g *ground) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		g.mu.Lock()
+		var f *fate
+		var before fate
+		if n := len(g.fates); n > 0 {
+			f = g.fates[n-1-rand.N(min(n, 100))]
+			before = *f
+		}
+		g.mu.Unlock()
+		if f == nil || before.doubtful || !before.everywhere {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		i := rand.N(len(g.replicas))
+		reason, err := g.ask(ctx, i, before.jti)
+		g.mu.Lock()
+		same := *f == before
+		g.mu.Unlock()
+		if err != nil || !same {
+			continue
+		}
+		g.asked.Add(1)
+		if before.revoked && reason == "ok" || !before.revoked && reason == "revoked" {
+			g.t.Errorf("%s says %q of a token that is revoked on every replica: %v", envoytest.ReplicaName(i), reason, before.revoked)
+		}
+	}
+}
+
+// ask is the reason of a replica's decision.
+func (g *ground) ask(ctx context.Context, replica int, jti string) (string, error) {
+	token, err := g.Mint(map[string]any{"jti": jti})
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	o, err := g.replicas[replica].Check(ctx, envoy.Question{Token: token})
+	if err != nil { // that connection pauses; the replica may be back
+		o, err = envoy.Check(ctx, g.GRPC[replica], nil, envoy.Question{Token: token})
+	}
+	if err != nil {
+		return "", err
+	}
+	return o.Reason(), nil
+}
+
+// verify holds every control node and every replica against the model. It
+// waits until all of them run and follow.
+func (g *ground) verify(what string) {
+	g.t.Helper()
+	g.settle(what)
+	revision := g.barrier(what)
+	for i := range g.Control {
+		g.verifyControl(what, i, revision)
+	}
+	// The newest, and some of the rest.
+	g.mu.Lock()
+	sample := append([]*fate{}, g.fates[max(0, len(g.fates)-60):]...)
+	for range 60 {
+		sample = append(sample, g.fates[rand.N(len(g.fates))])
+	}
+	g.mu.Unlock()
+	for _, f := range sample {
+		want := "ok"
+		if f.revoked {
+			want = "revoked"
+		}
+		for i := range g.replicas {
+			if got, err := g.ask(g.t.Context(), i, f.jti); err != nil || got != want {
+				g.t.Fatalf("%s: %s says %q of %s, which is revoked: %v (%v)", what, envoytest.ReplicaName(i), got, f.jti, f.revoked, err)
+			}
+		}
+	}
+}
+
+// settle revokes what the model knows nothing of.
+func (g *ground) settle(what string) {
+	g.t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for _, f := range g.fates {
+		for f.doubtful && !g.revoke(g.t.Context(), f, false) {
+			if time.Now().After(deadline) {
+				g.t.Fatalf("%s: nothing is accepted for a minute", what)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+}
+
+// barrier waits until every replica has in force all that was acknowledged,
+// and returns a revision that has it all.
+func (g *ground) barrier(what string) uint64 {
+	g.t.Helper()
+	body := map[string]any{"issuer": g.Issuer.URL(), "claims": map[string]any{"jti": "barrier-" + fmt.Sprint(rand.Uint64())}}
+	deadline := time.Now().Add(time.Minute)
+	for {
+		var got struct {
+			answer
+			Revision uint64
+		}
+		a, err := g.Admin(g.t.Context(), http.MethodPost, "/v1/revocations?wait=all&timeout=10s", body, &got)
+		if err == nil && a.Status < 300 && got.everywhere() && got.Replicas.Total == len(g.replicas) {
+			return got.Revision
+		}
+		if time.Now().After(deadline) {
+			g.t.Fatalf("%s: not in force on all replicas within a minute: %d %s %v", what, a.Status, a.Body, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// verifyControl demands that a node has what the model has.
+func (g *ground) verifyControl(what string, node int, revision uint64) {
+	g.t.Helper()
+	active := map[string]string{} // id → jti
+	for path := ""; ; {
+		var page struct {
+			Items []struct {
+				ID       string
+				Revision uint64
+				Claims   map[string]any
+			}
+			Cursor string `json:"next_cursor"`
+		}
+		a, err := g.AdminAt(g.t.Context(), node, http.MethodGet, "/v1/revocations?active=true&limit=1000"+path, nil, &page)
+		if err != nil || a.Status != http.StatusOK {
+			g.t.Fatalf("%s: %s: %d %s %v", what, envoytest.NodeName(node), a.Status, a.Body, err)
+		}
+		if path == "" && (len(page.Items) == 0 || page.Items[0].Revision < revision) { // newest first; this node is a moment behind
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		for _, item := range page.Items {
+			active[item.ID] = fmt.Sprint(item.Claims["jti"])
+		}
+		if path = "&cursor=" + page.Cursor; page.Cursor == "" {
+			break
+		}
+	}
+	for _, f := range g.fates {
+		if got := active[f.id] == f.jti; got != f.revoked {
+			g.t.Fatalf("%s: at %s %s (%s) is revoked: %v, acknowledged: %v", what, envoytest.NodeName(node), f.id, f.jti, got, f.revoked)
+		}
+	}
+}
+
+// restart starts a control node that was killed, and waits until it is ready.
+func (g *ground) restart(node int) {
+	g.t.Helper()
+	if err := g.StartControl(g.t.Context(), node); err != nil {
+		g.t.Fatal(err)
+	}
+	g.controlReady(node)
+}
+
+func (g *ground) controlReady(node int) {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), time.Minute)
+	defer cancel()
+	if err := g.WaitControl(ctx, node); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// goesOn demands that n more changes are accepted, and returns how long that
+// took.
+func (g *ground) goesOn(what string, n int64) time.Duration {
+	g.t.Helper()
+	begun, before := time.Now(), g.accepted.Load()
+	for g.accepted.Load() < before+n {
+		if time.Since(begun) > time.Minute {
+			g.t.Fatalf("%s: %d changes accepted within a minute", what, g.accepted.Load()-before)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return time.Since(begun)
+}
+
+// imports sends lines in bulk.
+func (g *ground) imports(ctx context.Context, lines []string) (status int, body string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, g.ControlURLs[0]+"/v1/revocations", bytes.NewBufferString(strings.Join(lines, "\n")))
+	if err != nil {
+		return 0, "", err
+	}
+	req.Header.Set("Authorization", "Bearer "+g.Token)
+	req.Header.Set("Content-Type", "application/x-ndjson")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	return res.StatusCode, string(text), err
+}
