@@ -117,6 +117,14 @@ func TestWhatIsNotPlain(t *testing.T) {
 		{"twice", twice, true, true},
 		{"a group", group, false, true},
 		{"a crowd of merged headers", crowd, false, true},
+		// A name goes into headers_to_remove, and could not be sent.
+		{"a raw header whose name is not UTF-8", rawHeaderWire("x-jwt-\xff", "1"), false, false},
+		{"a raw header whose value is not UTF-8 where it is not raw", rawHeaderWire("x-jwt-a", "\xff"), false, false},
+		{"a policy that is not UTF-8", message(1, text(10, text(1, "policy")+text(2, "\xff"))), false, false},
+		{"a merged header whose name is not UTF-8", message(1, text(4, text(2, text(3, text(1, "x-jwt-\xff")+text(2, "1"))))), false, false},
+		{"a certificate that is not UTF-8", message(1, text(1, text(5, "\xff"))), false, false},
+		{"a number that overflows", append(slices.Clone(wire), 0x98, 0x06, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02), false, false},
+		{"the largest number", append(slices.Clone(wire), 0x98, 0x06, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01), true, true},
 		{"cut off", wire[:len(wire)-1], false, false},
 		{"a number without end", append(slices.Clone(wire), bytes.Repeat([]byte{0xff}, 11)...), false, false},
 		{"field 0", append(slices.Clone(wire), 0, 0), false, false},
@@ -138,6 +146,19 @@ func TestWhatIsNotPlain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// text is a field of a message that holds a text, or a message.
+func text(number protowire.Number, value string) string {
+	return string(protowire.AppendString(protowire.AppendTag(nil, number, protowire.BytesType), value))
+}
+
+func message(number protowire.Number, fields string) []byte { return []byte(text(number, fields)) }
+
+// rawHeaderWire is a CheckRequest with one header in header_map, not raw.
+func rawHeaderWire(name, value string) []byte {
+	header := text(1, name) + text(2, value)
+	return message(1, text(4, text(2, text(13, text(1, header)))))
 }
 
 // texts are those of a request, to be used again.
