@@ -135,7 +135,7 @@ func (n *node) openLog(ctx context.Context) (err error) {
 	}
 	n.teardown.Add("log", closing(n.store.Close))
 	n.registry.MustRegister(n.figures()...)
-	n.ledger = control.NewLedger(n.store, control.LedgerOptions{Retention: n.config.Store.Retention, Shared: !n.alone(), Logger: n.log})
+	n.ledger = control.NewLedger(n.store, control.LedgerOptions{Retention: n.config.Store.Retention, Logger: n.log})
 	reading, end := context.WithCancel(context.WithoutCancel(ctx)) // ends in its turn
 	ended := n.processes.run("log", func() error { return n.ledger.Run(reading) })
 	n.teardown.Add("ledger", awaited(end, ended))

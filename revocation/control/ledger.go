@@ -24,6 +24,8 @@ type Log interface {
 	Err() error
 	// MaxBody is the size of the largest body that Append and Note take.
 	MaxBody() int
+	// Head is the last revision, whether it was read here or not.
+	Head(ctx context.Context) (uint64, error)
 	// Append adds body after the given revision; it returns 0 and no error if
 	// that is not the last one any more.
 	Append(ctx context.Context, after uint64, lasts time.Time, body []byte) (revision uint64, err error)
@@ -52,7 +54,6 @@ var (
 // LedgerOptions are what a ledger needs to know.
 type LedgerOptions struct {
 	Retention time.Duration    // the longest that a revocation may last
-	Shared    bool             // other nodes write the log too, and may be ahead of this one
 	Now       func() time.Time // default: time.Now
 	Logger    *slog.Logger     // default: discards
 }
@@ -62,7 +63,6 @@ type LedgerOptions struct {
 // whether this process appended them or another. Reads see a revision whole.
 type Ledger struct {
 	log       Log
-	shared    bool
 	retention time.Duration
 	now       func() time.Time
 	logger    *slog.Logger
@@ -90,7 +90,7 @@ type Ledger struct {
 // NewLedger makes a ledger over log. It is empty until [Ledger.Run] runs.
 func NewLedger(log Log, o LedgerOptions) *Ledger {
 	l := &Ledger{
-		log: log, shared: o.Shared, retention: o.Retention, now: o.Now, logger: o.Logger,
+		log: log, retention: o.Retention, now: o.Now, logger: o.Logger,
 		queue: make(chan *attempt, 256), notes: make(chan note, 256),
 		changed: make(chan struct{}), allRead: make(chan struct{}), rows: newRows(),
 	}
@@ -234,17 +234,22 @@ func (l *Ledger) forget() {
 	l.rows.sweep(l.swept)
 }
 
-// aMoment is how far behind another node this one may be.
-const aMoment = time.Second
-
-// catchUp waits for a revision that another node may have given already.
-func (l *Ledger) catchUp(ctx context.Context, revision uint64) {
-	if !l.shared || revision <= l.Revision() {
-		return
+// catchUp waits for a revision that another node has given and this one has
+// not read yet. It fails if nobody knows whether there is one.
+func (l *Ledger) catchUp(ctx context.Context, revision uint64) error {
+	if revision <= l.Revision() {
+		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, aMoment)
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	_ = l.Wait(ctx, revision-1) // else it is not known here
+	head, err := l.log.Head(ctx)
+	if err == nil && revision <= head {
+		err = l.Wait(ctx, revision-1)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: another node may be ahead of this one, and it cannot be reached: %w", ErrNotReady, err)
+	}
+	return nil
 }
 
 // Item is a revocation and what has become of it.

@@ -17,6 +17,8 @@ type memoryLog struct {
 	covered uint64
 	grown   chan struct{}
 
+	late       [][]byte     // that other nodes have appended and this one will read
+	failHead   error
 	failAppend func() error // nil = does not fail
 	failNote   func() error
 	limit      int
@@ -31,6 +33,12 @@ func (m *memoryLog) Replaces() []string { return nil }
 func (m *memoryLog) Writer() string     { return "test" }
 func (m *memoryLog) Err() error         { return nil }
 func (m *memoryLog) MaxBody() int       { return m.limit }
+
+func (m *memoryLog) Head(context.Context) (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return uint64(len(m.bodies) + len(m.late)), m.failHead
+}
 
 func (m *memoryLog) Append(_ context.Context, after uint64, _ time.Time, body []byte) (uint64, error) {
 	m.mu.Lock()

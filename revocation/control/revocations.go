@@ -184,7 +184,9 @@ func (s *Server) find(ctx context.Context, text, action string) (Item, *Problem)
 	if err != nil {
 		return Item{}, unknown
 	}
-	s.ledger.catchUp(ctx, id.Revision)
+	if err := s.ledger.catchUp(ctx, id.Revision); err != nil {
+		return Item{}, s.unavailable(err)
+	}
 	item, err := s.ledger.Find(id)
 	if err != nil {
 		return Item{}, unknown

@@ -85,7 +85,7 @@ func (l *Log) send(ctx context.Context, k *link, m *nats.Msg, opts ...jetstream.
 		return l.sendAlone(ctx, k, m, opts)
 	}
 	for {
-		trying, cancel := context.WithTimeout(ctx, tryTimeout)
+		trying, cancel := context.WithTimeout(ctx, tryTimeout+time.Duration(len(m.Data))*tryByte)
 		ack, err := k.js.PublishMsg(trying, m, opts...)
 		cancel()
 		if err == nil || isConflict(err) {
@@ -101,7 +101,8 @@ func (l *Log) send(ctx context.Context, k *link, m *nats.Msg, opts ...jetstream.
 
 // Times of a log on several nodes.
 const (
-	tryTimeout   = 3 * time.Second // one message, from here to a majority
+	tryTimeout   = time.Second           // one message, from here to a majority
+	tryByte      = 250 * time.Nanosecond // and more for each of its bytes
 	tryPause     = 100 * time.Millisecond
 	electionTime = 11 * time.Second // NATS waits for up to 9 s before an election
 )

@@ -107,6 +107,21 @@ func (r *reader) follow(ctx context.Context, k *link) error {
 	}
 }
 
+// Head is the last revision of the log, on whichever node.
+func (l *Log) Head(ctx context.Context) (uint64, error) {
+	k, err := l.current()
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
+	defer cancel()
+	info, err := k.batches.Info(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return info.State.LastSeq, nil
+}
+
 // inspect looks at the ends of both streams before the first message is read.
 func (r *reader) inspect(ctx context.Context, k *link) (head uint64, err error) {
 	info, err := k.batches.Info(ctx)
