@@ -1,201 +1,45 @@
 package envoy
 
 import (
-	"context"
-	"io"
-	"log/slog"
-	"net/http"
-	"net/http/httptest"
-	"path/filepath"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
-	"github.com/prometheus/common/expfmt"
-	"go.opentelemetry.io/otel/trace"
 
 	"rescind/authz"
-	"rescind/authz/decisionlog"
-	"rescind/authz/otlp"
-	"rescind/authz/tracing"
 )
 
-const (
-	sampledParent   = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-	unsampledParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
-)
-
-// observed are options with the decision log at its default rates, into a file,
-// and tracing, to a collector that takes everything.
-func observed(t testing.TB, ratio float64) Options {
-	t.Helper()
-	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
-	exporter, err := otlp.Collector{URL: collector.URL, Protocol: otlp.HTTP}.Spans(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	tracer, err := tracing.New(tracing.Options{Exporter: exporter, Resource: otlp.Resource("test", "a"), Ratio: ratio, MaxPerSecond: 1_000_000})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := decisionlog.OpenFile(filepath.Join(t.TempDir(), "decisions.log"), 100, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log, err := decisionlog.New(decisionlog.Options{
-		Rates: decisionlog.Rates{Denied: 1, Allowed: .01}, Output: decisionlog.Lines(file, "a"), Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := log.Close(ctx); err != nil {
-			t.Error(err)
+// What a policy that observes would have denied is said in the metadata, and
+// counted.
+func TestWouldDeny(t *testing.T) {
+	for would, want := range map[authz.Reason]any{"": nil, authz.TooOld: "too_old"} {
+		d := authz.Decision{Allow: true, Reason: authz.OK, Policy: "reports", WouldDeny: would}
+		m := response(&d, false).DynamicMetadata.AsMap()
+		if m["would_deny"] != want || m["decision"] != "allow" || m["reason"] != "ok" {
+			t.Errorf("%q: %v", would, m)
 		}
-		if err := tracer.Close(ctx); err != nil {
-			t.Error(err)
-		}
-		collector.Close()
-	})
-	return Options{
-		Trace: func(ctx context.Context, o Observation) trace.SpanContext {
-			return tracer.Record(ctx, o.Request, o.Decision, o.At, o.Took)
-		},
-		Observers: []func(context.Context, Observation){func(_ context.Context, o Observation) {
-			log.Record(o.Request, o.Decision, o.At, o.Took, o.Span)
-		}},
-	}
-}
-
-// An exemplar names the trace of a decision that is in one; no other does.
-func TestExemplars(t *testing.T) {
-	k := newKey(t)
-	o := observed(t, 0)
-	registry := prometheus.NewRegistry()
-	o.Registerer = registry
-	s, _ := server(t, k, o)
-	ask := func(parent string) string {
-		t.Helper()
-		q := Question{Token: k.token(nil), Headers: []authz.Header{{Name: "traceparent", Value: parent}}}
-		if _, err := s.Check(t.Context(), q.request()); err != nil {
+		f := newFigures()
+		r := prometheus.NewRegistry()
+		if err := f.register(r, nil, func() bool { return true }); err != nil {
 			t.Fatal(err)
 		}
-		families, err := registry.Gather()
+		f.observe(&Observation{Decision: &d, Took: time.Millisecond})
+		families, err := r.Gather()
 		if err != nil {
 			t.Fatal(err)
 		}
-		var text strings.Builder
-		encoder := expfmt.NewEncoder(&text, expfmt.NewFormat(expfmt.TypeOpenMetrics))
-		for _, f := range families {
-			if f.GetName() == "rescind_check_duration_seconds" {
-				if err := encoder.Encode(f); err != nil {
-					t.Fatal(err)
+		var got []string
+		for _, family := range families {
+			if family.GetName() == "rescind_would_deny_total" {
+				for _, metric := range family.Metric {
+					for _, l := range metric.Label {
+						got = append(got, l.GetName()+"="+l.GetValue())
+					}
 				}
 			}
 		}
-		return text.String()
-	}
-	for _, parent := range []string{unsampledParent, "nonsense", ""} {
-		if got := ask(parent); strings.Contains(got, "trace_id") {
-			t.Errorf("%q: %s", parent, got)
+		if would == "" && got != nil || would != "" && (len(got) != 2 || got[0] != "policy=reports" || got[1] != "reason=too_old") {
+			t.Errorf("%q: %v", would, got)
 		}
 	}
-	if got := ask(sampledParent); !strings.Contains(got, `# {trace_id="0af7651916cd43dd8448eb211c80319c"}`) {
-		t.Errorf("%s", got)
-	}
-}
-
-// An observer that panics changes no answer, and no figure.
-func TestObserversCannotHarm(t *testing.T) {
-	k := newKey(t)
-	for _, o := range []Options{
-		{Trace: func(context.Context, Observation) trace.SpanContext { panic("5ecret") }},
-		{Observers: []func(context.Context, Observation){func(context.Context, Observation) { panic("5ecret") }}},
-	} {
-		s, log := server(t, k, o)
-		r, err := s.Check(t.Context(), Question{Token: k.token(nil)}.request())
-		if err != nil || r.GetStatus().GetCode() != 0 {
-			t.Errorf("%v %v", r, err)
-		}
-		if got := log.String(); !strings.Contains(got, "an observer failed") || strings.Contains(got, "5ecret") {
-			t.Errorf("logged: %s", got)
-		}
-		if n := testutil.CollectAndCount(s.figures.decisions); n != 1 {
-			t.Errorf("%d decisions are counted", n)
-		}
-	}
-}
-
-// What is not sampled costs no memory.
-func TestUnsampledTracesAreFree(t *testing.T) {
-	k := newKey(t)
-	off, _ := server(t, k, Options{})
-	on, _ := server(t, k, Options{Trace: observed(t, 0).Trace})
-	for _, parent := range []string{"", unsampledParent} {
-		check := Question{Token: k.token(nil), Headers: []authz.Header{{Name: "traceparent", Value: parent}}}.request()
-		allocations := func(s *Server) float64 {
-			return testing.AllocsPerRun(500, func() { _, _ = s.Check(t.Context(), check) })
-		}
-		if without, with := allocations(off), allocations(on); with > without {
-			t.Errorf("parent %q: %v allocations with tracing, %v without", parent, with, without)
-		}
-	}
-}
-
-// BenchmarkCheck compares a Check with everything on, at the default rates, and
-// with everything off. cpu-ns/op is what the process has used for one: the
-// writer, the exporter, and here the collector too.
-func BenchmarkCheck(b *testing.B) {
-	k := newKey(b)
-	expired := map[string]any{"exp": time.Now().Unix() - 3600, "iat": time.Now().Unix() - 7200}
-	allowed, denied := Question{Token: k.token(nil)}.request(), Question{Token: k.token(expired)}.request()
-	for _, traffic := range []struct {
-		name   string
-		denied int // of 100
-	}{{"allowed", 0}, {"5in100denied", 5}, {"denied", 100}} {
-		for _, state := range []struct {
-			name    string
-			options func(testing.TB) Options
-		}{
-			{"off", func(testing.TB) Options { return Options{} }},
-			{"unsampled", func(t testing.TB) Options { return Options{Trace: observed(t, 0).Trace} }},
-			{"on", func(t testing.TB) Options { return observed(t, .01) }},
-		} {
-			b.Run(traffic.name+"/"+state.name, func(b *testing.B) {
-				s, _ := server(b, k, state.options(b))
-				b.ReportAllocs()
-				begin := cpu(b)
-				b.ResetTimer()
-				for i := range b.N {
-					check := allowed
-					if i%100 < traffic.denied {
-						check = denied
-					}
-					answered(b, s, check)
-				}
-				b.ReportMetric(float64(cpu(b)-begin)/float64(b.N), "cpu-ns/op")
-			})
-		}
-	}
-}
-
-func answered(b *testing.B, s *Server, check *authv3.CheckRequest) {
-	if _, err := s.Check(b.Context(), check); err != nil {
-		b.Fatal(err)
-	}
-}
-
-// cpu is what this process has used so far.
-func cpu(t testing.TB) time.Duration {
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
