@@ -139,6 +139,9 @@ func invite(ctx context.Context, t *teller, s *envoytest.Stack, binary string) e
   rescind check --authz %s $TOKEN                  # what a replica says, and why
   rescind list
   rescind restore ID --wait                        # with the id that list shows
+  rescind alerts                                   # that revoked token was used
+  rescind activity --sub bob
+  rescind advise
   rescind replicas
   curl %s/metrics
 

@@ -21,11 +21,12 @@ type story struct {
 	at int // the control node that is asked
 
 	first, second, third string // alice's tokens: before the revocation, after it, after the rotation
+	stolen               string // another one of before
 }
 
 func (s *story) tell(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.allowed, s.revoked, s.loggedInAgain, s.rotated, s.nodeKilled, s.controlKilled, s.controlBack,
+		s.allowed, s.revoked, s.noticed, s.loggedInAgain, s.refreshed, s.rotated, s.nodeKilled, s.controlKilled, s.controlBack, s.lookedBack,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -37,6 +38,9 @@ func (s *story) tell(ctx context.Context) error {
 func (s *story) allowed(ctx context.Context) (err error) {
 	s.t.begin("Alice logs in, and Envoy lets her through")
 	if s.first, err = s.s.Login(ctx, "alice"); err != nil {
+		return err
+	}
+	if s.stolen, err = s.s.Login(ctx, "alice"); err != nil {
 		return err
 	}
 	if err := s.visit(ctx, "alice's token", s.first, http.StatusOK); err != nil {
@@ -183,7 +187,7 @@ func (s *story) controlBack(ctx context.Context) error {
 		}
 	}
 	s.t.answer(true, "all ready", time.Since(begun))
-	if err := s.listed(ctx, "left the company", "lost laptop"); err != nil {
+	if err := s.listed(ctx, "left the company", "lost laptop", "stolen phone"); err != nil {
 		return err
 	}
 	if err := s.followed(ctx); err != nil {
@@ -234,8 +238,12 @@ func (s *story) visit(ctx context.Context, name, token string, want int) error {
 // revoke asks the admin API to answer once every replica has it in force, and
 // returns how long that took.
 func (s *story) revoke(ctx context.Context, claims map[string]any, reason string) (time.Duration, error) {
-	body := map[string]any{"issuer": s.s.Issuer.URL(), "claims": claims, "reason": reason}
-	for name, value := range claims {
+	return s.post(ctx, map[string]any{"claims": claims}, reason)
+}
+
+func (s *story) post(ctx context.Context, body map[string]any, reason string) (time.Duration, error) {
+	body["issuer"], body["reason"] = s.s.Issuer.URL(), reason
+	for name, value := range body["claims"].(map[string]any) {
 		s.t.request(fmt.Sprintf("POST %s/v1/revocations?wait=all  %s = %v, %q", s.s.ControlURLs[s.at], name, value, reason))
 	}
 	var got struct {
@@ -288,10 +296,8 @@ func (s *story) followed(ctx context.Context) error {
 		if time.Since(begun) > 30*time.Second {
 			return errors.New("the replicas did not follow the control endpoint again within 30 s")
 		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := pause(ctx); err != nil {
+			return err
 		}
 	}
 }
