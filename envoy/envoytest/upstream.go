@@ -1,6 +1,7 @@
 package envoytest
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net"
@@ -22,7 +23,7 @@ type upstream struct {
 }
 
 func startUpstream() (*upstream, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
