@@ -17,7 +17,7 @@ type memoryLog struct {
 	covered uint64
 	grown   chan struct{}
 
-	late       [][]byte     // that other nodes have appended and this one will read
+	late       [][]byte // that other nodes have appended and this one will read
 	failHead   error
 	failAppend func() error // nil = does not fail
 	failNote   func() error

@@ -94,8 +94,6 @@ func (r *reader) poll(ctx context.Context, k *link) error {
 
 // fetch takes what the nearest copy has next, up to the size of one answer.
 func (f *fetcher) fetch(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
-	defer cancel()
 	f.asked++
 	reply := fmt.Sprintf("%s.%d", f.inbox, f.asked)
 	request := fmt.Sprintf(`{"seq":%d,"batch":%d,"max_bytes":%d}`, f.next, fetchMessages, fetchBytes)
@@ -103,7 +101,9 @@ func (f *fetcher) fetch(ctx context.Context) error {
 		return err
 	}
 	for {
-		m, err := f.answers.NextMsgWithContext(ctx)
+		waiting, cancel := context.WithTimeout(ctx, unanswered) // the node that was asked may be gone
+		m, err := f.answers.NextMsgWithContext(waiting)
+		cancel()
 		switch {
 		case err != nil:
 			return err
