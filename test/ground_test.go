@@ -31,9 +31,15 @@ type ground struct {
 	accepted atomic.Int64
 	asked    atomic.Int64 // by the watch
 
+	imported int // lines of bulk that were acknowledged
+
 	mu    sync.Mutex
 	fates []*fate
 }
+
+// bulk is how many lines are imported at once, all or none, with a jti that
+// begins with it.
+const bulk = 2000
 
 // fate is what the model knows of one token. Its writer alone changes it, with
 // ground.mu held.
@@ -283,6 +289,7 @@ func (g *ground) barrier(what string) uint64 {
 func (g *ground) verifyControl(what string, node int, revision uint64) {
 	g.t.Helper()
 	active := map[string]string{} // id → jti
+	imported := 0
 	for path := ""; ; {
 		var page struct {
 			Items []struct {
@@ -301,11 +308,18 @@ func (g *ground) verifyControl(what string, node int, revision uint64) {
 			continue
 		}
 		for _, item := range page.Items {
-			active[item.ID] = fmt.Sprint(item.Claims["jti"])
+			jti := fmt.Sprint(item.Claims["jti"])
+			active[item.ID] = jti
+			if strings.HasPrefix(jti, "bulk-") {
+				imported++
+			}
 		}
 		if path = "&cursor=" + page.Cursor; page.Cursor == "" {
 			break
 		}
+	}
+	if imported < g.imported || imported%bulk != 0 {
+		g.t.Fatalf("%s: at %s are %d imported lines, acknowledged were %d, in parts of %d", what, envoytest.NodeName(node), imported, g.imported, bulk)
 	}
 	for _, f := range g.fates {
 		if got := active[f.id] == f.jti; got != f.revoked {

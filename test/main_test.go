@@ -69,8 +69,14 @@ func needEnvoy(t *testing.T) {
 // start brings up a stack for t; what its parts logged is shown if t fails.
 func start(t *testing.T, o envoytest.Options) *envoytest.Stack {
 	t.Helper()
+	return startIn(t, t.TempDir(), o)
+}
+
+// startIn has it live in a folder that is there already.
+func startIn(t *testing.T, dir string, o envoytest.Options) *envoytest.Stack {
+	t.Helper()
 	needEnvoy(t)
-	o.Binary, o.Envoy, o.Dir = rescind, gateway, t.TempDir()
+	o.Binary, o.Envoy, o.Dir = rescind, gateway, dir
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s, err := envoytest.Start(ctx, o)

@@ -1,0 +1,95 @@
+package test
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"rescind/envoy/envoytest"
+)
+
+// The control endpoint's disk fills up: writes get 503, what was acknowledged
+// stays, and when there is room again it goes on without a restart.
+func TestFaultsDiskIsFull(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	log := filepath.Join(dir, envoytest.NodeName(0))
+	if err := os.Mkdir(log, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", log, "tmpfs", 0, "size=48m"); err != nil {
+		t.Skipf("a small tmpfs cannot be mounted: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(log, syscall.MNT_DETACH) })
+	g := newGround(t, startIn(t, dir, envoytest.Options{}))
+	for round := range rounds(1, 10) {
+		stop := g.load(4)
+		g.goesOn("before", 50)
+		stop()
+		hog := filepath.Join(log, fmt.Sprint("hog-", round))
+		fill(t, hog)
+		// What room the log has set aside for itself is soon used up.
+		for n := 0; ; n++ {
+			lines := make([]string, bulk)
+			for i := range lines {
+				lines[i] = fmt.Sprintf(`{"issuer":%q,"claims":{"jti":"bulk-%d-%d-%d"},"reason":%q}`, g.Issuer.URL(), round, n, i, strings.Repeat("x", 400))
+			}
+			status, body, err := g.imports(t.Context(), lines)
+			if err != nil || status != http.StatusCreated && status != http.StatusServiceUnavailable {
+				t.Fatalf("on a disk that fills up: %d %s %v", status, body, err)
+			}
+			if status == http.StatusServiceUnavailable {
+				break
+			}
+			g.imported += bulk
+			if n == 100 {
+				t.Fatal("a full disk takes 200,000 revocations")
+			}
+		}
+		f := &fate{jti: fmt.Sprint("on-a-full-disk-", round)}
+		begun := time.Now()
+		if g.revoke(t.Context(), f, false) || time.Since(begun) > 6*time.Second {
+			t.Fatalf("on a full disk, after %v: acknowledged %v", time.Since(begun), !f.doubtful)
+		}
+		for i := range g.replicas { // decisions go on
+			known := g.fates[len(g.fates)-1]
+			if got, err := g.ask(t.Context(), i, known.jti); known.revoked && !known.doubtful && got != "revoked" {
+				t.Errorf("on a full disk: %q, %v", got, err)
+			}
+		}
+		if err := os.Remove(hog); err != nil {
+			t.Fatal(err)
+		}
+		g.verify("with room again")
+	}
+	if g.accepted.Load() < 50 {
+		t.Error("that is not much of a load")
+	}
+}
+
+// fill takes what room there is, but for a little.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(filepath.Dir(path), &disk); err != nil {
+		t.Fatal(err)
+	}
+	piece := make([]byte, 1<<20)
+	for left := int64(disk.Bavail)*disk.Bsize - 3<<20; left > 0; left -= int64(len(piece)) {
+		_, _ = rand.Read(piece)
+		if _, err := f.Write(piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
