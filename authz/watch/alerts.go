@@ -36,7 +36,7 @@ const (
 	handEvery   = 5 * time.Second
 	forgetAfter = time.Minute // nothing more was seen
 
-	maxPending   = 1024
+	maxPending   = 512
 	freshEvery   = 10 * time.Second
 	maxFresh     = 100 // new ones in freshEvery
 	maxAlertNets = 16

@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/puzpuzpuz/xsync/v4"
+
 	"rescind/authz"
 	"rescind/revocation"
 	"rescind/revocation/insight"
@@ -40,7 +42,7 @@ func hostile(n int, at time.Time) event {
 	s := seen{
 		issuer: idp, policy: fmt.Sprint("p", n%20), subject: long("sub") + nasty, jti: long("jti"), session: long("sid"), client: long("client"), kid: long("kid"),
 		from: netip.AddrFrom16(from).String(), life: time.Duration(rnd.IntN(1e6)+1) * time.Second,
-		reason: []authz.Reason{authz.OK, authz.OK, authz.Expired, authz.BadSignature}[n%4],
+		reason: []authz.Reason{authz.OK, authz.Revoked, authz.Expired, authz.BadSignature}[n%4],
 	}
 	s.nothing = s.reason == authz.BadSignature
 	r, d := s.decision(at)
@@ -68,6 +70,10 @@ var floods = []struct {
 // takes.
 func flooded(s *Settings, events int, flood func(int, time.Time) event) (*memory, int64) {
 	before := heap()
+	queue := xsync.NewMPMCQueue[event](queueSize) // full too
+	for n := range queueSize {
+		queue.TryEnqueue(flood(n, time.Now()))
+	}
 	now := time.Now()
 	m := newMemory(s, now, func(insight.Alert, uint64) {})
 	for n, verified := 0, 0; verified < events; n++ {
@@ -81,8 +87,9 @@ func flooded(s *Settings, events int, flood func(int, time.Time) event) (*memory
 			m.tick(at)
 		}
 	}
-	m.event = event{}
-	return m, heap() - before
+	used := heap() - before
+	runtime.KeepAlive(queue)
+	return m, used
 }
 
 // Some hundredths of what is promised, and three times as many events as there is room

@@ -76,9 +76,9 @@ type Watcher struct {
 	done      chan struct{}
 }
 
-// queueSize is what may come in while the goroutine is not running: a tenth of
-// a second at 40,000 requests a second.
-const queueSize = 4096
+// queueSize is what may come in while the goroutine is not running: 50 ms
+// at 40,000 requests a second.
+const queueSize = 2048
 
 // ErrClosed says that there is nobody to ask any more.
 var ErrClosed = errors.New("the watcher is closed")
