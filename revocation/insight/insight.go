@@ -31,15 +31,19 @@ const MaxText = 256
 
 // Text is s as it may be shown: printable, valid UTF-8, at most MaxText bytes.
 func Text(s string) string {
-	if len(s) > MaxText {
-		s = cut(s, MaxText-3) + "…"
+	if len(s) > 2*MaxText { // no more than that is worth a look
+		s = s[:2*MaxText]
 	}
-	return strings.Map(func(r rune) rune {
+	s = strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return '\uFFFD'
+			return '\uFFFD' // three bytes, in the place of one or more
 		}
 		return r
 	}, s)
+	if len(s) > MaxText {
+		s = cut(s, MaxText-3) + "…"
+	}
+	return s
 }
 
 // Detector names what raises alerts. There are no others than these, so it can
