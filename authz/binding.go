@@ -75,12 +75,18 @@ func forwardedCertificate(headers []Header) (sum [sha256.Size]byte, ok bool) {
 // pairs separated by semicolons; within quotes neither separates. An element
 // without one counts as an empty hash. ok is false if a quote is left open.
 func forwardedHashes(value string) (hashes []string, ok bool) {
-	quoted, escaped, start, hash := false, false, 0, ""
+	quoted, escaped, start, before := false, false, 0, 0
 	pair := func(end int) {
 		if name, v, _ := strings.Cut(value[start:end], "="); strings.EqualFold(strings.TrimSpace(name), "hash") {
-			hash += v // twice in one element: too long to be a hash
+			hashes = append(hashes, v)
 		}
 		start = end + 1
+	}
+	element := func(end int) {
+		if pair(end); len(hashes) == before {
+			hashes = append(hashes, "")
+		}
+		before = len(hashes)
 	}
 	for i := range len(value) {
 		switch b := value[i]; {
@@ -94,10 +100,9 @@ func forwardedHashes(value string) (hashes []string, ok bool) {
 		case b == ';':
 			pair(i)
 		case b == ',':
-			pair(i)
-			hashes, hash = append(hashes, hash), ""
+			element(i)
 		}
 	}
-	pair(len(value))
-	return append(hashes, hash), !quoted
+	element(len(value))
+	return hashes, !quoted
 }

@@ -86,6 +86,8 @@ func TestBoundTokens(t *testing.T) {
 		{"forwarded in two headers", x5t, "", []string{hash, anotherHash}, true, Unproven},
 		{"two hashes in one element", x5t, "", []string{hash + ";" + anotherHash}, true, Unproven},
 		{"two hashes in one element, the right one last", x5t, "", []string{anotherHash + ";" + hash}, true, Unproven},
+		{"a hash in two halves", x5t, "", []string{hash[:30] + ";Hash=" + hash[30:]}, true, Unproven},
+		{"an empty hash before the right one", x5t, "", []string{"Hash=;" + hash}, true, Unproven},
 		{"another hash behind an escaped quote", x5t, "", []string{`Subject="a\";` + anotherHash + `";` + hash}, true, OK},
 		{"a hash within quotes", x5t, "", []string{`Subject="x;` + hash + `"`}, true, Unproven},
 		{"an open quote", x5t, "", []string{hash + `;Subject="x`}, true, Unproven},
