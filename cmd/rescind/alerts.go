@@ -139,13 +139,11 @@ func (q *alertsQuery) print(ctx context.Context, c *client, v url.Values, w *ale
 // away for a while is no reason to end.
 func (q *alertsQuery) watch(ctx context.Context, c *client, v url.Values, w *alertWriter) error {
 	newest, began := "", false
-	for {
+	for ctx.Err() == nil {
 		fresh, id, err := q.fresh(ctx, c, v, newest, began)
-		var r *refusal
 		switch {
-		case ctx.Err() != nil:
-			return nil // as asked: Ctrl-C
-		case err != nil && (!began || errors.As(err, &r) && r.Status/100 == 4 && r.Status != http.StatusTooManyRequests):
+		case ctx.Err() != nil: // as asked: Ctrl-C
+		case err != nil && (!began || hopeless(err)):
 			return err
 		case err != nil:
 			note(w.errs, "%v; asking again", err)
@@ -163,9 +161,15 @@ func (q *alertsQuery) watch(ctx context.Context, c *client, v url.Values, w *ale
 		case <-pause.C:
 		case <-ctx.Done():
 			pause.Stop()
-			return nil
 		}
 	}
+	return nil
+}
+
+// hopeless says that asking again would get no other answer.
+func hopeless(err error) bool {
+	var r *refusal
+	return errors.As(err, &r) && r.Status/100 == 4 && r.Status != http.StatusTooManyRequests
 }
 
 // fresh are the alerts after the newest that was shown, oldest first; at the

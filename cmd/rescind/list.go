@@ -143,7 +143,7 @@ func (l *textList) page(items []json.RawMessage) error {
 			return err
 		}
 		row(t, d.ID, clip(printable(d.Issuer), 60), clip(what(&d.Target), 60), reach(&d), when(d.ExpiresAt, now),
-			clip(printable(d.CreatedBy), 20), state(&d), clip(printable(d.Reason), 40))
+			clip(printable(d.CreatedBy), 40), state(&d), clip(printable(d.Reason), 40))
 	}
 	return t.Flush()
 }
