@@ -164,7 +164,7 @@ func TestAlertsSurvive(t *testing.T) {
 	}
 	s.Control[0].Kill()
 	wantStatus(t, s, "alice's, with the control endpoint gone", tokens[0], 401)
-	h.Server.CloseClientConnections()
+	h.CloseClientConnections()
 	if err := s.StartControl(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
