@@ -18,7 +18,7 @@ import (
 func TestFaultsControlIsKilled(t *testing.T) {
 	t.Parallel()
 	g := newGround(t, start(t, envoytest.Options{}))
-	for range rounds(20, 200) {
+	for range rounds(5, 200) {
 		stop := g.load(8)
 		time.Sleep(20*time.Millisecond + rand.N(200*time.Millisecond))
 		g.Control[0].Kill()
@@ -80,7 +80,7 @@ func TestFaultsReplicaStandsStill(t *testing.T) {
 	g := newGround(t, start(t, envoytest.Options{}))
 	for range rounds(1, 50) {
 		stop := g.load(4)
-		g.goesOn("before", 50)
+		g.goesOn("before", 200)
 		g.pause(g.Replicas[0])
 		f := &fate{jti: "while-it-stands-" + time.Now().String()}
 		if !g.revoke(t.Context(), f, true) || f.everywhere {

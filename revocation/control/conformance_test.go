@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"rescind/revocation/store"
 )
 
@@ -20,6 +22,23 @@ func TestLogConformance(t *testing.T) {
 		"memory": func(*testing.T) Log { return newMemoryLog() },
 		"store": func(t *testing.T) Log {
 			l, err := store.Open(t.Context(), store.Options{Dir: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = l.Close() })
+			return l
+		},
+		"a NATS elsewhere": func(t *testing.T) Log {
+			s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), MaxPayload: 8 << 20, NoSigs: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Start()
+			t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+			if !s.ReadyForConnections(10 * time.Second) {
+				t.Fatal("NATS did not start")
+			}
+			l, err := store.Open(t.Context(), store.Options{NATS: &store.NATS{URL: s.ClientURL(), Name: "test"}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -84,9 +84,9 @@ func start(t *testing.T, dir string) (*exec.Cmd, string) {
 
 // What was acknowledged is there after a kill -9 at any moment, restored where
 // that was acknowledged, and is in the audit. RESCIND_ROUNDS sets how often it
-// is killed (default 4).
+// is killed (default 15).
 func TestKilledUnderLoadNothingAcknowledgedIsLost(t *testing.T) {
-	rounds := 4
+	rounds := 15
 	if s := os.Getenv("RESCIND_ROUNDS"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil {
