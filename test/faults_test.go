@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"rescind/envoy/envoytest"
 )
 
@@ -137,6 +139,32 @@ func TestFaultsFeedIsCut(t *testing.T) {
 	}
 	g.verify("after the cuts")
 	t.Logf("%d cuts", n)
+	g.report()
+}
+
+// The log is in a NATS that the user runs, and one of the nodes that write it
+// is killed.
+func TestFaultsWithANATSElsewhere(t *testing.T) {
+	t.Parallel()
+	nats, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nats.Start()
+	t.Cleanup(func() { nats.Shutdown(); nats.WaitForShutdown() })
+	if !nats.ReadyForConnections(10 * time.Second) {
+		t.Fatal("NATS did not start")
+	}
+	g := newGround(t, start(t, envoytest.Options{ControlNodes: 2, NATS: nats.ClientURL()}))
+	for round := range rounds(2, 20) {
+		stop := g.load(4)
+		g.goesOn("before", 50)
+		g.Control[round%2].Kill()
+		g.goesOn("with a node killed", 50)
+		stop()
+		g.restart(round % 2)
+		g.verify("with a node killed")
+	}
 	g.report()
 }
 

@@ -41,20 +41,23 @@ func (s *Stack) layOut() (err error) {
 // several has it when [Stack.WaitControl] returns.
 func (s *Stack) StartControl(ctx context.Context, i int) error {
 	name := NodeName(i)
-	cluster := ""
-	if s.ControlNodes > 1 {
+	store := fmt.Sprintf("dir: %q", s.ControlDir(i))
+	switch {
+	case s.NATS != "":
+		store = fmt.Sprintf("nats: {url: %q}", s.NATS)
+	case s.ControlNodes > 1:
 		peers := append(append([]string{}, s.routes[:i]...), s.routes[i+1:]...)
-		cluster = fmt.Sprintf("\n  cluster: {name: %s, listen: %q, peers: [%s], secret_file: %q}", name, s.routes[i], quoted(peers), filepath.Join(s.Dir, "cluster.secret"))
+		store += fmt.Sprintf("\n  cluster: {name: %s, listen: %q, peers: [%s], secret_file: %q}", name, s.routes[i], quoted(peers), filepath.Join(s.Dir, "cluster.secret"))
 	}
 	text := fmt.Sprintf(`http: {listen: %q}
 feed:
   listen: %q
   tokens: [{name: replicas, sha256: %s}]
 store:
-  dir: %q%s
+  %s
 admin:
   tokens: [{name: operator, sha256: %s, roles: [operator]}]
-%s`, strings.TrimPrefix(s.ControlURLs[i], "http://"), s.feeds[i], digest(s.feedToken), s.ControlDir(i), cluster, digest(s.Token), s.ControlConfig)
+%s`, strings.TrimPrefix(s.ControlURLs[i], "http://"), s.feeds[i], digest(s.feedToken), store, digest(s.Token), s.ControlConfig)
 	p, err := s.launch(name, "control", text)
 	if err != nil {
 		return err

@@ -27,6 +27,9 @@ type Options struct {
 	// ControlNodes is 1, the default, for a control endpoint alone, or 3 or 5
 	// for a cluster.
 	ControlNodes int
+	// NATS is the URL of one that keeps the log for all control nodes, instead
+	// of their own.
+	NATS string
 	// Authz is added to the configuration of each replica, at its top level,
 	// Issuer to that of the one issuer (two more spaces of indent), and
 	// ControlConfig to that of each control node, at its top level.
