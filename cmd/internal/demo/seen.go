@@ -77,14 +77,24 @@ func (s *story) refreshed(ctx context.Context) error {
 
 func (s *story) lookedBack(ctx context.Context) error {
 	s.t.begin("What was seen of her, and what it says about lifetimes")
-	s.t.request(fmt.Sprintf("GET %s/v1/activity?by=sub&value=alice", s.s.ControlURLs[s.at]))
+	s.t.request(fmt.Sprintf("GET %s/v1/activity?by=sub&value=alice, until every replica has answered", s.s.ControlURLs[s.at]))
 	var seen struct {
 		Count              uint64
 		Networks, Outcomes map[string]uint64
+		Replicas           struct{ Answered int }
 	}
-	a, err := s.s.AdminAt(ctx, s.at, http.MethodGet, "/v1/activity?by=sub&value=alice", nil, &seen)
-	if err != nil {
-		return err
+	var a envoytest.Answer
+	for begun := time.Now(); seen.Replicas.Answered < len(s.s.Replicas); {
+		var err error
+		if a, err = s.s.AdminAt(ctx, s.at, http.MethodGet, "/v1/activity?by=sub&value=alice", nil, &seen); err != nil {
+			return err
+		}
+		if time.Since(begun) > 30*time.Second {
+			return errors.New("the replicas could not be asked within 30 s")
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
 	}
 	var outcomes []string
 	for _, reason := range slices.Sorted(maps.Keys(seen.Outcomes)) {
@@ -97,7 +107,7 @@ func (s *story) lookedBack(ctx context.Context) error {
 	var advice struct {
 		Items []struct{ Client, Reason string }
 	}
-	a, err = s.s.AdminAt(ctx, s.at, http.MethodGet, "/v1/advice", nil, &advice)
+	a, err := s.s.AdminAt(ctx, s.at, http.MethodGet, "/v1/advice", nil, &advice)
 	if err != nil {
 		return err
 	}
