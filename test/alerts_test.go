@@ -269,3 +269,35 @@ func TestWhatReplicasSaw(t *testing.T) {
 		t.Errorf("alerts:\n%s", out)
 	}
 }
+
+// Whichever control node is asked, it knows what the replicas of all saw.
+func TestAnyControlNodeKnows(t *testing.T) {
+	s := start(t, envoytest.Options{ControlNodes: 3})
+	token := login(t, s, "alice")
+	for range 10 {
+		wantStatus(t, s, "before", token, 200)
+	}
+	revoked(t, s, map[string]any{"claims": map[string]any{"jti": claim(t, token, "jti")}})
+	wantStatus(t, s, "revoked", token, 401)
+	for i := range 3 {
+		for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+			var a struct {
+				Count    int
+				Replicas struct{ Asked, Answered int }
+			}
+			var list struct{ Items []raisedAlert }
+			if _, err := s.AdminAt(t.Context(), i, http.MethodGet, "/v1/activity?by=sub&value=alice", nil, &a); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.AdminAt(t.Context(), i, http.MethodGet, "/v1/alerts", nil, &list); err != nil {
+				t.Fatal(err)
+			}
+			if a.Count == 11 && a.Replicas.Asked == 2 && a.Replicas.Answered == 2 && len(list.Items) == 1 && list.Items[0].Subject == "alice" {
+				break
+			}
+			if time.Since(began) > 15*time.Second {
+				t.Fatalf("node %d: %+v, %+v", i, a, list)
+			}
+		}
+	}
+}

@@ -158,7 +158,7 @@ func (n *node) build() (err error) {
 	if err != nil {
 		return err
 	}
-	options := feed.ServerOptions{Logger: n.log, OnAlerts: alerts.Take, OnApplied: func(name string, revision uint64) {
+	options := feed.ServerOptions{Logger: n.log, OnAlerts: alerts.Take, OnElsewhere: alerts.Heard, OnApplied: func(name string, revision uint64) {
 		if api := n.api.Load(); api != nil {
 			api.Applied(name, revision)
 		}

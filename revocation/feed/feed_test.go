@@ -300,8 +300,8 @@ func TestCutAtRandom(t *testing.T) {
 	stop()
 	compare(t, log, f)
 	t.Logf("%d cuts, %d snapshots begun", cuts.Load(), log.taken())
-	if cuts.Load() < 5 {
-		t.Errorf("only %d cuts", cuts.Load())
+	if cuts.Load() == 0 { // the eighth at the latest is left alone
+		t.Error("nothing was cut")
 	}
 }
 

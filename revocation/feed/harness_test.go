@@ -87,7 +87,7 @@ func following(t testing.TB, f *revocation.Follower, o ClientOptions) (stop func
 // until waits for something that comes about by itself.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !ok(); {
+	for deadline := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s", what)
 		}

@@ -37,6 +37,10 @@ type word struct {
 	Ask      bool   `json:"ask,omitzero"` // to be told all
 	All      bool   `json:"all,omitzero"` // there are no other replicas here
 	Replicas []told `json:"replicas,omitzero"`
+
+	Query  *nodeQuery  `json:"query,omitzero"`
+	Answer *nodeAnswer `json:"answer,omitzero"`
+	Alerts *nodeAlerts `json:"alerts,omitzero"`
 }
 
 type told struct {
@@ -59,6 +63,7 @@ func (s *Server) confer(ctx context.Context, nodes Nodes) {
 			return
 		}
 		r.hear(node, &w)
+		s.heed(node, &w)
 	})
 	if err != nil {
 		s.logger.Error("the other control nodes are not heard", "error", err)

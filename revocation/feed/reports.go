@@ -2,6 +2,8 @@ package feed
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"io"
 	"maps"
@@ -26,9 +28,10 @@ const (
 
 // reports are the replicas that can be asked, and what they are being asked.
 type reports struct {
-	onAlerts func(ctx context.Context, name string, alerts []insight.Alert) error
-	slots    chan struct{} // of maxAsking
-	faults   rate.Sometimes
+	onAlerts    func(ctx context.Context, name string, alerts []insight.Alert) error
+	onElsewhere func(name string, alerts []insight.Alert)
+	slots       chan struct{} // of maxAsking
+	faults      rate.Sometimes
 
 	mu     sync.Mutex
 	all    map[identity]*report
@@ -37,20 +40,18 @@ type reports struct {
 	last   uint64 // id of a query
 }
 
-// asking is a query under way. Its fields are guarded by reports.mu.
-type asking struct {
-	waiting map[*report]struct{}
-	answers [][]byte
-	bytes   int
-	done    chan struct{} // closed when nobody is waited for any more
-}
-
-func newReports(onAlerts func(context.Context, string, []insight.Alert) error) *reports {
+func newReports(onAlerts func(context.Context, string, []insight.Alert) error, onElsewhere func(string, []insight.Alert)) *reports {
 	if onAlerts == nil {
 		onAlerts = func(context.Context, string, []insight.Alert) error { return nil }
 	}
+	if onElsewhere == nil {
+		onElsewhere = func(string, []insight.Alert) {}
+	}
+	var seed [8]byte
+	_, _ = rand.Read(seed[:]) // it never fails
 	return &reports{
-		onAlerts: onAlerts, slots: make(chan struct{}, maxAsking), faults: rate.Sometimes{Interval: 10 * time.Second},
+		last:     binary.LittleEndian.Uint64(seed[:]), // so that it is no other node's
+		onAlerts: onAlerts, onElsewhere: onElsewhere, slots: make(chan struct{}, maxAsking), faults: rate.Sometimes{Interval: 10 * time.Second},
 		all: make(map[identity]*report), taken: make(map[identity]uint64), asking: make(map[uint64]*asking),
 	}
 }
@@ -150,6 +151,7 @@ func (r *report) alerts(m *feedpb.Alerts) error {
 	if err := r.server.reports.onAlerts(r.ctx, r.id.name, alerts); err != nil {
 		return status.Error(codes.Unavailable, "the alerts cannot be kept now: "+err.Error())
 	}
+	r.server.tellAlerts(r.id.name, alerts)
 	r.server.reports.note(r.id, m.Number)
 	r.say(m.Number)
 	return nil
@@ -222,85 +224,4 @@ func (rs *reports) leave(r *report) {
 	for _, a := range rs.asking {
 		a.release(r)
 	}
-}
-
-// release waits for r no longer. The caller holds mu.
-func (a *asking) release(r *report) (waited bool) {
-	if _, waited = a.waiting[r]; !waited {
-		return false
-	}
-	delete(a.waiting, r)
-	if len(a.waiting) == 0 {
-		close(a.done)
-	}
-	return true
-}
-
-// take is an answer. One that nobody waits for any more is dropped.
-func (rs *reports) take(r *report, m *feedpb.Answer) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	a := rs.asking[m.GetId()]
-	if a == nil || !a.release(r) {
-		return
-	}
-	switch {
-	case m.Error != "":
-		rs.faults.Do(func() {
-			r.server.logger.Warn("a replica does not answer what it was asked", "replica", r.id.name, "error", insight.Text(m.Error))
-		})
-	case a.bytes+len(m.Answer) <= maxAnswers:
-		a.bytes += len(m.Answer)
-		a.answers = append(a.answers, m.Answer)
-	}
-}
-
-// Ask puts a query to every replica that is connected, and gathers what comes
-// back within a second, or until ctx ends if that is sooner. Replicas that do
-// not report, or have too much to answer already, are among those asked.
-func (s *Server) Ask(ctx context.Context, kind string, query []byte) (answers [][]byte, asked, answered int) {
-	connected := s.replicas.connected()
-	if len(kind) > maxKind || len(query) > maxQuery {
-		return nil, connected, 0
-	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	rs := s.reports
-	select {
-	case rs.slots <- struct{}{}:
-		defer func() { <-rs.slots }()
-	case <-ctx.Done():
-		return nil, connected, 0
-	}
-	a, id, reached := rs.begin(kind, query)
-	select {
-	case <-a.done:
-	case <-ctx.Done():
-	case <-s.ctx.Done():
-	}
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	delete(rs.asking, id)
-	return a.answers, max(connected, reached), len(a.answers)
-}
-
-// begin sends the query to all that have room for it.
-func (rs *reports) begin(kind string, query []byte) (a *asking, id uint64, reached int) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	rs.last++
-	a = &asking{waiting: make(map[*report]struct{}), done: make(chan struct{})}
-	q := &feedpb.Query{Id: rs.last, Kind: kind, Query: query}
-	for _, r := range rs.all {
-		select {
-		case r.queries <- q:
-			a.waiting[r] = struct{}{}
-		default:
-		}
-	}
-	if len(a.waiting) == 0 {
-		close(a.done)
-	}
-	rs.asking[rs.last] = a
-	return a, rs.last, len(rs.all)
 }

@@ -30,6 +30,9 @@ type ServerOptions struct {
 	// or with an error if it is to be told again later. The alerts are as the
 	// replica wrote them. It holds up that replica's reports, and nothing else.
 	OnAlerts func(ctx context.Context, name string, alerts []insight.Alert) error
+	// OnElsewhere is given what a replica of another node has seen, which is
+	// kept there.
+	OnElsewhere func(name string, alerts []insight.Alert)
 	// Nodes are the other control nodes of the same log; nil: there are none.
 	Nodes  Nodes
 	Others int // how many; 0: it is not known
@@ -56,6 +59,7 @@ type Server struct {
 	refusals  rate.Sometimes // bounds what strangers can write into the log
 
 	replicas *replicas
+	nodes    Nodes // nil: there are no others
 	reports  *reports
 	tail     *tail
 
@@ -72,7 +76,7 @@ func NewServer(src Source, o ServerOptions) *Server {
 		src: src, tokens: o.Tokens, heartbeat: o.Heartbeat, logger: o.Logger,
 		refusals: rate.Sometimes{Interval: 10 * time.Second},
 		tail:     newTail(src),
-		reports:  newReports(o.OnAlerts),
+		reports:  newReports(o.OnAlerts, o.OnElsewhere),
 	}
 	if s.heartbeat <= 0 {
 		s.heartbeat = time.Second
@@ -84,7 +88,7 @@ func NewServer(src Source, o ServerOptions) *Server {
 	s.replicas.onApplied = o.OnApplied
 	s.ctx, s.end = context.WithCancel(context.Background())
 	s.running.Go(func() { s.tail.run(s.ctx) })
-	if o.Nodes != nil {
+	if s.nodes = o.Nodes; s.nodes != nil {
 		s.replicas.others, s.replicas.unmet = o.Others, true
 		s.replicas.settle()
 	}

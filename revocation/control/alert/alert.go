@@ -8,7 +8,9 @@
 // grows; seen again in the next window, it is a new one, so that something
 // that goes on for days is heard of more than once. The ID follows from the
 // key and the window: another control node, or this one after it lost its
-// memory, gives the same thing the same ID.
+// memory, gives the same thing the same ID. Nodes tell each other what they
+// keep, so that any of them can be asked; the one that it was reported to hands
+// it on.
 //
 // # What is kept
 //
@@ -165,10 +167,11 @@ func (in *Inbox) Take(ctx context.Context, replica string, alerts []insight.Aler
 	for _, a := range alerts {
 		a.Replicas = []string{replica}
 		if a, ok := sound(a, now); ok {
-			in.take(a)
+			in.take(a, true)
 			taken++
 		}
 	}
+	in.noteRefused(len(alerts) - taken)
 	var written chan error
 	if in.file != "" && taken > 0 {
 		written = make(chan error, 1)
@@ -176,9 +179,6 @@ func (in *Inbox) Take(ctx context.Context, replica string, alerts []insight.Aler
 		in.touch()
 	}
 	in.mu.Unlock()
-	if n := len(alerts) - taken; n > 0 {
-		in.figures.refused.Add(float64(n))
-	}
 	for _, c := range in.targets {
 		c.stir()
 	}
@@ -190,6 +190,27 @@ func (in *Inbox) Take(ctx context.Context, replica string, alerts []insight.Aler
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// Heard is told of what another control node keeps, and hands on. It is known
+// here too then, but it may be lost.
+func (in *Inbox) Heard(replica string, alerts []insight.Alert) {
+	now := time.Now().UTC()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, a := range alerts {
+		a.Replicas = []string{replica}
+		if a, ok := sound(a, now); ok && !in.closed {
+			in.take(a, false)
+			in.late = true
+		}
+	}
+}
+
+func (in *Inbox) noteRefused(n int) {
+	if n > 0 {
+		in.figures.refused.Add(float64(n))
 	}
 }
 
@@ -206,22 +227,30 @@ func sound(a insight.Alert, now time.Time) (insight.Alert, bool) {
 	return a.Clean()
 }
 
-// take makes a known. The caller holds mu.
-func (in *Inbox) take(a insight.Alert) {
+// take makes a known. If it is new, and was reported here, the targets are to be
+// told. The caller holds mu.
+func (in *Inbox) take(a insight.Alert, here bool) {
 	a.ID = in.idOf(&a)
 	if r := in.byID[a.ID]; r != nil {
 		r.alert = insight.MergeAlerts(r.alert, a)
 		return
 	}
 	r := &record{alert: a}
-	before := slices.ContainsFunc(in.records, func(r *record) bool { return r.alert.Key == a.Key })
+	if here {
+		in.address(r)
+		in.figures.alerts.WithLabelValues(string(a.Detector)).Inc()
+	}
+	in.add(r)
+}
+
+// address says who is to be told of r. The caller holds mu.
+func (in *Inbox) address(r *record) {
+	before := slices.ContainsFunc(in.records, func(o *record) bool { return o.alert.Key == r.alert.Key })
 	for _, c := range in.targets {
-		if c.target.wants(a.Detector) && (!before || !c.target.OncePerKey) {
+		if c.target.wants(r.alert.Detector) && (!before || !c.target.OncePerKey) {
 			c.add(r)
 		}
 	}
-	in.add(r)
-	in.figures.alerts.WithLabelValues(string(a.Detector)).Inc()
 }
 
 // idOf follows from the key and the window of the last sighting.

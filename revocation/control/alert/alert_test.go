@@ -125,6 +125,30 @@ func TestIDsFollowFromKeyAndWindow(t *testing.T) {
 	}
 }
 
+// What another node keeps is known here, and handed on there.
+func TestHeardOf(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "alerts.json")
+	d := &told{}
+	in := open(t, Options{File: file, Targets: []Target{d.target("a")}})
+	in.Heard("replica-x", []insight.Alert{alertOf(insight.SubjectRate, "k"), alertOf("made_up", "y")})
+	take(t, in, "replica-a", alertOf(insight.SubjectRate, "k"), alertOf(insight.SubjectRate, "z"))
+	p := in.List(Query{Limit: 10})
+	if len(p.Items) != 2 || p.Items[1].Count != 2 || fmt.Sprint(p.Items[1].Replicas) != "[replica-a replica-x]" {
+		t.Errorf("%+v", p.Items)
+	}
+	for len(d.list()) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	in.Close()
+	if got := d.list(); !slices.Equal(got, []string{"z×1"}) {
+		t.Errorf("told %v", got)
+	}
+	in.Heard("replica-x", []insight.Alert{alertOf(insight.SubjectRate, "late")})
+	if again := open(t, Options{File: file}).List(Query{Limit: 10}); len(again.Items) != 2 {
+		t.Errorf("after a restart: %+v", again.Items)
+	}
+}
+
 func TestHostileAlerts(t *testing.T) {
 	r := prometheus.NewRegistry()
 	in := open(t, Options{Registerer: r})

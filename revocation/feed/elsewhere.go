@@ -1,0 +1,121 @@
+package feed
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"rescind/revocation/insight"
+)
+
+// A question that is put to one node is about the replicas of all, and so is
+// what they found unusual. So a node puts it to the others, each of which asks
+// its own replicas and tells what they answered; and it tells the others of
+// the alerts that it has kept. All of this may be lost: an answer then says of
+// how many replicas it is, and alerts are still where they were reported.
+
+// elsewhereTime is what the replicas of another node get of [askTime]: the rest
+// is for the way.
+const elsewhereTime = askTime * 8 / 10
+
+// nodeQuery is a question to another node's replicas.
+type nodeQuery struct {
+	ID    uint64 `json:"id"`
+	Kind  string `json:"kind"`
+	Query []byte `json:"query"`
+}
+
+// nodeAnswer is what one replica said, or that there are no more.
+type nodeAnswer struct {
+	ID     uint64 `json:"id"`
+	Answer []byte `json:"answer,omitzero"`
+	Done   bool   `json:"done,omitzero"`
+}
+
+// nodeAlerts are some that are kept where they are from.
+type nodeAlerts struct {
+	Replica string          `json:"replica"`
+	Alerts  []insight.Alert `json:"alerts"`
+}
+
+// heed takes in what a node says that is not about who follows it.
+func (s *Server) heed(node string, w *word) {
+	switch {
+	case w.Query != nil && len(w.Query.Kind) <= maxKind && len(w.Query.Query) <= maxQuery:
+		s.spawn(func() { s.askFor(w.Query) })
+	case w.Answer != nil:
+		s.reports.takeFrom(node, w.Answer)
+	case w.Alerts != nil && len(w.Alerts.Alerts) <= maxAlerts && goodName(w.Alerts.Replica):
+		s.reports.onElsewhere(w.Alerts.Replica, w.Alerts.Alerts)
+	}
+}
+
+// spawn runs f unless the server is closed; then nobody waits for it.
+func (s *Server) spawn(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.running.Go(f)
+	}
+}
+
+func (s *Server) tellNodes(w word) error {
+	message, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
+	return s.nodes.Tell(message)
+}
+
+// askFor asks the replicas here for another node.
+func (s *Server) askFor(q *nodeQuery) {
+	ctx, cancel := context.WithTimeout(s.ctx, elsewhereTime)
+	defer cancel()
+	answers, _ := s.askAll(ctx, q.Kind, q.Query, false)
+	for _, a := range answers {
+		_ = s.tellNodes(word{Answer: &nodeAnswer{ID: q.ID, Answer: a}}) // lost, it is one that did not answer
+	}
+	_ = s.tellNodes(word{Answer: &nodeAnswer{ID: q.ID, Done: true}})
+}
+
+// takeFrom is what another node's replica answered.
+func (rs *reports) takeFrom(node string, m *nodeAnswer) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	a := rs.asking[m.ID]
+	switch {
+	case a == nil || !a.nodes[node]:
+	case m.Done:
+		delete(a.nodes, node)
+		a.settle()
+	default:
+		a.add(m.Answer)
+	}
+}
+
+// tellAlerts lets the other nodes know of alerts that are kept here.
+func (s *Server) tellAlerts(replica string, alerts []insight.Alert) {
+	if s.nodes == nil {
+		return
+	}
+	for part := range slices.Chunk(alerts, maxAlerts) {
+		if err := s.tellNodes(word{Alerts: &nodeAlerts{replica, part}}); err != nil {
+			s.logger.Warn("the other control nodes are not told of alerts that are kept here", "error", err)
+		}
+	}
+}
+
+// heardNodes are the other nodes that are there.
+func (r *replicas) heardNodes() map[string]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	nodes := make(map[string]bool, len(r.heard))
+	for node, at := range r.heard {
+		if time.Since(at) < nodeLost {
+			nodes[node] = true
+		}
+	}
+	return nodes
+}

@@ -1,0 +1,139 @@
+package feed
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rescind/revocation/insight"
+)
+
+// heard is what a node hears of alerts elsewhere.
+type heard struct {
+	mu  sync.Mutex
+	got []string
+}
+
+func (h *heard) take(name string, alerts []insight.Alert) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, a := range alerts {
+		h.got = append(h.got, name+"/"+a.Key)
+	}
+}
+
+func (h *heard) has(what string) func() bool {
+	return func() bool { h.mu.Lock(); defer h.mu.Unlock(); return slices.Contains(h.got, what) }
+}
+
+// Whichever node is asked, the replicas of all answer, and it has heard of
+// alerts at all.
+func TestReportsToSeveralNodes(t *testing.T) {
+	log := newLog("log-1")
+	wire := &bus{hear: map[string]func(string, []byte){}}
+	h := []*heard{{}, {}, {}}
+	var nodes []*control
+	var reporters []*Reporter
+	for i := range h {
+		nodes = append(nodes, serve(t, log, ServerOptions{Nodes: on{wire, fmt.Sprint("n", i)}, Others: 2, OnElsewhere: h[i].take}))
+	}
+	for i, n := range nodes {
+		for _, suffix := range []string{"a", "b"} {
+			name := fmt.Sprintf("replica-%d%s", i, suffix)
+			reporters = append(reporters, reporting(t, name, n.addr, ReporterOptions{Answer: echo(name)}))
+		}
+	}
+	following(t, openFollower(t), options(nodes[2].addr)) // one that does not report
+	for i, n := range nodes {
+		var got []string
+		until(t, "six of seven to answer", func() bool {
+			answers, asked, answered := n.Ask(t.Context(), "ping", []byte("{}"))
+			got = nil
+			for _, a := range answers {
+				got = append(got, string(a))
+			}
+			return asked == 7 && answered == 6
+		})
+		if slices.Sort(got); got[0] != "replica-0a:ping:{}" || got[5] != "replica-2b:ping:{}" {
+			t.Errorf("node %d: %q", i, got)
+		}
+		began := time.Now()
+		if _, _, answered := n.Ask(t.Context(), "fail", nil); answered != 0 || time.Since(began) > askTime*3/4 {
+			t.Errorf("refused by all: %d answers after %v", answered, time.Since(began))
+		}
+	}
+	reporters[0].Add(alertOf(insight.BadSignatures, "k"))
+	for _, other := range h[1:] {
+		until(t, "the others to hear", other.has("replica-0a/k"))
+	}
+	if h[0].has("replica-0a/k")() {
+		t.Error("a node hears of its own")
+	}
+
+	wire.cut("n2") // it is gone, without a word
+	began := time.Now()
+	_, asked, answered := nodes[0].Ask(t.Context(), "ping", nil)
+	if d := time.Since(began); answered != 4 || asked != 7 || d > askTime+time.Second {
+		t.Errorf("with a node gone: %d of %d after %v", answered, asked, d)
+	}
+}
+
+// A replica that hangs at another node costs less than what that node may take.
+func TestASlowAnswerElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLog("log-1")
+		wire := &bus{hear: map[string]func(string, []byte){}}
+		here, _ := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n1"}, Others: 1})
+		_, net := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n2"}, Others: 1})
+		release := make(chan struct{})
+		for name, answer := range map[string]func(string, []byte) ([]byte, error){
+			"quick": echo("quick"), "stuck": func(string, []byte) ([]byte, error) { <-release; return nil, nil },
+		} {
+			o := options("memory")
+			o.Name, o.dial, o.Reporter = name, net.dial, NewReporter(ReporterOptions{Answer: answer})
+			following(t, openFollower(t), o)
+		}
+		time.Sleep(time.Second)
+		began := time.Now()
+		_, asked, answered := here.Ask(t.Context(), "ping", nil)
+		if d := time.Since(began); asked != 2 || answered != 1 || d != elsewhereTime {
+			t.Errorf("%d of %d answered, after %v", answered, asked, d)
+		}
+		close(release)
+	})
+}
+
+// Nonsense among nodes does nothing.
+func TestWordsThatDoNotFit(t *testing.T) {
+	wire := &bus{hear: map[string]func(string, []byte){}}
+	h := &heard{}
+	s := serve(t, newLog("log-1"), ServerOptions{Nodes: on{wire, "n1"}, Others: 1, OnElsewhere: h.take})
+	reporting(t, "replica-a", s.addr, ReporterOptions{Answer: echo("a")})
+	until(t, "it is there", func() bool { _, _, answered := s.Ask(t.Context(), "ping", nil); return answered == 1 })
+	other := on{wire, "n2"}
+	for _, w := range []word{
+		{Query: &nodeQuery{ID: 1, Kind: strings.Repeat("x", maxKind+1)}},
+		{Query: &nodeQuery{ID: 1, Kind: "ping", Query: make([]byte, maxQuery+1)}},
+		{Answer: &nodeAnswer{ID: 1, Answer: []byte("x")}},
+		{Answer: &nodeAnswer{ID: 1, Done: true}},
+		{Alerts: &nodeAlerts{"a\nb", []insight.Alert{{Key: "k"}}}},
+		{Alerts: &nodeAlerts{"a", make([]insight.Alert, maxAlerts+1)}},
+	} {
+		if err := other.Tell(encoded(t, w)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if _, asked, answered := s.Ask(ctx, "ping", nil); asked != 1 || answered != 1 {
+		t.Errorf("%d of %d answered", answered, asked)
+	}
+	if len(h.got) != 0 {
+		t.Errorf("heard %q", h.got)
+	}
+}
