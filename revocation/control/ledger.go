@@ -111,11 +111,16 @@ func (l *Ledger) Run(ctx context.Context) error {
 		return fmt.Errorf("audit: %w", err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	read := newInterner()
+	read := make(chan readItem, 1)
 	group.Go(func() error {
-		return l.log.Read(ctx, 0, func(revision uint64, body []byte) error {
-			return l.read(ctx, revision, body, noted, read)
-		}, l.whole)
+		defer close(read)
+		return l.read(ctx, read)
+	})
+	group.Go(func() error {
+		for item := range read {
+			l.take(ctx, item, noted)
+		}
+		return nil
 	})
 	group.Go(func() error { return l.commit(ctx) })
 	group.Go(func() error { return l.audit(ctx) })
@@ -154,32 +159,55 @@ func (l *Ledger) Ready() error {
 	return nil
 }
 
-// read applies what the log delivers. Revisions that the committer applied are
-// passed over. A batch of this writer that it did not apply is one whose fate
-// was unknown when its append failed, or that a crash left without a note.
-func (l *Ledger) read(ctx context.Context, revision uint64, body []byte, noted uint64, in *interner) error {
+// readItem is one revision as it was read, or the news that all that was there
+// has been.
+type readItem struct {
+	revision uint64
+	writer   string
+	ops      []operation
+	whole    bool
+}
+
+// read turns what the log delivers into items. It is ahead of take by one: with
+// millions of revocations both have their work.
+func (l *Ledger) read(ctx context.Context, out chan<- readItem) error {
+	in := newInterner()
+	pass := func(item readItem) error {
+		select {
+		case out <- item:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return l.log.Read(ctx, 0, func(revision uint64, body []byte) (err error) {
+		item := readItem{revision: revision}
+		if body != nil {
+			if item.writer, item.ops, err = readBatch(body, revision, in); err != nil {
+				return err
+			}
+		}
+		return pass(item)
+	}, func() { _ = pass(readItem{whole: true}) })
+}
+
+// take applies what was read. Revisions that the committer applied are passed
+// over. A batch of this writer that it did not apply is one whose fate was
+// unknown when its append failed, or that a crash left without a note.
+func (l *Ledger) take(ctx context.Context, item readItem, noted uint64) {
+	if item.whole {
+		l.whole()
+		return
+	}
 	l.order.Lock()
 	defer l.order.Unlock()
-	l.mu.RLock()
-	done := revision <= l.revision
-	l.mu.RUnlock()
-	if done {
-		return nil
+	if item.revision <= l.Revision() {
+		return
 	}
-	if body == nil {
-		l.apply(revision, nil)
-		return nil
+	l.apply(item.revision, item.ops)
+	if len(item.ops) > 0 && item.writer == l.log.Writer() && item.revision > noted {
+		l.owe(ctx, item.revision, item.ops)
 	}
-	var ops []operation
-	writer, err := readBatch(body, revision, in, func(op operation) { ops = append(ops, op) })
-	if err != nil {
-		return err
-	}
-	l.apply(revision, ops)
-	if writer == l.log.Writer() && revision > noted {
-		l.owe(ctx, revision, ops)
-	}
-	return nil
 }
 
 // apply makes one revision of the log part of the state. The caller holds

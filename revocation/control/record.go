@@ -62,15 +62,15 @@ func packBatch(writer string, ops []operation) []byte {
 	return b
 }
 
-// readBatch calls yield with each operation of the batch at revision. What it
-// passes points into b.
-func readBatch(b []byte, revision uint64, in *interner, yield func(operation)) (writer string, err error) {
+// readBatch is the operations of the batch at revision. They point into b.
+func readBatch(b []byte, revision uint64, in *interner) (writer string, ops []operation, err error) {
 	if len(b) == 0 || b[0] != batchVersion {
-		return "", fmt.Errorf("revision %d of the log has another version of batches than this program knows: use the version of rescind that wrote it", revision)
+		return "", nil, fmt.Errorf("revision %d of the log has another version of batches than this program knows: use the version of rescind that wrote it", revision)
 	}
 	d := decoder{b: b[1:], in: in}
 	writer = d.text()
 	n := d.uvarint()
+	ops = make([]operation, 0, min(n, uint64(len(d.b)/2))) // none is shorter
 	var index uint32
 	for ; n > 0 && !d.bad; n-- {
 		kind := d.byte()
@@ -84,20 +84,20 @@ func readBatch(b []byte, revision uint64, in *interner, yield func(operation)) (
 			}
 			r.ID = revocation.ID{Revision: revision, Index: index}
 			index++
-			yield(operation{packed: body, entry: r.Entry(), block: r.Block})
+			ops = append(ops, operation{packed: body, entry: r.Entry(), block: r.Block})
 		case opRestore:
 			e := decoder{b: body, in: in}
 			r := restoration{ID: revocation.ID{Revision: e.uvarint(), Index: uint32(e.uvarint())}, At: time.UnixMicro(e.varint()).UTC(), By: e.text()}
 			d.bad = d.bad || e.bad
-			yield(operation{restore: r})
+			ops = append(ops, operation{restore: r})
 		default:
 			d.bad = true
 		}
 	}
 	if d.bad || len(d.b) != 0 {
-		return "", fmt.Errorf("revision %d of the log cannot be read as a batch, though its checksum is right", revision)
+		return "", nil, fmt.Errorf("revision %d of the log cannot be read as a batch, though its checksum is right", revision)
 	}
-	return writer, nil
+	return writer, ops, nil
 }
 
 const flagBlock = 0x80 // on the kind of the target
