@@ -97,7 +97,7 @@ func TestStory(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, part := range []string{"from revoke to in force on every replica: ", "401 Unauthorized", "200 OK", "One of the three control nodes dies", "kill -9 control-3", "still there: r3.0"} {
+	for _, part := range []string{"from revoke to in force on every replica: ", "401 Unauthorized", "200 OK", "One of the three control nodes dies", "kill -9 control-3", `still there: r4.0 "lost laptop"`, "revoked_token_used", "the refreshed token"} {
 		if !strings.Contains(string(out), part) {
 			t.Errorf("the story does not say %q", part)
 		}
