@@ -1,7 +1,10 @@
 package control
 
 import (
+	"context"
+	"crypto/sha256"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,6 +17,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+
+	"rescind/revocation"
+	"rescind/revocation/feed"
 	"rescind/revocation/store"
 )
 
@@ -21,6 +28,7 @@ import (
 // on the file system of the test's directory (TMPDIR):
 //
 //	go test -run '^$' -bench . -benchtime 3s ./revocation/control
+//	go test -run '^$' -bench InForce -benchtime 20000x ./revocation/control
 //	RESCIND_ENTRIES=10000000 go test -run '^$' -bench Restart -benchtime 1x ./revocation/control
 
 func durable(b testing.TB, dir string) *store.Log {
@@ -84,6 +92,78 @@ func BenchmarkCaller(b *testing.B) {
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+}
+
+// From POST to its being in force on 16 replicas: 1,000 POSTs a second with
+// wait=all, over the durable log and the feed's connections.
+func BenchmarkPostToInForce(b *testing.B) {
+	b.Run("replicas in memory", func(b *testing.B) { postToInForce(b, func() string { return "" }) })
+	b.Run("replicas on this disk", func(b *testing.B) { postToInForce(b, b.TempDir) }) // all 16, which is not how they live
+}
+
+func postToInForce(b *testing.B, dir func() string) {
+	const replicas, every = 16, time.Millisecond
+	log := durable(b, b.TempDir())
+	defer log.Close()
+	var feeding *feed.Server
+	e := serve(b, log, func(o *Options) {
+		feeding = feed.NewServer(o.Ledger, feed.ServerOptions{Tokens: []feed.Token{{Name: "replicas", SHA256: sha256.Sum256([]byte("replica"))}}})
+		o.WaitApplied = func(ctx context.Context, revision uint64) Applied { return Applied(feeding.WaitApplied(ctx, revision)) }
+	})
+	defer e.stop()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	g := grpc.NewServer(feeding.Options()...)
+	feeding.Register(g)
+	go func() { _ = g.Serve(l) }()
+	defer func() { feeding.Close(); g.Stop() }()
+	ctx, cancel := context.WithCancel(b.Context())
+	var all sync.WaitGroup
+	defer func() { cancel(); all.Wait() }()
+	for i := range replicas {
+		f, err := revocation.OpenFollower(revocation.FollowerOptions{Dir: dir()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		all.Go(func() {
+			defer f.Close()
+			_ = feed.Follow(ctx, f, feed.ClientOptions{Addresses: []string{l.Addr().String()}, Name: fmt.Sprint("replica-", i), Plaintext: true,
+				Token: func() (string, error) { return "replica", nil }})
+		})
+	}
+	await(b, func() bool {
+		e.post(typeJSON, claims(issuerA, `{"sub":"first"}`))
+		a := feeding.WaitApplied(ctx, e.ledger.Revision())
+		return a.Applied == replicas
+	})
+	took := make([]time.Duration, b.N)
+	var waiting sync.WaitGroup
+	b.ResetTimer()
+	begun := time.Now()
+	for i := range b.N {
+		time.Sleep(time.Until(begun.Add(time.Duration(i) * every)))
+		waiting.Go(func() {
+			at := time.Now()
+			r := httptest.NewRequest("POST", "/v1/revocations?wait=all&timeout=5s", strings.NewReader(claims(issuerA, fmt.Sprintf(`{"sub":"user-%d"}`, i))))
+			r.Header.Set("Authorization", "Bearer token-revoker")
+			r.Header.Set("Content-Type", typeJSON)
+			w := httptest.NewRecorder()
+			e.server.ServeHTTP(w, r)
+			took[i] = time.Since(at)
+			if w.Code != 201 {
+				b.Errorf("status %d: %s", w.Code, w.Body)
+			}
+		})
+	}
+	waiting.Wait()
+	b.StopTimer()
+	slices.Sort(took)
+	for name, part := range map[string]float64{"p50": 0.5, "p99": 0.99, "max": 1} {
+		b.ReportMetric(float64(took[int(part*float64(b.N-1))].Microseconds())/1000, name+"-ms")
+	}
+	b.ReportMetric(float64(b.N)/time.Since(begun).Seconds(), "posts/s")
 }
 
 func importBody(from, n int) string {
