@@ -83,11 +83,13 @@ func (r *reader) follow(ctx context.Context, k *link) error {
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       r.next,
 		InactiveThreshold: 30 * time.Second,
+		// Else it tries for ever, whatever ctx says: Read begins anew instead.
+		MaxResetAttempts: 2,
 	})
 	if err != nil {
 		return err
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxBytes(4*maxMessage), jetstream.PullHeartbeat(time.Second))
+	messages, err := consumer.Messages(jetstream.PullMaxBytes(4*maxMessage), jetstream.PullHeartbeat(5*time.Second))
 	if err != nil {
 		return err
 	}
