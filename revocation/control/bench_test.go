@@ -146,7 +146,7 @@ func postToInForce(b *testing.B, dir func() string) {
 		time.Sleep(time.Until(begun.Add(time.Duration(i) * every)))
 		waiting.Go(func() {
 			at := time.Now()
-			r := httptest.NewRequest("POST", "/v1/revocations?wait=all&timeout=5s", strings.NewReader(claims(issuerA, fmt.Sprintf(`{"sub":"user-%d"}`, i))))
+			r := httptest.NewRequest(http.MethodPost, "/v1/revocations?wait=all&timeout=5s", strings.NewReader(claims(issuerA, fmt.Sprintf(`{"sub":"user-%d"}`, i))))
 			r.Header.Set("Authorization", "Bearer token-revoker")
 			r.Header.Set("Content-Type", typeJSON)
 			w := httptest.NewRecorder()
