@@ -35,6 +35,14 @@
 // which must be written down to free anything. Appends are taken again when
 // the ballast has its place back.
 //
+// # Several nodes
+//
+// Each node has a copy of the log and reads that one; a majority decides what
+// is in it. When the node that leads is lost the others elect another, which
+// takes NATS up to nine seconds: an append is sent again until then, which is
+// safe since it names the revision it follows. Without a majority appends fail,
+// at once after the first, and everything that was read stays.
+//
 // # Ownership
 //
 // A directory belongs to one process (a lock) and one log (a marker file with
