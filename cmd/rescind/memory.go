@@ -35,5 +35,5 @@ func thriftily(ctx context.Context) {
 }
 
 func gcPercent(live uint64) int {
-	return int(min(100, max(10, headroom*100/max(live, 1))))
+	return int(min(400, max(10, headroom*100/max(live, 1))))
 }

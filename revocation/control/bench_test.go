@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -103,6 +104,7 @@ func BenchmarkPostToInForce(b *testing.B) {
 
 func postToInForce(b *testing.B, dir func() string) {
 	const replicas, every = 16, time.Millisecond
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as the binary does that holds this little
 	log := durable(b, b.TempDir())
 	defer log.Close()
 	var feeding *feed.Server
