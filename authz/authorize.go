@@ -134,6 +134,9 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	switch {
 	case errors.Is(err, revocation.ErrNotReady):
 		return d.deny(NotReady)
+	case errors.Is(err, revocation.ErrTooManyCombinations):
+		d.Detail = err.Error()
+		return d.deny(Malformed)
 	case err != nil:
 		d.Detail = err.Error()
 		return d.deny(Internal)

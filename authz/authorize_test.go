@@ -485,7 +485,7 @@ func TestWhatCannotBeLookedUpDenies(t *testing.T) {
 		o := options(t, key)
 		o.Revocations = following(t, r.Entry())
 		a := authorizer(t, o)
-		for n, want := range map[int]Reason{10: OK, 600: Internal} {
+		for n, want := range map[int]Reason{10: OK, 600: Malformed} {
 			long := make([]any, n)
 			for i := range long {
 				long[i] = i

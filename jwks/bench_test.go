@@ -2,6 +2,7 @@ package jwks
 
 import (
 	"context"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -91,6 +92,7 @@ func flood(k *Keys, kid func(n int) string, rotate func() string) (accepted time
 // that the issuer saw, and after how long the new key was accepted (the
 // interval is 1 s). Run it with -benchtime 1x, on a machine that is idle.
 func BenchmarkFlood(b *testing.B) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as the binary does that holds this little
 	i, k := openIssuer(b, jwkstest.Options{})
 	id, token := i.KeyID(), must(i.Mint(nil))
 	beside := func(load func()) time.Duration {

@@ -185,26 +185,9 @@ func (d *disk) readSnapshot(now Micros) (*found, error) {
 		d.ordered = time.Now().Add(orderAfter)
 	}
 	out.set = newSet(max(0, min(head.Entries, maxRoom)), now)
-
-	// One goroutine reads and checks, the other puts into the set.
-	parts := make(chan []Entry, 8)
-	failed := make(chan error, 1)
-	go func() { failed <- r.parts(parts) }()
-	var applying error
-	var batch []Entry // several parts, since one may be all of one shelf
-	apply := func() {
-		if applying == nil {
-			applying = errors.Join(out.set.apply(batch, nil, now), out.set.renew())
-		}
-		batch = batch[:0]
-	}
-	for part := range parts {
-		if batch = append(batch, part...); len(batch) >= 4*shelves*partEntries {
-			apply()
-		}
-	}
-	apply()
-	return out, errors.Join(applying, <-failed)
+	filling := fill(out.set, now)
+	err = r.parts(filling.add)
+	return out, errors.Join(err, filling.end())
 }
 
 // readJournals applies what follows.
@@ -356,7 +339,7 @@ const least = 1 << 20
 
 // orderAfter is how long after the start, or after a set was loaded, a snapshot
 // is put in order: when things have calmed down.
-const orderAfter = time.Minute
+const orderAfter = 10 * time.Second
 
 // long says that reading the journal again would take longer than it should,
 // or the snapshot longer than it needs to.

@@ -177,7 +177,7 @@ func (f *Follower) Lookup(t *Token, now time.Time) (Verdict, error) {
 	}
 	var err error
 	v.By, v.Kind, v.Revoked, err = h.set.lookup(t, f.clock(now), &f.counts)
-	if err != nil && !errors.Is(err, errTooManyCombinations) {
+	if err != nil && !errors.Is(err, ErrTooManyCombinations) {
 		text := err.Error()
 		f.suspect.Store(&text)
 	}
@@ -265,16 +265,38 @@ func (f *Follower) Accept(replaced []string) {
 // measure holds the lifetimes of tokens against the retention. The caller
 // holds mu.
 func (f *Follower) measure() {
-	for _, issuer := range slices.Sorted(maps.Keys(f.lifetimes)) {
-		if life := f.lifetimes[issuer]; f.retention > 0 && life > f.retention {
-			text := fmt.Sprintf("issuer %s accepts tokens for %v (max_lifetime + leeway), but the control endpoint keeps revocations for %v (store.retention): one could end before its token; lower max_lifetime, or raise retention", issuer, life, f.retention)
-			if old := f.unfit.Swap(&text); old == nil || *old != text {
-				f.log.Error("not ready: " + text)
-			}
-			return
+	err := f.outlived(f.lifetimes)
+	if err == nil {
+		f.unfit.Store(nil)
+		return
+	}
+	text := err.Error()
+	if old := f.unfit.Swap(&text); old == nil || *old != text {
+		f.log.Error("not ready: " + text)
+	}
+}
+
+// outlived says which of the lifetimes is longer than the retention, if that is
+// known. The caller holds mu.
+func (f *Follower) outlived(lifetimes map[string]time.Duration) error {
+	for _, issuer := range slices.Sorted(maps.Keys(lifetimes)) {
+		if life := lifetimes[issuer]; f.retention > 0 && life > f.retention {
+			return fmt.Errorf("issuer %s accepts tokens for %v (max_lifetime + leeway before and after), but the control endpoint keeps revocations for %v (store.retention): one could end before its token; lower max_lifetime, or raise retention", issuer, life, f.retention)
 		}
 	}
-	f.unfit.Store(nil)
+	return nil
+}
+
+// Fits says why the limits cannot be replaced by ones with these lifetimes
+// without losing readiness, or nil. A follower that is not ready for their sake
+// already has nothing to lose.
+func (f *Follower) Fits(lifetimes map[string]time.Duration) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.unfit.Load() != nil {
+		return nil
+	}
+	return f.outlived(lifetimes)
 }
 
 // SetLimits replaces the limits of the options.
@@ -460,7 +482,7 @@ type Loading struct {
 	follower *Follower
 	position position
 	set      *set
-	clock    Micros
+	filling  *filling
 	file     *snapshotWriter // nil: not written
 }
 
@@ -479,8 +501,9 @@ func (f *Follower) Load(logID string, revision, expect uint64) (*Loading, error)
 	case logID == f.known.logID && revision < f.known.revision:
 		return nil, ErrOlderRevision
 	}
-	l := &Loading{follower: f, position: position{logID, revision}, clock: f.clock(time.Now())}
-	l.set = newSet(int(min(expect, maxRoom)), l.clock)
+	clock := f.clock(time.Now())
+	l := &Loading{follower: f, position: position{logID, revision}, set: newSet(int(min(expect, maxRoom)), clock)}
+	l.filling = fill(l.set, clock)
 	if f.disk != nil {
 		var err error
 		l.file, err = f.disk.snapshot(header{Log: logID, Revision: revision, Retention: f.retention, Entries: int(min(expect, maxRoom))})
@@ -491,17 +514,16 @@ func (f *Follower) Load(logID string, revision, expect uint64) (*Loading, error)
 	return l, nil
 }
 
-// Add takes in a part.
+// Add takes in a part, which is the Loading's from then on. What it finds wrong
+// it may tell at [Loading.Commit] only.
 func (l *Loading) Add(entries []Entry) error {
-	if err := l.set.apply(entries, nil, l.clock); err != nil {
-		return err
-	}
+	l.filling.add(entries)
 	if l.file != nil {
 		if err := l.file.add(entries); err != nil {
 			l.drop(err)
 		}
 	}
-	return l.set.renew()
+	return nil
 }
 
 func (l *Loading) drop(err error) {
@@ -513,6 +535,9 @@ func (l *Loading) drop(err error) {
 // Commit puts the set in force, and returns when it is on disk.
 func (l *Loading) Commit() error {
 	f := l.follower
+	if err := l.filling.end(); err != nil {
+		return err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if l.position.logID == f.known.logID && l.position.revision < f.known.revision {
@@ -540,6 +565,7 @@ func (l *Loading) Commit() error {
 
 // Abandon gives the set up. What is held stays as it is.
 func (l *Loading) Abandon() {
+	_ = l.filling.end()
 	if l.file != nil {
 		l.file.abandon()
 		l.file = nil

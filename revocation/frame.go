@@ -107,10 +107,8 @@ func (r *frames) next() (kind byte, payload []byte, err error) {
 	return head[8], payload, nil
 }
 
-// parts sends the entries of a snapshot, checks that it is whole, and closes
-// out.
-func (r *frames) parts(out chan<- []Entry) error {
-	defer close(out)
+// parts yields the entries of a snapshot, and checks that it is whole.
+func (r *frames) parts(yield func([]Entry)) error {
 	count := uint64(0)
 	for {
 		kind, b, err := r.next()
@@ -127,7 +125,7 @@ func (r *frames) parts(out chan<- []Entry) error {
 			return fmt.Errorf("%w: %w", errDamaged, err)
 		}
 		count += uint64(len(entries))
-		out <- entries
+		yield(entries)
 	}
 }
 

@@ -14,7 +14,9 @@ type positives struct{ held, none atomic.Uint64 }
 // answer, and without an answer no access.
 const maxCombinations = 1 << 18
 
-var errTooManyCombinations = errors.New("the token's arrays have too many combinations to look up")
+// ErrTooManyCombinations says that a token cannot be looked up, and that it is
+// the token's fault.
+var ErrTooManyCombinations = errors.New("the token's arrays have too many combinations to look up")
 
 // lookup finds an entry in force that denies t. clock is the instant until
 // which nothing has expired yet.
@@ -99,7 +101,7 @@ func (t *Token) claimDigests(s Shape, prefix []byte, yield func(Digest) bool) er
 		if combinations *= len(values[n]); combinations == 0 {
 			return nil
 		} else if combinations > maxCombinations {
-			return errTooManyCombinations
+			return ErrTooManyCombinations
 		}
 		n++
 	}

@@ -309,7 +309,7 @@ func TestTooManyCombinationsAreRefused(t *testing.T) {
 	for i := range long {
 		long[i] = fmt.Sprint(i)
 	}
-	if _, _, _, err := s.lookup(&Token{Issuer: idp, Claims: map[string]any{"a": long, "b": long}}, seconds(1000), new(positives)); !errors.Is(err, errTooManyCombinations) {
+	if _, _, _, err := s.lookup(&Token{Issuer: idp, Claims: map[string]any{"a": long, "b": long}}, seconds(1000), new(positives)); !errors.Is(err, ErrTooManyCombinations) {
 		t.Errorf("%v", err)
 	}
 	if _, _, _, err := s.lookup(&Token{Issuer: idp, Claims: map[string]any{"a": long, "b": "x"}}, seconds(1000), new(positives)); err != nil {

@@ -44,12 +44,19 @@ type batch struct {
 
 // put makes the part of the change that belongs to h.
 func (b *batch) put(h *shelf) error {
+	var shape *Shape // of the entries before, mostly of the next one too
+	var number uint32
 	for i := range b.added {
 		e := &b.added[i]
-		if k := slotOf(&e.Digest); &b.set.shelves[k.shelf()] == h {
-			if err := b.add(h, k, e); err != nil {
-				return err
-			}
+		k := slotOf(&e.Digest)
+		if &b.set.shelves[k.shelf()] != h {
+			continue
+		}
+		if shape == nil || *shape != e.Shape {
+			shape, number = &e.Shape, b.set.numbers[e.Shape]
+		}
+		if err := b.add(h, k, number, e); err != nil {
+			return err
 		}
 	}
 	for i := range b.removed {
@@ -63,7 +70,7 @@ func (b *batch) put(h *shelf) error {
 	return nil
 }
 
-func (b *batch) add(h *shelf, k slot, e *Entry) error {
+func (b *batch) add(h *shelf, k slot, shape uint32, e *Entry) error {
 	s := b.set
 	if e.ExpiresAt+margin <= s.clock {
 		return nil
@@ -74,8 +81,7 @@ func (b *batch) add(h *shelf, k slot, e *Entry) error {
 			return err
 		}
 	}
-	number := s.numbers[e.Shape]
-	r := record{shape: number, before: e.Before, expires: e.ExpiresAt, id: e.ID}
+	r := record{shape: shape, before: e.Before, expires: e.ExpiresAt, id: e.ID}
 	copy(r.rest[:], e.Digest[8:])
 	if err := h.bucket(e.ExpiresAt, s.clock).add(k, r, taken); err != nil {
 		return err
@@ -84,7 +90,7 @@ func (b *batch) add(h *shelf, k slot, e *Entry) error {
 		s.next.add(uint64(k))
 	}
 	h.keys++
-	h.changed[number]++
+	h.changed[shape]++
 	return nil
 }
 

@@ -22,7 +22,9 @@ func TestFaultsControlIsKilled(t *testing.T) {
 	g := newGround(t, start(t, envoytest.Options{}))
 	for range rounds(5, 200) {
 		stop := g.load(8)
-		time.Sleep(20*time.Millisecond + rand.N(200*time.Millisecond))
+		g.goesOn("before", 20)
+		g.watched(2)
+		time.Sleep(rand.N(100 * time.Millisecond))
 		g.Control[0].Kill()
 		stop()
 		g.restart(0)
@@ -46,6 +48,7 @@ func TestFaultsNodesAreKilled(t *testing.T) {
 		}
 		stop := g.load(6)
 		g.goesOn("before", 50)
+		g.watched(5)
 		g.Control[node].Kill()
 		t.Logf("%s, 50 changes took %v", what, g.goesOn(what, 50).Round(time.Millisecond))
 		stop()
@@ -66,6 +69,7 @@ func TestFaultsNodesStandStill(t *testing.T) {
 		}
 		stop := g.load(6)
 		g.goesOn("before", 50)
+		g.watched(10)
 		g.pause(g.Control[leader])
 		t.Logf("with the leader standing still, 50 changes took %v", g.goesOn("with the leader standing still", 50).Round(time.Millisecond))
 		g.resume(g.Control[leader])
@@ -82,7 +86,8 @@ func TestFaultsReplicaStandsStill(t *testing.T) {
 	g := newGround(t, start(t, envoytest.Options{}))
 	for range rounds(1, 50) {
 		stop := g.load(4)
-		g.goesOn("before", 200)
+		g.goesOn("before", 100)
+		g.watched(10)
 		g.pause(g.Replicas[0])
 		f := &fate{jti: "while-it-stands-" + time.Now().String()}
 		if !g.revoke(t.Context(), f, true) || f.everywhere {
@@ -115,6 +120,7 @@ func TestFaultsReplicaIsRestarted(t *testing.T) {
 			t.Fatal(err)
 		}
 		g.goesOn("with the replica back", 10)
+		g.watched(2)
 	}
 	stop()
 	g.verify("after the restarts")
@@ -130,13 +136,16 @@ func TestFaultsFeedIsCut(t *testing.T) {
 		return []string{cuts.addr}, nil
 	}}))
 	stop := g.load(4)
+	g.watched(10)
 	cuts.begin()
-	time.Sleep(time.Duration(rounds(4, 120)) * time.Second)
-	n := cuts.end()
-	stop()
-	if n < 5 {
-		t.Errorf("only %d cuts", n)
+	for begun := time.Now(); cuts.cuts.Load() < int64(rounds(8, 200)); time.Sleep(5 * time.Millisecond) {
+		if time.Since(begun) > 5*time.Minute {
+			t.Fatalf("%d cuts in five minutes", cuts.cuts.Load())
+		}
 	}
+	n := cuts.end()
+	g.goesOn("after the cuts", 50)
+	stop()
 	g.verify("after the cuts")
 	t.Logf("%d cuts", n)
 	g.report()
@@ -159,6 +168,7 @@ func TestFaultsWithANATSElsewhere(t *testing.T) {
 	for round := range rounds(2, 20) {
 		stop := g.load(4)
 		g.goesOn("before", 50)
+		g.watched(5)
 		g.Control[round%2].Kill()
 		g.goesOn("with a node killed", 50)
 		stop()
@@ -182,11 +192,7 @@ func (g *ground) resume(p *envoytest.Process) {
 	}
 }
 
-// report says what the test was made of, and fails if that was little.
+// report says what the test was made of.
 func (g *ground) report() {
-	g.t.Helper()
 	g.t.Logf("%d tokens, %d changes acknowledged, %d questions asked meanwhile", len(g.fates), g.accepted.Load(), g.asked.Load())
-	if g.accepted.Load() < 100 || g.asked.Load() < 10 {
-		g.t.Error("that is not much of a load")
-	}
 }

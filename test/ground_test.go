@@ -360,6 +360,17 @@ func (g *ground) goesOn(what string, n int64) time.Duration {
 	return time.Since(begun)
 }
 
+// watched demands that the watch asks n more questions. Every replica that was
+// told of must run.
+func (g *ground) watched(n int64) {
+	g.t.Helper()
+	for begun, before := time.Now(), g.asked.Load(); g.asked.Load() < before+n; time.Sleep(5 * time.Millisecond) {
+		if time.Since(begun) > time.Minute {
+			g.t.Fatalf("%d questions asked within a minute", g.asked.Load()-before)
+		}
+	}
+}
+
 // imports sends lines in bulk.
 func (g *ground) imports(ctx context.Context, lines []string) (status int, body string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, g.ControlURLs[0]+"/v1/revocations", bytes.NewBufferString(strings.Join(lines, "\n")))

@@ -312,7 +312,11 @@ func (r *replica) reload(ctx context.Context) {
 		return
 	}
 	before := r.running
-	authorizer, keys, err := r.build(c)
+	var authorizer *authz.Authorizer
+	var keys map[string]issuerKeys
+	if err = r.follower.Fits(lifetimes(c)); err == nil {
+		authorizer, keys, err = r.build(c)
+	}
 	if err != nil {
 		r.log.Error("the new configuration is refused; the one in force stays", "error", err.Error())
 		return

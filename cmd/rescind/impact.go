@@ -60,6 +60,11 @@ func (a *app) printImpact(res *answer) error {
 	if err := res.into(&d); err != nil {
 		return err
 	}
+	if d.Partial && d.Requests == 0 {
+		a.sawLittle(d.Replicas, false)
+		_, err := fmt.Fprintln(a.out, "nothing is revoked; what it would have hit cannot be told: memory was short, or replicas do not remember these claims")
+		return err
+	}
 	a.sawLittle(d.Replicas, d.Partial)
 	if _, err := fmt.Fprintf(a.out, "nothing is revoked; seen%s, it would have hit\n", sinceWhen(d.Since, a.now())); err != nil {
 		return err

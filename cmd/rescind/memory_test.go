@@ -12,3 +12,14 @@ func TestGarbageIsInProportionToWhatIsMade(t *testing.T) {
 		}
 	}
 }
+
+func TestMemoryIsGivenBack(t *testing.T) {
+	for _, c := range []struct {
+		live, free uint64
+		want       bool
+	}{{20 << 20, headroom, false}, {20 << 20, 3 * headroom, true}, {16 * headroom, 5 * headroom, false}, {16 * headroom, 7 * headroom, true}} {
+		if got := wasteful(c.live, c.free); got != c.want {
+			t.Errorf("%d bytes held and %d free: %v", c.live, c.free, got)
+		}
+	}
+}

@@ -145,3 +145,6 @@ func (p *Process) Stop() int {
 
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
+
+// PID is what the system calls it.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
