@@ -169,7 +169,7 @@ func load(t testing.TB, f *revocation.Follower, entries ...revocation.Entry) {
 	if err := loading.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	f.Contact(7, time.Now())
+	f.Contact(7, time.Now(), 0)
 }
 
 // revoked is an entry for one equality of idp.

@@ -66,6 +66,7 @@ func TestChecksWaitForNoSync(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.Contact(7, time.Now(), 0)
 	a, err := authz.New(authz.Options{
 		Issuers:     []authz.Issuer{{Name: issuer.URL(), Keys: keys, Audiences: []string{"api"}, MaxLifetime: time.Hour}},
 		Revocations: f,
@@ -92,7 +93,7 @@ func TestChecksWaitForNoSync(t *testing.T) {
 	}
 	syncing.Go(func() { f.Accept([]string{"log"}) })
 	receive(t, log.entered)
-	syncing.Go(func() { f.Contact(7, time.Now()) }) // waits for the lock, as the feed would
+	syncing.Go(func() { f.Contact(7, time.Now(), 0) }) // waits for the lock, as the feed would
 	// A fetch has begun, and is not answered.
 	issuer.BreakKeys(jwkstest.Fault{Delay: time.Hour})
 	before := issuer.Fetches()

@@ -86,6 +86,7 @@ func follower(t testing.TB) *revocation.Follower {
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.Contact(7, time.Now(), 0)
 	return f
 }
 

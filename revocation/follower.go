@@ -59,7 +59,7 @@ type Follower struct {
 	maxStaleness atomic.Int64
 
 	held      atomic.Pointer[held]    // what readers see; never nil
-	contact   atomic.Pointer[contact] // nil: never
+	contact   atomic.Pointer[contact] // nil: none yet
 	connected atomic.Bool
 	refused   atomic.Pointer[string] // why the control endpoint is not followed
 	unfit     atomic.Pointer[string] // why its retention does not do
@@ -92,8 +92,9 @@ type held struct {
 
 // contact is the last word of the control endpoint.
 type contact struct {
-	at     time.Time // by our clock
-	server time.Time // by its own; zero: it did not say
+	sure   time.Time // when nothing was beyond what is held, by our clock
+	at     time.Time // when that word came, by our clock
+	server time.Time // and by its own; zero: it came before a restart
 }
 
 // staleAfter is when a set without a limit is said to be stale.
@@ -137,9 +138,7 @@ func (f *Follower) recover(dir string) (err error) {
 	f.held.Store(&held{position: found.position, set: found.set, fromDisk: true})
 	f.known, f.retention = found.position, found.retention
 	f.measure()
-	if !found.contact.IsZero() {
-		f.contact.Store(&contact{at: found.contact})
-	}
+	f.contact.Store(&contact{sure: found.contact, at: found.contact})
 	f.log.Info("revocations read from disk", "log", found.logID, "revision", found.revision, "entries", found.set.len(), "took", time.Since(began).Round(time.Millisecond))
 	return nil
 }
@@ -194,7 +193,7 @@ func (f *Follower) stale(now time.Time) (stale, overdue bool) {
 		if c == nil {
 			return true
 		}
-		age := now.Sub(c.at)
+		age := now.Sub(c.sure)
 		return age > limit || age < -time.Minute
 	}
 	if limit <= 0 {
@@ -337,17 +336,8 @@ func (f *Follower) Apply(changes []Change) error {
 		h = &held{position: position{h.logID, c.Revision}, set: h.set}
 		f.hold(h)
 	}
-	f.contact.Store(f.contact.Load().again(now))
 	f.toDisk(func(d *disk) error { return d.append(changes) })
 	return nil
-}
-
-// again is c, at another time.
-func (c *contact) again(now time.Time) *contact {
-	if c == nil || c.server.IsZero() {
-		return &contact{at: now}
-	}
-	return &contact{at: now, server: c.server.Add(now.Sub(c.at))}
 }
 
 // hold makes h what is held. The caller holds mu.
@@ -356,9 +346,11 @@ func (f *Follower) hold(h *held) {
 	f.known = h.position
 }
 
-// Contact takes the control endpoint's word that at its time server there was
-// nothing beyond what is held.
-func (f *Follower) Contact(revision uint64, server time.Time) {
+// Contact takes the control endpoint's word that an age ago there was nothing
+// beyond this revision, if that is what is held; server is what its clock says
+// now. Only that makes a set be as of a later time, not that it is loaded or
+// changed: who sends it may itself be cut off.
+func (f *Follower) Contact(revision uint64, server time.Time, age time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	h := f.held.Load()
@@ -368,9 +360,13 @@ func (f *Follower) Contact(revision uint64, server time.Time) {
 	if h.fromDisk {
 		f.hold(&held{position: h.position, set: h.set})
 	}
-	c := &contact{at: time.Now(), server: server}
+	now := time.Now()
+	c := &contact{sure: now.Add(-age), at: now, server: server}
+	if old := f.contact.Load(); old != nil && old.sure.After(c.sure) && !old.sure.After(now) {
+		c.sure = old.sure
+	}
 	f.contact.Store(c)
-	f.toDisk(func(d *disk) error { return d.heard(c.at, f.retention) })
+	f.toDisk(func(d *disk) error { return d.heard(c.sure, f.retention) })
 }
 
 // Disconnected says that the connection is gone. What is held stays in force.
@@ -546,8 +542,12 @@ func (l *Loading) Commit() error {
 	if err := l.set.check(); err != nil {
 		return err
 	}
+	if f.held.Load().logID != l.position.logID {
+		if f.contact.Load() != nil {
+			f.contact.Store(&contact{}) // it was about another log
+		}
+	}
 	f.hold(&held{position: l.position, set: l.set})
-	f.contact.Store(f.contact.Load().again(time.Now()))
 	if l.file == nil {
 		return nil
 	}

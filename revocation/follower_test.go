@@ -78,7 +78,7 @@ func TestTheDiskHasWhatMemoryHas(t *testing.T) {
 	ok(t, f.Apply([]Change{change(4, "bob"), change(5, "carol", "dave")}))
 	removed := Change{Revision: 6, Removed: change(4, "bob").Added}
 	ok(t, f.Apply([]Change{removed}))
-	f.Contact(6, time.Now())
+	f.Contact(6, time.Now(), 0)
 	kill(t, f)
 
 	f = open(t, FollowerOptions{Dir: dir})
@@ -229,6 +229,7 @@ func TestADiskThatFails(t *testing.T) {
 	dir := t.TempDir()
 	f := open(t, FollowerOptions{Dir: dir})
 	load(t, f, "log-1", 3, "alice")
+	f.Contact(3, time.Now(), 0)
 	f.mu.Lock()
 	ok(t, f.disk.journal.Close())
 	f.mu.Unlock()
@@ -328,6 +329,7 @@ func TestRetentionIsHeldAgainstTheLifetimes(t *testing.T) {
 	f := open(t, FollowerOptions{Lifetimes: map[string]time.Duration{idp: month + time.Second, "https://other.example/": time.Hour}})
 	defer f.Close()
 	load(t, f, "log-1", 1)
+	f.Contact(1, time.Now(), 0)
 	s := f.Status()
 	if s.Ready || len(s.Missing) != 1 || !strings.Contains(s.Missing[0], "max_lifetime") || !strings.Contains(s.Missing[0], "retention") || !strings.Contains(s.Missing[0], idp) {
 		t.Errorf("%+v", s)
@@ -352,7 +354,7 @@ func TestStaleness(t *testing.T) {
 		o := FollowerOptions{Dir: dir, MaxStaleness: time.Minute}
 		f := open(t, o)
 		load(t, f, "log-1", 1, "alice")
-		f.Contact(1, time.Now())
+		f.Contact(1, time.Now(), 0)
 		heard := time.Now()
 		verdict := func() Verdict {
 			v, err := f.Lookup(&Token{Issuer: idp, Claims: map[string]any{"sub": "alice"}}, time.Now())
@@ -377,9 +379,51 @@ func TestStaleness(t *testing.T) {
 			t.Errorf("heard at %v, not %v", s.LastContact, heard)
 		}
 		ok(t, f.Greet("log-1", 1, month))
-		f.Contact(1, time.Now())
+		f.Contact(1, time.Now(), 0)
 		if v := verdict(); v.Overdue || v.Stale {
 			t.Errorf("heard again: %+v", v)
+		}
+	})
+}
+
+// Who sends a set or changes may be cut off itself: only its word that nothing
+// is beyond them makes them be of that time.
+func TestTheAgeIsWhatTheControlEndpointIsSureOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := open(t, FollowerOptions{Dir: t.TempDir(), MaxStaleness: time.Minute})
+		defer func() { ok(t, f.Close()) }()
+		stale := func(what string, want bool) {
+			t.Helper()
+			if s := f.Status(); s.Overdue != want || s.Stale != want {
+				t.Errorf("%s: %+v", what, s)
+			}
+		}
+		load(t, f, "log-1", 1, "alice")
+		stale("loaded, and no word", true)
+		if s := f.Status(); s.Ready || len(s.Missing) != 1 {
+			t.Errorf("loaded, and no word: %+v", s)
+		}
+		f.Contact(1, time.Now(), 50*time.Second)
+		if !f.Status().Ready {
+			t.Error("not ready")
+		}
+		stale("sure 50 s ago", false)
+		time.Sleep(11 * time.Second)
+		stale("sure 61 s ago", true)
+		ok(t, f.Apply([]Change{change(2, "bob")}))
+		stale("changed, and no word", true)
+		f.Contact(2, time.Now(), time.Second)
+		f.Contact(2, time.Now(), time.Hour) // from another node, which is cut off
+		stale("it was surer before", false)
+		time.Sleep(time.Minute)
+		f.Contact(2, time.Now(), time.Hour)
+		stale("that was a minute ago", true)
+		f.Contact(2, time.Now(), 0)
+		f.Accept([]string{"log-1"})
+		load(t, f, "log-2", 1, "carol")
+		stale("another log", true)
+		if !f.Status().Ready {
+			t.Error("another log unreadies it")
 		}
 	})
 }
@@ -396,10 +440,10 @@ func TestAClockThatIsWrong(t *testing.T) {
 		ok(t, l.Add([]Entry{r.Entry()}))
 		ok(t, l.Commit())
 		server := time.Now().Add(-time.Hour) // ours is an hour fast
-		f.Contact(1, server)
+		f.Contact(1, server, 0)
 		denied := func() bool { return denies(t, f, "alice") }
 		time.Sleep(31 * time.Minute)
-		f.Contact(1, server.Add(31*time.Minute))
+		f.Contact(1, server.Add(31*time.Minute), 0)
 		if !denied() {
 			t.Error("it ended by our clock alone")
 		}

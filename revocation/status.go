@@ -12,7 +12,7 @@ type Status struct {
 	Entries  int
 
 	Connected   bool
-	LastContact time.Time // zero: never
+	LastContact time.Time // when it was known last that nothing was beyond Revision; zero: never
 	FromDisk    bool      // nothing has been heard since it was read from disk
 	Stale       bool
 	Overdue     bool
@@ -31,7 +31,7 @@ func (f *Follower) Status() Status {
 	}
 	s.Stale, s.Overdue = f.stale(time.Now())
 	if c := f.contact.Load(); c != nil {
-		s.LastContact = c.at
+		s.LastContact = c.sure
 	}
 	if h.set == nil {
 		s.Missing = append(s.Missing, "there is no complete set of revocations yet: it comes from the control endpoint, see revocation.control")
@@ -45,8 +45,11 @@ func (f *Follower) Status() Status {
 		s.Missing = append(s.Missing, *p)
 		return *p
 	}
+	if h.set != nil && f.contact.Load() == nil {
+		s.Missing = append(s.Missing, "the control endpoint has not said yet whether the revocations are up to date")
+	}
 	unfit := text(f.unfit.Load())
 	s.Refused, s.DiskError = text(f.refused.Load()), text(f.diskError.Load())
-	s.Ready = h.set != nil && unfit == ""
+	s.Ready = h.set != nil && f.contact.Load() != nil && unfit == ""
 	return s
 }

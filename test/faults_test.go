@@ -80,6 +80,56 @@ func TestFaultsNodesStandStill(t *testing.T) {
 	g.report()
 }
 
+// SIGSTOP of two nodes: what the third has stays, and it does not make its
+// followers believe that they miss nothing.
+func TestFaultsTwoNodesStandStill(t *testing.T) {
+	t.Parallel()
+	g := newGround(t, start(t, envoytest.Options{ControlNodes: 3, Revocation: "  max_staleness: 8s\n  on_stale: deny\n"}))
+	stop := g.load(2)
+	g.goesOn("before", 20)
+	stop()
+	g.settle("before")
+	g.barrier("before")
+	becomes := func(jti, want string) {
+		t.Helper()
+		for i := range g.replicas {
+			for begun := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+				got, err := g.ask(t.Context(), i, jti)
+				if got == want {
+					break
+				}
+				if time.Since(begun) > time.Minute {
+					t.Fatalf("%s of %s is %q for a minute, want %q (%v)", envoytest.ReplicaName(i), jti, got, want, err)
+				}
+			}
+		}
+	}
+	revoked := &fate{jti: "revoked-before"}
+	if !g.revoke(t.Context(), revoked, true) {
+		t.Fatal("it is not acknowledged")
+	}
+	for _, i := range []int{1, 2} {
+		g.pause(g.Control[i])
+	}
+	becomes("some-token", "stale")
+	becomes(revoked.jti, "revoked")
+	body := map[string]any{"issuer": g.Issuer.URL(), "claims": map[string]any{"jti": "x"}}
+	for begun := time.Now(); ; {
+		a, err := g.AdminAt(t.Context(), 0, "POST", "/v1/revocations", body, nil)
+		if err == nil && a.Status == 503 {
+			break
+		}
+		if err == nil && a.Status < 300 || time.Since(begun) > time.Minute {
+			t.Fatalf("without a majority: %d %s %v", a.Status, a.Body, err)
+		}
+	}
+	for _, i := range []int{1, 2} {
+		g.resume(g.Control[i])
+	}
+	becomes("some-token", "ok")
+	becomes(revoked.jti, "revoked")
+}
+
 // SIGSTOP of a replica: the others go on, and it is told of as pending.
 func TestFaultsReplicaStandsStill(t *testing.T) {
 	t.Parallel()
@@ -183,6 +233,7 @@ func (g *ground) pause(p *envoytest.Process) {
 	if err := p.Pause(); err != nil {
 		g.t.Fatal(err)
 	}
+	g.still.Store(p, true)
 }
 
 func (g *ground) resume(p *envoytest.Process) {
@@ -190,6 +241,7 @@ func (g *ground) resume(p *envoytest.Process) {
 	if err := p.Resume(); err != nil {
 		g.t.Fatal(err)
 	}
+	g.still.Delete(p)
 }
 
 // report says what the test was made of.

@@ -115,7 +115,7 @@ func server(b *testing.B, observers ...func(context.Context, envoy.Observation))
 	if err != nil {
 		b.Fatal(err)
 	}
-	f.Contact(1, time.Now())
+	f.Contact(1, time.Now(), 0)
 	a, err := authz.New(authz.Options{
 		Issuers:     []authz.Issuer{{Name: issuer, Keys: oneKey{}, AnyAudience: true, MaxLifetime: time.Hour}},
 		Revocations: f,

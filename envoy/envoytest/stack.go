@@ -31,9 +31,10 @@ type Options struct {
 	// of their own.
 	NATS string
 	// Authz is added to the configuration of each replica, at its top level,
-	// Issuer to that of the one issuer (two more spaces of indent), and
-	// ControlConfig to that of each control node, at its top level.
-	Authz, Issuer, ControlConfig string
+	// Issuer to that of the one issuer (four spaces of indent), Revocation to
+	// that of revocation (two), and ControlConfig to that of each control node,
+	// at its top level.
+	Authz, Issuer, Revocation, ControlConfig string
 	// Feeds, if not nil, stands between the replicas and the feeds: it is given
 	// where the control nodes serve theirs, and says where the replicas find
 	// them.
@@ -166,11 +167,11 @@ issuers:
   token_file: %q
   name: %s
   dir: %q
-policies:
+%spolicies:
   default: {}
   reports: {scopes: ["reports:read"]}
   public: {token: optional}
-%s`, s.GRPC[i], s.HTTP[i], s.Issuer.URL(), s.Options.Issuer, quoted(s.followed), filepath.Join(s.Dir, "replica.token"), name, filepath.Join(s.Dir, name), s.Authz)
+%s`, s.GRPC[i], s.HTTP[i], s.Issuer.URL(), s.Options.Issuer, quoted(s.followed), filepath.Join(s.Dir, "replica.token"), name, filepath.Join(s.Dir, name), s.Revocation, s.Authz)
 	p, err := s.launch(name, "authz", text)
 	if err != nil {
 		return err

@@ -24,8 +24,12 @@ type Log interface {
 	Err() error
 	// MaxBody is the size of the largest body that Append and Note take.
 	MaxBody() int
-	// Head is the last revision, whether it was read here or not.
-	Head(ctx context.Context) (uint64, error)
+	// Head is the last revision, whether it was read here or not. Somebody
+	// knows of the wanted one.
+	Head(ctx context.Context, wanted uint64) (uint64, error)
+	// Agreed is an instant, and a revision: nothing was beyond it then, on any
+	// node.
+	Agreed() (at time.Time, head uint64)
 	// Append adds body after the given revision; it returns 0 and no error if
 	// that is not the last one any more.
 	Append(ctx context.Context, after uint64, lasts time.Time, body []byte) (revision uint64, err error)
@@ -78,6 +82,7 @@ type Ledger struct {
 	revision uint64
 	changed  chan struct{} // closed when revision grows
 	rows     *rows
+	sure     time.Time         // when nothing was beyond revision
 	swept    revocation.Micros // no instant before this is believed any more
 	restores restores
 	caughtUp bool
@@ -270,7 +275,7 @@ func (l *Ledger) catchUp(ctx context.Context, revision uint64) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	head, err := l.log.Head(ctx)
+	head, err := l.log.Head(ctx, revision)
 	if err == nil && revision <= head {
 		err = l.Wait(ctx, revision-1)
 	}

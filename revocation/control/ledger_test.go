@@ -361,6 +361,35 @@ func TestAnotherNodeWasAsked(t *testing.T) {
 	e.do("operator", "GET", "/v1/revocations/r2.0", "").want(200)
 }
 
+// A ledger is as old as the last time when it was certain, and had read, that
+// there was nothing more.
+func TestAgeOfTheLedger(t *testing.T) {
+	log := newMemoryLog()
+	e := serve(t, log)
+	if age := e.ledger.Age(); age < 1000*time.Hour {
+		t.Errorf("nobody has agreed, and it is %v old", age)
+	}
+	agree := func(ago time.Duration, late ...[]byte) {
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		log.agreed, log.late = time.Now().Add(-ago), late
+	}
+	young := func(what string, least, most time.Duration) {
+		t.Helper()
+		if age := e.ledger.Age(); age < least || age > most {
+			t.Errorf("%s: %v old", what, age)
+		}
+	}
+	agree(time.Hour)
+	young("an hour ago", time.Hour, time.Hour+time.Minute)
+	agree(0, []byte("not read yet"))
+	young("there is more", time.Hour, time.Hour+time.Minute)
+	agree(0)
+	young("now", 0, time.Minute)
+	agree(time.Hour)
+	young("an older word", 0, time.Minute)
+}
+
 // Another node appends in between: the request is weighed again.
 func TestAnotherNodeWasFirst(t *testing.T) {
 	log := newMemoryLog()

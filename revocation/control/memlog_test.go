@@ -18,6 +18,7 @@ type memoryLog struct {
 	grown   chan struct{}
 
 	late       [][]byte // that other nodes have appended and this one will read
+	agreed     time.Time
 	failHead   error
 	failAppend func() error // nil = does not fail
 	failNote   func() error
@@ -34,7 +35,13 @@ func (m *memoryLog) Writer() string     { return "test" }
 func (m *memoryLog) Err() error         { return nil }
 func (m *memoryLog) MaxBody() int       { return m.limit }
 
-func (m *memoryLog) Head(context.Context) (uint64, error) {
+func (m *memoryLog) Agreed() (time.Time, uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.agreed, uint64(len(m.bodies) + len(m.late))
+}
+
+func (m *memoryLog) Head(context.Context, uint64) (uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return uint64(len(m.bodies) + len(m.late)), m.failHead

@@ -64,6 +64,19 @@ func (l *Ledger) Revision() uint64 {
 	return l.revision
 }
 
+// Age is how long ago it was certain that nothing was beyond Revision. Where
+// other nodes write the log too that takes word from them; a node that is cut
+// off grows old.
+func (l *Ledger) Age() time.Duration {
+	at, head := l.log.Agreed()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.revision >= head && at.After(l.sure) {
+		l.sure = at
+	}
+	return time.Since(l.sure)
+}
+
 // Len is the number of revocations in force, give or take those that expired
 // in the last few seconds.
 func (l *Ledger) Len() int {

@@ -55,6 +55,8 @@ type Source interface {
 	Retention() time.Duration
 	// Revision is the last one; it never falls.
 	Revision() uint64
+	// Age is how long ago it was certain that nothing was beyond Revision.
+	Age() time.Duration
 	// Len is about how many entries a snapshot has.
 	Len() int
 	// Snapshot yields every entry in force in parts, and holds no lock while

@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -333,6 +334,40 @@ func compare(t *testing.T, log *memLog, f *revocation.Follower) {
 	}
 	if revoked == 0 {
 		t.Error("nothing was compared")
+	}
+}
+
+// A server that is cut off says so, and its followers know how old they are.
+func TestAgeIsPassedOn(t *testing.T) {
+	log := newLog("log-1")
+	log.revoke("alice")
+	s := serve(t, log, ServerOptions{Heartbeat: 10 * time.Millisecond})
+	f := openFollower(t)
+	defer following(t, f, options(s.addr))()
+	until(t, "word", func() bool { return !f.Status().LastContact.IsZero() })
+	if age := time.Since(f.Status().LastContact); age > 20*time.Second || f.Status().Stale {
+		t.Errorf("%v old", age)
+	}
+	log.setAge(time.Hour)
+	// What was heard before holds, and nothing is added to it.
+	time.Sleep(50 * time.Millisecond)
+	before := f.Status().LastContact
+	time.Sleep(50 * time.Millisecond)
+	if now := f.Status().LastContact; !now.Equal(before) {
+		t.Errorf("of %v, and then of %v", before, now)
+	}
+	young := openFollower(t)
+	defer following(t, young, options(s.addr))()
+	until(t, "word", func() bool { return !young.Status().LastContact.IsZero() })
+	if s := young.Status(); !s.Stale || !s.Ready || time.Since(s.LastContact) < time.Hour || !denies(t, young, "alice") {
+		t.Errorf("a new one is %+v", s)
+	}
+	log.setAge(math.MaxInt64) // it never knew
+	never := openFollower(t)
+	defer following(t, never, options(s.addr))()
+	until(t, "word", func() bool { return !never.Status().LastContact.IsZero() })
+	if s := never.Status(); !s.Stale || !denies(t, never, "alice") {
+		t.Errorf("one of a server that never knew is %+v", s)
 	}
 }
 

@@ -150,8 +150,8 @@ func (in *inbound) flush() error {
 	return nil
 }
 
-// heartbeat takes the server's word that at this time there was nothing beyond
-// what has come.
+// heartbeat takes the server's word of when there was nothing beyond what has
+// come.
 func (in *inbound) heartbeat(h *feedpb.Heartbeat) error {
 	if err := in.flush(); err != nil {
 		return err
@@ -163,11 +163,13 @@ func (in *inbound) heartbeat(h *feedpb.Heartbeat) error {
 		return fmt.Errorf("a heartbeat of revision %d came after %d", h.Revision, in.at)
 	case h.GetTime().CheckValid() != nil:
 		return errors.New("a heartbeat has a time that makes no sense")
+	case h.Age.AsDuration() < 0 || h.Age != nil && h.Age.CheckValid() != nil:
+		return errors.New("a heartbeat has an age that makes no sense")
 	}
 	if logID, revision := in.follower.Position(); logID != in.logID || revision != in.at {
 		return errors.New("the set that was held has been given up; it is fetched again")
 	}
-	in.follower.Contact(in.at, h.Time.AsTime())
+	in.follower.Contact(in.at, h.Time.AsTime(), h.Age.AsDuration())
 	in.due = true
 	return nil
 }

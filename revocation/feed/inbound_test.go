@@ -58,6 +58,11 @@ func ended(revision, count uint64, sum uint32) *feedpb.ServerMessage {
 	return &feedpb.ServerMessage{Kind: &feedpb.ServerMessage_SnapshotEnd{SnapshotEnd: &feedpb.SnapshotEnd{Revision: revision, Count: count, Checksum: sum}}}
 }
 
+func aged(m *feedpb.ServerMessage, age time.Duration) *feedpb.ServerMessage {
+	m.GetHeartbeat().Age = durationpb.New(age)
+	return m
+}
+
 func beat(revision uint64, at *timestamppb.Timestamp) *feedpb.ServerMessage {
 	return &feedpb.ServerMessage{Kind: &feedpb.ServerMessage_Heartbeat{Heartbeat: &feedpb.Heartbeat{Revision: revision, Time: at}}}
 }
@@ -104,6 +109,8 @@ func TestMessagesThatDoNotFit(t *testing.T) {
 		"a heartbeat from ahead":        {beat(4, now)},
 		"a heartbeat without a time":    {beat(3, nil)},
 		"a heartbeat out of time":       {beat(3, &timestamppb.Timestamp{Seconds: math.MaxInt64})},
+		"a heartbeat from later":        {aged(beat(3, now), -time.Second)},
+		"a heartbeat older than time":   {aged(beat(3, now), math.MinInt64)},
 		"a chunk alone":                 {chunk(alice)},
 		"an end alone":                  {ended(4, 1, sum)},
 		"two begins":                    {begun(4, 1), begun(4, 1)},

@@ -31,9 +31,19 @@ type session struct {
 	watched
 
 	// Owned by the sending goroutine.
-	at   uint64            // every revision up to it has been sent
-	beat *feedpb.Heartbeat // to be sent once at has reached it
+	at   uint64 // every revision up to it has been sent
+	beat *pulse // to be sent once at has reached its revision
 }
+
+// pulse is where the log stood at a time.
+type pulse struct {
+	revision uint64
+	time     time.Time
+	age      time.Duration
+}
+
+// maxAge is as good as never.
+const maxAge = 10 * 365 * 24 * time.Hour
 
 func newSession(ctx context.Context, s *Server, cancel context.CancelCauseFunc, stream feedpb.Feed_FollowServer) *session {
 	return &session{server: s, ctx: ctx, cancel: cancel, stream: stream, watched: watched{start: time.Now().Add(-1)}}
@@ -326,19 +336,21 @@ func (ss *session) snapshot() error {
 // the follower has been sent that much.
 func (ss *session) takePulse() {
 	if ss.beat == nil {
-		now := timestamppb.Now()
-		ss.beat = &feedpb.Heartbeat{Time: now, Revision: ss.server.src.Revision()}
+		age := ss.server.src.Age() // first: it holds for what comes later too
+		ss.beat = &pulse{ss.server.src.Revision(), time.Now(), min(age, maxAge)}
 	}
 }
 
 func (ss *session) pulse() error {
-	if ss.beat == nil || ss.at < ss.beat.Revision {
+	if ss.beat == nil || ss.at < ss.beat.revision {
 		return nil
 	}
 	if err := ss.server.src.Ready(); err != nil {
 		return status.Error(codes.Unavailable, "this control endpoint cannot go on: "+err.Error())
 	}
-	beat := ss.beat
+	b := ss.beat
 	ss.beat = nil
-	return ss.put(&feedpb.ServerMessage{Kind: &feedpb.ServerMessage_Heartbeat{Heartbeat: beat}})
+	return ss.put(&feedpb.ServerMessage{Kind: &feedpb.ServerMessage_Heartbeat{Heartbeat: &feedpb.Heartbeat{
+		Revision: b.revision, Time: timestamppb.New(b.time), Age: durationpb.New(b.age + time.Since(b.time)),
+	}}})
 }

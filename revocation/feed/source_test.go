@@ -27,6 +27,7 @@ type memLog struct {
 
 	mu       sync.Mutex
 	unready  error
+	age      time.Duration
 	revision uint64
 	changes  []revocation.Change // of revision 1 and so on
 	standing map[revocation.ID]revocation.Entry
@@ -103,6 +104,18 @@ func (l *memLog) setReady(err error) {
 func (l *memLog) LogID() string            { return l.id }
 func (l *memLog) Replaces() []string       { return l.replaces }
 func (l *memLog) Retention() time.Duration { return 720 * time.Hour }
+
+func (l *memLog) Age() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.age
+}
+
+func (l *memLog) setAge(age time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.age = age
+}
 
 func (l *memLog) Revision() uint64 {
 	l.mu.Lock()

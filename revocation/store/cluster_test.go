@@ -104,10 +104,20 @@ func TestThreeNodes(t *testing.T) {
 	await(t, "the others to agree", func() bool { return n[0].Last() == n[1].Last() })
 	last = n[0].Last()
 
-	// Two are lost: nothing is accepted.
+	// Two are lost: nothing is accepted, and the third does not say that it
+	// knows all there is.
+	await(t, "it to know all", func() bool { _, head := n[0].Agreed(); return head == last })
 	_ = n[1].Close()
+	lost := time.Now()
 	if rev, err := n[0].put(t, "alone"); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("without a majority: %d, %v", rev, err)
+	}
+	if rev, err := n[0].Head(t.Context(), last+1); err == nil {
+		t.Errorf("without a majority the last revision is %d", rev)
+	}
+	time.Sleep(2 * time.Second)
+	if at, _ := n[0].Agreed(); at.After(lost) {
+		t.Errorf("it was sure %v after it was left alone", at.Sub(lost))
 	}
 
 	// They come back, and catch up.
@@ -117,6 +127,7 @@ func TestThreeNodes(t *testing.T) {
 	last = n[2].Last()
 	for i := range n {
 		await(t, "every node to have caught up", func() bool { return n[i].Last() >= last })
+		await(t, "every node to be sure again", func() bool { at, head := n[i].Agreed(); return at.After(lost) && head >= last })
 	}
 }
 

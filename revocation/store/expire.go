@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -53,9 +54,12 @@ func (l *Log) probe(k *link) {
 	defer cancel()
 	log, err := led(ctx, k.batches)
 	if err == nil {
-		var audit *jetstream.ClusterInfo
+		l.mu.Lock()
+		l.agreed = agreement{log.at, log.head}
+		l.mu.Unlock()
+		var audit state
 		if audit, err = led(ctx, k.audit); err == nil {
-			l.unite(ctx, k, log, audit)
+			l.unite(ctx, k, log.ClusterInfo, audit.ClusterInfo)
 		}
 	}
 	if l.stop.Err() == nil {
@@ -63,23 +67,61 @@ func (l *Log) probe(k *link) {
 	}
 }
 
-// led is who leads a stream; an error if nobody does, or with no majority
-// behind it.
-func led(ctx context.Context, s jetstream.Stream) (*jetstream.ClusterInfo, error) {
+// state is what the leader of a stream says of it.
+type state struct {
+	*jetstream.ClusterInfo // nil: one server, elsewhere
+	agreement
+}
+
+// agreement is an instant, and the last revision that there was then, or a
+// later one.
+type agreement struct {
+	at   time.Time
+	head uint64
+}
+
+// led asks the leader of a stream; it is an error if there is none, or one
+// with no majority behind it. A leader that was deposed and does not know it
+// yet has not heard of a majority since: that is what at tells.
+func led(ctx context.Context, s jetstream.Stream) (state, error) {
+	asked := time.Now()
 	info, err := s.Info(ctx)
-	if err != nil || info.Cluster == nil { // one server, elsewhere
-		return nil, err
+	if err != nil {
+		return state{}, err
 	}
-	nodes, there := 1+len(info.Cluster.Replicas), 1
+	out := state{info.Cluster, agreement{asked, info.State.LastSeq}}
+	if info.Cluster == nil {
+		return out, nil
+	}
+	var silent []time.Duration
 	for _, r := range info.Cluster.Replicas {
-		if !r.Offline && r.Active < 3*time.Second { // they say something every second
-			there++
+		if r.Offline {
+			r.Active = time.Hour
 		}
+		silent = append(silent, r.Active)
 	}
-	if info.Cluster.Leader == "" || there <= nodes/2 {
-		return nil, errNoMajority
+	slices.Sort(silent)
+	if n := (1 + len(silent)) / 2; n > 0 { // with the leader they are a majority
+		if silent[n-1] >= 3*time.Second { // they say something every second
+			return state{}, errNoMajority
+		}
+		out.at = asked.Add(-silent[n-1])
 	}
-	return info.Cluster, nil
+	if info.Cluster.Leader == "" {
+		return state{}, errNoMajority
+	}
+	return out, nil
+}
+
+// Agreed is an instant, and a revision: nothing was beyond it then, on any
+// node. Without a majority the instant stays where it was.
+func (l *Log) Agreed() (at time.Time, head uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.alone() {
+		return time.Now(), l.tally.revision
+	}
+	return l.agreed.at, l.agreed.head
 }
 
 // unite asks, on the node that leads the log, for the lead of the audit.

@@ -109,19 +109,25 @@ func (r *reader) follow(ctx context.Context, k *link) error {
 	}
 }
 
-// Head is the last revision of the log, on whichever node.
-func (l *Log) Head(ctx context.Context) (uint64, error) {
+// Head is the last revision of the log, on whichever node. Somebody knows of
+// the wanted one: where other nodes write too, a no is asked for again for a
+// moment, since a leader that was deposed may not know it yet.
+func (l *Log) Head(ctx context.Context, wanted uint64) (uint64, error) {
 	k, err := l.current()
 	if err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
-	info, err := k.batches.Info(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	for begun := time.Now(); ; {
+		s, err := led(ctx, k.batches)
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		case s.head >= wanted || l.alone() || time.Since(begun) > unanswered || !pause(ctx, tryPause):
+			return s.head, nil
+		}
 	}
-	return info.State.LastSeq, nil
 }
 
 // inspect looks at the ends of both streams before the first message is read.

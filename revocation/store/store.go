@@ -43,6 +43,11 @@
 // safe since it names the revision it follows. Without a majority appends fail,
 // at once after the first, and everything that was read stays.
 //
+// A node that is cut off cannot know what the others append. So each asks once
+// a second who leads, where the log ends and when the leader last heard of a
+// majority: at that instant nobody else could lead, and nothing was beyond that
+// end ([Log.Agreed]). What a node says of its age rests on that alone.
+//
 // # Ownership
 //
 // A directory belongs to one process (a lock) and one log (a marker file with
@@ -126,6 +131,7 @@ type Log struct {
 	short  bool          // of room: the ballast is spent, so no appends
 	silent time.Time     // since when the other nodes do not answer, while cause says so
 	tally  tally
+	agreed agreement                      // where other nodes write too
 	heard  func(node string, body []byte) // what other nodes tell; nil: nobody listens
 }
 

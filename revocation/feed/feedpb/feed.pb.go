@@ -769,12 +769,15 @@ func (x *Change) GetMore() bool {
 	return false
 }
 
-// Heartbeat says that at this time the log stood at this revision, and that
-// everything up to it has been sent before.
+// Heartbeat says that everything up to this revision has been sent before.
 type Heartbeat struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Revision      uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	Time          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Revision uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The server's, now.
+	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	// How long ago it was certain that nothing was beyond that revision: a
+	// server that is cut off from the others who write the log says so by this.
+	Age           *durationpb.Duration `protobuf:"bytes,3,opt,name=age,proto3" json:"age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -819,6 +822,13 @@ func (x *Heartbeat) GetRevision() uint64 {
 func (x *Heartbeat) GetTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Time
+	}
+	return nil
+}
+
+func (x *Heartbeat) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
 	}
 	return nil
 }
@@ -1273,10 +1283,11 @@ const file_revocation_feed_feed_proto_rawDesc = "" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x14\n" +
 	"\x05added\x18\x02 \x01(\fR\x05added\x12\x18\n" +
 	"\aremoved\x18\x03 \x01(\fR\aremoved\x12\x12\n" +
-	"\x04more\x18\x04 \x01(\bR\x04more\"W\n" +
+	"\x04more\x18\x04 \x01(\bR\x04more\"\x84\x01\n" +
 	"\tHeartbeat\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12.\n" +
-	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xae\x01\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12+\n" +
+	"\x03age\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03age\"\xae\x01\n" +
 	"\x0eReplicaMessage\x12.\n" +
 	"\x05hello\x18\x01 \x01(\v2\x16.rescind.feed.v1.HelloH\x00R\x05hello\x121\n" +
 	"\x06alerts\x18\x02 \x01(\v2\x17.rescind.feed.v1.AlertsH\x00R\x06alerts\x121\n" +
@@ -1351,20 +1362,21 @@ var file_revocation_feed_feed_proto_depIdxs = []int32{
 	18, // 10: rescind.feed.v1.Greeting.time:type_name -> google.protobuf.Timestamp
 	9,  // 11: rescind.feed.v1.Changes.changes:type_name -> rescind.feed.v1.Change
 	18, // 12: rescind.feed.v1.Heartbeat.time:type_name -> google.protobuf.Timestamp
-	1,  // 13: rescind.feed.v1.ReplicaMessage.hello:type_name -> rescind.feed.v1.Hello
-	12, // 14: rescind.feed.v1.ReplicaMessage.alerts:type_name -> rescind.feed.v1.Alerts
-	13, // 15: rescind.feed.v1.ReplicaMessage.answer:type_name -> rescind.feed.v1.Answer
-	15, // 16: rescind.feed.v1.ControlMessage.taken:type_name -> rescind.feed.v1.Taken
-	16, // 17: rescind.feed.v1.ControlMessage.query:type_name -> rescind.feed.v1.Query
-	0,  // 18: rescind.feed.v1.Feed.Follow:input_type -> rescind.feed.v1.ClientMessage
-	11, // 19: rescind.feed.v1.Feed.Report:input_type -> rescind.feed.v1.ReplicaMessage
-	3,  // 20: rescind.feed.v1.Feed.Follow:output_type -> rescind.feed.v1.ServerMessage
-	14, // 21: rescind.feed.v1.Feed.Report:output_type -> rescind.feed.v1.ControlMessage
-	20, // [20:22] is the sub-list for method output_type
-	18, // [18:20] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	17, // 13: rescind.feed.v1.Heartbeat.age:type_name -> google.protobuf.Duration
+	1,  // 14: rescind.feed.v1.ReplicaMessage.hello:type_name -> rescind.feed.v1.Hello
+	12, // 15: rescind.feed.v1.ReplicaMessage.alerts:type_name -> rescind.feed.v1.Alerts
+	13, // 16: rescind.feed.v1.ReplicaMessage.answer:type_name -> rescind.feed.v1.Answer
+	15, // 17: rescind.feed.v1.ControlMessage.taken:type_name -> rescind.feed.v1.Taken
+	16, // 18: rescind.feed.v1.ControlMessage.query:type_name -> rescind.feed.v1.Query
+	0,  // 19: rescind.feed.v1.Feed.Follow:input_type -> rescind.feed.v1.ClientMessage
+	11, // 20: rescind.feed.v1.Feed.Report:input_type -> rescind.feed.v1.ReplicaMessage
+	3,  // 21: rescind.feed.v1.Feed.Follow:output_type -> rescind.feed.v1.ServerMessage
+	14, // 22: rescind.feed.v1.Feed.Report:output_type -> rescind.feed.v1.ControlMessage
+	21, // [21:23] is the sub-list for method output_type
+	19, // [19:21] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_revocation_feed_feed_proto_init() }
