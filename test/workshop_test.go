@@ -279,7 +279,7 @@ func (w *workshop) envoy() map[string]string {
 // nothingLost fails t if anything was, with what Envoy says about it.
 func (w *workshop) nothingLost(t *testing.T, sent int, lost []error) {
 	t.Helper()
-	if len(lost) == 0 && sent >= 50 {
+	if len(lost) == 0 && sent >= 20 {
 		return
 	}
 	time.Sleep(2 * time.Second) // it writes its log every second
