@@ -174,7 +174,7 @@ func BenchmarkLookup(b *testing.B) {
 	ok(b, f.Greet("log-1", 1, month))
 	l, err := f.Load("log-1", 1, uint64(n))
 	ok(b, err)
-	generate(n, time.Now(), func(part []Entry) { ok(b, l.Add(part)) })
+	generate(n, time.Now(), func(part []Entry) { ok(b, l.Add(slices.Clone(part))) })
 	ok(b, l.Add([]Entry{subject(9, "alice")}))
 	ok(b, l.Commit())
 	for name, sub := range map[string]string{"allowed": "bob", "revoked": "alice"} {

@@ -201,4 +201,10 @@ func TestDryRunAndYes(t *testing.T) {
 	e.rescind(args...).want(1, "nothing is revoked: it would deny 300 of the 1000 requests", "--yes revokes all the same")
 	e.rescind("list").want(0, "no revocation fits")
 	e.rescind(append(args, "--yes")...).want(0, "revoked, durable")
+
+	// What is not remembered is not none.
+	e = serve(t, seen(map[string][]any{"impact": {insight.Impact{Since: now.Add(-time.Hour), Total: 1000, Partial: true}}}, 0))
+	if got := e.rescind("revoke", "--issuer", idp, "--claim", "tenant=acme", "--dry-run").want(0, "cannot be told"); strings.Contains(got.out, "tokens") {
+		t.Errorf("it says\n%s", got.out)
+	}
 }

@@ -146,6 +146,7 @@ func TestReloadRefuses(t *testing.T) {
 		{"a syntax error", "discovery: true, audiences: [api", "", "authz.yaml:1:"},
 		{"an unknown key", "discovery: true, audiences: [api]", "polices: {}\n", "authz.yaml:3:1: polices: there is no such key; did you mean policies?"},
 		{"a condition that cannot be compared with", "discovery: true, audiences: [api], claims: {n: [1e99999999999]}", "", "claim \\\"n\\\" needs"},
+		{"tokens that would outlive their revocations", "discovery: true, audiences: [api], max_lifetime: 720h, leeway: 1s", "", "store.retention"},
 		{"too much leeway", "discovery: true, audiences: [api], leeway: 61s", "", "authz.yaml:1:"},
 	} {
 		r.logged.Reset()

@@ -174,12 +174,12 @@ func (l *Log) auditReaches(noted uint64) error {
 	if err != nil {
 		return err
 	}
-	info, err := k.audit.Info(ctx)
+	s, err := led(ctx, k.audit)
 	if err != nil {
 		return err
 	}
-	if info.State.LastSeq < noted {
-		return fmt.Errorf("%w: its audit ends at note %d, but note %d was written; restore the store directory from a backup", ErrDamaged, info.State.LastSeq, noted)
+	if s.head < noted {
+		return fmt.Errorf("%w: its audit ends at note %d, but note %d was written; restore the store directory from a backup", ErrDamaged, s.head, noted)
 	}
 	return nil
 }

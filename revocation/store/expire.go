@@ -54,9 +54,7 @@ func (l *Log) probe(k *link) {
 	defer cancel()
 	log, err := led(ctx, k.batches)
 	if err == nil {
-		l.mu.Lock()
-		l.agreed = agreement{log.at, log.head}
-		l.mu.Unlock()
+		l.agree(log)
 		var audit state
 		if audit, err = led(ctx, k.audit); err == nil {
 			l.unite(ctx, k, log.ClusterInfo, audit.ClusterInfo)
@@ -95,7 +93,7 @@ func led(ctx context.Context, s jetstream.Stream) (state, error) {
 	}
 	var silent []time.Duration
 	for _, r := range info.Cluster.Replicas {
-		if r.Offline {
+		if r.Offline || r.Active <= 0 { // 0: not heard of since this leader leads
 			r.Active = time.Hour
 		}
 		silent = append(silent, r.Active)
@@ -111,6 +109,12 @@ func led(ctx context.Context, s jetstream.Stream) (state, error) {
 		return state{}, errNoMajority
 	}
 	return out, nil
+}
+
+func (l *Log) agree(s state) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.agreed = s.agreement
 }
 
 // Agreed is an instant, and a revision: nothing was beyond it then, on any

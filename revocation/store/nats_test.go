@@ -44,8 +44,13 @@ func TestANATSThatTheUserRuns(t *testing.T) {
 	if err := n[0].Tell([]byte("hello")); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-heard; got != "n1: hello" {
-		t.Errorf("the other node heard %q", got)
+	select {
+	case got := <-heard:
+		if got != "n1: hello" {
+			t.Errorf("the other node heard %q", got)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the other node heard nothing")
 	}
 	var last uint64
 	for i := range 10 {

@@ -132,11 +132,12 @@ func (l *Log) Head(ctx context.Context, wanted uint64) (uint64, error) {
 
 // inspect looks at the ends of both streams before the first message is read.
 func (r *reader) inspect(ctx context.Context, k *link) (head uint64, err error) {
-	info, err := k.batches.Info(ctx)
+	s, err := led(ctx, k.batches)
 	if err != nil {
 		return 0, err
 	}
-	head = info.State.LastSeq
+	r.agree(s)
+	head = s.head
 	if head == 0 {
 		return 0, fmt.Errorf("%w: it is empty, and a log never is; restore the store directory from a backup", ErrDamaged)
 	}

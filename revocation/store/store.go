@@ -357,15 +357,15 @@ func (l *Log) reopen() {
 // unchanged holds a log that was opened again against what was acknowledged
 // before.
 func (l *Log) unchanged(ctx context.Context, k *link) error {
-	info, err := k.batches.Info(ctx)
+	s, err := led(ctx, k.batches)
 	if err != nil {
 		return err
 	}
 	l.mu.Lock()
 	known := l.tally.revision
 	l.mu.Unlock()
-	if info.State.LastSeq < known {
-		return fmt.Errorf("%w: it ends at revision %d, but revision %d was acknowledged", ErrDamaged, info.State.LastSeq, known)
+	if s.head < known {
+		return fmt.Errorf("%w: it ends at revision %d, but revision %d was acknowledged", ErrDamaged, s.head, known)
 	}
 	return nil
 }

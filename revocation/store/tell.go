@@ -27,16 +27,22 @@ func (l *Log) Tell(body []byte) error {
 	return k.conn.Publish(l.tellSubject(), body)
 }
 
-// Hear has f called with what the other nodes tell, one call at a time, until
-// Close. It is called once.
+// Hear has f called with what the other nodes tell from now on, one call at a
+// time, until Close. It is called once.
 func (l *Log) Hear(f func(node string, body []byte)) error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.heard = f
-	if l.link == nil {
+	k := l.link
+	if k == nil {
+		l.mu.Unlock()
 		return nil
 	}
-	return l.listen(l.link)
+	err := l.listen(k)
+	l.mu.Unlock()
+	if err == nil && !l.alone() {
+		_ = k.conn.FlushTimeout(unanswered) // a server that is away hears of it when it is back
+	}
+	return err
 }
 
 // listen subscribes to what is told over a link. The caller holds mu.
