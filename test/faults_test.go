@@ -188,7 +188,7 @@ func TestFaultsFeedIsCut(t *testing.T) {
 	stop := g.load(4)
 	g.watched(10)
 	cuts.begin()
-	for begun := time.Now(); cuts.cuts.Load() < int64(rounds(8, 200)); time.Sleep(5 * time.Millisecond) {
+	for begun := time.Now(); cuts.cuts.Load() < int64(rounds(8, 100)); time.Sleep(5 * time.Millisecond) {
 		if time.Since(begun) > 5*time.Minute {
 			t.Fatalf("%d cuts in five minutes", cuts.cuts.Load())
 		}
