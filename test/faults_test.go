@@ -233,7 +233,6 @@ func (g *ground) pause(p *envoytest.Process) {
 	if err := p.Pause(); err != nil {
 		g.t.Fatal(err)
 	}
-	g.still.Store(p, true)
 }
 
 func (g *ground) resume(p *envoytest.Process) {
@@ -241,7 +240,6 @@ func (g *ground) resume(p *envoytest.Process) {
 	if err := p.Resume(); err != nil {
 		g.t.Fatal(err)
 	}
-	g.still.Delete(p)
 }
 
 // report says what the test was made of.

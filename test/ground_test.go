@@ -31,8 +31,7 @@ type ground struct {
 	accepted atomic.Int64
 	asked    atomic.Int64 // by the watch
 
-	still    sync.Map // *envoytest.Process that stand still: nobody asks them any more
-	imported int      // lines of bulk that were acknowledged
+	imported int // lines of bulk that were acknowledged
 
 	mu    sync.Mutex
 	fates []*fate
@@ -149,7 +148,7 @@ func (g *ground) restore(ctx context.Context, f *fate, wait bool) {
 func (g *ground) change(ctx context.Context, method, path string, wait bool, body any, into *answer) bool {
 	var up []int
 	for i, p := range g.Control {
-		if _, still := g.still.Load(p); !still && p.Running() {
+		if p.Running() {
 			up = append(up, i)
 		}
 	}

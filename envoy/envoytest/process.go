@@ -99,10 +99,18 @@ func (p *Process) ended() error {
 }
 
 // Pause makes the process stand still, with all its connections open, until
-// Resume.
+// Resume. It returns when the process does.
 func (p *Process) Pause() error {
 	p.paused.Store(true)
-	return p.cmd.Process.Signal(syscall.SIGSTOP)
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for begun := time.Now(); !standsStill(p.PID()); time.Sleep(time.Millisecond) {
+		if time.Since(begun) > 10*time.Second {
+			return fmt.Errorf("%s does not stand still", p.Name)
+		}
+	}
+	return nil
 }
 
 // Resume undoes Pause.
