@@ -542,10 +542,8 @@ func (l *Loading) Commit() error {
 	if err := l.set.check(); err != nil {
 		return err
 	}
-	if f.held.Load().logID != l.position.logID {
-		if f.contact.Load() != nil {
-			f.contact.Store(&contact{}) // it was about another log
-		}
+	if f.contact.Load() != nil && f.held.Load().logID != l.position.logID {
+		f.contact.Store(&contact{}) // it was about another log
 	}
 	f.hold(&held{position: l.position, set: l.set})
 	if l.file == nil {
