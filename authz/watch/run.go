@@ -11,7 +11,7 @@ import (
 
 const (
 	// rest is how long events gather before they are looked at.
-	rest = 5 * time.Millisecond
+	rest = 20 * time.Millisecond
 	// second is how often it is seen to what is due.
 	second = time.Second
 )

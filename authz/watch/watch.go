@@ -6,9 +6,9 @@
 //
 // [Watcher.Observe] copies a decision into a bounded queue without a lock, and
 // that is all: it never waits, and when the queue is full the event is dropped
-// and counted. One goroutine takes events out and owns all state. It wakes a
-// few hundred times a second at most, because to wake a goroutine for each
-// event costs more than all that is done with it; but at once for the use of
+// and counted. One goroutine takes events out and owns all state. It wakes
+// fifty times a second at most, because to wake a goroutine for each event
+// costs more than all that is done with it; but at once for the use of
 // something revoked. A question is a function that it runs between two events.
 //
 // # Memory
