@@ -54,9 +54,9 @@ type told struct {
 }
 
 // confer tells the other nodes and listens to them until ctx ends.
-func (s *Server) confer(ctx context.Context, nodes Nodes) {
+func (s *Server) confer(ctx context.Context) {
 	r := s.replicas
-	err := nodes.Hear(func(node string, message []byte) {
+	err := s.nodes.Hear(func(node string, message []byte) {
 		var w word
 		if err := json.Unmarshal(message, &w); err != nil {
 			s.logger.Warn("what another control node tells is not understood", "node", node, "error", err)
@@ -72,12 +72,8 @@ func (s *Server) confer(ctx context.Context, nodes Nodes) {
 	defer met.Stop()
 	tick := time.NewTicker(tellAll)
 	defer tick.Stop()
-	for w := (&word{Ask: true, All: true, Replicas: r.tell(true)}); ; {
-		message, err := json.Marshal(w)
-		if err == nil {
-			err = nodes.Tell(message)
-		}
-		if err != nil { // all is told again within a second
+	for w := (word{Ask: true, All: true, Replicas: r.tell(true)}); ; {
+		if err := s.tellNodes(w); err != nil { // all is told again within a second
 			s.logger.Debug("other control nodes were not told of the replicas here", "error", err)
 		}
 		rest(ctx, tellPause+time.Duration(len(w.Replicas))*tellRow)
@@ -86,10 +82,10 @@ func (s *Server) confer(ctx context.Context, nodes Nodes) {
 			return
 		case <-tick.C:
 			r.miss()
-			w = &word{All: true, Replicas: r.tell(true)}
+			w = word{All: true, Replicas: r.tell(true)}
 		case <-r.news:
 			all := r.asked.Swap(false)
-			w = &word{All: all, Replicas: r.tell(all)}
+			w = word{All: all, Replicas: r.tell(all)}
 		}
 	}
 }

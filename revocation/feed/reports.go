@@ -2,11 +2,10 @@ package feed
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -47,10 +46,8 @@ func newReports(onAlerts func(context.Context, string, []insight.Alert) error, o
 	if onElsewhere == nil {
 		onElsewhere = func(string, []insight.Alert) {}
 	}
-	var seed [8]byte
-	_, _ = rand.Read(seed[:]) // it never fails
 	return &reports{
-		last:     binary.LittleEndian.Uint64(seed[:]), // so that it is no other node's
+		last:     rand.Uint64(), //nolint:gosec // so that it is no other node's; no secret
 		onAlerts: onAlerts, onElsewhere: onElsewhere, slots: make(chan struct{}, maxAsking), faults: rate.Sometimes{Interval: 10 * time.Second},
 		all: make(map[identity]*report), taken: make(map[identity]uint64), asking: make(map[uint64]*asking),
 	}

@@ -96,7 +96,7 @@ func NewServer(src Source, o ServerOptions) *Server {
 		s.remember(newMemory(o.Memory))
 	}
 	if o.Nodes != nil {
-		s.running.Go(func() { s.confer(s.ctx, o.Nodes) })
+		s.running.Go(func() { s.confer(s.ctx) })
 	}
 	return s
 }
