@@ -157,21 +157,13 @@ var errClosed = errors.New("the control endpoint is shutting down")
 
 // Take keeps what a replica reports; when it returns nil, it is kept.
 func (in *Inbox) Take(ctx context.Context, replica string, alerts []insight.Alert) error {
-	now := time.Now().UTC()
 	in.mu.Lock()
 	if in.closed {
 		in.mu.Unlock()
 		return errClosed
 	}
-	taken := 0
-	for _, a := range alerts {
-		a.Replicas = []string{replica}
-		if a, ok := sound(a, now); ok {
-			in.take(a, true)
-			taken++
-		}
-	}
-	in.noteRefused(len(alerts) - taken)
+	taken := in.takeFrom(replica, alerts, true)
+	in.figures.refused.Add(float64(len(alerts) - taken))
 	var written chan error
 	if in.file != "" && taken > 0 {
 		written = make(chan error, 1)
@@ -196,22 +188,25 @@ func (in *Inbox) Take(ctx context.Context, replica string, alerts []insight.Aler
 // Heard is told of what another control node keeps, and hands on. It is known
 // here too then, but it may be lost.
 func (in *Inbox) Heard(replica string, alerts []insight.Alert) {
-	now := time.Now().UTC()
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for _, a := range alerts {
-		a.Replicas = []string{replica}
-		if a, ok := sound(a, now); ok && !in.closed {
-			in.take(a, false)
-			in.late = true
-		}
+	if !in.closed && in.takeFrom(replica, alerts, false) > 0 {
+		in.late = true
 	}
 }
 
-func (in *Inbox) noteRefused(n int) {
-	if n > 0 {
-		in.figures.refused.Add(float64(n))
+// takeFrom makes those known that are sound, and says how many. The caller
+// holds mu.
+func (in *Inbox) takeFrom(replica string, alerts []insight.Alert, here bool) (taken int) {
+	now := time.Now().UTC()
+	for _, a := range alerts {
+		a.Replicas = []string{replica}
+		if a, ok := sound(a, now); ok {
+			in.take(a, here)
+			taken++
+		}
 	}
+	return taken
 }
 
 // sound cleans an alert, and moves what is to come into the present.
