@@ -30,7 +30,8 @@ func (f *Follower) Status() Status {
 		FilterHeld: f.counts.held.Load(), FilterFalse: f.counts.none.Load(),
 	}
 	s.Stale, s.Overdue = f.stale(time.Now())
-	if c := f.contact.Load(); c != nil {
+	c := f.contact.Load()
+	if c != nil {
 		s.LastContact = c.sure
 	}
 	if h.set == nil {
@@ -45,11 +46,11 @@ func (f *Follower) Status() Status {
 		s.Missing = append(s.Missing, *p)
 		return *p
 	}
-	if h.set != nil && f.contact.Load() == nil {
+	if h.set != nil && c == nil {
 		s.Missing = append(s.Missing, "the control endpoint has not said yet whether the revocations are up to date")
 	}
 	unfit := text(f.unfit.Load())
 	s.Refused, s.DiskError = text(f.refused.Load()), text(f.diskError.Load())
-	s.Ready = h.set != nil && f.contact.Load() != nil && unfit == ""
+	s.Ready = h.set != nil && c != nil && unfit == ""
 	return s
 }
