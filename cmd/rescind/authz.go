@@ -161,6 +161,9 @@ type issuerKeys struct {
 // keys are where they were keep those that they have, whatever else of them has
 // changed. Nothing that is in force changes by it.
 func (r *replica) build(c *config.Authz) (*authz.Authorizer, map[string]issuerKeys, error) {
+	if err := r.follower.Fits(lifetimes(c)); err != nil {
+		return nil, nil, err
+	}
 	next := map[string]issuerKeys{}
 	options := authz.Options{
 		Policies: map[string]authz.Policy{}, Revocations: r.follower, DenyOverdue: c.Revocation.DenyOverdue,
@@ -312,11 +315,7 @@ func (r *replica) reload(ctx context.Context) {
 		return
 	}
 	before := r.running
-	var authorizer *authz.Authorizer
-	var keys map[string]issuerKeys
-	if err = r.follower.Fits(lifetimes(c)); err == nil {
-		authorizer, keys, err = r.build(c)
-	}
+	authorizer, keys, err := r.build(c)
 	if err != nil {
 		r.log.Error("the new configuration is refused; the one in force stays", "error", err.Error())
 		return
