@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -26,7 +25,7 @@ func (s *story) noticed(ctx context.Context) error {
 		return err
 	}
 	s.t.request(fmt.Sprintf("GET %s/v1/alerts until it is there", s.s.ControlURLs[s.at]))
-	for {
+	return until(ctx, "the use of a revoked token is told", func() (bool, error) {
 		var list struct {
 			Items []struct {
 				Detector, Summary string
@@ -34,21 +33,16 @@ func (s *story) noticed(ctx context.Context) error {
 			}
 		}
 		if _, err := s.s.AdminAt(ctx, s.at, http.MethodGet, "/v1/alerts", nil, &list); err != nil {
-			return err
+			return false, err
 		}
 		for _, a := range list.Items {
 			if a.TokenID == id {
 				s.t.answer(a.Detector == "revoked_token_used", a.Detector+": "+a.Summary, time.Since(used))
-				return nil
+				return true, nil
 			}
 		}
-		if time.Since(used) > 30*time.Second {
-			return errors.New("the use of a revoked token was not told within 30 s")
-		}
-		if err := pause(ctx); err != nil {
-			return err
-		}
-	}
+		return false, nil
+	})
 }
 
 func (s *story) refreshed(ctx context.Context) error {
@@ -64,7 +58,7 @@ func (s *story) refreshed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.post(ctx, map[string]any{"claims": map[string]any{"sid": sid}, "block": true}, "stolen phone"); err != nil {
+	if _, err := s.revoke(ctx, "sid", sid, true, "stolen phone"); err != nil {
 		return err
 	}
 	again, err := s.s.Refresh(ctx, bob.Refresh)
@@ -84,17 +78,12 @@ func (s *story) lookedBack(ctx context.Context) error {
 		Replicas           struct{ Answered int }
 	}
 	var a envoytest.Answer
-	for begun := time.Now(); seen.Replicas.Answered < len(s.s.Replicas); {
-		var err error
-		if a, err = s.s.AdminAt(ctx, s.at, http.MethodGet, "/v1/activity?by=sub&value=alice", nil, &seen); err != nil {
-			return err
-		}
-		if time.Since(begun) > 30*time.Second {
-			return errors.New("the replicas could not be asked within 30 s")
-		}
-		if err := pause(ctx); err != nil {
-			return err
-		}
+	err := until(ctx, "every replica says what it saw", func() (_ bool, err error) {
+		a, err = s.s.AdminAt(ctx, s.at, http.MethodGet, "/v1/activity?by=sub&value=alice", nil, &seen)
+		return seen.Replicas.Answered >= len(s.s.Replicas), err
+	})
+	if err != nil {
+		return err
 	}
 	var outcomes []string
 	for _, reason := range slices.Sorted(maps.Keys(seen.Outcomes)) {
@@ -107,8 +96,7 @@ func (s *story) lookedBack(ctx context.Context) error {
 	var advice struct {
 		Items []struct{ Client, Reason string }
 	}
-	a, err := s.s.AdminAt(ctx, s.at, http.MethodGet, "/v1/advice", nil, &advice)
-	if err != nil {
+	if a, err = s.s.AdminAt(ctx, s.at, http.MethodGet, "/v1/advice", nil, &advice); err != nil {
 		return err
 	}
 	text := "none"
@@ -119,12 +107,19 @@ func (s *story) lookedBack(ctx context.Context) error {
 	return nil
 }
 
-// pause is between two questions.
-func pause(ctx context.Context) error {
-	select {
-	case <-time.After(10 * time.Millisecond):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// until asks again until something is so.
+func until(ctx context.Context, what string, ask func() (bool, error)) error {
+	for begun := time.Now(); ; {
+		if is, err := ask(); is || err != nil {
+			return err
+		}
+		if time.Since(begun) > 30*time.Second {
+			return fmt.Errorf("30 s went by before %s", what)
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }

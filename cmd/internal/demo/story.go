@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -61,7 +60,7 @@ func (s *story) allowed(ctx context.Context) (err error) {
 func (s *story) revoked(ctx context.Context) error {
 	s.t.begin("She is de-provisioned: revoked once, denied everywhere")
 	begun := time.Now()
-	inForce, err := s.revoke(ctx, map[string]any{"sub": "alice"}, "left the company")
+	inForce, err := s.revoke(ctx, "sub", "alice", false, "left the company")
 	if err != nil {
 		return err
 	}
@@ -134,7 +133,7 @@ func (s *story) nodeKilled(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.revoke(ctx, map[string]any{"sid": sid}, "lost laptop"); err != nil {
+	if _, err := s.revoke(ctx, "sid", sid, false, "lost laptop"); err != nil {
 		return err
 	}
 	if err := s.visit(ctx, "the token of that session", s.third, http.StatusUnauthorized); err != nil {
@@ -196,7 +195,7 @@ func (s *story) controlBack(ctx context.Context) error {
 	if err := s.visit(ctx, "the revoked token", s.first, http.StatusUnauthorized); err != nil {
 		return err
 	}
-	if _, err := s.revoke(ctx, map[string]any{"sub": "alice"}, "it was her last day"); err != nil {
+	if _, err := s.revoke(ctx, "sub", "alice", false, "it was her last day"); err != nil {
 		return err
 	}
 	return s.visit(ctx, "the last good token", s.second, http.StatusUnauthorized)
@@ -237,15 +236,9 @@ func (s *story) visit(ctx context.Context, name, token string, want int) error {
 
 // revoke asks the admin API to answer once every replica has it in force, and
 // returns how long that took.
-func (s *story) revoke(ctx context.Context, claims map[string]any, reason string) (time.Duration, error) {
-	return s.post(ctx, map[string]any{"claims": claims}, reason)
-}
-
-func (s *story) post(ctx context.Context, body map[string]any, reason string) (time.Duration, error) {
-	body["issuer"], body["reason"] = s.s.Issuer.URL(), reason
-	for name, value := range body["claims"].(map[string]any) {
-		s.t.request(fmt.Sprintf("POST %s/v1/revocations?wait=all  %s = %v, %q", s.s.ControlURLs[s.at], name, value, reason))
-	}
+func (s *story) revoke(ctx context.Context, claim string, value any, block bool, reason string) (time.Duration, error) {
+	body := map[string]any{"issuer": s.s.Issuer.URL(), "claims": map[string]any{claim: value}, "block": block, "reason": reason}
+	s.t.request(fmt.Sprintf("POST %s/v1/revocations?wait=all  %s = %v, %q", s.s.ControlURLs[s.at], claim, value, reason))
 	var got struct {
 		ID       string
 		Replicas struct{ Applied, Total int }
@@ -278,10 +271,10 @@ func (s *story) askAll(ctx context.Context, name, token, want string) error {
 func (s *story) followed(ctx context.Context) error {
 	s.t.request(fmt.Sprintf("GET %s/v1/replicas until all follow again", s.s.ControlURLs[s.at]))
 	begun := time.Now()
-	for {
+	return until(ctx, "all replicas follow the control endpoint again", func() (bool, error) {
 		var list struct{ Items []struct{ Connected bool } }
 		if _, err := s.s.AdminAt(ctx, s.at, http.MethodGet, "/v1/replicas", nil, &list); err != nil {
-			return err
+			return false, err
 		}
 		connected := 0
 		for _, r := range list.Items {
@@ -289,15 +282,10 @@ func (s *story) followed(ctx context.Context) error {
 				connected++
 			}
 		}
-		if connected == len(s.s.Replicas) {
-			s.t.answer(true, fmt.Sprintf("%d of %d", connected, len(s.s.Replicas)), time.Since(begun))
-			return nil
+		if connected < len(s.s.Replicas) {
+			return false, nil
 		}
-		if time.Since(begun) > 30*time.Second {
-			return errors.New("the replicas did not follow the control endpoint again within 30 s")
-		}
-		if err := pause(ctx); err != nil {
-			return err
-		}
-	}
+		s.t.answer(true, fmt.Sprintf("%d of %d", connected, len(s.s.Replicas)), time.Since(begun))
+		return true, nil
+	})
 }
