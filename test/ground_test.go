@@ -350,25 +350,28 @@ func (g *ground) controlReady(node int) {
 // took.
 func (g *ground) goesOn(what string, n int64) time.Duration {
 	g.t.Helper()
-	begun, before := time.Now(), g.accepted.Load()
-	for g.accepted.Load() < before+n {
-		if time.Since(begun) > time.Minute {
-			g.t.Fatalf("%s: %d changes accepted within a minute", what, g.accepted.Load()-before)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	return time.Since(begun)
+	return g.grows(what+": changes accepted", &g.accepted, n)
 }
 
 // watched demands that the watch asks n more questions. Every replica that was
 // told of must run.
 func (g *ground) watched(n int64) {
 	g.t.Helper()
-	for begun, before := time.Now(), g.asked.Load(); g.asked.Load() < before+n; time.Sleep(5 * time.Millisecond) {
+	g.grows("questions asked", &g.asked, n)
+}
+
+// grows demands that a count grows by n within a minute, and returns how long
+// that took.
+func (g *ground) grows(what string, count *atomic.Int64, n int64) time.Duration {
+	g.t.Helper()
+	begun, before := time.Now(), count.Load()
+	for count.Load() < before+n {
 		if time.Since(begun) > time.Minute {
-			g.t.Fatalf("%d questions asked within a minute", g.asked.Load()-before)
+			g.t.Fatalf("%s: %d within a minute, of %d", what, count.Load()-before, n)
 		}
+		time.Sleep(5 * time.Millisecond)
 	}
+	return time.Since(begun)
 }
 
 // imports sends lines in bulk.
