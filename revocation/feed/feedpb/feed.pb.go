@@ -46,6 +46,8 @@ type ClientMessage struct {
 	//
 	//	*ClientMessage_Hello
 	//	*ClientMessage_Ack
+	//	*ClientMessage_Profile
+	//	*ClientMessage_Goodbye
 	Kind          isClientMessage_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -106,6 +108,24 @@ func (x *ClientMessage) GetAck() *Ack {
 	return nil
 }
 
+func (x *ClientMessage) GetProfile() *Profile {
+	if x != nil {
+		if x, ok := x.Kind.(*ClientMessage_Profile); ok {
+			return x.Profile
+		}
+	}
+	return nil
+}
+
+func (x *ClientMessage) GetGoodbye() *Goodbye {
+	if x != nil {
+		if x, ok := x.Kind.(*ClientMessage_Goodbye); ok {
+			return x.Goodbye
+		}
+	}
+	return nil
+}
+
 type isClientMessage_Kind interface {
 	isClientMessage_Kind()
 }
@@ -118,9 +138,23 @@ type ClientMessage_Ack struct {
 	Ack *Ack `protobuf:"bytes,2,opt,name=ack,proto3,oneof"`
 }
 
+type ClientMessage_Profile struct {
+	// The replica's configuration was reloaded: this replaces hello.profile.
+	Profile *Profile `protobuf:"bytes,3,opt,name=profile,proto3,oneof"`
+}
+
+type ClientMessage_Goodbye struct {
+	// The replica stops, or changes its token. Nothing waits for it from now on.
+	Goodbye *Goodbye `protobuf:"bytes,4,opt,name=goodbye,proto3,oneof"`
+}
+
 func (*ClientMessage_Hello) isClientMessage_Kind() {}
 
 func (*ClientMessage_Ack) isClientMessage_Kind() {}
+
+func (*ClientMessage_Profile) isClientMessage_Kind() {}
+
+func (*ClientMessage_Goodbye) isClientMessage_Kind() {}
 
 // Hello is the first message of a stream, and comes once.
 type Hello struct {
@@ -133,8 +167,16 @@ type Hello struct {
 	// The log that the follower's set comes from; empty if it holds none.
 	LogId string `protobuf:"bytes,3,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
 	// The last revision of that log that it has in force.
-	Revision      uint64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
-	Entries       uint64 `protobuf:"varint,5,opt,name=entries,proto3" json:"entries,omitempty"`
+	Revision uint64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	Entries  uint64 `protobuf:"varint,5,opt,name=entries,proto3" json:"entries,omitempty"`
+	// The version of digests and matching rules that the replica implements. A
+	// replica of the first edition sends 0, which means 1.
+	Rules uint32 `protobuf:"varint,6,opt,name=rules,proto3" json:"rules,omitempty"`
+	// The version of the product, as "rescind version" prints it.
+	Version string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	// Absent from a replica of the first edition: it counts as accepting every
+	// issuer.
+	Profile       *Profile `protobuf:"bytes,8,opt,name=profile,proto3" json:"profile,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -204,6 +246,234 @@ func (x *Hello) GetEntries() uint64 {
 	return 0
 }
 
+func (x *Hello) GetRules() uint32 {
+	if x != nil {
+		return x.Rules
+	}
+	return 0
+}
+
+func (x *Hello) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Hello) GetProfile() *Profile {
+	if x != nil {
+		return x.Profile
+	}
+	return nil
+}
+
+// Profile is the part of a replica's configuration that the control endpoint
+// needs.
+type Profile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Issuers       []*AcceptedIssuer      `protobuf:"bytes,1,rep,name=issuers,proto3" json:"issuers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Profile) Reset() {
+	*x = Profile{}
+	mi := &file_revocation_feed_feed_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Profile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Profile) ProtoMessage() {}
+
+func (x *Profile) ProtoReflect() protoreflect.Message {
+	mi := &file_revocation_feed_feed_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Profile.ProtoReflect.Descriptor instead.
+func (*Profile) Descriptor() ([]byte, []int) {
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Profile) GetIssuers() []*AcceptedIssuer {
+	if x != nil {
+		return x.Issuers
+	}
+	return nil
+}
+
+// AcceptedIssuer is one issuer whose tokens the replica accepts.
+type AcceptedIssuer struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Issuer      string                 `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"` // compared with iss, byte for byte
+	Audiences   []string               `protobuf:"bytes,2,rep,name=audiences,proto3" json:"audiences,omitempty"`
+	AnyAudience bool                   `protobuf:"varint,3,opt,name=any_audience,json=anyAudience,proto3" json:"any_audience,omitempty"`
+	// The conditions that the issuer's configuration sets on claims.
+	Claims        []*ClaimCondition `protobuf:"bytes,4,rep,name=claims,proto3" json:"claims,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptedIssuer) Reset() {
+	*x = AcceptedIssuer{}
+	mi := &file_revocation_feed_feed_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptedIssuer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptedIssuer) ProtoMessage() {}
+
+func (x *AcceptedIssuer) ProtoReflect() protoreflect.Message {
+	mi := &file_revocation_feed_feed_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptedIssuer.ProtoReflect.Descriptor instead.
+func (*AcceptedIssuer) Descriptor() ([]byte, []int) {
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *AcceptedIssuer) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *AcceptedIssuer) GetAudiences() []string {
+	if x != nil {
+		return x.Audiences
+	}
+	return nil
+}
+
+func (x *AcceptedIssuer) GetAnyAudience() bool {
+	if x != nil {
+		return x.AnyAudience
+	}
+	return false
+}
+
+func (x *AcceptedIssuer) GetClaims() []*ClaimCondition {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+// ClaimCondition is one claim and the values that the replica accepts for it,
+// each as the text that rescind shows for it.
+type ClaimCondition struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Values        []string               `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClaimCondition) Reset() {
+	*x = ClaimCondition{}
+	mi := &file_revocation_feed_feed_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimCondition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimCondition) ProtoMessage() {}
+
+func (x *ClaimCondition) ProtoReflect() protoreflect.Message {
+	mi := &file_revocation_feed_feed_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimCondition.ProtoReflect.Descriptor instead.
+func (*ClaimCondition) Descriptor() ([]byte, []int) {
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ClaimCondition) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ClaimCondition) GetValues() []string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+// Goodbye is the last message of a replica.
+type Goodbye struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Goodbye) Reset() {
+	*x = Goodbye{}
+	mi := &file_revocation_feed_feed_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Goodbye) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Goodbye) ProtoMessage() {}
+
+func (x *Goodbye) ProtoReflect() protoreflect.Message {
+	mi := &file_revocation_feed_feed_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Goodbye.ProtoReflect.Descriptor instead.
+func (*Goodbye) Descriptor() ([]byte, []int) {
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{5}
+}
+
 // Ack says that every revision up to this one is in force.
 type Ack struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -216,7 +486,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_revocation_feed_feed_proto_msgTypes[2]
+	mi := &file_revocation_feed_feed_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -228,7 +498,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_revocation_feed_feed_proto_msgTypes[2]
+	mi := &file_revocation_feed_feed_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -241,7 +511,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{2}
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Ack) GetRevision() uint64 {
@@ -275,7 +545,7 @@ type ServerMessage struct {
 
 func (x *ServerMessage) Reset() {
 	*x = ServerMessage{}
-	mi := &file_revocation_feed_feed_proto_msgTypes[3]
+	mi := &file_revocation_feed_feed_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -287,7 +557,7 @@ func (x *ServerMessage) String() string {
 func (*ServerMessage) ProtoMessage() {}
 
 func (x *ServerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_revocation_feed_feed_proto_msgTypes[3]
+	mi := &file_revocation_feed_feed_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -300,7 +570,7 @@ func (x *ServerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerMessage.ProtoReflect.Descriptor instead.
 func (*ServerMessage) Descriptor() ([]byte, []int) {
-	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{3}
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ServerMessage) GetKind() isServerMessage_Kind {
@@ -417,14 +687,17 @@ type Greeting struct {
 	Time      *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
 	// Logs that this one takes the place of, by the word of an operator. A
 	// follower that holds one of them gives it up for this one.
-	Replaces      []string `protobuf:"bytes,6,rep,name=replaces,proto3" json:"replaces,omitempty"`
+	Replaces []string `protobuf:"bytes,6,rep,name=replaces,proto3" json:"replaces,omitempty"`
+	// The version of digests and matching rules of the entries. A server of the
+	// first edition sends 0, which means 1.
+	Rules         uint32 `protobuf:"varint,7,opt,name=rules,proto3" json:"rules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Greeting) Reset() {
 	*x = Greeting{}
-	mi := &file_revocation_feed_feed_proto_msgTypes[4]
+	mi := &file_revocation_feed_feed_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -436,7 +709,7 @@ func (x *Greeting) String() string {
 func (*Greeting) ProtoMessage() {}
 
 func (x *Greeting) ProtoReflect() protoreflect.Message {
-	mi := &file_revocation_feed_feed_proto_msgTypes[4]
+	mi := &file_revocation_feed_feed_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -449,7 +722,7 @@ func (x *Greeting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Greeting.ProtoReflect.Descriptor instead.
 func (*Greeting) Descriptor() ([]byte, []int) {
-	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{4}
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Greeting) GetLogId() string {
@@ -494,6 +767,13 @@ func (x *Greeting) GetReplaces() []string {
 	return nil
 }
 
+func (x *Greeting) GetRules() uint32 {
+	if x != nil {
+		return x.Rules
+	}
+	return 0
+}
+
 // SnapshotBegin opens a set that replaces the follower's, once it is whole.
 type SnapshotBegin struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -508,7 +788,7 @@ type SnapshotBegin struct {
 
 func (x *SnapshotBegin) Reset() {
 	*x = SnapshotBegin{}
-	mi := &file_revocation_feed_feed_proto_msgTypes[5]
+	mi := &file_revocation_feed_feed_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -520,7 +800,7 @@ func (x *SnapshotBegin) String() string {
 func (*SnapshotBegin) ProtoMessage() {}
 
 func (x *SnapshotBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_revocation_feed_feed_proto_msgTypes[5]
+	mi := &file_revocation_feed_feed_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -533,7 +813,7 @@ func (x *SnapshotBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotBegin.ProtoReflect.Descriptor instead.
 func (*SnapshotBegin) Descriptor() ([]byte, []int) {
-	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{5}
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SnapshotBegin) GetRevision() uint64 {
@@ -559,7 +839,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_revocation_feed_feed_proto_msgTypes[6]
+	mi := &file_revocation_feed_feed_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +851,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_revocation_feed_feed_proto_msgTypes[6]
+	mi := &file_revocation_feed_feed_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +864,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{6}
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SnapshotChunk) GetEntries() []byte {
@@ -605,7 +885,7 @@ type SnapshotEnd struct {
 
 func (x *SnapshotEnd) Reset() {
 	*x = SnapshotEnd{}
-	mi := &file_revocation_feed_feed_proto_msgTypes[7]
+	mi := &file_revocation_feed_feed_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +897,7 @@ func (x *SnapshotEnd) String() string {
 func (*SnapshotEnd) ProtoMessage() {}
 
 func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_revocation_feed_feed_proto_msgTypes[7]
+	mi := &file_revocation_feed_feed_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +910,7 @@ func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
 func (*SnapshotEnd) Descriptor() ([]byte, []int) {
-	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{7}
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SnapshotEnd) GetRevision() uint64 {
@@ -664,7 +944,7 @@ type Changes struct {
 
 func (x *Changes) Reset() {
 	*x = Changes{}
-	mi := &file_revocation_feed_feed_proto_msgTypes[8]
+	mi := &file_revocation_feed_feed_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -676,7 +956,7 @@ func (x *Changes) String() string {
 func (*Changes) ProtoMessage() {}
 
 func (x *Changes) ProtoReflect() protoreflect.Message {
-	mi := &file_revocation_feed_feed_proto_msgTypes[8]
+	mi := &file_revocation_feed_feed_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -689,7 +969,7 @@ func (x *Changes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Changes.ProtoReflect.Descriptor instead.
 func (*Changes) Descriptor() ([]byte, []int) {
-	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{8}
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Changes) GetChanges() []*Change {
@@ -713,7 +993,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_revocation_feed_feed_proto_msgTypes[9]
+	mi := &file_revocation_feed_feed_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -725,7 +1005,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_revocation_feed_feed_proto_msgTypes[9]
+	mi := &file_revocation_feed_feed_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -738,7 +1018,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{9}
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Change) GetRevision() uint64 {
@@ -784,7 +1064,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_revocation_feed_feed_proto_msgTypes[10]
+	mi := &file_revocation_feed_feed_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +1076,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_revocation_feed_feed_proto_msgTypes[10]
+	mi := &file_revocation_feed_feed_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +1089,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{10}
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Heartbeat) GetRevision() uint64 {
@@ -847,7 +1127,7 @@ type ReplicaMessage struct {
 
 func (x *ReplicaMessage) Reset() {
 	*x = ReplicaMessage{}
-	mi := &file_revocation_feed_feed_proto_msgTypes[11]
+	mi := &file_revocation_feed_feed_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -859,7 +1139,7 @@ func (x *ReplicaMessage) String() string {
 func (*ReplicaMessage) ProtoMessage() {}
 
 func (x *ReplicaMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_revocation_feed_feed_proto_msgTypes[11]
+	mi := &file_revocation_feed_feed_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -872,7 +1152,7 @@ func (x *ReplicaMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaMessage.ProtoReflect.Descriptor instead.
 func (*ReplicaMessage) Descriptor() ([]byte, []int) {
-	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{11}
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReplicaMessage) GetKind() isReplicaMessage_Kind {
@@ -944,7 +1224,7 @@ type Alerts struct {
 
 func (x *Alerts) Reset() {
 	*x = Alerts{}
-	mi := &file_revocation_feed_feed_proto_msgTypes[12]
+	mi := &file_revocation_feed_feed_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1236,7 @@ func (x *Alerts) String() string {
 func (*Alerts) ProtoMessage() {}
 
 func (x *Alerts) ProtoReflect() protoreflect.Message {
-	mi := &file_revocation_feed_feed_proto_msgTypes[12]
+	mi := &file_revocation_feed_feed_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1249,7 @@ func (x *Alerts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alerts.ProtoReflect.Descriptor instead.
 func (*Alerts) Descriptor() ([]byte, []int) {
-	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{12}
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Alerts) GetNumber() uint64 {
@@ -998,7 +1278,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_revocation_feed_feed_proto_msgTypes[13]
+	mi := &file_revocation_feed_feed_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +1290,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_revocation_feed_feed_proto_msgTypes[13]
+	mi := &file_revocation_feed_feed_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +1303,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{13}
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -1060,7 +1340,7 @@ type ControlMessage struct {
 
 func (x *ControlMessage) Reset() {
 	*x = ControlMessage{}
-	mi := &file_revocation_feed_feed_proto_msgTypes[14]
+	mi := &file_revocation_feed_feed_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1072,7 +1352,7 @@ func (x *ControlMessage) String() string {
 func (*ControlMessage) ProtoMessage() {}
 
 func (x *ControlMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_revocation_feed_feed_proto_msgTypes[14]
+	mi := &file_revocation_feed_feed_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1085,7 +1365,7 @@ func (x *ControlMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlMessage.ProtoReflect.Descriptor instead.
 func (*ControlMessage) Descriptor() ([]byte, []int) {
-	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{14}
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ControlMessage) GetKind() isControlMessage_Kind {
@@ -1139,7 +1419,7 @@ type Taken struct {
 
 func (x *Taken) Reset() {
 	*x = Taken{}
-	mi := &file_revocation_feed_feed_proto_msgTypes[15]
+	mi := &file_revocation_feed_feed_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1431,7 @@ func (x *Taken) String() string {
 func (*Taken) ProtoMessage() {}
 
 func (x *Taken) ProtoReflect() protoreflect.Message {
-	mi := &file_revocation_feed_feed_proto_msgTypes[15]
+	mi := &file_revocation_feed_feed_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1444,7 @@ func (x *Taken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taken.ProtoReflect.Descriptor instead.
 func (*Taken) Descriptor() ([]byte, []int) {
-	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{15}
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Taken) GetNumber() uint64 {
@@ -1186,7 +1466,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_revocation_feed_feed_proto_msgTypes[16]
+	mi := &file_revocation_feed_feed_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1478,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_revocation_feed_feed_proto_msgTypes[16]
+	mi := &file_revocation_feed_feed_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1491,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{16}
+	return file_revocation_feed_feed_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Query) GetId() uint64 {
@@ -1239,17 +1519,33 @@ var File_revocation_feed_feed_proto protoreflect.FileDescriptor
 
 const file_revocation_feed_feed_proto_rawDesc = "" +
 	"\n" +
-	"\x1arevocation/feed/feed.proto\x12\x0frescind.feed.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"q\n" +
+	"\x1arevocation/feed/feed.proto\x12\x0frescind.feed.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x01\n" +
 	"\rClientMessage\x12.\n" +
 	"\x05hello\x18\x01 \x01(\v2\x16.rescind.feed.v1.HelloH\x00R\x05hello\x12(\n" +
-	"\x03ack\x18\x02 \x01(\v2\x14.rescind.feed.v1.AckH\x00R\x03ackB\x06\n" +
-	"\x04kind\"\x84\x01\n" +
+	"\x03ack\x18\x02 \x01(\v2\x14.rescind.feed.v1.AckH\x00R\x03ack\x124\n" +
+	"\aprofile\x18\x03 \x01(\v2\x18.rescind.feed.v1.ProfileH\x00R\aprofile\x124\n" +
+	"\agoodbye\x18\x04 \x01(\v2\x18.rescind.feed.v1.GoodbyeH\x00R\agoodbyeB\x06\n" +
+	"\x04kind\"\xe8\x01\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\fR\binstance\x12\x15\n" +
 	"\x06log_id\x18\x03 \x01(\tR\x05logId\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x04R\brevision\x12\x18\n" +
-	"\aentries\x18\x05 \x01(\x04R\aentries\";\n" +
+	"\aentries\x18\x05 \x01(\x04R\aentries\x12\x14\n" +
+	"\x05rules\x18\x06 \x01(\rR\x05rules\x12\x18\n" +
+	"\aversion\x18\a \x01(\tR\aversion\x122\n" +
+	"\aprofile\x18\b \x01(\v2\x18.rescind.feed.v1.ProfileR\aprofile\"D\n" +
+	"\aProfile\x129\n" +
+	"\aissuers\x18\x01 \x03(\v2\x1f.rescind.feed.v1.AcceptedIssuerR\aissuers\"\xa2\x01\n" +
+	"\x0eAcceptedIssuer\x12\x16\n" +
+	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x1c\n" +
+	"\taudiences\x18\x02 \x03(\tR\taudiences\x12!\n" +
+	"\fany_audience\x18\x03 \x01(\bR\vanyAudience\x127\n" +
+	"\x06claims\x18\x04 \x03(\v2\x1f.rescind.feed.v1.ClaimConditionR\x06claims\"<\n" +
+	"\x0eClaimCondition\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values\"\t\n" +
+	"\aGoodbye\";\n" +
 	"\x03Ack\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x18\n" +
 	"\aentries\x18\x02 \x01(\x04R\aentries\"\x97\x03\n" +
@@ -1260,14 +1556,15 @@ const file_revocation_feed_feed_proto_rawDesc = "" +
 	"\fsnapshot_end\x18\x04 \x01(\v2\x1c.rescind.feed.v1.SnapshotEndH\x00R\vsnapshotEnd\x124\n" +
 	"\achanges\x18\x05 \x01(\v2\x18.rescind.feed.v1.ChangesH\x00R\achanges\x12:\n" +
 	"\theartbeat\x18\x06 \x01(\v2\x1a.rescind.feed.v1.HeartbeatH\x00R\theartbeatB\x06\n" +
-	"\x04kind\"\xfb\x01\n" +
+	"\x04kind\"\x91\x02\n" +
 	"\bGreeting\x12\x15\n" +
 	"\x06log_id\x18\x01 \x01(\tR\x05logId\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x127\n" +
 	"\tretention\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tretention\x127\n" +
 	"\theartbeat\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\theartbeat\x12.\n" +
 	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1a\n" +
-	"\breplaces\x18\x06 \x03(\tR\breplaces\"C\n" +
+	"\breplaces\x18\x06 \x03(\tR\breplaces\x12\x14\n" +
+	"\x05rules\x18\a \x01(\rR\x05rules\"C\n" +
 	"\rSnapshotBegin\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x16\n" +
 	"\x06expect\x18\x02 \x01(\x04R\x06expect\")\n" +
@@ -1326,57 +1623,66 @@ func file_revocation_feed_feed_proto_rawDescGZIP() []byte {
 	return file_revocation_feed_feed_proto_rawDescData
 }
 
-var file_revocation_feed_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_revocation_feed_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_revocation_feed_feed_proto_goTypes = []any{
 	(*ClientMessage)(nil),         // 0: rescind.feed.v1.ClientMessage
 	(*Hello)(nil),                 // 1: rescind.feed.v1.Hello
-	(*Ack)(nil),                   // 2: rescind.feed.v1.Ack
-	(*ServerMessage)(nil),         // 3: rescind.feed.v1.ServerMessage
-	(*Greeting)(nil),              // 4: rescind.feed.v1.Greeting
-	(*SnapshotBegin)(nil),         // 5: rescind.feed.v1.SnapshotBegin
-	(*SnapshotChunk)(nil),         // 6: rescind.feed.v1.SnapshotChunk
-	(*SnapshotEnd)(nil),           // 7: rescind.feed.v1.SnapshotEnd
-	(*Changes)(nil),               // 8: rescind.feed.v1.Changes
-	(*Change)(nil),                // 9: rescind.feed.v1.Change
-	(*Heartbeat)(nil),             // 10: rescind.feed.v1.Heartbeat
-	(*ReplicaMessage)(nil),        // 11: rescind.feed.v1.ReplicaMessage
-	(*Alerts)(nil),                // 12: rescind.feed.v1.Alerts
-	(*Answer)(nil),                // 13: rescind.feed.v1.Answer
-	(*ControlMessage)(nil),        // 14: rescind.feed.v1.ControlMessage
-	(*Taken)(nil),                 // 15: rescind.feed.v1.Taken
-	(*Query)(nil),                 // 16: rescind.feed.v1.Query
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*Profile)(nil),               // 2: rescind.feed.v1.Profile
+	(*AcceptedIssuer)(nil),        // 3: rescind.feed.v1.AcceptedIssuer
+	(*ClaimCondition)(nil),        // 4: rescind.feed.v1.ClaimCondition
+	(*Goodbye)(nil),               // 5: rescind.feed.v1.Goodbye
+	(*Ack)(nil),                   // 6: rescind.feed.v1.Ack
+	(*ServerMessage)(nil),         // 7: rescind.feed.v1.ServerMessage
+	(*Greeting)(nil),              // 8: rescind.feed.v1.Greeting
+	(*SnapshotBegin)(nil),         // 9: rescind.feed.v1.SnapshotBegin
+	(*SnapshotChunk)(nil),         // 10: rescind.feed.v1.SnapshotChunk
+	(*SnapshotEnd)(nil),           // 11: rescind.feed.v1.SnapshotEnd
+	(*Changes)(nil),               // 12: rescind.feed.v1.Changes
+	(*Change)(nil),                // 13: rescind.feed.v1.Change
+	(*Heartbeat)(nil),             // 14: rescind.feed.v1.Heartbeat
+	(*ReplicaMessage)(nil),        // 15: rescind.feed.v1.ReplicaMessage
+	(*Alerts)(nil),                // 16: rescind.feed.v1.Alerts
+	(*Answer)(nil),                // 17: rescind.feed.v1.Answer
+	(*ControlMessage)(nil),        // 18: rescind.feed.v1.ControlMessage
+	(*Taken)(nil),                 // 19: rescind.feed.v1.Taken
+	(*Query)(nil),                 // 20: rescind.feed.v1.Query
+	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
 }
 var file_revocation_feed_feed_proto_depIdxs = []int32{
 	1,  // 0: rescind.feed.v1.ClientMessage.hello:type_name -> rescind.feed.v1.Hello
-	2,  // 1: rescind.feed.v1.ClientMessage.ack:type_name -> rescind.feed.v1.Ack
-	4,  // 2: rescind.feed.v1.ServerMessage.greeting:type_name -> rescind.feed.v1.Greeting
-	5,  // 3: rescind.feed.v1.ServerMessage.snapshot_begin:type_name -> rescind.feed.v1.SnapshotBegin
-	6,  // 4: rescind.feed.v1.ServerMessage.snapshot_chunk:type_name -> rescind.feed.v1.SnapshotChunk
-	7,  // 5: rescind.feed.v1.ServerMessage.snapshot_end:type_name -> rescind.feed.v1.SnapshotEnd
-	8,  // 6: rescind.feed.v1.ServerMessage.changes:type_name -> rescind.feed.v1.Changes
-	10, // 7: rescind.feed.v1.ServerMessage.heartbeat:type_name -> rescind.feed.v1.Heartbeat
-	17, // 8: rescind.feed.v1.Greeting.retention:type_name -> google.protobuf.Duration
-	17, // 9: rescind.feed.v1.Greeting.heartbeat:type_name -> google.protobuf.Duration
-	18, // 10: rescind.feed.v1.Greeting.time:type_name -> google.protobuf.Timestamp
-	9,  // 11: rescind.feed.v1.Changes.changes:type_name -> rescind.feed.v1.Change
-	18, // 12: rescind.feed.v1.Heartbeat.time:type_name -> google.protobuf.Timestamp
-	17, // 13: rescind.feed.v1.Heartbeat.age:type_name -> google.protobuf.Duration
-	1,  // 14: rescind.feed.v1.ReplicaMessage.hello:type_name -> rescind.feed.v1.Hello
-	12, // 15: rescind.feed.v1.ReplicaMessage.alerts:type_name -> rescind.feed.v1.Alerts
-	13, // 16: rescind.feed.v1.ReplicaMessage.answer:type_name -> rescind.feed.v1.Answer
-	15, // 17: rescind.feed.v1.ControlMessage.taken:type_name -> rescind.feed.v1.Taken
-	16, // 18: rescind.feed.v1.ControlMessage.query:type_name -> rescind.feed.v1.Query
-	0,  // 19: rescind.feed.v1.Feed.Follow:input_type -> rescind.feed.v1.ClientMessage
-	11, // 20: rescind.feed.v1.Feed.Report:input_type -> rescind.feed.v1.ReplicaMessage
-	3,  // 21: rescind.feed.v1.Feed.Follow:output_type -> rescind.feed.v1.ServerMessage
-	14, // 22: rescind.feed.v1.Feed.Report:output_type -> rescind.feed.v1.ControlMessage
-	21, // [21:23] is the sub-list for method output_type
-	19, // [19:21] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	6,  // 1: rescind.feed.v1.ClientMessage.ack:type_name -> rescind.feed.v1.Ack
+	2,  // 2: rescind.feed.v1.ClientMessage.profile:type_name -> rescind.feed.v1.Profile
+	5,  // 3: rescind.feed.v1.ClientMessage.goodbye:type_name -> rescind.feed.v1.Goodbye
+	2,  // 4: rescind.feed.v1.Hello.profile:type_name -> rescind.feed.v1.Profile
+	3,  // 5: rescind.feed.v1.Profile.issuers:type_name -> rescind.feed.v1.AcceptedIssuer
+	4,  // 6: rescind.feed.v1.AcceptedIssuer.claims:type_name -> rescind.feed.v1.ClaimCondition
+	8,  // 7: rescind.feed.v1.ServerMessage.greeting:type_name -> rescind.feed.v1.Greeting
+	9,  // 8: rescind.feed.v1.ServerMessage.snapshot_begin:type_name -> rescind.feed.v1.SnapshotBegin
+	10, // 9: rescind.feed.v1.ServerMessage.snapshot_chunk:type_name -> rescind.feed.v1.SnapshotChunk
+	11, // 10: rescind.feed.v1.ServerMessage.snapshot_end:type_name -> rescind.feed.v1.SnapshotEnd
+	12, // 11: rescind.feed.v1.ServerMessage.changes:type_name -> rescind.feed.v1.Changes
+	14, // 12: rescind.feed.v1.ServerMessage.heartbeat:type_name -> rescind.feed.v1.Heartbeat
+	21, // 13: rescind.feed.v1.Greeting.retention:type_name -> google.protobuf.Duration
+	21, // 14: rescind.feed.v1.Greeting.heartbeat:type_name -> google.protobuf.Duration
+	22, // 15: rescind.feed.v1.Greeting.time:type_name -> google.protobuf.Timestamp
+	13, // 16: rescind.feed.v1.Changes.changes:type_name -> rescind.feed.v1.Change
+	22, // 17: rescind.feed.v1.Heartbeat.time:type_name -> google.protobuf.Timestamp
+	21, // 18: rescind.feed.v1.Heartbeat.age:type_name -> google.protobuf.Duration
+	1,  // 19: rescind.feed.v1.ReplicaMessage.hello:type_name -> rescind.feed.v1.Hello
+	16, // 20: rescind.feed.v1.ReplicaMessage.alerts:type_name -> rescind.feed.v1.Alerts
+	17, // 21: rescind.feed.v1.ReplicaMessage.answer:type_name -> rescind.feed.v1.Answer
+	19, // 22: rescind.feed.v1.ControlMessage.taken:type_name -> rescind.feed.v1.Taken
+	20, // 23: rescind.feed.v1.ControlMessage.query:type_name -> rescind.feed.v1.Query
+	0,  // 24: rescind.feed.v1.Feed.Follow:input_type -> rescind.feed.v1.ClientMessage
+	15, // 25: rescind.feed.v1.Feed.Report:input_type -> rescind.feed.v1.ReplicaMessage
+	7,  // 26: rescind.feed.v1.Feed.Follow:output_type -> rescind.feed.v1.ServerMessage
+	18, // 27: rescind.feed.v1.Feed.Report:output_type -> rescind.feed.v1.ControlMessage
+	26, // [26:28] is the sub-list for method output_type
+	24, // [24:26] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_revocation_feed_feed_proto_init() }
@@ -1387,8 +1693,10 @@ func file_revocation_feed_feed_proto_init() {
 	file_revocation_feed_feed_proto_msgTypes[0].OneofWrappers = []any{
 		(*ClientMessage_Hello)(nil),
 		(*ClientMessage_Ack)(nil),
+		(*ClientMessage_Profile)(nil),
+		(*ClientMessage_Goodbye)(nil),
 	}
-	file_revocation_feed_feed_proto_msgTypes[3].OneofWrappers = []any{
+	file_revocation_feed_feed_proto_msgTypes[7].OneofWrappers = []any{
 		(*ServerMessage_Greeting)(nil),
 		(*ServerMessage_SnapshotBegin)(nil),
 		(*ServerMessage_SnapshotChunk)(nil),
@@ -1396,12 +1704,12 @@ func file_revocation_feed_feed_proto_init() {
 		(*ServerMessage_Changes)(nil),
 		(*ServerMessage_Heartbeat)(nil),
 	}
-	file_revocation_feed_feed_proto_msgTypes[11].OneofWrappers = []any{
+	file_revocation_feed_feed_proto_msgTypes[15].OneofWrappers = []any{
 		(*ReplicaMessage_Hello)(nil),
 		(*ReplicaMessage_Alerts)(nil),
 		(*ReplicaMessage_Answer)(nil),
 	}
-	file_revocation_feed_feed_proto_msgTypes[14].OneofWrappers = []any{
+	file_revocation_feed_feed_proto_msgTypes[18].OneofWrappers = []any{
 		(*ControlMessage_Taken)(nil),
 		(*ControlMessage_Query)(nil),
 	}
@@ -1411,7 +1719,7 @@ func file_revocation_feed_feed_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_revocation_feed_feed_proto_rawDesc), len(file_revocation_feed_feed_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
