@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"rescind/jwks/loopback"
 )
 
 func TestDocument(t *testing.T) {
@@ -158,7 +160,7 @@ func FuzzDiscovery(f *testing.F) {
 		if (err == nil) != (uri != "") {
 			t.Fatalf("%q, %v", uri, err)
 		}
-		if u, err := (Options{}).permitted(uri); err == nil && (u.Scheme != "https" && !loopback(u.Hostname()) || u.Hostname() == "") {
+		if u, err := (Options{}).permitted(uri); err == nil && (u.Scheme != "https" && !loopback.Is(u.Hostname()) || u.Hostname() == "") {
 			t.Errorf("%q is permitted", uri)
 		}
 	})

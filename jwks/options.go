@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"time"
+
+	"rescind/jwks/loopback"
 )
 
 // Options of [Open].
@@ -123,13 +124,8 @@ func (o Options) permitted(raw string) (*url.URL, error) {
 		return nil, fmt.Errorf("the URL of %s has a user and a password, which would be logged", u.Host)
 	case u.Fragment != "":
 		return nil, fmt.Errorf("%q has a fragment", raw)
-	case u.Scheme == "http" && !o.AllowHTTP && !loopback(u.Hostname()):
+	case u.Scheme == "http" && !o.AllowHTTP && !loopback.Is(u.Hostname()):
 		return nil, fmt.Errorf("%q is not https; if nobody can change what is on the way, set allow_http: true", raw)
 	}
 	return u, nil
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
