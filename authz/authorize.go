@@ -13,6 +13,7 @@ import (
 
 	"rescind/jwks"
 	"rescind/revocation"
+	"rescind/revocation/replica"
 )
 
 // Request is what a decision is made from.
@@ -132,7 +133,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	verdict, err := a.revocations.Lookup(t.revocable(), now)
 	d.Revision, d.Stale = max(d.Revision, verdict.Revision), verdict.Stale
 	switch {
-	case errors.Is(err, revocation.ErrNotReady):
+	case errors.Is(err, replica.ErrNotReady):
 		return d.deny(NotReady)
 	case errors.Is(err, revocation.ErrTooManyCombinations):
 		d.Detail = err.Error()

@@ -24,6 +24,7 @@ import (
 
 	"rescind/jwks"
 	"rescind/revocation"
+	"rescind/revocation/replica"
 )
 
 func TestAuthorize(t *testing.T) {
@@ -409,7 +410,7 @@ func TestStaleness(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f, err := revocation.OpenFollower(revocation.FollowerOptions{MaxStaleness: c.limit})
+				f, err := replica.Open(replica.Options{MaxStaleness: c.limit})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -446,7 +447,7 @@ func malleated(t *testing.T, raw string) string {
 
 func TestWhatCannotBeLookedUpDenies(t *testing.T) {
 	key := edKey()
-	unready, err := revocation.OpenFollower(revocation.FollowerOptions{})
+	unready, err := replica.Open(replica.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

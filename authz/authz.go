@@ -55,6 +55,7 @@ import (
 
 	"rescind/jwks"
 	"rescind/revocation"
+	"rescind/revocation/replica"
 )
 
 // Options of an [Authorizer].
@@ -62,7 +63,7 @@ type Options struct {
 	Issuers     []Issuer
 	Policies    map[string]Policy // nil: DefaultPolicy alone, which asks for nothing more
 	Headers     Headers
-	Revocations *revocation.Follower
+	Revocations *replica.Follower
 	// DenyOverdue denies everything once the revocations are older than the
 	// follower's MaxStaleness.
 	DenyOverdue bool
@@ -107,7 +108,7 @@ type Authorizer struct {
 	issuers        map[string]*issuer
 	policies       map[string]*Policy
 	headers        *headers
-	revocations    *revocation.Follower
+	revocations    *replica.Follower
 	denyOverdue    bool
 	trustForwarded bool
 	log            *slog.Logger

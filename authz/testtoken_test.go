@@ -17,6 +17,7 @@ import (
 
 	"rescind/jwks"
 	"rescind/revocation"
+	"rescind/revocation/replica"
 )
 
 const (
@@ -143,9 +144,9 @@ func options(t testing.TB, signers ...signer) Options {
 }
 
 // following is a follower in memory that has these entries in force.
-func following(t testing.TB, entries ...revocation.Entry) *revocation.Follower {
+func following(t testing.TB, entries ...revocation.Entry) *replica.Follower {
 	t.Helper()
-	f, err := revocation.OpenFollower(revocation.FollowerOptions{})
+	f, err := replica.Open(replica.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +155,7 @@ func following(t testing.TB, entries ...revocation.Entry) *revocation.Follower {
 	return f
 }
 
-func load(t testing.TB, f *revocation.Follower, entries ...revocation.Entry) {
+func load(t testing.TB, f *replica.Follower, entries ...revocation.Entry) {
 	t.Helper()
 	if err := f.Greet("log", 7, 720*time.Hour); err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 	"rescind/authz"
 	"rescind/jwks"
 	"rescind/jwks/jwkstest"
-	"rescind/revocation"
+	"rescind/revocation/replica"
 )
 
 // blocking is a log that takes its first line and does not come back until it
@@ -50,7 +50,7 @@ func TestChecksWaitForNoSync(t *testing.T) {
 	}
 
 	log := blocking{entered: make(chan struct{}), release: make(chan struct{}), once: new(sync.Once)}
-	f, err := revocation.OpenFollower(revocation.FollowerOptions{Dir: t.TempDir(), Logger: slog.New(log)})
+	f, err := replica.Open(replica.Options{Dir: t.TempDir(), Logger: slog.New(log)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rescind/authz"
-	"rescind/revocation"
+	"rescind/revocation/replica"
 )
 
 // figures are what Prometheus sees of the decisions. Labels are reasons, and
@@ -56,7 +56,7 @@ func (f *figures) observe(o *Observation) {
 	}
 }
 
-func (f *figures) register(r prometheus.Registerer, follower *revocation.Follower, ready func() bool) error {
+func (f *figures) register(r prometheus.Registerer, follower *replica.Follower, ready func() bool) error {
 	collectors := []prometheus.Collector{f.decisions, f.duration, f.leftOut, f.wouldDeny, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "rescind_ready", Help: "Whether this replica can decide, as it says to Envoy's health checks and on /readyz: 1 or 0.",
 	}, func() float64 { return truth(ready()) })}
@@ -71,7 +71,7 @@ func (f *figures) register(r prometheus.Registerer, follower *revocation.Followe
 }
 
 // following reads the state of a follower when it is asked for.
-type following struct{ *revocation.Follower }
+type following struct{ *replica.Follower }
 
 var (
 	revocationsDesc = prometheus.NewDesc("rescind_revocations", "Revocations held.", nil, nil)

@@ -36,7 +36,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"rescind/authz"
-	"rescind/revocation"
+	"rescind/revocation/replica"
 )
 
 // What one peer may cost. Envoy's own limit for all headers of a request is 60
@@ -50,9 +50,9 @@ const (
 // Options of a [Server].
 type Options struct {
 	Authorizer  *authz.Authorizer
-	Revocations *revocation.Follower // for its figures
-	Ready       func() bool          // asked for each health check; nil: always
-	TLS         *tls.Config          // nil: plaintext
+	Revocations *replica.Follower // for its figures
+	Ready       func() bool       // asked for each health check; nil: always
+	TLS         *tls.Config       // nil: plaintext
 	// Linger is for how long Shutdown goes on answering, while anybody is
 	// connected, after the health service has said NOT_SERVING: longer than
 	// the health checks of an Envoy that does not retry.

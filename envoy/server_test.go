@@ -29,7 +29,7 @@ import (
 
 	"rescind/authz"
 	"rescind/jwks"
-	"rescind/revocation"
+	"rescind/revocation/replica"
 )
 
 const idp = "https://idp.example/"
@@ -69,9 +69,9 @@ func (k *key) token(changes map[string]any) string {
 	return raw
 }
 
-func follower(t testing.TB) *revocation.Follower {
+func follower(t testing.TB) *replica.Follower {
 	t.Helper()
-	f, err := revocation.OpenFollower(revocation.FollowerOptions{})
+	f, err := replica.Open(replica.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func follower(t testing.TB) *revocation.Follower {
 	return f
 }
 
-func authorizer(t testing.TB, k *key, f *revocation.Follower) *authz.Authorizer {
+func authorizer(t testing.TB, k *key, f *replica.Follower) *authz.Authorizer {
 	t.Helper()
 	a, err := authz.New(authz.Options{
 		Issuers:     []authz.Issuer{{Name: idp, Keys: k, Audiences: []string{"api"}, MaxLifetime: time.Hour}},

@@ -1,31 +1,28 @@
-// Package revocation holds what we no longer trust: the model of a revocation,
-// the exact set that a replica looks tokens up in, and the replica's copy of
-// it in memory and on disk.
+// Package revocation is the model of a revocation: the statement that some
+// tokens are not trusted any more, before they expire. It keeps no state and
+// uses no cache, no disk and no network.
 //
 // # The model
 //
 // A [Revocation] names an issuer, a [Target] (claim equalities, a signing key,
-// one token, or everything), the tokens it reaches (those issued before an
-// instant, or all of them) and the instant after which it is gone. It lives at
-// the control endpoint. A replica never sees it: it holds an [Entry], which is
-// the target's 128-bit [Digest] under its [Shape], two instants, and the place
-// in the log that the revocation came from. From that place the [ID] follows,
-// so a denial can name the revocation without the replica knowing whom it is
-// about.
+// one token, or everything), the tokens that it reaches (those issued before an
+// instant, or all of them) and the instant at which it ends. Only the control
+// endpoint holds revocations. A replica holds an [Entry] of each: the target's
+// 128-bit [Digest] under its [Shape], two instants, and the [ID], which is the
+// place of the revocation in the log. So a denial can name the revocation, and
+// a replica does not learn whom the revocation is about.
 //
-// # Cost and exactness
+// # Matching
 //
-// A token is looked up once for each shape in use for its issuer, whatever the
-// number of revocations. A filter answers most of these look-ups; what it does
-// not refuse is confirmed by an exact look-up of all 128 bits, so a false
-// positive never denies, and an entry stays until it has expired or was
-// restored, so a revoked token is never allowed.
+// [Token.Digests] yields the digests under which a token can be revoked. A
+// replica calls it once for each shape in use for the token's issuer, so the
+// cost of a look-up does not depend on the number of revocations.
 //
 // # Trust
 //
 // Callers pass a [Token] whose signature they have verified. Its claims are
-// the issuer's word, not ours: arrays may be long, numbers odd. Nothing in it
-// is kept.
+// the issuer's choice: arrays can be long, numbers can be odd. Nothing keeps a
+// reference to them.
 package revocation
 
 import (

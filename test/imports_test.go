@@ -11,7 +11,8 @@ import (
 // aside. A package that is not named here may not exist.
 var arrows = map[string][]string{
 	"rescind/revocation":                  nil,
-	"rescind/revocation/feed":             {"rescind/revocation", "rescind/revocation/feed/feedpb", "rescind/revocation/insight"},
+	"rescind/revocation/replica":          {"rescind/revocation"},
+	"rescind/revocation/feed":             {"rescind/revocation", "rescind/revocation/replica", "rescind/revocation/feed/feedpb", "rescind/revocation/insight"},
 	"rescind/revocation/feed/feedpb":      nil,
 	"rescind/revocation/insight":          {"rescind/revocation"},
 	"rescind/revocation/store":            {"rescind/revocation"},
@@ -21,12 +22,12 @@ var arrows = map[string][]string{
 	"rescind/jwks":                        {"rescind/jwks/loopback"},
 	"rescind/jwks/loopback":               nil,
 	"rescind/jwks/jwkstest":               nil,
-	"rescind/authz":                       {"rescind/jwks", "rescind/revocation"},
+	"rescind/authz":                       {"rescind/jwks", "rescind/revocation", "rescind/revocation/replica"},
 	"rescind/authz/decisionlog":           {"rescind/authz", "rescind/revocation/insight"},
 	"rescind/authz/tracing":               {"rescind/authz", "rescind/authz/decisionlog"},
 	"rescind/authz/otlp":                  nil,
 	"rescind/authz/watch":                 {"rescind/authz", "rescind/revocation", "rescind/revocation/insight"},
-	"rescind/envoy":                       {"rescind/authz", "rescind/revocation"},
+	"rescind/envoy":                       {"rescind/authz", "rescind/revocation", "rescind/revocation/replica"},
 	"rescind/envoy/envoytest":             {"rescind/envoy", "rescind/jwks/jwkstest"},
 	"rescind/cmd/internal/config":         {"rescind/authz", "rescind/authz/watch", "rescind/jwks", "rescind/revocation/insight"},
 	"rescind/cmd/internal/daemon":         nil,
@@ -41,7 +42,7 @@ var owners = map[string]string{
 	"github.com/envoyproxy/go-control-plane/": "rescind/envoy",
 	"github.com/MicahParks/":                  "rescind/jwks",
 	"go.opentelemetry.io/otel/exporters/":     "rescind/authz/otlp",
-	"github.com/allegro/bigcache/":            "rescind/revocation",
+	"github.com/allegro/bigcache/":            "rescind/revocation/replica",
 }
 
 func TestImportsFollowTheArrows(t *testing.T) {
@@ -64,6 +65,23 @@ func TestImportsFollowTheArrows(t *testing.T) {
 				if strings.HasPrefix(imp, module) && pkg != owner {
 					t.Errorf("%s imports %s, which only %s may", pkg, imp, owner)
 				}
+			}
+		}
+	}
+}
+
+// TestImportsOfTheModel holds that the model of a revocation links no cache, no
+// disk library and no network.
+func TestImportsOfTheModel(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "rescind/revocation").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		dep := strings.TrimSpace(line)
+		for _, forbidden := range []string{"net", "net/http", "github.com/allegro/", "github.com/google/renameio", "google.golang.org/", "github.com/nats-io/"} {
+			if dep == forbidden || strings.HasSuffix(forbidden, "/") && strings.HasPrefix(dep, forbidden) {
+				t.Errorf("rescind/revocation links %s: the model may use no cache, no disk and no network", dep)
 			}
 		}
 	}

@@ -18,7 +18,7 @@ import (
 	"rescind/authz/watch"
 	"rescind/envoy"
 	"rescind/jwks"
-	"rescind/revocation"
+	"rescind/revocation/replica"
 )
 
 // BenchmarkCheck is the CPU time of a Check, RS256, without and with a watcher,
@@ -101,7 +101,7 @@ func (oneKey) Find(context.Context, string, string) ([]jwks.Key, error) {
 }
 
 func server(b *testing.B, observers ...func(context.Context, envoy.Observation)) *envoy.Server {
-	f, err := revocation.OpenFollower(revocation.FollowerOptions{})
+	f, err := replica.Open(replica.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -23,6 +23,7 @@ import (
 	"rescind/jwks"
 	"rescind/revocation"
 	"rescind/revocation/feed"
+	revset "rescind/revocation/replica"
 )
 
 func authzCommand() *cobra.Command {
@@ -60,7 +61,7 @@ func runAuthz(ctx context.Context, path string, c *config.Authz, std streams) (e
 	processes, ctx := newProcesses(ctx)
 	go thriftily(ctx)
 
-	follower, err := revocation.OpenFollower(revocation.FollowerOptions{
+	follower, err := revset.Open(revset.Options{
 		Dir: below(c.Revocation.Dir, "revocations"), MaxStaleness: c.Revocation.MaxStaleness, Lifetimes: lifetimes(c), Logger: log,
 	})
 	if err != nil {
@@ -139,7 +140,7 @@ type replica struct {
 	log      *slog.Logger
 	level    *slog.LevelVar
 	figures  *jwks.Figures
-	follower *revocation.Follower
+	follower *revset.Follower
 	server   *envoy.Server
 	running  *config.Authz
 

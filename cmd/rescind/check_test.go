@@ -21,6 +21,7 @@ import (
 	"rescind/envoy"
 	"rescind/jwks"
 	"rescind/revocation"
+	revset "rescind/revocation/replica"
 )
 
 // testReplica is a real one, with one issuer of one key, which has revoked the
@@ -81,9 +82,9 @@ func startReplica(t testing.TB, config *tls.Config) *testReplica {
 	return r
 }
 
-func follower(t testing.TB) *revocation.Follower {
+func follower(t testing.TB) *revset.Follower {
 	t.Helper()
-	f, err := revocation.OpenFollower(revocation.FollowerOptions{})
+	f, err := revset.Open(revset.Options{})
 	must(t, f, err)
 	t.Cleanup(func() { _ = f.Close() })
 	must(t, struct{}{}, f.Greet("log", 7, 720*time.Hour))

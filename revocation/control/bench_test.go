@@ -20,8 +20,8 @@ import (
 
 	"google.golang.org/grpc"
 
-	"rescind/revocation"
 	"rescind/revocation/feed"
+	"rescind/revocation/replica"
 	"rescind/revocation/store"
 )
 
@@ -125,7 +125,7 @@ func postToInForce(b *testing.B, dir func() string) {
 	var all sync.WaitGroup
 	defer func() { cancel(); all.Wait() }()
 	for i := range replicas {
-		f, err := revocation.OpenFollower(revocation.FollowerOptions{Dir: dir()})
+		f, err := replica.Open(replica.Options{Dir: dir()})
 		if err != nil {
 			b.Fatal(err)
 		}

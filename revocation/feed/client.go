@@ -22,8 +22,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"rescind/revocation"
 	"rescind/revocation/feed/feedpb"
+	revset "rescind/revocation/replica"
 )
 
 // ClientOptions say whom to follow, and as whom.
@@ -55,7 +55,7 @@ const (
 
 // Follow keeps f up to date until ctx ends; then it returns nil. It returns an
 // error only if the options cannot work.
-func Follow(ctx context.Context, f *revocation.Follower, o ClientOptions) error {
+func Follow(ctx context.Context, f *revset.Follower, o ClientOptions) error {
 	c, err := newClient(f, o)
 	if err != nil {
 		return err
@@ -97,7 +97,7 @@ func rest(ctx context.Context, d time.Duration) {
 // client is what stays from one connection to the next.
 type client struct {
 	ClientOptions
-	follower  *revocation.Follower
+	follower  *revset.Follower
 	instance  [16]byte
 	addresses []string
 	next      int               // index of the address to try
@@ -105,7 +105,7 @@ type client struct {
 	reporting sync.WaitGroup
 }
 
-func newClient(f *revocation.Follower, o ClientOptions) (*client, error) {
+func newClient(f *revset.Follower, o ClientOptions) (*client, error) {
 	switch {
 	case len(o.Addresses) == 0:
 		return nil, errors.New("the feed needs at least one address of a control endpoint")
@@ -189,9 +189,9 @@ func (c *client) tell(addr string, greeted bool, err error) {
 	state := localPort.ReplaceAllString(err.Error(), "")
 	msg := "the feed cannot be followed"
 	switch {
-	case errors.Is(err, revocation.ErrForeignLog):
+	case errors.Is(err, revset.ErrForeignLog):
 		state, msg = "foreign", "this control endpoint has another log; what is held stays in force"
-	case errors.Is(err, revocation.ErrOlderRevision):
+	case errors.Is(err, revset.ErrOlderRevision):
 		state, msg = "older", "this control endpoint is behind what is held; what is held stays in force"
 	case status.Code(err) == codes.Unauthenticated:
 		msg = "the control endpoint does not know our credential; compare the token_file with its feed.tokens"

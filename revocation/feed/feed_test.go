@@ -16,13 +16,14 @@ import (
 
 	"rescind/revocation"
 	"rescind/revocation/feed/feedpb"
+	revset "rescind/revocation/replica"
 )
 
 func TestAppliedMeansDenied(t *testing.T) {
 	log := newLog("log-1")
 	log.revoke("early")
 	s := serve(t, log, ServerOptions{})
-	var replicas []*revocation.Follower
+	var replicas []*revset.Follower
 	for i := range 4 {
 		f := openFollower(t)
 		o := options(s.addr)
@@ -307,7 +308,7 @@ func TestCutAtRandom(t *testing.T) {
 }
 
 // compare holds a follower that has stopped against its log.
-func compare(t *testing.T, log *memLog, f *revocation.Follower) {
+func compare(t *testing.T, log *memLog, f *revset.Follower) {
 	t.Helper()
 	id, revision := f.Position()
 	if id != log.id {

@@ -16,8 +16,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
-	"rescind/revocation"
 	"rescind/revocation/feed/feedpb"
+	revset "rescind/revocation/replica"
 )
 
 const secret = "replica-token"
@@ -69,7 +69,7 @@ func options(addrs ...string) ClientOptions {
 }
 
 // following runs Follow until the test ends, or stop is called.
-func following(t testing.TB, f *revocation.Follower, o ClientOptions) (stop func()) {
+func following(t testing.TB, f *revset.Follower, o ClientOptions) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -95,7 +95,7 @@ func until(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-func at(f *revocation.Follower, revision uint64) func() bool {
+func at(f *revset.Follower, revision uint64) func() bool {
 	return func() bool {
 		_, r := f.Position()
 		return f.Status().Ready && r >= revision

@@ -8,6 +8,7 @@ import (
 
 	"rescind/revocation"
 	"rescind/revocation/feed/feedpb"
+	revset "rescind/revocation/replica"
 )
 
 // Bounds on what a server may announce or make us gather.
@@ -26,7 +27,7 @@ const (
 //
 // It belongs to one goroutine.
 type inbound struct {
-	follower *revocation.Follower
+	follower *revset.Follower
 	logID    string
 	holds    bool   // the follower has a set of this log,
 	at       uint64 // at this revision, once ready is applied
@@ -39,7 +40,7 @@ type inbound struct {
 
 // snapshot is one that is being received.
 type snapshot struct {
-	*revocation.Loading
+	*revset.Loading
 	revision uint64
 	count    uint64
 	sum      uint32
@@ -224,4 +225,4 @@ func (in *inbound) end(e *feedpb.SnapshotEnd) error {
 }
 
 // held is how many entries the follower has.
-func held(f *revocation.Follower) uint64 { return uint64(f.Status().Entries) }
+func held(f *revset.Follower) uint64 { return uint64(f.Status().Entries) }

@@ -13,6 +13,7 @@ import (
 
 	"rescind/revocation"
 	"rescind/revocation/feed/feedpb"
+	revset "rescind/revocation/replica"
 )
 
 func newGreeting(revision uint64) *feedpb.Greeting {
@@ -23,7 +24,7 @@ func newGreeting(revision uint64) *feedpb.Greeting {
 }
 
 // receiving is an inbound end that was greeted.
-func receiving(t testing.TB, f *revocation.Follower) *inbound {
+func receiving(t testing.TB, f *revset.Follower) *inbound {
 	t.Helper()
 	in := &inbound{follower: f}
 	if _, err := in.greet(newGreeting(100)); err != nil {
@@ -83,7 +84,7 @@ func snapshotOf(revision uint64, subs ...string) []*feedpb.ServerMessage {
 }
 
 // holding is a follower at revision 3 of log-1: alice is denied.
-func holding(t testing.TB) *revocation.Follower {
+func holding(t testing.TB) *revset.Follower {
 	t.Helper()
 	f := openFollower(t)
 	if err := takeAll(receiving(t, f), snapshotOf(3, "alice")...); err != nil {

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rescind/revocation"
+	revset "rescind/revocation/replica"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -218,9 +219,9 @@ func (l *memLog) revokedAt(revision uint64) map[revocation.ID]revocation.Entry {
 
 var errNoLog = errors.New("the log is being read")
 
-func openFollower(t testing.TB) *revocation.Follower {
+func openFollower(t testing.TB) *revset.Follower {
 	t.Helper()
-	f, err := revocation.OpenFollower(revocation.FollowerOptions{})
+	f, err := revset.Open(revset.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +234,7 @@ func openFollower(t testing.TB) *revocation.Follower {
 }
 
 // denies asks the follower about a token of sub.
-func denies(t testing.TB, f *revocation.Follower, sub string) bool {
+func denies(t testing.TB, f *revset.Follower, sub string) bool {
 	t.Helper()
 	v, err := f.Lookup(&revocation.Token{Issuer: issuer, Claims: map[string]any{"sub": sub}}, time.Now())
 	if err != nil {

@@ -1,6 +1,7 @@
-package revocation
+package replica
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -13,31 +14,47 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"rescind/revocation"
 )
 
 const idp = "https://idp.example/"
 
-func value(v any) Value {
-	out, ok := ValueOf(v)
+func value(v any) revocation.Value {
+	out, ok := revocation.ValueOf(v)
 	if !ok {
 		panic(fmt.Sprintf("%v is no value", v))
 	}
 	return out
 }
 
-// lasting is a revocation of some claims of idp that lasts until then.
-func lasting(id ID, expires Micros, claims ...Claim) Revocation {
-	slices.SortFunc(claims, func(a, b Claim) int { return strings.Compare(a.Name, b.Name) })
-	return Revocation{ID: id, Issuer: idp, Target: Target{Kind: KindClaims, Claims: claims}, ExpiresAt: expires}
+func shapeOf(kind revocation.Kind, names ...string) revocation.Shape {
+	s, err := revocation.ShapeOf(idp, kind, names)
+	if err != nil {
+		panic(err)
+	}
+	return s
 }
 
-func seconds(n int64) Micros { return Micros(n * 1_000_000) }
+func digestOf(b []byte) (d revocation.Digest) {
+	sum := sha256.Sum256(b)
+	copy(d[:], sum[:])
+	return d
+}
+
+// lasting is a revocation of some claims of idp that lasts until then.
+func lasting(id revocation.ID, expires revocation.Micros, claims ...revocation.Claim) revocation.Revocation {
+	slices.SortFunc(claims, func(a, b revocation.Claim) int { return strings.Compare(a.Name, b.Name) })
+	return revocation.Revocation{ID: id, Issuer: idp, Target: revocation.Target{Kind: revocation.KindClaims, Claims: claims}, ExpiresAt: expires}
+}
+
+func seconds(n int64) revocation.Micros { return revocation.Micros(n * 1_000_000) }
 
 // naive is the set as one would write it down: every rule of the contract in
 // a few lines, and no index.
-type naive map[ID]Revocation
+type naive map[revocation.ID]revocation.Revocation
 
-func (n naive) denies(t *Token, now Micros) bool {
+func (n naive) denies(t *revocation.Token, now revocation.Micros) bool {
 	for _, r := range n {
 		if r.ExpiresAt > now && matches(&r, t) && (r.Before == 0 || !t.HasIssuedAt || t.IssuedAt < r.Before) {
 			return true
@@ -46,16 +63,16 @@ func (n naive) denies(t *Token, now Micros) bool {
 	return false
 }
 
-func matches(r *Revocation, t *Token) bool {
+func matches(r *revocation.Revocation, t *revocation.Token) bool {
 	if r.Issuer != t.Issuer {
 		return false
 	}
 	switch r.Target.Kind {
-	case KindAll:
+	case revocation.KindAll:
 		return true
-	case KindKeyID:
+	case revocation.KindKeyID:
 		return t.KeyID == r.Target.KeyID
-	case KindToken:
+	case revocation.KindToken:
 		return t.Hash == r.Target.Token
 	}
 	for _, c := range r.Target.Claims {
@@ -66,14 +83,14 @@ func matches(r *Revocation, t *Token) bool {
 	return true
 }
 
-func has(c Claim, claim any) bool {
+func has(c revocation.Claim, claim any) bool {
 	if array, ok := claim.([]any); ok {
 		return slices.ContainsFunc(array, func(e any) bool { _, nested := e.([]any); return !nested && has(c, e) })
 	}
 	if text, ok := claim.(string); ok && c.Name == "scope" {
 		return slices.ContainsFunc(strings.Fields(text), func(w string) bool { return value(w) == c.Value })
 	}
-	v, ok := ValueOf(claim)
+	v, ok := revocation.ValueOf(claim)
 	return ok && v == c.Value
 }
 
@@ -87,28 +104,28 @@ var (
 	genIAT = rapid.Int64Range(95, 105)
 )
 
-func genRevocation(t *rapid.T, now int64, id ID) Revocation {
-	r := Revocation{ID: id, Issuer: genIssuer.Draw(t, "issuer"), Target: Target{Kind: Kind(rapid.IntRange(1, 4).Draw(t, "kind"))}}
+func genRevocation(t *rapid.T, now int64, id revocation.ID) revocation.Revocation {
+	r := revocation.Revocation{ID: id, Issuer: genIssuer.Draw(t, "issuer"), Target: revocation.Target{Kind: revocation.Kind(rapid.IntRange(1, 4).Draw(t, "kind"))}}
 	switch r.Target.Kind {
-	case KindClaims:
+	case revocation.KindClaims:
 		for _, name := range rapid.SliceOfNDistinct(genName, 1, 3, rapid.ID).Draw(t, "names") {
-			r.Target.Claims = append(r.Target.Claims, Claim{name, value(genScalar.Draw(t, "value"))})
+			r.Target.Claims = append(r.Target.Claims, revocation.Claim{Name: name, Value: value(genScalar.Draw(t, "value"))})
 		}
-		slices.SortFunc(r.Target.Claims, func(a, b Claim) int { return strings.Compare(a.Name, b.Name) })
-	case KindKeyID:
+		slices.SortFunc(r.Target.Claims, func(a, b revocation.Claim) int { return strings.Compare(a.Name, b.Name) })
+	case revocation.KindKeyID:
 		r.Target.KeyID = rapid.SampledFrom([]string{"k1", "k2"}).Draw(t, "kid")
-	case KindToken:
+	case revocation.KindToken:
 		r.Target.Token[0] = byte(rapid.IntRange(0, 1).Draw(t, "hash"))
 	}
 	if rapid.Bool().Draw(t, "bounded") {
 		r.Before = seconds(genIAT.Draw(t, "before"))
 	}
-	r.ExpiresAt = seconds(now) + Micros(rapid.SampledFrom([]int64{1, 60_000_000, 400_000_000, 3_600_000_000, 86_400_000_000}).Draw(t, "life"))
+	r.ExpiresAt = seconds(now) + revocation.Micros(rapid.SampledFrom([]int64{1, 60_000_000, 400_000_000, 3_600_000_000, 86_400_000_000}).Draw(t, "life"))
 	return r
 }
 
-func genToken(t *rapid.T) *Token {
-	tok := &Token{Issuer: genIssuer.Draw(t, "issuer"), KeyID: rapid.SampledFrom([]string{"", "k1", "k2"}).Draw(t, "kid"), Claims: map[string]any{}}
+func genToken(t *rapid.T) *revocation.Token {
+	tok := &revocation.Token{Issuer: genIssuer.Draw(t, "issuer"), KeyID: rapid.SampledFrom([]string{"", "k1", "k2"}).Draw(t, "kid"), Claims: map[string]any{}}
 	tok.Hash[0] = byte(rapid.IntRange(0, 2).Draw(t, "hash"))
 	for _, name := range []string{"sub", "jti", "scope", "groups"} {
 		switch rapid.IntRange(0, 4).Draw(t, name) {
@@ -139,14 +156,14 @@ func TestSetAgainstAModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := int64(1000)
 		s, model := newSet(0, seconds(now)), naive{}
-		var all []Revocation
+		var all []revocation.Revocation
 		var counts positives
 		t.Repeat(map[string]func(*rapid.T){
 			"add": func(t *rapid.T) {
-				r := genRevocation(t, now, ID{uint64(len(all) + 1), uint32(rapid.IntRange(0, 300).Draw(t, "index"))})
+				r := genRevocation(t, now, revocation.ID{Revision: uint64(len(all) + 1), Index: uint32(rapid.IntRange(0, 300).Draw(t, "index"))})
 				all = append(all, r)
 				model[r.ID] = r
-				ok(t, s.apply([]Entry{r.Entry()}, nil, seconds(now)))
+				ok(t, s.apply([]revocation.Entry{r.Entry()}, nil, seconds(now)))
 			},
 			"repeat": func(t *rapid.T) {
 				if len(all) == 0 {
@@ -154,7 +171,7 @@ func TestSetAgainstAModel(t *testing.T) {
 				}
 				r := rapid.SampledFrom(all).Draw(t, "again")
 				if _, there := model[r.ID]; there {
-					ok(t, s.apply([]Entry{r.Entry()}, nil, seconds(now)))
+					ok(t, s.apply([]revocation.Entry{r.Entry()}, nil, seconds(now)))
 				}
 			},
 			"remove": func(t *rapid.T) {
@@ -163,7 +180,7 @@ func TestSetAgainstAModel(t *testing.T) {
 				}
 				r := rapid.SampledFrom(all).Draw(t, "restored")
 				delete(model, r.ID)
-				ok(t, s.apply(nil, []Entry{r.Entry()}, seconds(now)))
+				ok(t, s.apply(nil, []revocation.Entry{r.Entry()}, seconds(now)))
 			},
 			"time": func(t *rapid.T) {
 				now += rapid.SampledFrom([]int64{1, 30, 600, 90_000}).Draw(t, "seconds")
@@ -195,8 +212,8 @@ func TestSetAgainstAModel(t *testing.T) {
 				if s.len() < held {
 					t.Fatalf("%d entries of %d", s.len(), held)
 				}
-				seen := map[ID]bool{}
-				ok(t, s.each(func(part []Entry) error {
+				seen := map[revocation.ID]bool{}
+				ok(t, s.each(func(part []revocation.Entry) error {
 					for _, e := range part {
 						r := model[e.ID]
 						if e != r.Entry() && r.ExpiresAt > seconds(now) {
@@ -228,15 +245,15 @@ func ok(t interface {
 
 // An iat is compared to the microsecond, and the boundary itself is allowed.
 func TestBoundaries(t *testing.T) {
-	r := lasting(ID{1, 0}, seconds(2000), Claim{"sub", value("alice")})
+	r := lasting(revocation.ID{Revision: 1, Index: 0}, seconds(2000), revocation.Claim{Name: "sub", Value: value("alice")})
 	r.Before = seconds(100)
 	s := newSet(0, seconds(1000))
-	ok(t, s.apply([]Entry{r.Entry()}, nil, seconds(1000)))
+	ok(t, s.apply([]revocation.Entry{r.Entry()}, nil, seconds(1000)))
 	for _, c := range []struct {
 		name string
-		iat  Micros
+		iat  revocation.Micros
 		has  bool
-		at   Micros
+		at   revocation.Micros
 		want bool
 	}{
 		{"just before", seconds(100) - 1, true, seconds(1000), true},
@@ -245,7 +262,7 @@ func TestBoundaries(t *testing.T) {
 		{"the last microsecond", 0, true, seconds(2000) - 1, true},
 		{"ended", 0, true, seconds(2000), false},
 	} {
-		_, _, denied, err := s.lookup(&Token{Issuer: idp, Claims: map[string]any{"sub": "alice"}, IssuedAt: c.iat, HasIssuedAt: c.has}, c.at, new(positives))
+		_, _, denied, err := s.lookup(&revocation.Token{Issuer: idp, Claims: map[string]any{"sub": "alice"}, IssuedAt: c.iat, HasIssuedAt: c.has}, c.at, new(positives))
 		if err != nil || denied != c.want {
 			t.Errorf("%s: denied %v, %v", c.name, denied, err)
 		}
@@ -255,17 +272,17 @@ func TestBoundaries(t *testing.T) {
 // BigCache would keep the later of two keys with one hash.
 func TestCollidingDigestsAreBothHeld(t *testing.T) {
 	s := newSet(0, seconds(1000))
-	shape := Shape{idp, KindKeyID, ""}
-	var entries []Entry
+	shape := shapeOf(revocation.KindKeyID)
+	var entries []revocation.Entry
 	for i := range 5 {
-		e := Entry{Shape: shape, ExpiresAt: seconds(5000), ID: ID{uint64(i + 1), 0}}
+		e := revocation.Entry{Shape: shape, ExpiresAt: seconds(5000), ID: revocation.ID{Revision: uint64(i + 1), Index: 0}}
 		binary.LittleEndian.PutUint64(e.Digest[:], 42) // the same first eight bytes
 		e.Digest[15] = byte(i)
 		entries = append(entries, e)
 	}
 	ok(t, s.apply(entries, nil, seconds(1000)))
-	denied := func(e Entry) bool {
-		_, denied, err := s.denies(s.view.Load(), &e.Digest, &Token{Issuer: idp}, seconds(1000), new(positives))
+	denied := func(e revocation.Entry) bool {
+		_, denied, err := s.denies(s.view.Load(), &e.Digest, &revocation.Token{Issuer: idp}, seconds(1000), new(positives))
 		ok(t, err)
 		return denied
 	}
@@ -284,8 +301,8 @@ func TestCollidingDigestsAreBothHeld(t *testing.T) {
 func TestWhatIsLostIsFound(t *testing.T) {
 	entry := func() (*set, *layer) {
 		s := newSet(0, seconds(1000))
-		r := lasting(ID{1, 0}, seconds(2000), Claim{"sub", value("alice")})
-		ok(t, s.apply([]Entry{ptr(r).Entry()}, nil, seconds(1000)))
+		r := lasting(revocation.ID{Revision: 1, Index: 0}, seconds(2000), revocation.Claim{Name: "sub", Value: value("alice")})
+		ok(t, s.apply([]revocation.Entry{ptr(r).Entry()}, nil, seconds(1000)))
 		ok(t, s.check())
 		return s, aLayer(s)
 	}
@@ -302,17 +319,17 @@ func TestWhatIsLostIsFound(t *testing.T) {
 }
 
 func TestTooManyCombinationsAreRefused(t *testing.T) {
-	r := lasting(ID{1, 0}, seconds(2000), Claim{"a", value("x")}, Claim{"b", value("x")})
+	r := lasting(revocation.ID{Revision: 1, Index: 0}, seconds(2000), revocation.Claim{Name: "a", Value: value("x")}, revocation.Claim{Name: "b", Value: value("x")})
 	s := newSet(0, seconds(1000))
-	ok(t, s.apply([]Entry{r.Entry()}, nil, seconds(1000)))
+	ok(t, s.apply([]revocation.Entry{r.Entry()}, nil, seconds(1000)))
 	long := make([]any, 1000)
 	for i := range long {
 		long[i] = fmt.Sprint(i)
 	}
-	if _, _, _, err := s.lookup(&Token{Issuer: idp, Claims: map[string]any{"a": long, "b": long}}, seconds(1000), new(positives)); !errors.Is(err, ErrTooManyCombinations) {
+	if _, _, _, err := s.lookup(&revocation.Token{Issuer: idp, Claims: map[string]any{"a": long, "b": long}}, seconds(1000), new(positives)); !errors.Is(err, revocation.ErrTooManyCombinations) {
 		t.Errorf("%v", err)
 	}
-	if _, _, _, err := s.lookup(&Token{Issuer: idp, Claims: map[string]any{"a": long, "b": "x"}}, seconds(1000), new(positives)); err != nil {
+	if _, _, _, err := s.lookup(&revocation.Token{Issuer: idp, Claims: map[string]any{"a": long, "b": "x"}}, seconds(1000), new(positives)); err != nil {
 		t.Errorf("%v", err)
 	}
 }
@@ -321,15 +338,15 @@ func TestTooManyCombinationsAreRefused(t *testing.T) {
 // nothing.
 func TestChurnDoesNotGrow(t *testing.T) {
 	s := newSet(0, seconds(1000))
-	subject := func(i int) Entry {
-		r := lasting(ID{uint64(i + 1), 0}, seconds(90_000), Claim{"sub", value(fmt.Sprint(i))})
+	subject := func(i int) revocation.Entry {
+		r := lasting(revocation.ID{Revision: uint64(i + 1), Index: 0}, seconds(90_000), revocation.Claim{Name: "sub", Value: value(fmt.Sprint(i))})
 		return r.Entry()
 	}
 	const standing = 2_000
 	for i := range 150_000 {
-		added, removed := []Entry{subject(i)}, []Entry(nil)
+		added, removed := []revocation.Entry{subject(i)}, []revocation.Entry(nil)
 		if i >= standing {
-			removed = []Entry{subject(i - standing)}
+			removed = []revocation.Entry{subject(i - standing)}
 		}
 		ok(t, s.apply(added, removed, seconds(1000)))
 		if i%1000 == 0 {
@@ -362,11 +379,11 @@ func TestReadersAgainstTheWriter(t *testing.T) {
 	clock.Store(int64(seconds(1000)))
 	s := newSet(0, seconds(1000))
 	var applied, restored atomic.Int64 // steps done; steps undone
-	token := func(kind string, i int) *Token {
-		return &Token{Issuer: idp, Claims: map[string]any{"sub": fmt.Sprint(kind, i)}}
+	token := func(kind string, i int) *revocation.Token {
+		return &revocation.Token{Issuer: idp, Claims: map[string]any{"sub": fmt.Sprint(kind, i)}}
 	}
-	entry := func(kind string, i int, expires Micros) Entry {
-		r := lasting(ID{uint64(i + 1), uint32(kind[0])}, expires, Claim{"sub", value(fmt.Sprint(kind, i))})
+	entry := func(kind string, i int, expires revocation.Micros) revocation.Entry {
+		r := lasting(revocation.ID{Revision: uint64(i + 1), Index: uint32(kind[0])}, expires, revocation.Claim{Name: "sub", Value: value(fmt.Sprint(kind, i))})
 		return r.Entry()
 	}
 	stop := make(chan struct{})
@@ -386,7 +403,7 @@ func TestReadersAgainstTheWriter(t *testing.T) {
 					continue
 				}
 				i := r.IntN(done)
-				now := Micros(clock.Load())
+				now := revocation.Micros(clock.Load())
 				for _, c := range []struct {
 					kind string
 					want bool
@@ -410,7 +427,7 @@ func TestReadersAgainstTheWriter(t *testing.T) {
 				return
 			default:
 			}
-			s.sweep(Micros(clock.Load()))
+			s.sweep(revocation.Micros(clock.Load()))
 			s.mu.Lock()
 			s.added = max(s.added, s.view.Load().filter.capacity+1) // always due
 			s.mu.Unlock()
@@ -423,19 +440,19 @@ func TestReadersAgainstTheWriter(t *testing.T) {
 		}
 	})
 	for i := range steps {
-		now := Micros(clock.Load())
-		added := []Entry{entry("stays", i, seconds(1<<30)), entry("goes", i, now+seconds(86_400)), entry("short", i, now+seconds(short))}
+		now := revocation.Micros(clock.Load())
+		added := []revocation.Entry{entry("stays", i, seconds(1<<30)), entry("goes", i, now+seconds(86_400)), entry("short", i, now+seconds(short))}
 		ok(t, s.apply(added, nil, now))
 		applied.Store(int64(i + 1))
 		if gone := i - 10; gone >= 0 {
-			ok(t, s.apply(nil, []Entry{entry("goes", gone, now)}, now))
+			ok(t, s.apply(nil, []revocation.Entry{entry("goes", gone, now)}, now))
 			restored.Store(int64(gone + 1))
 		}
 		clock.Add(int64(seconds(10)))
 	}
 	close(stop)
 	running.Wait()
-	s.sweep(Micros(clock.Load()))
+	s.sweep(revocation.Micros(clock.Load()))
 	if n := s.len(); n > steps+steps/2 || n < steps { // most of the short ones have ended
 		t.Errorf("%d entries", n)
 	}

@@ -1,4 +1,4 @@
-package revocation
+package replica
 
 import (
 	"cmp"
@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"rescind/revocation"
 )
 
 // shelves is how many a set has: the entries are divided by two bits of their
@@ -25,7 +27,7 @@ type shelf struct {
 	changed map[uint32]int // entries more or less, by shape, likewise
 }
 
-type bucketKey struct{ ends, width Micros }
+type bucketKey struct{ ends, width revocation.Micros }
 
 func (h *shelf) init(lost *atomic.Int64) {
 	h.byEnd, h.changed, h.lost = map[bucketKey]*bucket{}, map[uint32]int{}, lost
@@ -39,12 +41,12 @@ func (k slot) shelf() int { return int(k >> 62) }
 type batch struct {
 	set            *set
 	filter         *filter
-	added, removed []Entry
+	added, removed []revocation.Entry
 }
 
 // put makes the part of the change that belongs to h.
 func (b *batch) put(h *shelf) error {
-	var shape *Shape // of the entries before, mostly of the next one too
+	var shape *revocation.Shape // of the entries before, mostly of the next one too
 	var number uint32
 	for i := range b.added {
 		e := &b.added[i]
@@ -70,7 +72,7 @@ func (b *batch) put(h *shelf) error {
 	return nil
 }
 
-func (b *batch) add(h *shelf, k slot, shape uint32, e *Entry) error {
+func (b *batch) add(h *shelf, k slot, shape uint32, e *revocation.Entry) error {
 	s := b.set
 	if e.ExpiresAt+margin <= s.clock {
 		return nil
@@ -95,7 +97,7 @@ func (b *batch) add(h *shelf, k slot, shape uint32, e *Entry) error {
 }
 
 // holds says whether this very entry is there already.
-func (h *shelf) holds(k slot, e *Entry) (held bool, err error) {
+func (h *shelf) holds(k slot, e *revocation.Entry) (held bool, err error) {
 	key := k.String()
 	for _, b := range *h.buckets.Load() {
 		if b.ends < e.ExpiresAt {
@@ -112,7 +114,7 @@ func (h *shelf) holds(k slot, e *Entry) (held bool, err error) {
 	return false, nil
 }
 
-func (h *shelf) remove(k slot, e *Entry) error {
+func (h *shelf) remove(k slot, e *revocation.Entry) error {
 	for _, b := range *h.buckets.Load() {
 		if b.ends < e.ExpiresAt {
 			continue
@@ -130,8 +132,8 @@ func (h *shelf) remove(k slot, e *Entry) error {
 
 // bucket is where an entry with this end belongs. Its width is the largest
 // power of two of a minute that is an eighth of what is left at most.
-func (h *shelf) bucket(expires, clock Micros) *bucket {
-	width := Micros(time.Minute / time.Microsecond)
+func (h *shelf) bucket(expires, clock revocation.Micros) *bucket {
+	width := revocation.Micros(time.Minute / time.Microsecond)
 	for left := expires - clock; width*16 <= left; {
 		width *= 2
 	}
@@ -152,7 +154,7 @@ func (h *shelf) publish() {
 }
 
 // sweep drops the buckets that have passed.
-func (h *shelf) sweep(clock Micros) {
+func (h *shelf) sweep(clock revocation.Micros) {
 	before := len(h.byEnd)
 	for k, b := range h.byEnd {
 		if k.ends+margin > clock {
@@ -184,11 +186,11 @@ const partEntries = 4096
 
 // parts yields all that is held. shapes are those by number; what has a number
 // beyond them was added since.
-func (h *shelf) parts(shapes []Shape) iter.Seq2[[]Entry, error] {
-	return func(yield func([]Entry, error) bool) {
-		part := make([]Entry, 0, partEntries)
+func (h *shelf) parts(shapes []revocation.Shape) iter.Seq2[[]revocation.Entry, error] {
+	return func(yield func([]revocation.Entry, error) bool) {
+		part := make([]revocation.Entry, 0, partEntries)
 		flush := func() bool {
-			slices.SortStableFunc(part, func(a, b Entry) int { return a.Shape.compare(b.Shape) })
+			slices.SortStableFunc(part, func(a, b revocation.Entry) int { return a.Shape.Compare(b.Shape) })
 			more := len(part) == 0 || yield(part, nil)
 			part = part[:0]
 			return more
@@ -216,8 +218,8 @@ func (h *shelf) parts(shapes []Shape) iter.Seq2[[]Entry, error] {
 }
 
 // entry puts r together again.
-func (r *record) entry(k slot, shape Shape) Entry {
-	e := Entry{Shape: shape, Before: r.before, ExpiresAt: r.expires, ID: r.id}
+func (r *record) entry(k slot, shape revocation.Shape) revocation.Entry {
+	e := revocation.Entry{Shape: shape, Before: r.before, ExpiresAt: r.expires, ID: r.id}
 	copy(e.Digest[:8], k.String())
 	copy(e.Digest[8:], r.rest[:])
 	return e

@@ -1,4 +1,4 @@
-package revocation
+package replica
 
 import (
 	"errors"
@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"rescind/revocation"
 )
 
 // set is the exact set of entries that are in force: a filter in front of
@@ -45,30 +47,30 @@ type set struct {
 	lost    atomic.Int64 // entries that BigCache has let go by itself
 	entries atomic.Int64
 
-	mu    sync.Mutex // the writer; below is its own
-	clock Micros     // when it last looked; never goes back
-	next  *filter    // being filled, or nil
-	added int        // keys in the filter
+	mu    sync.Mutex        // the writer; below is its own
+	clock revocation.Micros // when it last looked; never goes back
+	next  *filter           // being filled, or nil
+	added int               // keys in the filter
 
-	shapes  []Shape // by number
-	numbers map[Shape]uint32
+	shapes  []revocation.Shape // by number
+	numbers map[revocation.Shape]uint32
 	counts  []int // entries, by number
 }
 
 // view is what readers need, and is never changed.
 type view struct {
 	filter *filter
-	shapes map[string][]Shape // in use, by issuer
-	all    []Shape            // by number
+	shapes map[string][]revocation.Shape // in use, by issuer
+	all    []revocation.Shape            // by number
 }
 
 // margin is how long a bucket stays after its end, for clocks that are set
 // back a little.
-const margin = Micros(5 * time.Minute / time.Microsecond)
+const margin = revocation.Micros(5 * time.Minute / time.Microsecond)
 
 // newSet makes an empty set, with room for about expect entries in its filter.
-func newSet(expect int, now Micros) *set {
-	s := &set{numbers: map[Shape]uint32{}, clock: now}
+func newSet(expect int, now revocation.Micros) *set {
+	s := &set{numbers: map[revocation.Shape]uint32{}, clock: now}
 	for i := range s.shelves {
 		s.shelves[i].init(&s.lost)
 	}
@@ -83,7 +85,7 @@ func (s *set) len() int { return int(s.entries.Load()) }
 const long = 1024
 
 // apply makes a change, all of it. Repeated, it does nothing.
-func (s *set) apply(added, removed []Entry, now Micros) error {
+func (s *set) apply(added, removed []revocation.Entry, now revocation.Micros) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clock = max(s.clock, now)
@@ -108,7 +110,7 @@ func (s *set) apply(added, removed []Entry, now Micros) error {
 }
 
 // count gives the shapes of a change their numbers.
-func (s *set) count(entries []Entry) {
+func (s *set) count(entries []revocation.Entry) {
 	for i := range entries {
 		if i > 0 && entries[i].Shape == entries[i-1].Shape {
 			continue
@@ -144,7 +146,7 @@ func (s *set) settle() {
 
 // publish shows readers what the writer has, with this filter.
 func (s *set) publish(f *filter) {
-	v := &view{filter: f, shapes: map[string][]Shape{}, all: slices.Clip(s.shapes)}
+	v := &view{filter: f, shapes: map[string][]revocation.Shape{}, all: slices.Clip(s.shapes)}
 	for n, count := range s.counts {
 		if shape := s.shapes[n]; count > 0 {
 			v.shapes[shape.Issuer] = append(v.shapes[shape.Issuer], shape)
@@ -154,7 +156,7 @@ func (s *set) publish(f *filter) {
 }
 
 // sweep drops what has expired.
-func (s *set) sweep(now Micros) {
+func (s *set) sweep(now revocation.Micros) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clock = max(s.clock, now)
@@ -228,9 +230,9 @@ func (s *set) check() error {
 // waiting. What is added or removed meanwhile may be among them or not. The
 // shelves take turns, and each comes in the order in which it is held: what is
 // put in place in that order is put there fastest.
-func (s *set) each(yield func([]Entry) error) error {
+func (s *set) each(yield func([]revocation.Entry) error) error {
 	v := s.view.Load()
-	var next [shelves]func() ([]Entry, error, bool)
+	var next [shelves]func() ([]revocation.Entry, error, bool)
 	for i := range s.shelves {
 		pull, stop := iter.Pull2(s.shelves[i].parts(v.all))
 		defer stop()

@@ -1,22 +1,24 @@
-package revocation
+package replica
 
 import (
 	"errors"
 	"sync"
+
+	"rescind/revocation"
 )
 
 // filling puts in place what a set that nobody reads yet is made of, while the
 // next of it is read: with millions of entries both have their work.
 type filling struct {
-	parts chan []Entry
+	parts chan []revocation.Entry
 	close func()
 	done  chan struct{}
 	err   error // once it is done
 }
 
 // fill begins; [filling.end] must be called.
-func fill(s *set, clock Micros) *filling {
-	f := &filling{parts: make(chan []Entry, 8), done: make(chan struct{})}
+func fill(s *set, clock revocation.Micros) *filling {
+	f := &filling{parts: make(chan []revocation.Entry, 8), done: make(chan struct{})}
 	f.close = sync.OnceFunc(func() { close(f.parts) })
 	go func() {
 		defer close(f.done)
@@ -26,7 +28,7 @@ func fill(s *set, clock Micros) *filling {
 }
 
 // add hands over a part.
-func (f *filling) add(part []Entry) { f.parts <- part }
+func (f *filling) add(part []revocation.Entry) { f.parts <- part }
 
 // end waits until all is in place, and says what went wrong. It may be called
 // again.
@@ -38,8 +40,8 @@ func (f *filling) end() error {
 
 // fill applies parts until there are no more; after an error it only takes
 // them.
-func (s *set) fill(parts <-chan []Entry, clock Micros) (err error) {
-	var batch []Entry // several parts, since one may be all of one shelf
+func (s *set) fill(parts <-chan []revocation.Entry, clock revocation.Micros) (err error) {
+	var batch []revocation.Entry // several parts, since one may be all of one shelf
 	apply := func() {
 		if err == nil {
 			err = errors.Join(s.apply(batch, nil, clock), s.renew())

@@ -1,4 +1,4 @@
-package revocation
+package replica
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/allegro/bigcache/v3"
+
+	"rescind/revocation"
 )
 
 // BigCache is a cache: it is allowed to forget, and to forget is to allow a
@@ -32,7 +34,7 @@ var errStopped = errors.New("stopped")
 // slot is the key: the first eight bytes of a digest.
 type slot uint64
 
-func slotOf(d *Digest) slot { return slot(binary.LittleEndian.Uint64(d[:8])) }
+func slotOf(d *revocation.Digest) slot { return slot(binary.LittleEndian.Uint64(d[:8])) }
 
 func (s slot) String() string {
 	var b [8]byte
@@ -50,12 +52,12 @@ func (identity) Sum64(key string) uint64 { return binary.LittleEndian.Uint64([]b
 type record struct {
 	rest    [8]byte // of the digest
 	shape   uint32  // number of the shape in the set
-	before  Micros
-	expires Micros
-	id      ID
+	before  revocation.Micros
+	expires revocation.Micros
+	id      revocation.ID
 }
 
-func (r *record) append(b []byte, ends Micros) []byte {
+func (r *record) append(b []byte, ends revocation.Micros) []byte {
 	b = append(b, r.rest[:]...)
 	b = binary.AppendUvarint(b, uint64(r.shape))
 	before := uint64(0) // none; else one more than the distance, zigzag
@@ -70,19 +72,19 @@ func (r *record) append(b []byte, ends Micros) []byte {
 }
 
 // readRecord reads what append wrote. The bytes never leave this process.
-func readRecord(b []byte, ends Micros) (record, error) {
-	u := unpacker{rest: b}
+func readRecord(b []byte, ends revocation.Micros) (record, error) {
+	c := cursor{rest: b}
 	r := record{}
-	copy(r.rest[:], u.bytes(8))
-	r.shape = uint32(u.number(1<<32 - 1))
-	if before := u.number(1<<64 - 1); before != 0 {
+	copy(r.rest[:], c.bytes(8))
+	r.shape = uint32(c.number(1<<32 - 1))
+	if before := c.number(1<<64 - 1); before != 0 {
 		z := before - 1
-		r.before = ends - Micros(int64(z>>1)^-int64(z&1))
+		r.before = ends - revocation.Micros(int64(z>>1)^-int64(z&1))
 	}
-	r.expires = ends - Micros(u.number(1<<62))
-	r.id.Revision = u.number(1<<64 - 1)
-	r.id.Index = uint32(u.number(1<<32 - 1))
-	if u.bad || len(u.rest) > 0 {
+	r.expires = ends - revocation.Micros(c.number(1<<62))
+	r.id.Revision = c.number(1<<64 - 1)
+	r.id.Index = uint32(c.number(1<<32 - 1))
+	if c.bad || len(c.rest) > 0 {
 		return record{}, errors.New("an entry in memory cannot be read")
 	}
 	return r, nil
@@ -129,7 +131,7 @@ func (l *layer) full() bool {
 }
 
 // get is the record at a slot, if there is one.
-func (l *layer) get(key string, ends Micros) (r record, ok bool, err error) {
+func (l *layer) get(key string, ends revocation.Micros) (r record, ok bool, err error) {
 	b, err := l.cache.Get(key)
 	if errors.Is(err, bigcache.ErrEntryNotFound) {
 		return r, false, nil
@@ -157,7 +159,7 @@ func (l *layer) values(yield func(slot, []byte) error) error {
 }
 
 // each yields what is held.
-func (l *layer) each(ends Micros, yield func(slot, record) error) error {
+func (l *layer) each(ends revocation.Micros, yield func(slot, record) error) error {
 	return l.values(func(k slot, value []byte) error {
 		r, err := readRecord(value, ends)
 		if err != nil {
@@ -170,7 +172,7 @@ func (l *layer) each(ends Micros, yield func(slot, record) error) error {
 // bucket holds the entries that end within one stretch of time, and is dropped
 // whole when that has passed.
 type bucket struct {
-	ends Micros
+	ends revocation.Micros
 
 	layers atomic.Pointer[[]*layer] // replaced, never changed; the last one is open
 
@@ -184,7 +186,7 @@ type bucket struct {
 	lost   *atomic.Int64
 }
 
-func newBucket(ends Micros, lost *atomic.Int64) *bucket {
+func newBucket(ends revocation.Micros, lost *atomic.Int64) *bucket {
 	b := &bucket{ends: ends, overflow: map[slot][]record{}, shapes: map[uint32]int{}, lost: lost}
 	b.layers.Store(&[]*layer{})
 	return b
@@ -273,7 +275,7 @@ func (b *bucket) open() (*layer, error) {
 
 // remove takes out the record at k that has this digest and ID, and returns
 // its shape. ok is false if there is none.
-func (b *bucket) remove(k slot, rest [8]byte, id ID) (shape uint32, ok bool, err error) {
+func (b *bucket) remove(k slot, rest [8]byte, id revocation.ID) (shape uint32, ok bool, err error) {
 	key := k.String()
 	for _, l := range *b.layers.Load() {
 		r, found, err := l.get(key, b.ends)

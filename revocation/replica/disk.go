@@ -1,4 +1,4 @@
-package revocation
+package replica
 
 import (
 	"bufio"
@@ -20,6 +20,8 @@ import (
 	"encoding/json"
 
 	"github.com/google/renameio/v2"
+
+	"rescind/revocation"
 )
 
 // The directory of a follower holds one snapshot, the journals of what changed
@@ -144,7 +146,7 @@ type found struct {
 
 // read takes up what is there; nil if there is nothing, or nothing whole: that
 // is then set aside. now is for what has expired since.
-func (d *disk) read(now Micros) (*found, error) {
+func (d *disk) read(now revocation.Micros) (*found, error) {
 	out, err := d.readSnapshot(now)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, d.clear(nil)
@@ -165,7 +167,7 @@ func (d *disk) read(now Micros) (*found, error) {
 	return out, d.begin(header{Log: out.logID, Revision: out.revision, Retention: out.retention})
 }
 
-func (d *disk) readSnapshot(now Micros) (*found, error) {
+func (d *disk) readSnapshot(now revocation.Micros) (*found, error) {
 	f, err := os.Open(d.path(snapshotName))
 	if err != nil {
 		return nil, err
@@ -191,7 +193,7 @@ func (d *disk) readSnapshot(now Micros) (*found, error) {
 }
 
 // readJournals applies what follows.
-func (d *disk) readJournals(out *found, now Micros) error {
+func (d *disk) readJournals(out *found, now revocation.Micros) error {
 	names, err := d.journals()
 	if err != nil {
 		return err
@@ -204,7 +206,7 @@ func (d *disk) readJournals(out *found, now Micros) error {
 	return nil
 }
 
-func (d *disk) readJournal(name string, out *found, now Micros) error {
+func (d *disk) readJournal(name string, out *found, now revocation.Micros) error {
 	f, err := os.Open(d.path(name))
 	if err != nil {
 		return err
@@ -312,7 +314,7 @@ func (d *disk) restart(head header) error {
 }
 
 // append writes changes, and returns when they are on disk.
-func (d *disk) append(changes []Change) error {
+func (d *disk) append(changes []revocation.Change) error {
 	if len(changes) == 0 {
 		return nil
 	}
@@ -400,12 +402,12 @@ func (w *snapshotWriter) write(b []byte) error {
 	return nil
 }
 
-func (w *snapshotWriter) add(entries []Entry) error {
+func (w *snapshotWriter) add(entries []revocation.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
 	w.count += uint64(len(entries))
-	return w.write(appendFrame(nil, framePart, func(b []byte) []byte { return AppendEntries(b, entries) }))
+	return w.write(appendFrame(nil, framePart, func(b []byte) []byte { return revocation.AppendEntries(b, entries) }))
 }
 
 // commit puts the snapshot in its place, and removes what it makes superfluous.

@@ -1,4 +1,4 @@
-package revocation
+package replica
 
 import (
 	"encoding/binary"
@@ -12,12 +12,14 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"rescind/revocation"
 )
 
 // The figures of the set:
 //
-//	RESCIND_ENTRIES=10000000 go test -run '^$' -bench Scale -benchtime 1x -count 3 ./revocation
-//	go test -run '^$' -bench Lookup ./revocation
+//	RESCIND_ENTRIES=10000000 go test -run '^$' -bench Scale -benchtime 1x -count 3 ./revocation/replica
+//	go test -run '^$' -bench Lookup ./revocation/replica
 
 func entriesWanted() int {
 	n, _ := strconv.Atoi(os.Getenv("RESCIND_ENTRIES"))
@@ -26,14 +28,14 @@ func entriesWanted() int {
 
 // generate yields n entries, as many ends as a month has, in parts as they
 // come off the feed: packed, to be unpacked by the follower.
-func generate(n int, now time.Time, yield func([]Entry)) {
-	shape := Shape{idp, KindClaims, "jti"}
-	part := make([]Entry, 0, 4096)
+func generate(n int, now time.Time, yield func([]revocation.Entry)) {
+	shape := shapeOf(revocation.KindClaims, "jti")
+	part := make([]revocation.Entry, 0, 4096)
 	for i := range n {
 		var seed [8]byte
 		binary.BigEndian.PutUint64(seed[:], uint64(i))
-		e := Entry{Shape: shape, Digest: sum(seed[:]), ID: ID{uint64(i/1000 + 1), uint32(i % 1000)}}
-		e.ExpiresAt = MicrosOf(now.Add(time.Hour + time.Duration(i%720)*time.Hour))
+		e := revocation.Entry{Shape: shape, Digest: digestOf(seed[:]), ID: revocation.ID{Revision: uint64(i/1000 + 1), Index: uint32(i % 1000)}}
+		e.ExpiresAt = revocation.MicrosOf(now.Add(time.Hour + time.Duration(i%720)*time.Hour))
 		if part = append(part, e); len(part) == cap(part) || i == n-1 {
 			yield(part)
 			part = part[:0]
@@ -67,7 +69,7 @@ func pauses(f *Follower) (stop func() (p99, longest time.Duration)) {
 				return
 			case <-time.After(50 * time.Microsecond):
 			}
-			t := &Token{Issuer: idp, Claims: map[string]any{"jti": strconv.Itoa(i)}}
+			t := &revocation.Token{Issuer: idp, Claims: map[string]any{"jti": strconv.Itoa(i)}}
 			at := time.Now()
 			_, _ = f.Lookup(t, at)
 			took = append(took, time.Since(at))
@@ -86,7 +88,7 @@ func BenchmarkScale(b *testing.B) {
 	for range b.N {
 		dir := b.TempDir()
 		base := resident()
-		f := open(b, FollowerOptions{Dir: dir})
+		f := open(b, Options{Dir: dir})
 		now := time.Now()
 		report := func(what string, began time.Time, stop func() (time.Duration, time.Duration)) {
 			p99, longest := stop()
@@ -103,10 +105,10 @@ func BenchmarkScale(b *testing.B) {
 		l, err := f.Load("log-1", 2, uint64(n))
 		ok(b, err)
 		var unpacking time.Duration
-		generate(n, now, func(part []Entry) {
+		generate(n, now, func(part []revocation.Entry) {
 			at := time.Now()
-			packed := AppendEntries(nil, part)
-			entries, err := ReadEntries(packed)
+			packed := revocation.AppendEntries(nil, part)
+			entries, err := revocation.ReadEntries(packed)
 			ok(b, err)
 			unpacking += time.Since(at)
 			ok(b, l.Add(entries))
@@ -126,7 +128,7 @@ func BenchmarkScale(b *testing.B) {
 
 		began, stop = time.Now(), pauses(f)
 		for i := range 200 {
-			ok(b, f.Apply([]Change{change(uint64(3+i), strconv.Itoa(i))}))
+			ok(b, f.Apply([]revocation.Change{change(uint64(3+i), strconv.Itoa(i))}))
 		}
 		report("200 changes applied", began, stop)
 		if s := f.Status(); s.Entries != n+200 {
@@ -137,7 +139,7 @@ func BenchmarkScale(b *testing.B) {
 		f = nil
 		debug.FreeOSMemory()
 		began = time.Now()
-		f = open(b, FollowerOptions{Dir: dir})
+		f = open(b, Options{Dir: dir})
 		b.ReportMetric(time.Since(began).Seconds(), "restart-s")
 		b.Logf("%-28s %8v", "restarted from disk", time.Since(began).Round(time.Millisecond))
 		if s := f.Status(); s.Entries != n+200 || !s.Ready {
@@ -154,10 +156,10 @@ func BenchmarkScale(b *testing.B) {
 		f = nil
 		debug.FreeOSMemory()
 		began = time.Now()
-		f = open(b, FollowerOptions{Dir: dir})
+		f = open(b, Options{Dir: dir})
 		b.ReportMetric(time.Since(began).Seconds(), "restart-in-order-s")
 		began, stop = time.Now(), pauses(f)
-		f.held.Load().set.sweep(MicrosOf(now.Add(800 * time.Hour)))
+		f.held.Load().set.sweep(revocation.MicrosOf(now.Add(800 * time.Hour)))
 		runtime.GC()
 		report("all expired", began, stop)
 		if s := f.Status(); s.Entries != 0 {
@@ -169,19 +171,19 @@ func BenchmarkScale(b *testing.B) {
 
 func BenchmarkLookup(b *testing.B) {
 	n := entriesWanted()
-	f := open(b, FollowerOptions{})
+	f := open(b, Options{})
 	defer f.Close()
 	ok(b, f.Greet("log-1", 1, month))
 	l, err := f.Load("log-1", 1, uint64(n))
 	ok(b, err)
-	generate(n, time.Now(), func(part []Entry) { ok(b, l.Add(slices.Clone(part))) })
-	ok(b, l.Add([]Entry{subject(9, "alice")}))
+	generate(n, time.Now(), func(part []revocation.Entry) { ok(b, l.Add(slices.Clone(part))) })
+	ok(b, l.Add([]revocation.Entry{subject(9, "alice")}))
 	ok(b, l.Commit())
 	for name, sub := range map[string]string{"allowed": "bob", "revoked": "alice"} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
-				t := &Token{Issuer: idp, Claims: map[string]any{"sub": sub, "jti": "x"}}
+				t := &revocation.Token{Issuer: idp, Claims: map[string]any{"sub": sub, "jti": "x"}}
 				now := time.Now()
 				for pb.Next() {
 					if v, err := f.Lookup(t, now); err != nil || v.Revoked != (sub == "alice") {

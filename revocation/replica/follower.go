@@ -1,4 +1,19 @@
-package revocation
+// Package replica is a replica's copy of the revocations: the exact set in
+// memory that look-ups read, and its snapshot and journal on disk.
+//
+// # Exactness
+//
+// A filter answers most look-ups. A hit of the filter is confirmed by an exact
+// look-up of all 128 bits of the digest, so a false positive never denies. An
+// entry stays until it has expired or was restored, so a revoked token is never
+// allowed.
+//
+// # Ownership
+//
+// One [Follower] owns everything. The goroutine of the feed changes it, and any
+// number of goroutines look tokens up at the same time. A look-up takes no lock
+// that a change, a load or the disk can hold.
+package replica
 
 import (
 	"errors"
@@ -9,6 +24,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"rescind/revocation"
 )
 
 var (
@@ -23,8 +40,8 @@ var (
 	ErrOlderRevision = errors.New("the control endpoint is at an older revision of the log")
 )
 
-// FollowerOptions are what a follower needs to know.
-type FollowerOptions struct {
+// Options are what a follower needs to know.
+type Options struct {
 	// Dir is where the last good set is kept; empty: nowhere.
 	Dir string
 	// MaxStaleness is how old the set may be, counted from the last word of
@@ -103,9 +120,9 @@ const staleAfter = 30 * time.Second
 // maintenance is how often expired entries are dropped and invariants checked.
 const maintenance = time.Second
 
-// OpenFollower takes up what lies on disk, if there is a directory and it has a
+// Open takes up what lies on disk, if there is a directory and it has a
 // set. What is damaged there is set aside and logged; the feed replaces it.
-func OpenFollower(o FollowerOptions) (*Follower, error) {
+func Open(o Options) (*Follower, error) {
 	f := &Follower{log: o.Logger, lifetimes: o.Lifetimes, stop: make(chan struct{})}
 	f.maxStaleness.Store(int64(o.MaxStaleness))
 	if f.log == nil {
@@ -127,7 +144,7 @@ func (f *Follower) recover(dir string) (err error) {
 		return err
 	}
 	began := time.Now()
-	found, err := f.disk.read(MicrosOf(time.Now()))
+	found, err := f.disk.read(revocation.MicrosOf(time.Now()))
 	if err != nil {
 		_ = f.disk.close()
 		return err
@@ -158,16 +175,16 @@ func (f *Follower) Close() error {
 // Verdict is what is known about a token.
 type Verdict struct {
 	Revoked  bool
-	By       ID     // of a revocation that denies it
-	Kind     Kind   // of its target
-	Revision uint64 // of the set that was asked
-	Stale    bool   // the set is older than it should be
-	Overdue  bool   // and older than MaxStaleness
+	By       revocation.ID   // of a revocation that denies it
+	Kind     revocation.Kind // of its target
+	Revision uint64          // of the set that was asked
+	Stale    bool            // the set is older than it should be
+	Overdue  bool            // and older than MaxStaleness
 }
 
 // Lookup says whether t is revoked now. An error means that nobody knows; if
 // it is [ErrNotReady] that is for a while.
-func (f *Follower) Lookup(t *Token, now time.Time) (Verdict, error) {
+func (f *Follower) Lookup(t *revocation.Token, now time.Time) (Verdict, error) {
 	h := f.held.Load()
 	v := Verdict{Revision: h.revision}
 	v.Stale, v.Overdue = f.stale(now)
@@ -176,7 +193,7 @@ func (f *Follower) Lookup(t *Token, now time.Time) (Verdict, error) {
 	}
 	var err error
 	v.By, v.Kind, v.Revoked, err = h.set.lookup(t, f.clock(now), &f.counts)
-	if err != nil && !errors.Is(err, ErrTooManyCombinations) {
+	if err != nil && !errors.Is(err, revocation.ErrTooManyCombinations) {
 		text := err.Error()
 		f.suspect.Store(&text)
 	}
@@ -204,13 +221,13 @@ func (f *Follower) stale(now time.Time) (stale, overdue bool) {
 }
 
 // clock is the instant until which entries have ended.
-func (f *Follower) clock(now time.Time) Micros {
+func (f *Follower) clock(now time.Time) revocation.Micros {
 	if c := f.contact.Load(); c != nil && !c.server.IsZero() {
 		if theirs := c.server.Add(now.Sub(c.at)); theirs.Before(now) {
 			now = theirs
 		}
 	}
-	return MicrosOf(now)
+	return revocation.MicrosOf(now)
 }
 
 // Position is the log that is held and the last revision in force; an empty
@@ -310,7 +327,7 @@ func (f *Follower) SetLimits(maxStaleness time.Duration, lifetimes map[string]ti
 // Apply puts changes in force, that follow what is held without a gap, and
 // returns when they are on disk too. Those that are held already are passed
 // over.
-func (f *Follower) Apply(changes []Change) error {
+func (f *Follower) Apply(changes []revocation.Change) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	h := f.held.Load()
@@ -512,7 +529,7 @@ func (f *Follower) Load(logID string, revision, expect uint64) (*Loading, error)
 
 // Add takes in a part, which is the Loading's from then on. What it finds wrong
 // it may tell at [Loading.Commit] only.
-func (l *Loading) Add(entries []Entry) error {
+func (l *Loading) Add(entries []revocation.Entry) error {
 	l.filling.add(entries)
 	if l.file != nil {
 		if err := l.file.add(entries); err != nil {

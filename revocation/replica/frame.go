@@ -1,4 +1,4 @@
-package revocation
+package replica
 
 import (
 	"bufio"
@@ -10,6 +10,8 @@ import (
 	"io"
 
 	"encoding/json"
+
+	"rescind/revocation"
 )
 
 // errDamaged says that a file is not what was written.
@@ -24,30 +26,30 @@ func appendFrame(b []byte, kind byte, fill func([]byte) []byte) []byte {
 	return b
 }
 
-func appendChange(b []byte, c *Change) []byte {
+func appendChange(b []byte, c *revocation.Change) []byte {
 	return appendFrame(b, frameChange, func(b []byte) []byte {
 		b = binary.AppendUvarint(b, c.Revision)
-		added := AppendEntries(nil, c.Added)
+		added := revocation.AppendEntries(nil, c.Added)
 		b = binary.AppendUvarint(b, uint64(len(added)))
 		b = append(b, added...)
-		return AppendEntries(b, c.Removed)
+		return revocation.AppendEntries(b, c.Removed)
 	})
 }
 
-func readChange(b []byte) (c Change, err error) {
-	u := unpacker{rest: b}
-	c.Revision = u.number(1<<64 - 1)
-	added := u.bytes(u.number(maxFrame))
-	if u.bad {
-		return c, fmt.Errorf("%w: a change that is none", errDamaged)
+func readChange(b []byte) (change revocation.Change, err error) {
+	c := cursor{rest: b}
+	change.Revision = c.number(1<<64 - 1)
+	added := c.bytes(c.number(maxFrame))
+	if c.bad {
+		return change, fmt.Errorf("%w: a change that is none", errDamaged)
 	}
-	if c.Added, err = ReadEntries(added); err == nil {
-		c.Removed, err = ReadEntries(u.rest)
+	if change.Added, err = revocation.ReadEntries(added); err == nil {
+		change.Removed, err = revocation.ReadEntries(c.rest)
 	}
 	if err != nil {
-		return c, fmt.Errorf("%w: revision %d: %w", errDamaged, c.Revision, err)
+		return change, fmt.Errorf("%w: revision %d: %w", errDamaged, change.Revision, err)
 	}
-	return c, nil
+	return change, nil
 }
 
 // frames reads the frames of a file.
@@ -108,7 +110,7 @@ func (r *frames) next() (kind byte, payload []byte, err error) {
 }
 
 // parts yields the entries of a snapshot, and checks that it is whole.
-func (r *frames) parts(yield func([]Entry)) error {
+func (r *frames) parts(yield func([]revocation.Entry)) error {
 	count := uint64(0)
 	for {
 		kind, b, err := r.next()
@@ -120,7 +122,7 @@ func (r *frames) parts(yield func([]Entry)) error {
 		case kind != framePart:
 			return fmt.Errorf("%w: a frame of kind %q", errDamaged, kind)
 		}
-		entries, err := ReadEntries(b)
+		entries, err := revocation.ReadEntries(b)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errDamaged, err)
 		}

@@ -1,8 +1,10 @@
-package revocation
+package replica
 
 import (
 	"math/bits"
 	"sync/atomic"
+
+	"rescind/revocation"
 )
 
 // filter is a blocked Bloom filter: a key has one bit in each of the eight
@@ -54,7 +56,7 @@ func (f *filter) add(key uint64) (there bool) {
 
 // touch brings what an add of these keys needs into the processor's cache, all
 // of it at once instead of one after the other.
-func (f *filter) touch(entries []Entry) (sum uint64) {
+func (f *filter) touch(entries []revocation.Entry) (sum uint64) {
 	for i := range entries {
 		sum |= f.at(uint64(slotOf(&entries[i].Digest)))[0].Load()
 	}

@@ -1,4 +1,4 @@
-package revocation
+package replica
 
 import (
 	"bytes"
@@ -13,24 +13,25 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"pgregory.net/rapid"
+
+	"rescind/revocation"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const month = 720 * time.Hour
 
-func open(t testing.TB, o FollowerOptions) *Follower {
+func open(t testing.TB, o Options) *Follower {
 	t.Helper()
-	f, err := OpenFollower(o)
+	f, err := Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return f
 }
 
-func subject(revision uint64, sub string) Entry {
-	r := lasting(ID{revision, 0}, MicrosOf(time.Now().Add(24*time.Hour)), Claim{"sub", value(sub)})
+func subject(revision uint64, sub string) revocation.Entry {
+	r := lasting(revocation.ID{Revision: revision, Index: 0}, revocation.MicrosOf(time.Now().Add(24*time.Hour)), revocation.Claim{Name: "sub", Value: value(sub)})
 	return r.Entry()
 }
 
@@ -41,13 +42,13 @@ func load(t testing.TB, f *Follower, log string, revision uint64, subs ...string
 	l, err := f.Load(log, revision, uint64(len(subs)))
 	ok(t, err)
 	for i, sub := range subs {
-		ok(t, l.Add([]Entry{subject(uint64(i+1), sub)}))
+		ok(t, l.Add([]revocation.Entry{subject(uint64(i+1), sub)}))
 	}
 	ok(t, l.Commit())
 }
 
-func change(revision uint64, subs ...string) Change {
-	c := Change{Revision: revision}
+func change(revision uint64, subs ...string) revocation.Change {
+	c := revocation.Change{Revision: revision}
 	for i, sub := range subs {
 		e := subject(revision, sub)
 		e.ID.Index = uint32(i)
@@ -58,7 +59,7 @@ func change(revision uint64, subs ...string) Change {
 
 func denies(t testing.TB, f *Follower, sub string) bool {
 	t.Helper()
-	v, err := f.Lookup(&Token{Issuer: idp, Claims: map[string]any{"sub": sub}}, time.Now())
+	v, err := f.Lookup(&revocation.Token{Issuer: idp, Claims: map[string]any{"sub": sub}}, time.Now())
 	ok(t, err)
 	return v.Revoked
 }
@@ -73,15 +74,15 @@ func wantAt(t testing.TB, f *Follower, log string, revision uint64) {
 // A replica that is killed comes back with all that it acknowledged.
 func TestTheDiskHasWhatMemoryHas(t *testing.T) {
 	dir := t.TempDir()
-	f := open(t, FollowerOptions{Dir: dir})
+	f := open(t, Options{Dir: dir})
 	load(t, f, "log-1", 3, "alice")
-	ok(t, f.Apply([]Change{change(4, "bob"), change(5, "carol", "dave")}))
-	removed := Change{Revision: 6, Removed: change(4, "bob").Added}
-	ok(t, f.Apply([]Change{removed}))
+	ok(t, f.Apply([]revocation.Change{change(4, "bob"), change(5, "carol", "dave")}))
+	removed := revocation.Change{Revision: 6, Removed: change(4, "bob").Added}
+	ok(t, f.Apply([]revocation.Change{removed}))
 	f.Contact(6, time.Now(), 0)
 	kill(t, f)
 
-	f = open(t, FollowerOptions{Dir: dir})
+	f = open(t, Options{Dir: dir})
 	wantAt(t, f, "log-1", 6)
 	for sub, want := range map[string]bool{"alice": true, "bob": false, "carol": true, "dave": true, "erin": false} {
 		if denies(t, f, sub) != want {
@@ -94,9 +95,9 @@ func TestTheDiskHasWhatMemoryHas(t *testing.T) {
 	}
 	// It goes on from there, and comes back again.
 	ok(t, f.Greet("log-1", 9, month))
-	ok(t, f.Apply([]Change{change(5, "again"), change(6, "again"), change(7, "erin")}))
+	ok(t, f.Apply([]revocation.Change{change(5, "again"), change(6, "again"), change(7, "erin")}))
 	kill(t, f)
-	f = open(t, FollowerOptions{Dir: dir})
+	f = open(t, Options{Dir: dir})
 	defer f.Close()
 	wantAt(t, f, "log-1", 7)
 	if !denies(t, f, "erin") || denies(t, f, "again") {
@@ -112,9 +113,9 @@ func kill(t testing.TB, f *Follower) {
 
 func TestTwoReplicasCannotShareADirectory(t *testing.T) {
 	dir := t.TempDir()
-	f := open(t, FollowerOptions{Dir: dir})
+	f := open(t, Options{Dir: dir})
 	defer f.Close()
-	if _, err := OpenFollower(FollowerOptions{Dir: dir}); err == nil || !strings.Contains(err.Error(), "in use") {
+	if _, err := Open(Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("%v", err)
 	}
 }
@@ -155,15 +156,15 @@ func TestDamage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			f := open(t, FollowerOptions{Dir: dir})
+			f := open(t, Options{Dir: dir})
 			load(t, f, "log-1", 3, "alice")
-			ok(t, f.Apply([]Change{change(4, "bob")}))
-			ok(t, f.Apply([]Change{change(5, "carol")}))
+			ok(t, f.Apply([]revocation.Change{change(4, "bob")}))
+			ok(t, f.Apply([]revocation.Change{change(5, "carol")}))
 			ok(t, f.Close())
 			c.damage(t, dir)
 
 			var log bytes.Buffer
-			f = open(t, FollowerOptions{Dir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			f = open(t, Options{Dir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 			defer f.Close()
 			if _, revision := f.Position(); revision != c.revision {
 				t.Fatalf("at revision %d, want %d: %s", revision, c.revision, &log)
@@ -172,7 +173,7 @@ func TestDamage(t *testing.T) {
 				t.Errorf("set aside: %q; logged: %s", aside, &log)
 			}
 			if c.revision == 0 {
-				if _, err := f.Lookup(&Token{Issuer: idp}, time.Now()); !errors.Is(err, ErrNotReady) || f.Status().Ready {
+				if _, err := f.Lookup(&revocation.Token{Issuer: idp}, time.Now()); !errors.Is(err, ErrNotReady) || f.Status().Ready {
 					t.Errorf("it decides without a set: %v", err)
 				}
 				load(t, f, "log-1", 9, "erin")
@@ -186,7 +187,7 @@ func TestDamage(t *testing.T) {
 // A long journal is replaced by a snapshot, while changes go on.
 func TestCompaction(t *testing.T) {
 	dir := t.TempDir()
-	f := open(t, FollowerOptions{Dir: dir})
+	f := open(t, Options{Dir: dir})
 	load(t, f, "log-1", 1, "alice")
 	subs := make([]string, 700)
 	revision := uint64(1)
@@ -195,7 +196,7 @@ func TestCompaction(t *testing.T) {
 		for i := range subs {
 			subs[i] = fmt.Sprintf("%d-%d", revision, i)
 		}
-		ok(t, f.Apply([]Change{change(revision, subs...)}))
+		ok(t, f.Apply([]revocation.Change{change(revision, subs...)}))
 	}
 	before := f.disk.written
 	if before < least {
@@ -203,14 +204,14 @@ func TestCompaction(t *testing.T) {
 	}
 	f.compact()
 	revision++
-	ok(t, f.Apply([]Change{change(revision, "last")}))
+	ok(t, f.Apply([]revocation.Change{change(revision, "last")}))
 	names, err := f.disk.journals()
 	ok(t, err)
 	if len(names) != 1 || f.disk.written >= before {
 		t.Errorf("journals %q, %d bytes", names, f.disk.written)
 	}
 	kill(t, f)
-	f = open(t, FollowerOptions{Dir: dir})
+	f = open(t, Options{Dir: dir})
 	defer f.Close()
 	wantAt(t, f, "log-1", revision)
 	for _, sub := range []string{"alice", "2-0", "61-699", "last"} {
@@ -227,24 +228,24 @@ func TestCompaction(t *testing.T) {
 // can be again.
 func TestADiskThatFails(t *testing.T) {
 	dir := t.TempDir()
-	f := open(t, FollowerOptions{Dir: dir})
+	f := open(t, Options{Dir: dir})
 	load(t, f, "log-1", 3, "alice")
 	f.Contact(3, time.Now(), 0)
 	f.mu.Lock()
 	ok(t, f.disk.journal.Close())
 	f.mu.Unlock()
-	ok(t, f.Apply([]Change{change(4, "bob")}))
+	ok(t, f.Apply([]revocation.Change{change(4, "bob")}))
 	if s := f.Status(); !s.Ready || s.DiskError == "" || len(s.Missing) != 1 || !denies(t, f, "bob") {
 		t.Errorf("%+v", s)
 	}
-	ok(t, f.Apply([]Change{change(5, "carol")}))
+	ok(t, f.Apply([]revocation.Change{change(5, "carol")}))
 	f.compact()
 	if s := f.Status(); s.DiskError != "" {
 		t.Errorf("%+v", s)
 	}
-	ok(t, f.Apply([]Change{change(6, "dave")}))
+	ok(t, f.Apply([]revocation.Change{change(6, "dave")}))
 	kill(t, f)
-	f = open(t, FollowerOptions{Dir: dir})
+	f = open(t, Options{Dir: dir})
 	defer f.Close()
 	wantAt(t, f, "log-1", 6)
 	for _, sub := range []string{"alice", "bob", "carol", "dave"} {
@@ -258,7 +259,7 @@ func TestADiskThatFails(t *testing.T) {
 // on a first connection, after a restart or after the set was given up.
 func TestItNeverGoesBack(t *testing.T) {
 	dir := t.TempDir()
-	f := open(t, FollowerOptions{Dir: dir})
+	f := open(t, Options{Dir: dir})
 	load(t, f, "log-1", 5, "alice")
 	check := func(when string) {
 		t.Helper()
@@ -283,14 +284,14 @@ func TestItNeverGoesBack(t *testing.T) {
 	}
 	check("held")
 	ok(t, f.Close())
-	f = open(t, FollowerOptions{Dir: dir})
+	f = open(t, Options{Dir: dir})
 	defer f.Close()
 	check("from disk")
 	f.mu.Lock()
 	f.distrust("a test")
 	f.mu.Unlock()
 	check("given up")
-	if _, err := f.Lookup(&Token{Issuer: idp}, time.Now()); !errors.Is(err, ErrNotReady) {
+	if _, err := f.Lookup(&revocation.Token{Issuer: idp}, time.Now()); !errors.Is(err, ErrNotReady) {
 		t.Errorf("%v", err)
 	}
 
@@ -308,12 +309,12 @@ func TestItNeverGoesBack(t *testing.T) {
 // denies everything until then, and is fetched again.
 func TestABreachUnreadies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := open(t, FollowerOptions{})
+		f := open(t, Options{})
 		defer f.Close()
 		load(t, f, "log-1", 5, "alice")
 		ok(t, aLayer(f.held.Load().set).cache.Reset())
 		time.Sleep(2 * maintenance)
-		if _, err := f.Lookup(&Token{Issuer: idp}, time.Now()); !errors.Is(err, ErrNotReady) || f.Status().Ready {
+		if _, err := f.Lookup(&revocation.Token{Issuer: idp}, time.Now()); !errors.Is(err, ErrNotReady) || f.Status().Ready {
 			t.Errorf("%v", err)
 		}
 		wantAt(t, f, "", 0)
@@ -326,7 +327,7 @@ func TestABreachUnreadies(t *testing.T) {
 
 // Revocations must outlast the tokens.
 func TestRetentionIsHeldAgainstTheLifetimes(t *testing.T) {
-	f := open(t, FollowerOptions{Lifetimes: map[string]time.Duration{idp: month + time.Second, "https://other.example/": time.Hour}})
+	f := open(t, Options{Lifetimes: map[string]time.Duration{idp: month + time.Second, "https://other.example/": time.Hour}})
 	defer f.Close()
 	load(t, f, "log-1", 1)
 	f.Contact(1, time.Now(), 0)
@@ -334,7 +335,7 @@ func TestRetentionIsHeldAgainstTheLifetimes(t *testing.T) {
 	if s.Ready || len(s.Missing) != 1 || !strings.Contains(s.Missing[0], "max_lifetime") || !strings.Contains(s.Missing[0], "retention") || !strings.Contains(s.Missing[0], idp) {
 		t.Errorf("%+v", s)
 	}
-	if _, err := f.Lookup(&Token{Issuer: idp}, time.Now()); !errors.Is(err, ErrNotReady) {
+	if _, err := f.Lookup(&revocation.Token{Issuer: idp}, time.Now()); !errors.Is(err, ErrNotReady) {
 		t.Errorf("%v", err)
 	}
 	f.SetLimits(0, map[string]time.Duration{idp: month})
@@ -351,13 +352,13 @@ func TestRetentionIsHeldAgainstTheLifetimes(t *testing.T) {
 func TestStaleness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		o := FollowerOptions{Dir: dir, MaxStaleness: time.Minute}
+		o := Options{Dir: dir, MaxStaleness: time.Minute}
 		f := open(t, o)
 		load(t, f, "log-1", 1, "alice")
 		f.Contact(1, time.Now(), 0)
 		heard := time.Now()
 		verdict := func() Verdict {
-			v, err := f.Lookup(&Token{Issuer: idp, Claims: map[string]any{"sub": "alice"}}, time.Now())
+			v, err := f.Lookup(&revocation.Token{Issuer: idp, Claims: map[string]any{"sub": "alice"}}, time.Now())
 			ok(t, err)
 			return v
 		}
@@ -390,7 +391,7 @@ func TestStaleness(t *testing.T) {
 // is beyond them makes them be of that time.
 func TestTheAgeIsWhatTheControlEndpointIsSureOf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := open(t, FollowerOptions{Dir: t.TempDir(), MaxStaleness: time.Minute})
+		f := open(t, Options{Dir: t.TempDir(), MaxStaleness: time.Minute})
 		defer func() { ok(t, f.Close()) }()
 		stale := func(what string, want bool) {
 			t.Helper()
@@ -410,7 +411,7 @@ func TestTheAgeIsWhatTheControlEndpointIsSureOf(t *testing.T) {
 		stale("sure 50 s ago", false)
 		time.Sleep(11 * time.Second)
 		stale("sure 61 s ago", true)
-		ok(t, f.Apply([]Change{change(2, "bob")}))
+		ok(t, f.Apply([]revocation.Change{change(2, "bob")}))
 		stale("changed, and no word", true)
 		f.Contact(2, time.Now(), time.Second)
 		f.Contact(2, time.Now(), time.Hour) // from another node, which is cut off
@@ -431,13 +432,13 @@ func TestTheAgeIsWhatTheControlEndpointIsSureOf(t *testing.T) {
 // An entry has ended when both clocks say so. Ours may be stepped by an hour.
 func TestAClockThatIsWrong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := open(t, FollowerOptions{})
+		f := open(t, Options{})
 		defer f.Close()
 		ok(t, f.Greet("log-1", 1, month))
 		l, err := f.Load("log-1", 1, 1)
 		ok(t, err)
-		r := lasting(ID{1, 0}, MicrosOf(time.Now().Add(30*time.Minute)), Claim{"sub", value("alice")})
-		ok(t, l.Add([]Entry{r.Entry()}))
+		r := lasting(revocation.ID{Revision: 1, Index: 0}, revocation.MicrosOf(time.Now().Add(30*time.Minute)), revocation.Claim{Name: "sub", Value: value("alice")})
+		ok(t, l.Add([]revocation.Entry{r.Entry()}))
 		ok(t, l.Commit())
 		server := time.Now().Add(-time.Hour) // ours is an hour fast
 		f.Contact(1, server, 0)
@@ -458,39 +459,9 @@ func TestAClockThatIsWrong(t *testing.T) {
 	})
 }
 
-// What is read back is what was packed; anything else is an error, not a panic.
-func TestPackedEntries(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var entries []Entry
-		for i := range rapid.IntRange(0, 40).Draw(t, "n") {
-			r := genRevocation(t, 1000, ID{uint64(i + 1), rapid.Uint32().Draw(t, "index")})
-			entries = append(entries, r.Entry())
-		}
-		got, err := ReadEntries(AppendEntries(nil, entries))
-		if err != nil || fmt.Sprint(got) != fmt.Sprint(entries) {
-			t.Fatalf("%v: %v came back as %v", err, entries, got)
-		}
-	})
-}
-
-func FuzzEntries(f *testing.F) {
-	f.Add(AppendEntries(nil, []Entry{subject(1, "alice"), subject(2, "bob")}))
-	f.Add([]byte{1, 'i', 1, 1, 1, 'n', 255, 255, 255, 255, 15})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		entries, err := ReadEntries(b)
-		if err != nil {
-			return
-		}
-		again, err := ReadEntries(AppendEntries(nil, entries))
-		if err != nil || fmt.Sprint(again) != fmt.Sprint(entries) {
-			t.Fatalf("%v: %v became %v", err, entries, again)
-		}
-	})
-}
-
 func FuzzSnapshot(f *testing.F) {
 	dir := f.TempDir()
-	follower := open(f, FollowerOptions{Dir: dir})
+	follower := open(f, Options{Dir: dir})
 	load(f, follower, "log-1", 3, "alice", "bob")
 	ok(f, follower.Close())
 	whole, err := os.ReadFile(filepath.Join(dir, snapshotName))
@@ -501,6 +472,6 @@ func FuzzSnapshot(f *testing.F) {
 		if err != nil {
 			return
 		}
-		_ = r.parts(func([]Entry) {})
+		_ = r.parts(func([]revocation.Entry) {})
 	})
 }

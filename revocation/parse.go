@@ -1,0 +1,229 @@
+package revocation
+
+import (
+	"bytes"
+	stdjson "encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// ParseRequest reads one JSON object, strictly: unknown and repeated members,
+// members in another case, invalid UTF-8 and anything after the object are
+// faults. It reports every fault that it can name; a text that is not JSON has
+// one.
+func ParseRequest(b []byte) (*Request, []Fault) {
+	p := parser{dec: jsontext.NewDecoder(bytes.NewBuffer(b))}
+	if err := p.object(); err != nil {
+		return nil, append(p.faults, syntaxFault(err))
+	}
+	if _, err := p.dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, append(p.faults, Fault{"", "there is something after the JSON object"})
+	}
+	if p.faults != nil {
+		return nil, p.faults
+	}
+	return &p.req, nil
+}
+
+// parser walks the tokens of one request. Its methods return an error only
+// where the text stops being JSON; all else is a fault and goes on.
+type parser struct {
+	dec    *jsontext.Decoder
+	req    Request
+	faults []Fault
+}
+
+func (p *parser) fault(member, format string, args ...any) {
+	p.faults = append(p.faults, Fault{member, fmt.Sprintf(format, args...)})
+}
+
+func (p *parser) object() error {
+	if p.dec.PeekKind() != '{' {
+		if err := p.dec.SkipValue(); err != nil {
+			return err
+		}
+		p.fault("", "a revocation is a JSON object")
+		return nil
+	}
+	if _, err := p.dec.ReadToken(); err != nil {
+		return err
+	}
+	for p.dec.PeekKind() == '"' {
+		name, err := p.dec.ReadToken()
+		if err != nil {
+			return err
+		}
+		if err := p.member(name.String()); err != nil {
+			return err
+		}
+	}
+	_, err := p.dec.ReadToken()
+	return err
+}
+
+func (p *parser) member(name string) (err error) {
+	r := &p.req
+	switch name {
+	case "issuer":
+		err = p.text(name, &r.Issuer)
+	case "claims":
+		err = p.claims()
+	case "kid":
+		err = p.text(name, &r.KeyID)
+	case "token":
+		err = p.text(name, &r.Token)
+	case "all":
+		err = p.truth(name, &r.All)
+		if err == nil && !r.All && !p.faulty(name) {
+			p.fault(name, "can only be true; leave it out otherwise")
+		}
+	case "issued_before":
+		err = p.instant(name, &r.IssuedBefore)
+	case "block":
+		err = p.truth(name, &r.Block)
+	case "expires_at":
+		err = p.instant(name, &r.ExpiresAt)
+	case "reason":
+		err = p.string(name, &r.Reason)
+	default:
+		p.fault(clip(name), "is not a member of a revocation (they are issuer, claims, kid, token, all, issued_before, block, expires_at, reason)")
+		err = p.dec.SkipValue()
+	}
+	return err
+}
+
+func (p *parser) faulty(member string) bool {
+	return slices.ContainsFunc(p.faults, func(f Fault) bool { return f.Member == member })
+}
+
+// wrong skips a value of the wrong type.
+func (p *parser) wrong(member, want string) error {
+	p.fault(member, "must be %s", want)
+	return p.dec.SkipValue()
+}
+
+func (p *parser) string(member string, into *string) error {
+	if p.dec.PeekKind() != '"' {
+		return p.wrong(member, "a string")
+	}
+	tok, err := p.dec.ReadToken()
+	if err == nil {
+		*into = tok.String()
+	}
+	return err
+}
+
+func (p *parser) text(member string, into *string) error {
+	err := p.string(member, into)
+	if err == nil && *into == "" && !p.faulty(member) {
+		p.fault(member, "must not be empty")
+	}
+	return err
+}
+
+func (p *parser) truth(member string, into *bool) error {
+	if k := p.dec.PeekKind(); k != 't' && k != 'f' {
+		return p.wrong(member, "true or false")
+	}
+	tok, err := p.dec.ReadToken()
+	if err == nil {
+		*into = tok.Bool()
+	}
+	return err
+}
+
+func (p *parser) instant(member string, into *time.Time) error {
+	var s string
+	before := len(p.faults)
+	if err := p.string(member, &s); err != nil || len(p.faults) > before {
+		return err
+	}
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil || t.IsZero() {
+		p.fault(member, "must be a time as RFC 3339 writes it, such as 2026-11-24T07:00:01Z")
+	} else {
+		*into = t.UTC()
+	}
+	return nil
+}
+
+func (p *parser) claims() error {
+	if p.dec.PeekKind() != '{' {
+		return p.wrong("claims", "an object of claim names and values")
+	}
+	if _, err := p.dec.ReadToken(); err != nil {
+		return err
+	}
+	for p.dec.PeekKind() == '"' {
+		tok, err := p.dec.ReadToken()
+		if err != nil {
+			return err
+		}
+		if err := p.claim(tok.String()); err != nil {
+			return err
+		}
+	}
+	if len(p.req.Claims) == 0 && !slices.ContainsFunc(p.faults, func(f Fault) bool { return strings.HasPrefix(f.Member, "claims.") }) {
+		p.fault("claims", "must name at least one claim; to revoke every token of the issuer ask for all")
+	}
+	_, err := p.dec.ReadToken()
+	return err
+}
+
+func (p *parser) claim(name string) error {
+	member := "claims." + clip(name)
+	var raw any
+	switch p.dec.PeekKind() {
+	case '"':
+		tok, err := p.dec.ReadToken()
+		if err != nil {
+			return err
+		}
+		raw = tok.String()
+	case 't', 'f':
+		tok, err := p.dec.ReadToken()
+		if err != nil {
+			return err
+		}
+		raw = tok.Bool()
+	case '0':
+		v, err := p.dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		raw = stdjson.Number(v)
+	default:
+		return p.wrong(member, "a string, a number or a boolean")
+	}
+	v, ok := ValueOf(raw)
+	if !ok {
+		p.fault(member, "is a number that is out of all bounds")
+		return nil
+	}
+	p.req.Claims = append(p.req.Claims, Claim{name, v})
+	return nil
+}
+
+// syntaxFault names the member in which a text stops being JSON, or in which a
+// name is repeated.
+func syntaxFault(err error) Fault {
+	var syntax *jsontext.SyntacticError
+	if !errors.As(err, &syntax) {
+		return Fault{"", "is not a JSON object"}
+	}
+	var path []string
+	for name := range syntax.JSONPointer.Tokens() {
+		path = append(path, clip(name))
+	}
+	member := strings.Join(path, ".")
+	if errors.Is(err, jsontext.ErrDuplicateName) {
+		return Fault{member, "stands there twice"}
+	}
+	return Fault{member, fmt.Sprintf("is not JSON at byte %d", syntax.ByteOffset)}
+}
