@@ -1,36 +1,20 @@
 package authz
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
-	"math/big"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"rescind/test/testcert"
 )
 
-func certificate(t *testing.T, name string) []byte {
-	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
-}
-
 func TestBoundTokens(t *testing.T) {
-	der, another := certificate(t, "client"), certificate(t, "another")
+	ca := testcert.NewAuthority(t, "ca")
+	der, another := ca.Issue(t, "client").Certificate[0], ca.Issue(t, "another").Certificate[0]
 	sum, anotherSum := sha256.Sum256(der), sha256.Sum256(another)
 	text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	anotherText := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: another}))

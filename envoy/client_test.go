@@ -2,13 +2,7 @@ package envoy
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"math/big"
 	"net"
 	"testing"
 	"time"
@@ -17,37 +11,14 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/status"
 
 	"rescind/authz"
+	"rescind/test/testcert"
 )
 
-// pair is a certificate for 127.0.0.1 that signs itself, and the pool that
-// trusts it.
-func pair(t *testing.T) (tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}, pool
-}
-
 func TestCheckOverTLS(t *testing.T) {
-	serverCertificate, serverPool := pair(t)
-	clientCertificate, clientPool := pair(t)
-	stranger, _ := pair(t)
+	servers, clients := testcert.NewAuthority(t, "servers"), testcert.NewAuthority(t, "clients")
+	serverCertificate, serverPool := servers.Issue(t, "server"), servers.Pool()
+	clientCertificate, clientPool := clients.Issue(t, "client"), clients.Pool()
+	stranger := testcert.NewAuthority(t, "strangers").Issue(t, "stranger")
 	k := newKey(t)
 	s, _ := server(t, k, Options{TLS: &tls.Config{Certificates: []tls.Certificate{serverCertificate}, ClientCAs: clientPool, ClientAuth: tls.RequireAndVerifyClientCert}})
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -267,7 +267,7 @@ func TestFact6TwoKeysUnderOneKid(t *testing.T) {
 func TestFact6KeycloakEncryptionKey(t *testing.T) {
 	bubble(t, originOf(document(
 		jwk(rsaKey().Public(), map[string]any{"kid": "enc", "use": "enc", "alg": "RSA-OAEP"}),
-		jwk(rsaKey().Public(), map[string]any{"kid": "sig", "use": "sig", "alg": "RS256", "x5c": []string{certificate(rsaKey().Public())}}),
+		jwk(rsaKey().Public(), map[string]any{"kid": "sig", "use": "sig", "alg": "RS256", "x5c": []string{certificate(t, rsaKey().Public())}}),
 	)), func(t *testing.T, k *Keys) {
 		wantFound(t, k, "sig", "RS256", 1, nil)
 		wantFound(t, k, "enc", "RS256", 0, ErrUnknownKey)

@@ -4,15 +4,14 @@ import (
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"math/big"
 	"strings"
 	"testing"
-	"time"
+
+	"rescind/test/testcert"
 )
 
 // modulus is odd and of this many bits; nobody knows its factors.
@@ -35,9 +34,10 @@ func infineon() string {
 	return b64.EncodeToString(n.Bytes())
 }
 
-func certificate(pub crypto.PublicKey) string {
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "idp"}, NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<32, 0)}
-	return base64.StdEncoding.EncodeToString(must(x509.CreateCertificate(rand.Reader, template, template, pub, edKey())))
+// certificate returns an x5c element: a certificate that holds this key.
+func certificate(t *testing.T, pub crypto.PublicKey) string {
+	t.Helper()
+	return base64.StdEncoding.EncodeToString(testcert.NewAuthority(t, "idp").Certify(t, "idp", pub).Raw)
 }
 
 // Each rule stands beside a key that just meets it.
@@ -113,12 +113,12 @@ func TestKeyRules(t *testing.T) {
 		{"Ed25519, too short", ed, map[string]any{"x": "AAAA"}, faultPoint},
 		{"Ed25519, of small order", ed, map[string]any{"x": b64.EncodeToString(make([]byte, 32))}, faultPoint},
 
-		{"x5c of this key", ed, map[string]any{"x5c": []string{certificate(edKey().Public())}}, usable},
-		{"x5c with a chain", ec, map[string]any{"x5c": []string{certificate(p256().Public()), certificate(edKey().Public())}}, usable},
-		{"x5c of another key", ec, map[string]any{"x5c": []string{certificate(edKey().Public())}}, faultCertificate},
+		{"x5c of this key", ed, map[string]any{"x5c": []string{certificate(t, edKey().Public())}}, usable},
+		{"x5c with a chain", ec, map[string]any{"x5c": []string{certificate(t, p256().Public()), certificate(t, edKey().Public())}}, usable},
+		{"x5c of another key", ec, map[string]any{"x5c": []string{certificate(t, edKey().Public())}}, faultCertificate},
 		{"x5c is no certificate", ed, map[string]any{"x5c": []string{"AAAA"}}, faultCertificate},
 		{"x5c is not base64", ed, map[string]any{"x5c": []string{"-"}}, faultCertificate},
-		{"x5c broken further up", ed, map[string]any{"x5c": []string{certificate(edKey().Public()), "AAAA"}}, faultCertificate},
+		{"x5c broken further up", ed, map[string]any{"x5c": []string{certificate(t, edKey().Public()), "AAAA"}}, faultCertificate},
 
 		{"alg of another type", ec, map[string]any{"alg": "RS256"}, faultAlgorithm},
 		{"alg of another curve", ec, map[string]any{"alg": "ES512"}, faultAlgorithm},

@@ -161,7 +161,7 @@ func TestCAFileIsReadAgain(t *testing.T) {
 	s := httptest.NewTLSServer(says(document(kid("a"))))
 	t.Cleanup(s.Close)
 	path := filepath.Join(t.TempDir(), "ca.pem")
-	other := certificate(edKey().Public())
+	other := certificate(t, edKey().Public())
 	if err := os.WriteFile(path, []byte("-----BEGIN CERTIFICATE-----\n"+other+"\n-----END CERTIFICATE-----\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,8 @@ var arrows = map[string][]string{
 	"rescind/cmd/internal/demo":           {"rescind/envoy", "rescind/envoy/envoytest"},
 	"rescind/cmd/rescind":                 {"*"},
 	"rescind/test":                        nil,
+	"rescind/test/eventually":             nil,
+	"rescind/test/testcert":               nil,
 }
 
 // owners are the modules that one package alone may import (tests aside).

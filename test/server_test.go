@@ -25,6 +25,7 @@ import (
 
 	"rescind/envoy/envoytest"
 	"rescind/jwks/jwkstest"
+	"rescind/test/testcert"
 )
 
 // The face of a replica: how Envoy may reach it, what it tells clients and the
@@ -32,9 +33,9 @@ import (
 func TestServerFace(t *testing.T) {
 	w := newWorkshop(t, envoytest.Options{Replicas: 1})
 
-	w.ca.issue("server")
-	client := w.ca.issue("client")
-	stranger := newAuthority(t, w.dir, "another-ca").issue("stranger")
+	w.issue("server")
+	client := w.issue("client")
+	stranger := testcert.NewAuthority(t, "another-ca").Issue(t, "stranger")
 	secure := w.replica("secure", w.config("secure",
 		fmt.Sprintf("{listen: 127.0.0.1:0, tls: {cert_file: %q, key_file: %q, client_ca_file: %q}}", w.file("server.pem"), w.file("server.key"), w.file("ca.pem")),
 		"    audiences: [api]", ""))
@@ -90,7 +91,7 @@ policies:
 
 	t.Run("TLS, certificates reread while Envoy asks", func(t *testing.T) {
 		serial := func() string {
-			conn, err := tls.Dial("tcp", secure.addr("grpc"), &tls.Config{RootCAs: w.ca.pool, Certificates: []tls.Certificate{client}, NextProtos: []string{"h2"}})
+			conn, err := tls.Dial("tcp", secure.addr("grpc"), &tls.Config{RootCAs: w.ca.Pool(), Certificates: []tls.Certificate{client}, NextProtos: []string{"h2"}})
 			if err != nil {
 				return err.Error()
 			}
@@ -99,7 +100,7 @@ policies:
 		}
 		before := serial()
 		stop := hammer(func() error { return wants(plain, urls["tls"], good, http.StatusOK) })
-		w.ca.issue("server")
+		w.issue("server")
 		for range 300 {
 			if serial() != before {
 				break
@@ -120,7 +121,7 @@ policies:
 			t.Errorf("served %s, then %s, with a faulty file %s", before, after, faulty)
 		}
 		w.nothingLost(t, sent, lost)
-		w.ca.issue("server")
+		w.issue("server")
 	})
 	t.Run("mTLS: who may ask", func(t *testing.T) {
 		addr := secure.addr("grpc")
@@ -221,13 +222,13 @@ policies:
 	})
 	t.Run("a token bound to a certificate", func(t *testing.T) {
 		with := func(certs ...tls.Certificate) *http.Client {
-			config := &tls.Config{RootCAs: w.ca.pool}
+			config := &tls.Config{RootCAs: w.ca.Pool()}
 			if len(certs) > 0 { // it is shown, whomever Envoy says it trusts
 				config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certs[0], nil }
 			}
 			return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: config}}
 		}
-		other := w.ca.issue("other")
+		other := w.issue("other")
 		bound := token(map[string]any{"cnf": map[string]any{"x5t#S256": thumbprint(client)}})
 		url := strings.Replace(urls["mtls"], "http:", "https:", 1)
 		spoof := []string{"X-Forwarded-Client-Cert", "Hash=" + fingerprint(client)}

@@ -2,20 +2,13 @@ package test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"maps"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -32,6 +25,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"rescind/envoy/envoytest"
+	"rescind/test/testcert"
 )
 
 // workshop is for servers that a [envoytest.Stack] does not have: replicas with
@@ -41,7 +35,7 @@ type workshop struct {
 	*envoytest.Stack
 	t        *testing.T
 	dir      string
-	ca       *authority
+	ca       *testcert.Authority
 	upstream *httptest.Server // says what it saw
 
 	listeners, clusters []any // of the Envoy
@@ -51,7 +45,8 @@ type workshop struct {
 func newWorkshop(t *testing.T, o envoytest.Options) *workshop {
 	t.Helper()
 	w := &workshop{Stack: start(t, o), t: t, dir: t.TempDir()}
-	w.ca = newAuthority(t, w.dir, "ca")
+	w.ca = testcert.NewAuthority(t, "ca")
+	testcert.Replace(t, w.file("ca.pem"), w.ca.PEM())
 	w.upstream = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(rw).Encode(envoytest.Seen{Path: r.URL.Path, Header: r.Header})
@@ -65,12 +60,7 @@ func (w *workshop) file(name string) string { return filepath.Join(w.dir, name) 
 func (w *workshop) write(name, text string) string {
 	w.t.Helper()
 	path := w.file(name)
-	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
-		w.t.Fatal(err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		w.t.Fatal(err)
-	}
+	testcert.Replace(w.t, path, []byte(text))
 	return path
 }
 
@@ -368,73 +358,11 @@ func hammer(ask func() error) (stop func() (sent int, lost []error)) {
 	return func() (int, []error) { cancel(); all.Wait(); return sent, lost }
 }
 
-// authority issues certificates into files of a folder.
-type authority struct {
-	t    *testing.T
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-	last int64
-}
-
-func newAuthority(t *testing.T, dir, name string) *authority {
-	t.Helper()
-	a := &authority{t: t, dir: dir, pool: x509.NewCertPool()}
-	der, key := a.make(&x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-	a.key = key
-	var err error
-	if a.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	a.pool.AddCert(a.cert)
-	a.pem(name+".pem", "CERTIFICATE", der)
-	return a
-}
-
-func (a *authority) make(template *x509.Certificate) (der []byte, key *ecdsa.PrivateKey) {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	a.last++
-	template.SerialNumber, template.NotBefore, template.NotAfter = big.NewInt(a.last), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		parent, signer = template, key
-	}
-	if der, err = x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer); err != nil {
-		a.t.Fatal(err)
-	}
-	return der, key
-}
-
-func (a *authority) pem(name, typ string, der []byte) {
-	a.t.Helper()
-	path := filepath.Join(a.dir, name)
-	if err := os.WriteFile(path+".new", pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: der}), 0o600); err != nil {
-		a.t.Fatal(err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		a.t.Fatal(err)
-	}
-}
-
-// issue writes NAME.pem and NAME.key for 127.0.0.1, and returns them too.
-func (a *authority) issue(name string) tls.Certificate {
-	a.t.Helper()
-	der, key := a.make(&x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	})
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	a.pem(name+".pem", "CERTIFICATE", der)
-	a.pem(name+".key", "PRIVATE KEY", private)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+// issue writes NAME.pem and NAME.key, signed by the workshop's authority, and
+// returns them too.
+func (w *workshop) issue(name string) tls.Certificate {
+	w.t.Helper()
+	return w.ca.IssueFiles(w.t, name, w.file(name+".pem"), w.file(name+".key"))
 }
 
 // thumbprint is the x5t#S256 of a certificate.

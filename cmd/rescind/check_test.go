@@ -5,12 +5,11 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"log/slog"
 	"maps"
 	"net"
-	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +21,7 @@ import (
 	"rescind/jwks"
 	"rescind/revocation"
 	revset "rescind/revocation/replica"
+	"rescind/test/testcert"
 )
 
 // testReplica is a real one, with one issuer of one key, which has revoked the
@@ -167,18 +167,17 @@ func TestFieldOf(t *testing.T) {
 }
 
 func TestCheckOverTLS(t *testing.T) {
-	cert, key := mutual(t, t.TempDir())
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	must(t, pair, err)
-	pool := x509.NewCertPool()
-	text, err := os.ReadFile(cert)
-	pool.AppendCertsFromPEM(must(t, text, err))
-	r := startReplica(t, &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert})
+	dir := t.TempDir()
+	ca, cert, key := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "client.pem"), filepath.Join(dir, "client.key")
+	authority := testcert.NewAuthority(t, "ca")
+	testcert.Replace(t, ca, authority.PEM())
+	authority.IssueFiles(t, "client", cert, key)
+	r := startReplica(t, &tls.Config{Certificates: []tls.Certificate{authority.Issue(t, "replica")}, ClientCAs: authority.Pool(), ClientAuth: tls.RequireAndVerifyClientCert})
 	check := func(args ...string) said {
 		return rescind(t, nil, "", append([]string{"check", r.token(nil), "--timeout", "5s", "--authz", r.addr}, args...)...)
 	}
-	check("--ca-file", cert, "--cert-file", cert, "--key-file", key).want(0, "allow  ok")
-	check("--ca-file", cert).want(1, "is rescind authz running there?")
+	check("--ca-file", ca, "--cert-file", cert, "--key-file", key).want(0, "allow  ok")
+	check("--ca-file", ca).want(1, "is rescind authz running there?")
 	check("--tls", "--cert-file", cert, "--key-file", key).want(1, "certificate")
 	check().want(1, "--tls or --ca-file")
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"rescind/revocation/control"
+	"rescind/test/testcert"
 )
 
 // hinder puts something between the program and the endpoint: false means
@@ -166,7 +167,8 @@ func TestOverTLS(t *testing.T) {
 	if presented.Load() != 0 {
 		t.Error("a certificate was presented")
 	}
-	cert, key := mutual(t, dir)
+	cert, key := filepath.Join(dir, "client.pem"), filepath.Join(dir, "client.key")
+	testcert.NewAuthority(t, "ca").IssueFiles(t, "client", cert, key)
 	rescind(t, nil, "", "list", "--control", s.URL, "--ca-file", ca, "--cert-file", cert, "--key-file", key, "--token-file", tokenFile).want(0)
 	if presented.Load() != 1 {
 		t.Error("no certificate was presented")

@@ -1,19 +1,14 @@
 package config
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
-	"math/big"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
+
+	"rescind/test/testcert"
 )
 
 // The sections that a test leaves out.
@@ -47,11 +42,12 @@ func whole(kind, text string) string {
 // folderOf makes a folder with the files that the tests name.
 func folderOf(t testing.TB) string {
 	dir := t.TempDir()
-	cert, key := pair(t)
-	_, other := pair(t)
+	ca := testcert.NewAuthority(t, "ca")
+	cert, key := testcert.PEM(t, ca.Issue(t, "server"))
+	_, other := testcert.PEM(t, ca.Issue(t, "another"))
 	for name, content := range map[string]string{
 		"replica.token": "secret\n", "empty.token": "\n", "two.token": "one\ntwo\n",
-		"cert.pem": cert, "key.pem": key, "other.pem": other, "both.pem": cert + key,
+		"cert.pem": string(cert), "key.pem": string(key), "other.pem": string(other), "both.pem": string(cert) + string(key),
 		"broken.pem": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
 		"jwks.json":  `{"keys":[]}`, "bad.json": "{", "large": strings.Repeat(" ", limit+1),
 		"cluster.secret": "s3cret", "rescind.creds": "x",
@@ -66,26 +62,6 @@ func write(t testing.TB, path, content string) {
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// pair is a certificate of its own authority, and its key.
-func pair(t testing.TB) (cert, key string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	c, err := x509.CreateCertificate(rand.Reader, &template, &template, &k.PublicKey, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c})),
-		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
 // faults reads text as a configuration of this kind.

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rescind/test/testcert"
 )
 
 func TestPage(t *testing.T) {
@@ -65,9 +67,9 @@ func running(t *testing.T, h http.Handler, config *tls.Config) (*Server, string,
 
 func TestServerOverTLS(t *testing.T) {
 	f := newTLSFiles(t)
-	a := newAuthority(t)
-	a.issue("server", f.cert, f.key)
-	a.publish(f.ca)
+	a := testcert.NewAuthority(t, "ca")
+	a.IssueFiles(t, "server", f.cert, f.key)
+	testcert.Replace(t, f.ca, a.PEM())
 	server, err := ServerTLS(f.cert, f.key, "", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -2,16 +2,9 @@ package daemon
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -20,73 +13,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"rescind/test/testcert"
 )
-
-// authority signs certificates for tests.
-type authority struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
-	a := &authority{t: t}
-	a.cert, a.key = a.sign(&x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-	return a
-}
-
-func (a *authority) sign(template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	template.SerialNumber, template.NotAfter = big.NewInt(1), time.Now().Add(1000*time.Hour)
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		parent, signer = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return cert, key
-}
-
-// issue writes a certificate of that name and its key.
-func (a *authority) issue(name, certFile, keyFile string) {
-	a.t.Helper()
-	cert, key := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"}})
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	if certFile != "" {
-		write(a.t, certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
-	}
-	if keyFile != "" {
-		write(a.t, keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-	}
-}
-
-func (a *authority) publish(file string) {
-	write(a.t, file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}))
-}
-
-// write replaces a file by a rename, as a careful writer does.
-func write(t *testing.T, file string, text []byte) {
-	t.Helper()
-	if err := os.WriteFile(file+".new", text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(file+".new", file); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // shake makes a connection over a pipe, so that it works under synctest, and
 // says something over it: a client learns only then that it was refused.
@@ -144,9 +73,9 @@ func newTLSFiles(t *testing.T) tlsFiles {
 
 func TestCertificateRotation(t *testing.T) {
 	f := newTLSFiles(t)
-	a := newAuthority(t)
-	a.issue("first", f.cert, f.key)
-	a.publish(f.ca)
+	a := testcert.NewAuthority(t, "ca")
+	a.IssueFiles(t, "first", f.cert, f.key)
+	testcert.Replace(t, f.ca, a.PEM())
 	synctest.Test(t, func(t *testing.T) {
 		var b bytes.Buffer
 		logger := slog.New(slog.NewTextHandler(&b, nil))
@@ -170,14 +99,14 @@ func TestCertificateRotation(t *testing.T) {
 		defer live.Close()
 		time.Sleep(2 * recheck)
 
-		a.issue("second", f.cert, "") // the key comes later
+		a.IssueFiles(t, "second", f.cert, "") // the key comes later
 		presents("first").Close()
 		time.Sleep(2 * recheck)
 		presents("first").Close()
 		if n := strings.Count(b.String(), "faulty"); n != 1 {
 			t.Errorf("a faulty pair was logged %d times: %s", n, b.String())
 		}
-		a.issue("third", f.cert, f.key)
+		a.IssueFiles(t, "third", f.cert, f.key)
 		presents("first").Close() // looked at less than a second ago
 		time.Sleep(2 * recheck)
 		presents("third").Close()
@@ -191,7 +120,7 @@ func TestCertificateRotation(t *testing.T) {
 		if n := strings.Count(b.String(), "faulty"); n != 2 {
 			t.Errorf("a missing key was logged %d times: %s", n-1, b.String())
 		}
-		a.issue("fourth", f.cert, f.key)
+		a.IssueFiles(t, "fourth", f.cert, f.key)
 		time.Sleep(2 * recheck)
 		presents("fourth").Close()
 		if err := echo(live); err != nil {
@@ -202,12 +131,12 @@ func TestCertificateRotation(t *testing.T) {
 
 func TestClientAuthorities(t *testing.T) {
 	f, old, fresh := newTLSFiles(t), newTLSFiles(t), newTLSFiles(t)
-	a, b := newAuthority(t), newAuthority(t)
-	a.issue("server", f.cert, f.key)
-	a.publish(f.ca)
-	a.issue("old client", old.cert, old.key)
-	b.issue("new client", fresh.cert, fresh.key)
-	a.publish(old.ca)
+	a, b := testcert.NewAuthority(t, "a"), testcert.NewAuthority(t, "b")
+	a.IssueFiles(t, "server", f.cert, f.key)
+	testcert.Replace(t, f.ca, a.PEM())
+	a.IssueFiles(t, "old client", old.cert, old.key)
+	b.IssueFiles(t, "new client", fresh.cert, fresh.key)
+	testcert.Replace(t, old.ca, a.PEM())
 	synctest.Test(t, func(t *testing.T) {
 		server, err := ServerTLS(f.cert, f.key, f.ca, nil)
 		if err != nil {
@@ -238,10 +167,10 @@ func TestClientAuthorities(t *testing.T) {
 		}
 		check("at first", true, false)
 		check("resumed", true, false)
-		b.publish(f.ca)
+		testcert.Replace(t, f.ca, b.PEM())
 		time.Sleep(2 * recheck)
 		check("after the change", false, true)
-		write(t, f.ca, []byte("nothing"))
+		testcert.Replace(t, f.ca, []byte("nothing"))
 		time.Sleep(2 * recheck)
 		check("with a faulty file", false, true)
 	})
@@ -249,10 +178,10 @@ func TestClientAuthorities(t *testing.T) {
 
 func TestClientCertificateRotation(t *testing.T) {
 	f, mine := newTLSFiles(t), newTLSFiles(t)
-	a := newAuthority(t)
-	a.issue("server", f.cert, f.key)
-	a.publish(f.ca)
-	a.issue("first", mine.cert, mine.key)
+	a := testcert.NewAuthority(t, "ca")
+	a.IssueFiles(t, "server", f.cert, f.key)
+	testcert.Replace(t, f.ca, a.PEM())
+	a.IssueFiles(t, "first", mine.cert, mine.key)
 	synctest.Test(t, func(t *testing.T) {
 		config := ClientTLS(f.ca, mine.cert, mine.key, "localhost", nil)
 		presented := func() string {
@@ -265,12 +194,12 @@ func TestClientCertificateRotation(t *testing.T) {
 		if got := presented(); got != "first" {
 			t.Errorf("presents %q", got)
 		}
-		a.issue("second", mine.cert, mine.key)
+		a.IssueFiles(t, "second", mine.cert, mine.key)
 		time.Sleep(recheck)
 		if got := presented(); got != "second" {
 			t.Errorf("presents %q", got)
 		}
-		write(t, mine.cert, []byte("half"))
+		testcert.Replace(t, mine.cert, []byte("half"))
 		time.Sleep(recheck)
 		if got := presented(); got != "second" {
 			t.Errorf("presents %q", got)
@@ -280,9 +209,9 @@ func TestClientCertificateRotation(t *testing.T) {
 
 func TestTLSFaultsNameTheFile(t *testing.T) {
 	f := newTLSFiles(t)
-	a := newAuthority(t)
-	a.issue("server", f.cert, f.key)
-	write(t, f.ca, []byte("nothing"))
+	a := testcert.NewAuthority(t, "ca")
+	a.IssueFiles(t, "server", f.cert, f.key)
+	testcert.Replace(t, f.ca, []byte("nothing"))
 	for _, c := range []struct{ cert, key, ca, want string }{
 		{f.cert, f.key, f.ca, f.ca + " has no certificate"},
 		{f.cert, f.key, f.ca + ".not", f.ca + ".not: no such file"},
