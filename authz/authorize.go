@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rescind/jwks"
+	"rescind/jwks/jwt"
 	"rescind/revocation"
 	"rescind/revocation/replica"
 )
@@ -55,14 +56,14 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	}
 
 	// guard
-	t, err := parse(raw)
+	unverified, err := jwt.Parse(raw)
 	if err != nil {
 		d.Detail = err.Error()
 		return d.deny(Malformed)
 	}
 
 	// issuer
-	issuer := a.issuers[t.issuer]
+	issuer := a.issuers[unverified.Issuer]
 	if issuer == nil {
 		return d.deny(UntrustedIssuer)
 	}
@@ -74,10 +75,10 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 
 	// key: the algorithm first, so that no token costs a fetch that could not
 	// be accepted anyway
-	if !issuer.algorithms[t.algorithm] {
+	if !issuer.algorithms[unverified.Algorithm] {
 		return d.deny(UnsupportedAlgorithm)
 	}
-	keys, err := issuer.Keys.Find(ctx, t.keyID, t.algorithm)
+	keys, err := issuer.Keys.Find(ctx, unverified.KeyID, unverified.Algorithm)
 	switch {
 	case errors.Is(err, jwks.ErrUnknownKey):
 		return d.deny(UnknownKey)
@@ -90,7 +91,8 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	}
 
 	// signature
-	if !t.signedBy(keys) {
+	t, ok := verify(unverified, keys)
+	if !ok {
 		return d.deny(BadSignature)
 	}
 	d.Subject, d.TokenID, d.Facts = t.text("sub"), t.text("jti"), t.facts()
@@ -116,7 +118,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	}
 
 	// policy
-	if !issuer.Claims.hold(t.claims) {
+	if !issuer.Claims.hold(t.Claims) {
 		d.Detail = "the issuer's own conditions"
 		return d.deny(ClaimRefused)
 	}
@@ -150,6 +152,6 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 
 	// headers
 	d.Allow, d.Reason = true, OK
-	a.headers.apply(&d, r.Headers, t.claims)
+	a.headers.apply(&d, r.Headers, t.Claims)
 	return d
 }

@@ -641,13 +641,4 @@ func BenchmarkAuthorize(b *testing.B) {
 			}
 		}
 	})
-	b.Run("guard", func(b *testing.B) {
-		raw := rsaKey().token(map[string]any{"realm_access": map[string]any{"roles": []string{"a", "b", "c"}}, "azp": "web", "sid": "3f2a", "email": "alice@example.com"})
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := parse(raw); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
 }

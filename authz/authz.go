@@ -51,9 +51,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
+	golangjwt "github.com/golang-jwt/jwt/v5"
 
 	"rescind/jwks"
+	"rescind/jwks/jwt"
 	"rescind/revocation"
 	"rescind/revocation/replica"
 )
@@ -118,8 +119,8 @@ type Authorizer struct {
 type issuer struct {
 	Issuer
 	algorithms map[string]bool
-	types      map[string]bool // media types; "" for none
-	validator  *jwt.Validator  // of times, iss and aud
+	types      map[string]bool      // media types; "" for none
+	validator  *golangjwt.Validator // of times, iss and aud
 }
 
 // New checks o and reports every fault in it.
@@ -195,18 +196,18 @@ func newIssuer(o Issuer) (*issuer, error) {
 		i.TokenTypes = DefaultTokenTypes
 	}
 	for _, typ := range i.TokenTypes {
-		typ = mediaType(typ)
+		typ = jwt.MediaType(typ)
 		if slices.Contains(notAccess, typ) {
 			errs = append(errs, fmt.Errorf("%s is never the type of an access token", typ))
 		}
 		i.types[typ] = true
 	}
 	// golang-jwt switches a check off when what it should compare with is empty.
-	options := []jwt.ParserOption{jwt.WithIssuer(i.Name), jwt.WithLeeway(i.Leeway), jwt.WithExpirationRequired(), jwt.WithIssuedAt()}
+	options := []golangjwt.ParserOption{golangjwt.WithIssuer(i.Name), golangjwt.WithLeeway(i.Leeway), golangjwt.WithExpirationRequired(), golangjwt.WithIssuedAt()}
 	if !i.AnyAudience {
-		options = append(options, jwt.WithAudience(i.Audiences...))
+		options = append(options, golangjwt.WithAudience(i.Audiences...))
 	}
-	i.validator = jwt.NewValidator(options...)
+	i.validator = golangjwt.NewValidator(options...)
 	for _, fault := range []struct {
 		is   bool
 		text string
@@ -230,8 +231,8 @@ func newIssuer(o Issuer) (*issuer, error) {
 }
 
 // lacks is the name of a required claim that t does not have, if any.
-func (i *issuer) lacks(t *token) string {
-	if !t.expires.set {
+func (i *issuer) lacks(t *verified) string {
+	if !t.Expires.Set {
 		return "exp"
 	}
 	for _, name := range i.RequiredClaims {
@@ -244,16 +245,16 @@ func (i *issuer) lacks(t *token) string {
 
 // invalid is the reason, if there is one, for which the times or the audience
 // of t do not fit. The guard has seen to it that the times are numbers.
-func (i *issuer) invalid(t *token) Reason {
-	err := i.validator.Validate(jwt.MapClaims(t.claims))
+func (i *issuer) invalid(t *verified) Reason {
+	err := i.validator.Validate(golangjwt.MapClaims(t.Claims))
 	switch {
 	case err == nil:
 		return ""
-	case errors.Is(err, jwt.ErrTokenExpired):
+	case errors.Is(err, golangjwt.ErrTokenExpired):
 		return Expired
-	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
+	case errors.Is(err, golangjwt.ErrTokenNotValidYet), errors.Is(err, golangjwt.ErrTokenUsedBeforeIssued):
 		return NotYetValid
-	case errors.Is(err, jwt.ErrTokenInvalidAudience), errors.Is(err, jwt.ErrTokenRequiredClaimMissing), errors.Is(err, jwt.ErrInvalidType):
+	case errors.Is(err, golangjwt.ErrTokenInvalidAudience), errors.Is(err, golangjwt.ErrTokenRequiredClaimMissing), errors.Is(err, golangjwt.ErrInvalidType):
 		return WrongAudience // wrong, absent, or no string: exp and iss are there
 	default:
 		return Internal
@@ -262,19 +263,19 @@ func (i *issuer) invalid(t *token) Reason {
 
 // outlives says whether t is valid for longer than a revocation is sure to be
 // kept. Without an iat it is the rest of its life that counts.
-func (i *issuer) outlives(t *token, now time.Time) bool {
-	if t.issuedAt.set {
-		return t.expires.at-t.issuedAt.at > revocation.Micros(i.MaxLifetime.Microseconds())
+func (i *issuer) outlives(t *verified, now time.Time) bool {
+	if t.IssuedAt.Set {
+		return t.expires()-t.issuedAt() > revocation.Micros(i.MaxLifetime.Microseconds())
 	}
-	return t.expires.at.Time().Sub(now) > i.MaxLifetime+i.Leeway
+	return t.expires().Time().Sub(now) > i.MaxLifetime+i.Leeway
 }
 
 // accepts says whether t is an access token. Logout tokens and security events
 // are signed with the same keys and may call themselves JWT, but they always
 // have events (RFC 8417, section 2.2).
-func (i *issuer) accepts(t *token) bool {
-	_, events := t.claims["events"].(map[string]any)
-	return i.types[t.typ] && !events
+func (i *issuer) accepts(t *verified) bool {
+	_, events := t.Claims["events"].(map[string]any)
+	return i.types[t.Type] && !events
 }
 
 // policy is the one that r asks for; nil if there is none of this name.

@@ -2,18 +2,21 @@ package authz
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
 	"net/url"
 	"strings"
 )
 
+var base64url = base64.RawURLEncoding.Strict()
+
 // proven says whether the request proves the key that the token is bound to,
 // if it is bound. A bound token that is taken for a bearer token is worth
 // stealing again, so every confirmation that we cannot check is unproven: of
 // those of RFC 7800 we know x5t#S256 of RFC 8705, alone.
-func (t *token) proven(r *Request, trustForwarded bool) bool {
-	cnf, bound := t.claims["cnf"]
+func (t *verified) proven(r *Request, trustForwarded bool) bool {
+	cnf, bound := t.Claims["cnf"]
 	if !bound {
 		return true
 	}

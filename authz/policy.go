@@ -60,26 +60,26 @@ func (p *Policy) admits(issuer string) bool {
 
 // refuses is the reason, if there is one, for which a valid token of an
 // admitted issuer does not get what this policy guards.
-func (p *Policy) refuses(t *token, now time.Time, leeway time.Duration) Reason {
-	if len(p.Audiences) > 0 && !anyElement(t.claims["aud"], func(v any) bool {
+func (p *Policy) refuses(t *verified, now time.Time, leeway time.Duration) Reason {
+	if len(p.Audiences) > 0 && !anyElement(t.Claims["aud"], func(v any) bool {
 		audience, ok := v.(string)
 		return ok && slices.Contains(p.Audiences, audience)
 	}) {
 		return WrongAudience
 	}
 	if p.MaxAge > 0 {
-		if !t.issuedAt.set {
+		if !t.IssuedAt.Set {
 			return MissingClaim
 		}
-		if now.Sub(t.issuedAt.at.Time()) > p.MaxAge+leeway {
+		if now.Sub(t.issuedAt().Time()) > p.MaxAge+leeway {
 			return TooOld
 		}
 	}
-	if !p.Claims.hold(t.claims) {
+	if !p.Claims.hold(t.Claims) {
 		return ClaimRefused
 	}
 	if len(p.Scopes) > 0 {
-		granted := scope(t.claims)
+		granted := scope(t.Claims)
 		for _, s := range p.Scopes {
 			if !slices.Contains(granted, s) {
 				return InsufficientScope

@@ -109,6 +109,11 @@ func TestDatesThatAreNone(t *testing.T) {
 			}
 		}
 	}
+	for _, text := range []string{"0", "0.0", "0e99999999999", "1e-99999999999"} {
+		if got := asked(t, a, key.sign(header, `{"iss":"`+idp+`","aud":"api","exp":`+text+`}`)); got != Expired {
+			t.Errorf("exp %s: got %s, want %s", text, got, Expired)
+		}
+	}
 	exp := soon()
 	for _, text := range []string{exp, exp + ".0", exp + "e0", exp + "E+0", exp + "00e-2", exp[:1] + "." + exp[1:] + "e9"} {
 		if got := asked(t, a, key.sign(header, `{"iss":"`+idp+`","aud":"api","exp":`+text+`}`)); got != OK {
