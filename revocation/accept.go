@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"rescind/revocation/printable"
 )
 
 // Accept makes a revocation of the request, or says everything that is wrong
@@ -86,8 +88,10 @@ func (a *acceptance) claims() {
 	for i, c := range claims {
 		member := "claims." + clip(c.Name)
 		switch {
-		case c.Name == "" || len(c.Name) > MaxName || strings.ContainsFunc(c.Name, unicode.IsControl):
-			a.fault(member, "is not a claim name: 1 to %d bytes without control characters", MaxName)
+		case c.Name == "" || len(c.Name) > MaxName:
+			a.fault(member, "a claim's name must have 1 to %d bytes", MaxName)
+		case !printable.Valid(c.Name):
+			a.fault(member, "a claim's name must be printable; this one %v", printable.Check(c.Name))
 		case i > 0 && claims[i-1].Name == c.Name:
 			a.fault(member, "stands there twice")
 		case len(c.Value.text) > MaxValue:
@@ -195,7 +199,7 @@ func (a *acceptance) reason() {
 	if len(a.Reason) > MaxReason {
 		a.fault("reason", "is longer than %d bytes", MaxReason)
 	}
-	if strings.ContainsFunc(a.Reason, unicode.IsControl) {
-		a.fault("reason", "has control characters")
+	if err := printable.Check(a.Reason); err != nil {
+		a.fault("reason", "%v", err)
 	}
 }

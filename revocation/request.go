@@ -2,8 +2,9 @@ package revocation
 
 import (
 	stdjson "encoding/json"
-	"strings"
 	"time"
+
+	"rescind/revocation/printable"
 )
 
 // Limits of a request. They bound what one revocation costs in the log and in
@@ -70,10 +71,5 @@ func (r Request) MarshalJSON() ([]byte, error) {
 	}{r.Issuer, claims, r.KeyID, r.Token, r.All, r.IssuedBefore, r.Block, r.ExpiresAt, r.Reason})
 }
 
-// clip keeps what a caller wrote from filling an answer or a log.
-func clip(s string) string {
-	if len(s) > MaxName {
-		return strings.ToValidUTF8(s[:MaxName], "") + "…"
-	}
-	return s
-}
+// clip cuts a name that a caller wrote, for a fault that names it.
+func clip(s string) string { return printable.Clean(s, MaxName) }
