@@ -29,6 +29,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"rescind/cmd/internal/config"
 	"rescind/cmd/internal/daemon"
 )
 
@@ -174,11 +175,6 @@ func usage(format string, args ...any) error {
 	return &failure{status: statusUsage, message: err.Error(), cause: err}
 }
 
-// usageError is an error of the configuration: its text says where.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
 // note writes a line to standard error; that it cannot be written is nowhere
 // to be told.
 func note(w io.Writer, format string, args ...any) {
@@ -188,8 +184,9 @@ func note(w io.Writer, format string, args ...any) {
 // report prints an error and returns the exit status.
 func report(w io.Writer, command string, err error) int {
 	f := &failure{status: statusFailed, message: err.Error()}
-	switch configuration := (usageError{}); {
-	case errors.As(err, &configuration):
+	var unusable *config.Unusable
+	switch {
+	case errors.As(err, &unusable):
 		f = &failure{status: statusUsage, message: "the configuration cannot be used:", hint: err.Error()}
 	case errors.As(err, &f) && f.status == statusUsage && f.hint == "":
 		f.hint = fmt.Sprintf("see %s --help", command)

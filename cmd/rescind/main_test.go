@@ -21,6 +21,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"rescind/cmd/internal/config"
 	"rescind/revocation/control"
 	"rescind/revocation/store"
 )
@@ -323,7 +324,7 @@ func TestHelpAndVersion(t *testing.T) {
 
 func TestReportOfAConfiguration(t *testing.T) {
 	var b bytes.Buffer
-	if status := report(&b, "rescind authz", usageError{io.ErrUnexpectedEOF}); status != statusUsage || b.String() != "rescind authz: the configuration cannot be used:\nunexpected EOF\n" {
+	if status := report(&b, "rescind authz", &config.Unusable{Err: io.ErrUnexpectedEOF}); status != statusUsage || b.String() != "rescind authz: the configuration cannot be used:\nunexpected EOF\n" {
 		t.Errorf("%d %q", status, b.String())
 	}
 }

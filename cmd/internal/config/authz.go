@@ -1,6 +1,7 @@
 package config
 
 import (
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -9,34 +10,57 @@ import (
 	"rescind/authz/watch"
 )
 
-// Authz is the configuration of the data plane.
+// Authz is the configuration of the data plane. A running replica that rereads
+// its file puts Reloadable in force. A change of AtStart takes a restart.
 type Authz struct {
-	GRPC, HTTP Listener
-	Issuers    []Issuer
-	Revocation Revocation
-	Policies   map[string]Policy // there always is one named default
-	Headers    Headers
-	Log        Log
-	Decisions  Decisions
-	Alerts     watch.Settings
-	Tracing    *Tracing // nil: off
+	AtStart
+	Reloadable
 
 	files []string
 }
 
-// Files are the configuration and every file that it names. When one changes,
-// the configuration is to be read again.
+// AtStart holds the settings that a replica reads once, when it starts.
+type AtStart struct {
+	GRPC, HTTP Listener
+	Revocation Revocation
+	LogFormat  string // json or text
+	Decisions  Decisions
+	Tracing    *Tracing // nil: off
+}
+
+// Reloadable holds the settings that a reload changes.
+type Reloadable struct {
+	Issuers   []Issuer
+	Policies  map[string]Policy // always holds one named default
+	Headers   Headers
+	Staleness Staleness
+	LogLevel  slog.Level
+	Shares    Shares
+	Alerts    watch.Settings
+
+	// TraceRatio is the share of the requests without a trace of their own
+	// that are recorded as spans. It has no effect where Tracing is nil.
+	TraceRatio float64
+}
+
+// Files returns the configuration file and every file that it names. A change
+// of one of them calls for a reload.
 func (a *Authz) Files() []string { return a.files }
 
-// Revocation says whom a replica follows, and as whom.
+// Revocation says which control endpoints a replica follows, and under which
+// name.
 type Revocation struct {
-	Control      []string // host:port
-	TokenFile    string   // a secret, see [ReadSecret]
-	TLS          *ClientTLS
-	Name         string        // empty: the host's name and the port of grpc, which is known when it is bound
-	Dir          string        // empty: nothing is kept for the next start
-	MaxStaleness time.Duration // 0: no limit
-	DenyOverdue  bool          // once MaxStaleness has passed
+	Control   []string // host:port
+	TokenFile string   // a secret, see [ReadSecret]
+	TLS       *ClientTLS
+	Name      string // empty: the host's name and the port of grpc, which is known when it is bound
+	Dir       string // empty: nothing is kept for the next start
+}
+
+// Staleness bounds the age of the revocation set that a replica decides from.
+type Staleness struct {
+	Max         time.Duration // 0: no limit
+	DenyOverdue bool          // deny once Max has passed
 }
 
 // Policy is what a route asks for beyond a valid token.
@@ -60,26 +84,30 @@ type Headers struct {
 
 func readAuthz(v value, a *Authz) {
 	*a = Authz{
-		GRPC:     tcp("127.0.0.1:9191"),
-		HTTP:     tcp("127.0.0.1:9192"),
-		Policies: map[string]Policy{},
-		Headers:  Headers{Prefix: authz.DefaultPrefix, Claims: maps.Clone(authz.DefaultHeaders)},
-		Log:      Log{Format: "json"},
-
-		Decisions: Decisions{Denied: 1, Allowed: 0.01, Output: "stdout", MaxSizeMB: 100, MaxFiles: 5},
-		Alerts:    watch.Defaults(),
+		AtStart: AtStart{
+			GRPC: tcp("127.0.0.1:9191"), HTTP: tcp("127.0.0.1:9192"),
+			Decisions: Decisions{Output: "stdout", MaxSizeMB: 100, MaxFiles: 5},
+		},
+		Reloadable: Reloadable{
+			Policies: map[string]Policy{},
+			Headers:  Headers{Prefix: authz.DefaultPrefix, Claims: maps.Clone(authz.DefaultHeaders)},
+			Shares:   Shares{Denied: 1, Allowed: 0.01},
+			Alerts:   watch.Defaults(),
+		},
 	}
+	log := Log{Format: "json"}
 	v.object(keys{
 		"grpc":       into(&a.GRPC, readGRPC),
 		"http":       into(&a.HTTP, func(v value, l *Listener) { v.object(keys{"listen": into(l, listen)}) }),
 		"issuers":    need(&a.Issuers, "at least one, whose tokens are accepted", some(issuer())),
-		"revocation": section(&a.Revocation, readRevocation),
+		"revocation": section(a, readRevocation),
 		"policies":   into(&a.Policies, mapOf(notEmpty, policy(a))),
 		"headers":    into(&a.Headers, readHeaders),
-		"log":        into(&a.Log, readLog(keys{"decisions": into(&a.Decisions, readDecisions)})),
-		"tracing":    into(&a.Tracing, readTracing),
+		"log":        into(&log, readLog(keys{"decisions": into(a, readDecisions)})),
+		"tracing":    into(a, readTracing),
 		"alerts":     into(&a.Alerts, readAlerts),
 	})
+	a.LogFormat, a.LogLevel = log.Format, log.Level
 	if _, there := a.Policies[authz.DefaultPolicy]; !there {
 		a.Policies[authz.DefaultPolicy] = Policy{}
 	}
@@ -106,7 +134,8 @@ func readGRPC(v value, l *Listener) {
 	}
 }
 
-func readRevocation(v value, r *Revocation) {
+func readRevocation(v value, a *Authz) {
+	r, s := &a.Revocation, &a.Staleness
 	plaintext := v.has("plaintext")
 	ok := v.object(keys{
 		"control":       need(&r.Control, "where the control endpoint's feed listens, such as [127.0.0.1:9391]", some(distinct(text(isAddress)))),
@@ -115,13 +144,13 @@ func readRevocation(v value, r *Revocation) {
 		"plaintext":     into(&plaintext, flag),
 		"name":          into(&r.Name, text(isName)),
 		"dir":           into(&r.Dir, folder),
-		"max_staleness": into(&r.MaxStaleness, duration(0, 0)),
-		"on_stale":      into(&r.DenyOverdue, choice(map[string]bool{"allow": false, "deny": true})),
+		"max_staleness": into(&s.Max, duration(0, 0)),
+		"on_stale":      into(&s.DenyOverdue, choice(map[string]bool{"allow": false, "deny": true})),
 	})
 	if !ok {
 		return
 	}
-	if r.DenyOverdue && r.MaxStaleness == 0 {
+	if s.DenyOverdue && s.Max == 0 {
 		v.at("on_stale").fault("deny takes effect only after max_staleness, which is not set: nothing would ever be denied")
 	}
 	switch far := slices.IndexFunc(r.Control, func(s string) bool { return s != "" && !isLoopback(s) }); {

@@ -71,6 +71,13 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Unusable is the error of a configuration that reads well and that a process
+// cannot run with all the same, such as a condition that no claim can meet.
+type Unusable struct{ Err error }
+
+func (e *Unusable) Error() string { return e.Err.Error() }
+func (e *Unusable) Unwrap() error { return e.Err }
+
 // ReadAuthz reads the configuration of the data plane. The error is [Faults].
 func ReadAuthz(path string) (*Authz, error) { return read(path, readAuthz) }
 

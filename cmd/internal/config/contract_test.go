@@ -100,7 +100,9 @@ var defaultHeaders = Headers{Prefix: "x-jwt-", Claims: map[string]string{
 	"x-jwt-scope": "scope", "x-jwt-client": "client_id", "x-jwt-expires": "exp",
 }}
 
-var defaultDecisions = Decisions{Denied: 1, Allowed: 0.01, Output: "stdout", MaxSizeMB: 100, MaxFiles: 5}
+var defaultShares = Shares{Denied: 1, Allowed: 0.01}
+
+var defaultDecisions = Decisions{Output: "stdout", MaxSizeMB: 100, MaxFiles: 5}
 
 func TestContractAuthz(t *testing.T) {
 	dir := folderOf(t)
@@ -108,16 +110,16 @@ func TestContractAuthz(t *testing.T) {
 	a.files = nil
 	grpc := tcp("127.0.0.1:9191")
 	grpc.SocketMode = 0o660
-	equal(t, *a, Authz{
-		GRPC: grpc,
-		HTTP: tcp("127.0.0.1:9192"),
+	equal(t, *a, Authz{AtStart: AtStart{
+		GRPC: grpc, HTTP: tcp("127.0.0.1:9192"), LogFormat: "json", Decisions: defaultDecisions,
+		Revocation: Revocation{Control: []string{"127.0.0.1:9391"}, TokenFile: filepath.Join(dir, "replica.token"), Name: "replica-a", Dir: "/var/lib/rescind/authz"},
+	}, Reloadable: Reloadable{
 		Issuers: []Issuer{{
 			Issuer: "https://idp.example.com/", JWKSURI: "https://idp.example.com/jwks",
 			Audiences: []string{"api"}, Algorithms: []string{"RS256", "ES256"}, TokenTypes: []string{"at+jwt", "JWT"},
 			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, RequiredClaims: []string{"jti"}, Claims: map[string][]any{"typ": {"Bearer"}},
 			RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second, CAFile: filepath.Join(dir, "cert.pem"),
 		}},
-		Revocation: Revocation{Control: []string{"127.0.0.1:9391"}, TokenFile: filepath.Join(dir, "replica.token"), Name: "replica-a", Dir: "/var/lib/rescind/authz"},
 		Policies: map[string]Policy{
 			"default": {},
 			"reports": {
@@ -126,11 +128,8 @@ func TestContractAuthz(t *testing.T) {
 			},
 			"public": {TokenOptional: true},
 		},
-		Headers:   defaultHeaders,
-		Log:       Log{Format: "json"},
-		Decisions: defaultDecisions,
-		Alerts:    watch.Defaults(),
-	})
+		Headers: defaultHeaders, Shares: defaultShares, Alerts: watch.Defaults(),
+	}})
 }
 
 func TestContractControl(t *testing.T) {
@@ -166,17 +165,18 @@ func TestDefaults(t *testing.T) {
 	path := filepath.Join(dir, "x.yaml")
 	a := mustAuthz(t, path, baseIssuers+baseRevocation+"policies: {a: }\n")
 	a.files = nil
-	equal(t, *a, Authz{
-		GRPC: tcp("127.0.0.1:9191"), HTTP: tcp("127.0.0.1:9192"),
+	equal(t, *a, Authz{AtStart: AtStart{
+		GRPC: tcp("127.0.0.1:9191"), HTTP: tcp("127.0.0.1:9192"), LogFormat: "json", Decisions: defaultDecisions,
+		Revocation: Revocation{Control: []string{"127.0.0.1:9391"}, TokenFile: filepath.Join(dir, "replica.token")},
+	}, Reloadable: Reloadable{
 		Issuers: []Issuer{{
 			Issuer: "https://idp.example.com/", Discovery: true, Audiences: []string{"api"},
 			Algorithms: jwks.DefaultAlgorithms, TokenTypes: []string{"at+jwt", "JWT", ""},
 			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second,
 		}},
-		Revocation: Revocation{Control: []string{"127.0.0.1:9391"}, TokenFile: filepath.Join(dir, "replica.token")},
-		Policies:   map[string]Policy{"default": {}, "a": {}},
-		Headers:    defaultHeaders, Log: Log{slog.LevelInfo, "json"}, Decisions: defaultDecisions, Alerts: watch.Defaults(),
-	})
+		Policies: map[string]Policy{"default": {}, "a": {}},
+		Headers:  defaultHeaders, Shares: defaultShares, LogLevel: slog.LevelInfo, Alerts: watch.Defaults(),
+	}})
 	c := mustControl(t, path, whole("control", ""))
 	c.files = nil
 	equal(t, *c, Control{
@@ -214,7 +214,7 @@ func TestAccepted(t *testing.T) {
 	if g := a.GRPC; g.Network != "unix" || g.Address != "/run/a.sock" || g.SocketMode != 0o600 {
 		t.Errorf("grpc %+v", g)
 	}
-	if !reflect.DeepEqual(a.Headers, Headers{"X_", map[string]string{}, true, true}) || a.Log != (Log{slog.LevelDebug, "text"}) || !a.Revocation.DenyOverdue {
+	if !reflect.DeepEqual(a.Headers, Headers{"X_", map[string]string{}, true, true}) || a.LogLevel != slog.LevelDebug || a.LogFormat != "text" || !a.Staleness.DenyOverdue {
 		t.Errorf("%+v", a)
 	}
 	mustAuthz(t, path, baseIssuers+"revocation: {control: [a.example.com:1], token_file: replica.token, tls: {server_name: a.example.com}}\n")

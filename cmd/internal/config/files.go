@@ -61,6 +61,12 @@ func ReadSecret(path string) (string, error) {
 	return secret, nil
 }
 
+// SecretFrom returns a function that reads the secret in a file anew at each
+// call, so that a replaced secret takes effect without a restart.
+func SecretFrom(path string) func() (string, error) {
+	return func() (string, error) { return ReadSecret(path) }
+}
+
 // file reads the path of a file and looks into it.
 func file(look func(path string) error) as[string] {
 	return func(v value, x *string) {

@@ -8,21 +8,22 @@ import (
 	"strings"
 )
 
-// Decisions says which decisions are recorded, and where.
+// Decisions says where decisions are recorded.
 type Decisions struct {
-	Denied, Allowed float64 // shares of them, from 0 to 1
-	Output          string  // stdout, stderr, file or otlp
-	File            string  // with file: its path
-	MaxSizeMB       int     // of it, before it is rotated
-	MaxFiles        int     // that stay, it included
-	Collector       *Collector
+	Output    string // stdout, stderr, file or otlp
+	File      string // with file: its path
+	MaxSizeMB int    // of it, before it is rotated
+	MaxFiles  int    // that stay, it included
+	Collector *Collector
 }
 
-// Tracing says which decisions are recorded as spans, and where.
+// Shares says how many of the decisions are recorded, from 0 (none) to 1 (all).
+type Shares struct{ Denied, Allowed float64 }
+
+// Tracing says where decisions are recorded as spans.
 type Tracing struct {
 	Collector
-	SampleRatio  float64 // of the requests without a trace of their own
-	MaxPerSecond int     // spans
+	MaxPerSecond int // spans
 }
 
 // Collector is where an OpenTelemetry collector is, and how it is spoken to.
@@ -47,11 +48,12 @@ func (a *Authz) findCollector(v value) {
 	}
 }
 
-func readDecisions(v value, d *Decisions) {
+func readDecisions(v value, a *Authz) {
+	d := &a.Decisions
 	output := d.Output
 	ok := v.object(keys{
-		"denied":      into(&d.Denied, ratio),
-		"allowed":     into(&d.Allowed, ratio),
+		"denied":      into(&a.Shares.Denied, ratio),
+		"allowed":     into(&a.Shares.Allowed, ratio),
 		"output":      into(&output, text()),
 		"max_size_mb": into(&d.MaxSizeMB, count(1, 100_000)),
 		"max_files":   into(&d.MaxFiles, count(2, 10_000)),
@@ -80,14 +82,15 @@ func readDecisions(v value, d *Decisions) {
 	}
 }
 
-func readTracing(v value, x **Tracing) {
-	t := &Tracing{SampleRatio: 0.01, MaxPerSecond: 200}
+func readTracing(v value, a *Authz) {
+	share := 0.01
+	t := &Tracing{MaxPerSecond: 200}
 	ok := readCollector(v, &t.Collector, keys{
-		"sample_ratio":   into(&t.SampleRatio, ratio),
+		"sample_ratio":   into(&share, ratio),
 		"max_per_second": into(&t.MaxPerSecond, count(1, 1_000_000)),
 	})
 	if ok && !v.blank() {
-		*x = t
+		a.Tracing, a.TraceRatio = t, share
 	}
 }
 

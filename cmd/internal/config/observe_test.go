@@ -67,18 +67,19 @@ func TestObserve(t *testing.T) {
 		t.Helper()
 		return mustAuthz(t, path, text+baseIssuers+baseRevocation)
 	}
-	if d := read("log: {decisions: {denied: 0.5, allowed: 0, output: 'file:logs/d.log', max_size_mb: 7, max_files: 3}}\n").Decisions; d != (Decisions{
-		Denied: .5, Output: "file", File: filepath.Join(dir, "logs/d.log"), MaxSizeMB: 7, MaxFiles: 3,
-	}) {
-		t.Errorf("%+v", d)
+	a := read("log: {decisions: {denied: 0.5, allowed: 0, output: 'file:logs/d.log', max_size_mb: 7, max_files: 3}}\n")
+	if d, want := a.Decisions, (Decisions{
+		Output: "file", File: filepath.Join(dir, "logs/d.log"), MaxSizeMB: 7, MaxFiles: 3,
+	}); d != want || a.Shares != (Shares{Denied: .5}) {
+		t.Errorf("decisions: %+v with shares %+v, want %+v with 0.5 and 0", d, a.Shares, want)
 	}
-	a := read("log: {decisions: {output: otlp}}\ntracing: {endpoint: 'otel:4317', headers_file: otlp.headers, ca_file: cert.pem, sample_ratio: 1}\n")
+	a = read("log: {decisions: {output: otlp}}\ntracing: {endpoint: 'otel:4317', headers_file: otlp.headers, ca_file: cert.pem, sample_ratio: 1}\n")
 	want := Collector{URL: "https://otel:4317", Protocol: "grpc", HeadersFile: filepath.Join(dir, "otlp.headers"), CAFile: filepath.Join(dir, "cert.pem")}
-	if a.Tracing == nil || *a.Tracing != (Tracing{want, 1, 200}) || a.Decisions.Collector == nil || *a.Decisions.Collector != want {
+	if a.Tracing == nil || *a.Tracing != (Tracing{want, 200}) || a.TraceRatio != 1 || a.Decisions.Collector == nil || *a.Decisions.Collector != want {
 		t.Errorf("%+v %+v", a.Tracing, a.Decisions)
 	}
 	a = read("log: {decisions: {output: otlp, collector: {endpoint: 'http://[::1]:4318/base/', protocol: http}}}\ntracing: {endpoint: 'http://otel:4317', plaintext: true, sample_ratio: 0}\n")
-	if a.Decisions.Collector.URL != "http://[::1]:4318/base" || a.Tracing.URL != "http://otel:4317" || a.Tracing.SampleRatio != 0 {
+	if a.Decisions.Collector.URL != "http://[::1]:4318/base" || a.Tracing.URL != "http://otel:4317" || a.TraceRatio != 0 {
 		t.Errorf("%+v %+v", a.Decisions.Collector, a.Tracing)
 	}
 	if read("tracing: {endpoint: , protocol: }\n").Tracing != nil {

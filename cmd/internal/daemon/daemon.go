@@ -1,6 +1,6 @@
 // Package daemon is what a server process is made of beside its purpose: how
 // it listens, rereads its files, says that it lives, and ends. It knows
-// nothing of tokens and imports nothing of ours.
+// nothing of tokens, and of our own packages it imports config alone.
 //
 // # How a process ends
 //
@@ -23,7 +23,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os/signal"
 	"syscall"
@@ -36,26 +35,6 @@ func Context() (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
-}
-
-// Logger writes lines at or above a level (debug, info, warn, error; empty is
-// info) as json (or empty) or text.
-func Logger(level, format string, w io.Writer) (*slog.Logger, error) {
-	levels := map[string]slog.Level{
-		"debug": slog.LevelDebug, "": slog.LevelInfo, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
-	}
-	l, ok := levels[level]
-	if !ok {
-		return nil, fmt.Errorf("log level %q: it is one of debug, info, warn, error", level)
-	}
-	o := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "", "json":
-		return slog.New(slog.NewJSONHandler(w, o)), nil
-	case "text":
-		return slog.New(slog.NewTextHandler(w, o)), nil
-	}
-	return nil, fmt.Errorf("log format %q: it is json or text", format)
 }
 
 // Teardown is what must be undone when a process ends. Each constructor's

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,7 +13,41 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"rescind/cmd/internal/config"
 )
+
+// Open opens a listener of the configuration and reads its certificates. The
+// returned TLS configuration is nil where the listener is plaintext. Open does
+// not log that the listener is there, see [LogListening].
+func Open(ctx context.Context, l config.Listener, log *slog.Logger) (net.Listener, *tls.Config, error) {
+	var secure *tls.Config
+	if l.TLS != nil {
+		var err error
+		if secure, err = ServerTLS(l.TLS.CertFile, l.TLS.KeyFile, l.TLS.ClientCAFile, log); err != nil {
+			return nil, nil, err
+		}
+	}
+	spec := l.Address
+	if l.Network == "unix" {
+		spec = "unix://" + spec
+	}
+	listener, err := Listen(ctx, spec, l.SocketMode)
+	return listener, secure, err
+}
+
+// DefaultName returns the name of a process that its configuration does not
+// name: the host's name, and the port or the socket at addr.
+func DefaultName(addr net.Addr) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "replica"
+	}
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		return fmt.Sprintf("%s:%d", host, tcp.Port)
+	}
+	return host + ":" + filepath.Base(addr.String())
+}
 
 // Listen listens on host:port, or on the socket unix:///path with the given
 // mode. A socket is removed when the listener closes. One that is there

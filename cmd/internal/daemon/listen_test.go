@@ -20,7 +20,7 @@ func TestListenOnAPort(t *testing.T) {
 	}
 	defer l.Close()
 	var b bytes.Buffer
-	logger, _ := Logger("info", "json", &b)
+	logger := NewLogger("json", slog.LevelInfo, &b)
 	LogListening(logger, "grpc", l)
 	var said struct{ Msg, Name, Addr string }
 	if err := json.Unmarshal(b.Bytes(), &said); err != nil || said.Msg != "listening" || said.Name != "grpc" || said.Addr != l.Addr().String() {

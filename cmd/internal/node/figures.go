@@ -1,9 +1,9 @@
-package main
+package node
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// figures are those of a control node as a whole, once its log is open: what an
-// alert rule asks first.
+// figures returns the metrics of a control node as a whole. Its log is open
+// when they are registered.
 func (n *node) figures() []prometheus.Collector {
 	return []prometheus.Collector{
 		yesOrNo("rescind_control_ready", "Whether this node answers, as it says on /readyz: 1 or 0.", func() bool { return len(n.readiness().Missing) == 0 }),

@@ -1,4 +1,4 @@
-package main
+package replica
 
 import (
 	"bytes"
@@ -22,7 +22,7 @@ import (
 // reloading is a replica with one issuer, that keeps nothing on disk and is
 // told when to read its configuration again.
 type reloading struct {
-	*replica
+	*process
 	t      *testing.T
 	issuer *jwkstest.Issuer
 	addr   string
@@ -36,18 +36,21 @@ func startReloading(t *testing.T) *reloading {
 	t.Cleanup(issuer.Close)
 	dir := t.TempDir()
 	must(t, 0, os.WriteFile(filepath.Join(dir, "replica.token"), []byte("secret\n"), 0o600))
-	r.replica = &replica{
-		path: filepath.Join(dir, "authz.yaml"), log: slog.New(slog.NewTextHandler(&r.logged, nil)), level: new(slog.LevelVar),
+	path := filepath.Join(dir, "authz.yaml")
+	r.process = &process{
+		log: slog.New(slog.NewTextHandler(&r.logged, nil)), level: new(slog.LevelVar),
 		follower: follower(t), keys: map[string]issuerKeys{},
 	}
+	r.options = Options{Path: path}
 	r.write("discovery: true, audiences: [api]", "")
-	c, err := config.ReadAuthz(r.path)
-	a, keys, err := r.build(must(t, c, err))
+	c, err := config.ReadAuthz(path)
+	r.options.Config = must(t, c, err)
+	a, keys, err := r.build(&c.Reloadable)
 	must(t, a, err)
 	r.await(t.Context(), keys)
 	r.adopt(c, keys)
 	t.Cleanup(func() { _ = r.close() })
-	r.watcher, err = watch.New(watch.Options{Settings: watchSettings(c)})
+	r.watcher, err = watch.New(watch.Options{Settings: watchSettings(&c.Reloadable)})
 	must(t, r.watcher, err)
 	t.Cleanup(func() { _ = r.watcher.Close() })
 	r.server, err = envoy.NewServer(envoy.Options{Authorizer: a, Revocations: r.follower, Logger: r.log})
@@ -65,7 +68,7 @@ func startReloading(t *testing.T) *reloading {
 func (r *reloading) write(issuer, rest string) {
 	r.t.Helper()
 	text := fmt.Sprintf("issuers: [{issuer: %q, %s}]\nrevocation: {control: [127.0.0.1:1], token_file: replica.token}\n%s", r.issuer.URL(), issuer, rest)
-	must(r.t, 0, os.WriteFile(r.path, []byte(text), 0o600))
+	must(r.t, 0, os.WriteFile(r.options.Path, []byte(text), 0o600))
 }
 
 // want is what becomes of a token with these claims.
@@ -160,7 +163,7 @@ func TestReloadRefuses(t *testing.T) {
 		}
 		r.want(c.name, nil, authz.OK)
 	}
-	must(t, 0, os.Remove(r.path))
+	must(t, 0, os.Remove(r.options.Path))
 	r.reload(t.Context())
 	r.want("no file", nil, authz.OK)
 	r.want("no file", map[string]any{"aud": "other"}, authz.WrongAudience)
@@ -169,7 +172,8 @@ func TestReloadRefuses(t *testing.T) {
 // A token is accepted from a leeway before its iat to a leeway after its exp:
 // revocations must be kept for all of that.
 func TestLifetimesIncludeTheLeewayTwice(t *testing.T) {
-	c := &config.Authz{Issuers: []config.Issuer{{Issuer: idp, MaxLifetime: time.Hour, Leeway: 30 * time.Second}}}
+	const idp = "https://idp.example.com/"
+	c := &config.Reloadable{Issuers: []config.Issuer{{Issuer: idp, MaxLifetime: time.Hour, Leeway: 30 * time.Second}}}
 	if got := lifetimes(c)[idp]; got != time.Hour+time.Minute {
 		t.Errorf("%s", got)
 	}

@@ -1,4 +1,4 @@
-package main
+package replica
 
 import (
 	"fmt"
@@ -25,8 +25,8 @@ func (k *readyKeys) store(issuers map[string]issuerKeys) {
 
 // readiness says what a replica lacks: a complete set, and the keys of one
 // issuer at least.
-func (r *replica) readiness() (out daemon.Readiness) {
-	revocations := r.follower.Status()
+func (p *process) readiness() (out daemon.Readiness) {
+	revocations := p.follower.Status()
 	if revocations.Ready {
 		out.Notes = revocations.Missing
 	} else {
@@ -36,7 +36,7 @@ func (r *replica) readiness() (out daemon.Readiness) {
 		out.Notes = append(out.Notes, "the revocations are stale: the control endpoint has not been heard of lately")
 	}
 	var lacking []string
-	usable, of := 0, *r.ready.of.Load()
+	usable, of := 0, *p.ready.of.Load()
 	for _, name := range slices.Sorted(maps.Keys(of)) {
 		status := of[name].Status()
 		if status.Usable() {

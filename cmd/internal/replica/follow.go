@@ -1,17 +1,45 @@
-package main
+package replica
 
 import (
 	"context"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rescind/authz/watch"
+	"rescind/cmd/internal/config"
+	"rescind/cmd/internal/daemon"
 	"rescind/revocation/feed"
 )
 
-// newReporter tells the control endpoint of the alerts of w, and what it asks.
+// nameOf returns the name under which operators know the replica whose Checks
+// arrive at addr.
+func nameOf(c *config.Authz, addr net.Addr) string {
+	if c.Revocation.Name != "" {
+		return c.Revocation.Name
+	}
+	return daemon.DefaultName(addr)
+}
+
+// follow begins to follow the feed under name.
+func (p *process) follow(ctx context.Context, name string) {
+	c := p.options.Config.Revocation
+	options := feed.ClientOptions{
+		Addresses: c.Control, Name: name, Token: config.SecretFrom(c.TokenFile),
+		Plaintext: c.TLS == nil, Reporter: p.reporter, Logger: p.log,
+	}
+	if s := c.TLS; s != nil {
+		options.TLS = daemon.ClientTLS(s.CAFile, s.CertFile, s.KeyFile, s.ServerName, p.log)
+	}
+	following, end := context.WithCancel(ctx)
+	ended := p.processes.Run("feed", func() error { return feed.Follow(following, p.follower, options) })
+	p.teardown.Add("feed", daemon.StopAndWait(end, ended))
+}
+
+// newReporter returns a reporter that sends the alerts of w to the control
+// endpoint and answers its queries.
 func newReporter(w *watch.Watcher, registry prometheus.Registerer, log *slog.Logger) (*feed.Reporter, error) {
 	r := feed.NewReporter(feed.ReporterOptions{Answer: w.Answer, Logger: log})
 	for _, c := range []prometheus.Collector{
@@ -33,8 +61,8 @@ func newReporter(w *watch.Watcher, registry prometheus.Registerer, log *slog.Log
 	return r, nil
 }
 
-// lastAlerts is a teardown step: what was held back is handed out, and told if
-// there is somebody to tell.
+// lastAlerts returns a teardown step that closes the watcher and sends the
+// alerts that it still held, for up to a second.
 func lastAlerts(w *watch.Watcher, r *feed.Reporter) func(context.Context) error {
 	return func(ctx context.Context) error {
 		err := w.Close()

@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"path/filepath"
@@ -9,8 +9,8 @@ import (
 	"rescind/revocation/control/alert"
 )
 
-// openAlerts begins to hand on the alerts that were kept, and to take new ones.
-// Where the log is elsewhere, so that there is no folder, alerts are kept in
+// openAlerts opens the inbox of alerts and begins to deliver those that it kept.
+// A node whose log is in a NATS elsewhere has no folder, so it keeps alerts in
 // memory alone.
 func (n *node) openAlerts() (*alert.Inbox, error) {
 	options := alert.Options{Window: n.config.Alerts.Window, Targets: n.targets(), Registerer: n.registry, Logger: n.log}
@@ -21,16 +21,16 @@ func (n *node) openAlerts() (*alert.Inbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.teardown.Add("alerts", closing(in.Close))
+	n.teardown.Add("alerts", daemon.Closing(in.Close))
 	return in, nil
 }
 
-// targets are all who are told of alerts.
+// targets returns the receivers of alerts: webhooks, Alertmanagers, actions.
 func (n *node) targets() (all []alert.Target) {
 	c := n.config.Alerts
 	for _, w := range c.Webhooks {
 		all = append(all, alert.Webhook(alert.WebhookOptions{
-			Name: w.Name, URL: w.URL, Secret: secretOf(w.SecretFile), Detectors: w.Detectors,
+			Name: w.Name, URL: w.URL, Secret: config.SecretFrom(w.SecretFile), Detectors: w.Detectors,
 			TLS: daemon.ClientTLS(w.CAFile, "", "", "", n.log),
 		}))
 	}
@@ -46,27 +46,28 @@ func (n *node) targets() (all []alert.Target) {
 	return all
 }
 
-// upstream tells issuers of revoked tokens; nil if there is none to tell.
+// upstream returns the part that forwards revoked tokens to their issuers, or
+// nil where no issuer is configured.
 func (n *node) upstream() *control.Upstream {
 	if len(n.config.Issuers) == 0 {
 		return nil
 	}
 	var endpoints []control.IssuerEndpoint
 	for _, i := range n.config.Issuers {
-		endpoints = append(endpoints, endpointOf(i, n))
+		endpoints = append(endpoints, n.endpointOf(i))
 	}
 	u := control.NewUpstream(n.ledger, endpoints, n.log)
-	n.teardown.Add("issuers", closing(u.Close))
+	n.teardown.Add("issuers", daemon.Closing(u.Close))
 	return u
 }
 
-func endpointOf(i config.Upstream, n *node) control.IssuerEndpoint {
+func (n *node) endpointOf(i config.Upstream) control.IssuerEndpoint {
 	e := control.IssuerEndpoint{
 		Issuer: i.Issuer, URL: i.RevocationEndpoint, ClientID: i.ClientID,
 		TLS: daemon.ClientTLS(i.CAFile, "", "", "", n.log),
 	}
 	if i.ClientSecretFile != "" {
-		e.Secret = secretOf(i.ClientSecretFile)
+		e.Secret = config.SecretFrom(i.ClientSecretFile)
 	}
 	return e
 }

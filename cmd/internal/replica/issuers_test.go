@@ -1,4 +1,4 @@
-package main
+package replica
 
 import (
 	"context"
@@ -45,7 +45,7 @@ func (k anyKey) token(t *testing.T, header, claims string) string {
 // which ISSUERS.md promises to be ones that load.
 func documented(t *testing.T) map[string]*config.Authz {
 	t.Helper()
-	text, err := os.ReadFile("../../authz/ISSUERS.md")
+	text, err := os.ReadFile("../../../authz/ISSUERS.md")
 	must(t, text, err)
 	dir := t.TempDir()
 	must(t, 0, os.WriteFile(filepath.Join(dir, "replica.token"), []byte("secret\n"), 0o600))

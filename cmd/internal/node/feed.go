@@ -1,0 +1,93 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"path/filepath"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"rescind/cmd/internal/daemon"
+	"rescind/revocation/control"
+	"rescind/revocation/feed"
+)
+
+// build makes the feed and the API, which need each other.
+func (n *node) build() (err error) {
+	alerts, err := n.openAlerts()
+	if err != nil {
+		return err
+	}
+	options := feed.ServerOptions{Logger: n.log, OnAlerts: alerts.Take, OnElsewhere: alerts.Heard, OnApplied: func(name string, revision uint64) {
+		if api := n.api.Load(); api != nil {
+			api.Applied(name, revision)
+		}
+	}}
+	for _, t := range n.config.Feed.Tokens {
+		options.Tokens = append(options.Tokens, feed.Token{Name: t.Name, SHA256: t.SHA256})
+	}
+	if dir := n.config.Store.Dir; dir != "" {
+		options.Memory = filepath.Join(dir, "replicas.json")
+	}
+	if !n.alone() {
+		options.Nodes = n.store
+		if c := n.config.Store.Cluster; c != nil {
+			options.Others = len(c.Peers)
+		}
+	}
+	n.feed = feed.NewServer(n.ledger, options)
+	n.teardown.Add("feed", daemon.Closing(func() error { n.feed.Close(); return nil }))
+	var credentials []control.Credential
+	for _, t := range n.config.Admin.Tokens {
+		c := control.Credential{Name: t.Name, SHA256: t.SHA256, Issuers: t.Issuers}
+		for _, r := range t.Roles {
+			c.Roles = append(c.Roles, control.Role(r))
+		}
+		credentials = append(credentials, c)
+	}
+	api, err := control.NewServer(control.Options{
+		Ledger: n.ledger, Credentials: credentials, Version: n.options.Version,
+		Replicas: n.replicas, WaitApplied: n.waitApplied, Ask: n.feed.Ask,
+		Alerts: alerts, Upstream: n.upstream(), ShareLimit: n.config.ShareOfTraffic, Registerer: n.registry, Logger: n.log,
+	})
+	n.api.Store(api)
+	return err
+}
+
+// replicas returns the replicas that the feed knows, as the API shows them.
+func (n *node) replicas() []control.Replica {
+	all := n.feed.Replicas()
+	out := make([]control.Replica, len(all))
+	for i, r := range all {
+		out[i] = control.Replica{Name: r.Name, Connected: r.Connected, Revision: r.Revision, Behind: r.Behind, Entries: r.Entries}
+		if !r.LastAck.IsZero() {
+			at := r.LastAck.UTC()
+			out[i].LastAck = &at
+		}
+	}
+	return out
+}
+
+func (n *node) waitApplied(ctx context.Context, revision uint64) control.Applied {
+	return control.Applied(n.feed.WaitApplied(ctx, revision))
+}
+
+// serveFeed begins to serve replicas on l.
+func (n *node) serveFeed(l net.Listener, secure *tls.Config) {
+	options := n.feed.Options()
+	if secure != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(secure)))
+	}
+	server := grpc.NewServer(options...)
+	n.feed.Register(server)
+	served := n.processes.Run("feed", func() error { return server.Serve(l) })
+	n.teardown.Add("feed connections", func(context.Context) error {
+		n.feed.Close()
+		server.Stop()
+		<-served
+		return nil
+	})
+	daemon.LogListening(n.log, "feed", l)
+}

@@ -1,0 +1,121 @@
+package replica
+
+import (
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"time"
+
+	"rescind/authz"
+	"rescind/authz/watch"
+	"rescind/cmd/internal/config"
+	"rescind/jwks"
+	"rescind/revocation"
+)
+
+// issuerKeys are the keys of an issuer, with the options that they were opened
+// with.
+type issuerKeys struct {
+	options jwks.Options
+	keys    *jwks.Keys
+}
+
+// build returns an authorizer for c and the keys that it looks in. An issuer
+// whose keys come from the same place keeps its present ones, whatever else of
+// it has changed. Nothing that is in force changes.
+func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]issuerKeys, error) {
+	if err := p.follower.Fits(lifetimes(c)); err != nil {
+		return nil, nil, err
+	}
+	options := authz.Options{
+		Policies: map[string]authz.Policy{}, Revocations: p.follower, DenyOverdue: c.Staleness.DenyOverdue,
+		TrustForwardedCertificate: c.Headers.TrustForwardedCertificate, Logger: p.log,
+		Headers: authz.Headers{Prefix: c.Headers.Prefix, Claims: c.Headers.Claims, RemoveAuthorization: c.Headers.RemoveAuthorization},
+	}
+	next := map[string]issuerKeys{}
+	fail := func(err error) (*authz.Authorizer, map[string]issuerKeys, error) {
+		closeUnused(next, p.keys)
+		return nil, nil, err
+	}
+	for _, i := range c.Issuers {
+		k, err := p.keysOf(i)
+		if err != nil {
+			return fail(fmt.Errorf("issuer %s: %w", i.Issuer, err))
+		}
+		next[i.Issuer] = k
+		options.Issuers = append(options.Issuers, authz.Issuer{
+			Name: i.Issuer, Keys: k.keys, Algorithms: i.Algorithms, Audiences: i.Audiences, AnyAudience: i.AnyAudience,
+			TokenTypes: i.TokenTypes, MaxLifetime: i.MaxLifetime, Leeway: i.Leeway, RequiredClaims: i.RequiredClaims,
+			Claims: conditions(i.Claims),
+		})
+	}
+	for name, policy := range c.Policies {
+		options.Policies[name] = authz.Policy{
+			Issuers: policy.Issuers, Audiences: policy.Audiences, Scopes: policy.Scopes, Claims: conditions(policy.Claims),
+			MaxAge: policy.MaxAge, TokenOptional: policy.TokenOptional, Observe: policy.Observe,
+		}
+	}
+	authorizer, err := authz.New(options)
+	if err != nil {
+		return fail(err)
+	}
+	return authorizer, next, nil
+}
+
+// keysOf returns the present keys of an issuer, or opens new ones.
+func (p *process) keysOf(i config.Issuer) (issuerKeys, error) {
+	o := jwks.Options{
+		Issuer: i.Issuer, URI: i.JWKSURI, Discovery: i.Discovery, File: i.JWKSFile, Algorithms: i.Algorithms,
+		RefreshInterval: i.RefreshInterval, MinRefreshInterval: i.MinRefreshInterval, MaxStale: i.MaxStale,
+		AllowHTTP: i.AllowHTTP, CAFile: i.CAFile, Dir: below(p.options.Config.Revocation.Dir, "keys"), Figures: p.figures, Logger: p.log,
+	}
+	if old, ok := p.keys[i.Issuer]; ok && reflect.DeepEqual(old.options, o) {
+		return old, nil
+	}
+	keys, err := jwks.Open(o)
+	return issuerKeys{o, keys}, err
+}
+
+// lifetimes returns for how long a token of each issuer may be accepted: from
+// one leeway before its iat to one leeway after its exp.
+func lifetimes(c *config.Reloadable) map[string]time.Duration {
+	out := map[string]time.Duration{}
+	for _, i := range c.Issuers {
+		out[i.Issuer] = i.MaxLifetime + 2*i.Leeway
+	}
+	return out
+}
+
+// conditions returns the claims as the authorizer compares them. A name none of
+// whose values can be compared stays without values, which the authorizer
+// refuses, so that no condition is lost.
+func conditions(claims map[string][]any) authz.Conditions {
+	out := authz.Conditions{}
+	for name, values := range claims {
+		out[name] = nil
+		for _, v := range values {
+			if value, ok := revocation.ValueOf(v); ok {
+				out[name] = append(out[name], value)
+			}
+		}
+	}
+	return out
+}
+
+// watchSettings returns the settings of alerts. They include the age at which
+// the replica denies everything, because advice on lifetimes depends on it.
+func watchSettings(c *config.Reloadable) watch.Settings {
+	s := c.Alerts
+	if c.Staleness.DenyOverdue {
+		s.CutOff = c.Staleness.Max
+	}
+	return s
+}
+
+// below returns the folder name in dir, or no folder if dir is none.
+func below(dir, name string) string {
+	if dir == "" {
+		return ""
+	}
+	return filepath.Join(dir, name)
+}

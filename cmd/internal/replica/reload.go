@@ -1,0 +1,83 @@
+package replica
+
+import (
+	"context"
+	"reflect"
+	"time"
+
+	"rescind/cmd/internal/config"
+)
+
+// keysPatience is the time for which a reload waits for the keys of a new
+// issuer: a little longer than one fetch may take.
+const keysPatience = 6 * time.Second
+
+// reload puts the configuration that the file holds now in force. It refuses a
+// faulty one whole and logs why.
+func (p *process) reload(ctx context.Context) {
+	c, err := config.ReadAuthz(p.options.Path)
+	if err != nil {
+		p.log.Error("the new configuration is refused; the one in force stays", "error", err.Error())
+		return
+	}
+	if reflect.DeepEqual(c, p.running) {
+		return
+	}
+	authorizer, keys, err := p.build(&c.Reloadable)
+	if err != nil {
+		p.log.Error("the new configuration is refused; the one in force stays", "error", err.Error())
+		return
+	}
+	p.await(ctx, keys)
+	p.server.Replace(authorizer)
+	before := p.running
+	p.adopt(c, keys)
+	p.follower.SetLimits(c.Staleness.Max, lifetimes(&c.Reloadable))
+	p.level.Set(c.LogLevel)
+	p.observers.change(&c.Reloadable)
+	p.watcher.Configure(watchSettings(&c.Reloadable))
+	p.log.Info("a new configuration is in force")
+	if !reflect.DeepEqual(before.AtStart, c.AtStart) {
+		p.log.Warn("some changed settings take effect at the next start of this replica: grpc, http, log.format, the rest of log.decisions and tracing beside their shares, and revocation beside max_staleness and on_stale")
+	}
+}
+
+// await waits until the new keys are fetched, at most for keysPatience. The
+// configuration in force answers meanwhile, from its own keys.
+func (p *process) await(ctx context.Context, next map[string]issuerKeys) {
+	ctx, cancel := context.WithTimeout(ctx, keysPatience)
+	defer cancel()
+	for name, k := range next {
+		for p.keys[name].keys != k.keys && !k.keys.Status().Usable() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+}
+
+// adopt takes over c and its keys, and closes those that c does not use. The
+// caller has already replaced an authorizer that still looks in them.
+func (p *process) adopt(c *config.Authz, next map[string]issuerKeys) {
+	old := p.keys
+	p.running, p.keys = c, next
+	p.ready.store(next)
+	closeUnused(old, next)
+}
+
+// closeUnused closes the keys that are not among those in use.
+func closeUnused(keys, used map[string]issuerKeys) {
+	for name, k := range keys {
+		if used[name].keys != k.keys {
+			k.keys.Close()
+		}
+	}
+}
+
+// close closes all keys.
+func (p *process) close() error {
+	p.adopt(p.running, map[string]issuerKeys{})
+	return nil
+}

@@ -1,0 +1,184 @@
+// Package replica is the process of the data plane: it answers Envoy's Checks
+// from keys and revocations that it holds in memory. `rescind authz` runs it,
+// and a test can embed it.
+//
+// # Order
+//
+// [Run] lists the parts in the order of their construction. Each part registers
+// its teardown on the next line, and the teardowns run last in, first out. So
+// the server of Checks ends first, then the decision log that it writes, then
+// the feed, and the revocation set at the very end.
+//
+// # Reload
+//
+// The configuration comes in two structs. A reload puts a new
+// [config.Reloadable] in force, whole or not at all: everything that can refuse
+// it runs before the first change. A new [config.AtStart] takes a restart, and
+// a reload only logs that it differs.
+//
+// # Ownership
+//
+// After the start only the goroutine of the reload uses a process, except for
+// its readiness, which any request may ask for.
+package replica
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rescind/authz"
+	"rescind/authz/watch"
+	"rescind/cmd/internal/config"
+	"rescind/cmd/internal/daemon"
+	"rescind/envoy"
+	"rescind/jwks"
+	"rescind/revocation/feed"
+	revset "rescind/revocation/replica"
+)
+
+// Options of a replica.
+type Options struct {
+	Path           string        // of the configuration file, which is reread when it changes
+	Config         *config.Authz // as it was read from Path
+	Version        string        // of the program, for OpenTelemetry
+	Stdout, Stderr io.Writer     // decisions go to either, the log goes to Stderr
+}
+
+const (
+	// drainTime bounds the teardown of the process.
+	drainTime = 20 * time.Second
+	// linger is the time for which a stopping replica still answers an Envoy
+	// that is connected: longer than two health checks of envoy.yaml.
+	linger = 2500 * time.Millisecond
+	// reloadDelay is the time for which files must stay unchanged before a
+	// reload reads them.
+	reloadDelay = 200 * time.Millisecond
+)
+
+// Run runs a replica until ctx ends or one of its parts fails. The error is a
+// [config.Unusable] where the configuration is at fault.
+func Run(ctx context.Context, o Options) (err error) {
+	c := o.Config
+	level := new(slog.LevelVar)
+	level.Set(c.LogLevel)
+	log := daemon.NewLogger(c.LogFormat, level, o.Stderr)
+	teardown := &daemon.Teardown{Logger: log}
+	defer func() { err = errors.Join(err, teardown.Run(drainTime)) }()
+	registry := daemon.Registry()
+	processes, ctx := daemon.NewProcesses(ctx)
+	go daemon.BoundGarbage(ctx)
+
+	follower, err := revset.Open(revset.Options{
+		Dir: below(c.Revocation.Dir, "revocations"), MaxStaleness: c.Staleness.Max, Lifetimes: lifetimes(&c.Reloadable), Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	teardown.Add("revocations", daemon.Closing(follower.Close))
+
+	figures, err := jwks.NewFigures(registry)
+	if err != nil {
+		return err
+	}
+	p := &process{
+		options: o, log: log, level: level, registry: registry, processes: processes, teardown: teardown,
+		figures: figures, follower: follower, keys: map[string]issuerKeys{},
+	}
+	authorizer, keys, err := p.build(&c.Reloadable)
+	if err != nil {
+		return &config.Unusable{Err: err}
+	}
+	p.adopt(c, keys)
+	teardown.Add("keys", daemon.Closing(p.close))
+
+	grpcListener, grpcTLS, err := daemon.Open(ctx, c.GRPC, log)
+	if err != nil {
+		return err
+	}
+	teardown.Add("grpc listener", daemon.Closing(grpcListener.Close))
+	httpListener, httpTLS, err := daemon.Open(ctx, c.HTTP, log)
+	if err != nil {
+		return err
+	}
+	teardown.Add("http listener", daemon.Closing(httpListener.Close))
+
+	page := daemon.NewServer(daemon.Page(registry, p.readiness, nil), httpTLS, log)
+	served := processes.Run("http", func() error { return page.Serve(httpListener) })
+	teardown.Add("http", func(ctx context.Context) error { err := page.Shutdown(ctx); <-served; return err })
+	daemon.LogListening(log, "http", httpListener)
+
+	if p.watcher, err = watch.New(watch.Options{Settings: watchSettings(&c.Reloadable), Registerer: registry, Logger: log}); err != nil {
+		return err
+	}
+	teardown.Add("watcher", daemon.Closing(p.watcher.Close))
+	if p.reporter, err = newReporter(p.watcher, registry, log); err != nil {
+		return err
+	}
+	name := nameOf(c, grpcListener.Addr())
+	p.follow(ctx, name)
+	teardown.Add("alerts", lastAlerts(p.watcher, p.reporter)) // before the feed ends
+	if p.observers, err = p.observe(ctx, name); err != nil {
+		return err
+	}
+	if err := p.serve(grpcListener, grpcTLS, authorizer); err != nil {
+		return err
+	}
+	watching, unwatch := context.WithCancel(ctx)
+	watched := processes.Run("configuration", func() error {
+		daemon.Watch(watching, c.Files(), reloadDelay, log, func() { p.reload(watching) })
+		return nil
+	})
+	teardown.Add("configuration", daemon.StopAndWait(unwatch, watched))
+
+	<-ctx.Done()
+	log.Info("ending", "reason", context.Cause(ctx).Error())
+	return processes.Err()
+}
+
+// process is a running replica.
+type process struct {
+	options   Options
+	log       *slog.Logger
+	level     *slog.LevelVar
+	registry  *prometheus.Registry
+	processes *daemon.Processes
+	teardown  *daemon.Teardown
+
+	figures   *jwks.Figures
+	follower  *revset.Follower
+	watcher   *watch.Watcher
+	reporter  *feed.Reporter
+	observers *observers
+	server    *envoy.Server
+
+	running *config.Authz // as last put in force
+	keys    map[string]issuerKeys
+	ready   readyKeys
+}
+
+// serve begins to answer Checks on l.
+func (p *process) serve(l net.Listener, secure *tls.Config, a *authz.Authorizer) (err error) {
+	options := envoy.Options{
+		Authorizer: a, Revocations: p.follower, Ready: func() bool { return len(p.readiness().Missing) == 0 },
+		TLS: secure, Linger: linger, Registerer: p.registry, Logger: p.log,
+		Observers: []func(context.Context, envoy.Observation){
+			func(_ context.Context, o envoy.Observation) { p.watcher.Observe(o.Request, o.Decision, o.At) },
+		},
+	}
+	p.observers.addTo(&options)
+	p.server, err = envoy.NewServer(options)
+	if err != nil {
+		return err
+	}
+	served := p.processes.Run("grpc", func() error { return p.server.Serve(l) })
+	p.teardown.Add("grpc", func(ctx context.Context) error { err := p.server.Shutdown(ctx); <-served; return err })
+	daemon.LogListening(p.log, "grpc", l)
+	return nil
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"rescind/cmd/internal/config"
+	"rescind/cmd/internal/node"
+	"rescind/cmd/internal/replica"
+)
+
+func authzCommand() *cobra.Command {
+	var flags serverFlags
+	cmd := &cobra.Command{
+		Use:   "authz --config FILE",
+		Short: "The data plane: answers Envoy's Checks",
+		Long: `The data plane: answers Envoy's ext_authz calls from keys and revocations that
+it holds in memory. It rereads its configuration when the file, or a file that
+it names, changes, and on SIGHUP. A faulty configuration is refused, and the one
+in force stays.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, done, err := readConfig(&flags, cmd.OutOrStdout(), config.ReadAuthz)
+			if err != nil || done {
+				return err
+			}
+			return replica.Run(cmd.Context(), replica.Options{
+				Path: flags.config, Config: c, Version: version().Version, Stdout: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr(),
+			})
+		},
+	}
+	flags.add(cmd, "authz.yaml")
+	return cmd
+}
+
+func controlCommand() *cobra.Command {
+	var flags serverFlags
+	var accept string
+	cmd := &cobra.Command{
+		Use:   "control --config FILE",
+		Short: "The control endpoint: admin API, durable log, feed to the replicas",
+		Long: `The control endpoint: takes revocations over its admin API, makes them durable,
+and feeds them to the replicas.
+
+A replica never goes back: it refuses a control endpoint whose log is another
+one, or an older copy of its own, and stays on the set that it has. If you have
+replaced the log on purpose, start the control endpoint (each node of it) once
+with --accept-log and the name of the log that the replicas hold. They log that
+name. They then take the new log in its place.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, done, err := readConfig(&flags, cmd.OutOrStdout(), config.ReadControl)
+			if err != nil || done {
+				return err
+			}
+			return node.Run(cmd.Context(), node.Options{
+				Config: c, AcceptLog: accept, Version: version().Version, Stderr: cmd.ErrOrStderr(),
+			})
+		},
+	}
+	flags.add(cmd, "control.yaml")
+	cmd.Flags().StringVar(&accept, "accept-log", "", "name of the log that this one takes the place of; it is remembered")
+	return cmd
+}
+
+// serverFlags are the flags of both servers.
+type serverFlags struct {
+	config string
+	check  bool
+}
+
+func (f *serverFlags) add(cmd *cobra.Command, example string) {
+	cmd.Flags().StringVar(&f.config, "config", "", "the configuration file, such as "+example)
+	cmd.Flags().BoolVar(&f.check, "check", false, "read the configuration, print every fault of it, start nothing")
+	_ = cmd.MarkFlagRequired("config")
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
+}
+
+// readConfig reads the configuration with read. It returns done if --check
+// asked for no more.
+func readConfig[C any](f *serverFlags, out io.Writer, read func(string) (*C, error)) (c *C, done bool, err error) {
+	c, err = read(f.config)
+	if err != nil {
+		return nil, false, &config.Unusable{Err: err}
+	}
+	if f.check {
+		_, err = fmt.Fprintf(out, "%s: in order\n", f.config)
+	}
+	return c, f.check, err
+}
