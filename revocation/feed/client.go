@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"google.golang.org/grpc"
 	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
@@ -48,9 +47,6 @@ type ClientOptions struct {
 const (
 	dialTimeout     = 3 * time.Second
 	greetingTimeout = 5 * time.Second // from the call to the greeting, connecting included
-	steady          = 5 * time.Second // a stream that lived for so long was a success
-	firstPause      = 50 * time.Millisecond
-	longestPause    = 5 * time.Second
 )
 
 // Follow keeps f up to date until ctx ends; then it returns nil. It returns an
@@ -60,21 +56,17 @@ func Follow(ctx context.Context, f *revset.Follower, o ClientOptions) error {
 	if err != nil {
 		return err
 	}
-	pauses := &backoff.ExponentialBackOff{
-		InitialInterval: firstPause, MaxInterval: longestPause, Multiplier: 2, RandomizationFactor: 0.5,
-	}
-	pauses.Reset()
+	pauses := newPauses()
 	defer c.reporting.Wait()
 	for failed := 0; ctx.Err() == nil; {
 		addr := c.addresses[c.next]
 		c.next = (c.next + 1) % len(c.addresses)
-		began := time.Now()
 		greeted, err := c.follow(ctx, addr)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // it was told to end
 		}
 		c.tell(addr, greeted, err)
-		if greeted && time.Since(began) > steady {
+		if greeted {
 			pauses.Reset()
 		}
 		if failed++; greeted || failed >= len(c.addresses) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,8 +55,8 @@ func TestThePauses(t *testing.T) {
 		if err := Follow(ctx, openFollower(t), o); err != nil {
 			t.Fatal(err)
 		}
-		if n := len(attempts); n < 3*40 || n > 3*150 {
-			t.Errorf("%d attempts in five minutes", n)
+		if n := len(attempts); n < 3*900 || n > 3*1600 {
+			t.Errorf("%d attempts in five minutes, want 900 to 1600 at each of three addresses", n)
 		}
 		for i, a := range attempts {
 			if want := o.Addresses[i%3]; a.addr != want {
@@ -68,11 +69,43 @@ func TestThePauses(t *testing.T) {
 			switch {
 			case i%3 != 0 && pause != 0:
 				t.Errorf("%v before the next address", pause)
-			case i == 3 && pause > 2*firstPause:
-				t.Errorf("%v before the first repeat", pause)
-			case i%3 == 0 && (pause < firstPause/2 || pause > longestPause*3/2):
-				t.Errorf("a pause of %v", pause)
+			case i == 3 && pause > longestPause/10:
+				t.Errorf("%v before the first repeat, want at most %v", pause, longestPause/10)
+			case pause > longestPause:
+				t.Errorf("a pause of %v before attempt %d, want at most %v", pause, i, longestPause)
 			}
+		}
+	})
+}
+
+// TestAReplicaFollowsWithinASecond lets a control endpoint be away for a while,
+// again and again, with connections between that live shortly and long.
+func TestAReplicaFollowsWithinASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLog("log-1")
+		var current atomic.Pointer[wires]
+		restart := func() (stop func()) {
+			m := newWires()
+			s := serveOn(t, m, log, ServerOptions{})
+			current.Store(m)
+			return s.stop
+		}
+		stop := restart()
+		f := openFollower(t)
+		o := options("memory:1")
+		o.dial = func(ctx context.Context, addr string) (net.Conn, error) { return current.Load().dial(ctx, addr) }
+		following(t, f, o)
+		time.Sleep(10 * time.Second)
+		for round, away := range []time.Duration{0, time.Second, time.Minute, 0, 10 * time.Second, 0, 0, 0, 0, 0, 0, 0, time.Hour, 0, 0} {
+			stop()
+			time.Sleep(away)
+			stop = restart()
+			back, revision := time.Now(), log.revoke(fmt.Sprint("user-", round))
+			until(t, "the replica has the revision", at(f, revision))
+			if took := time.Since(back); took > time.Second {
+				t.Errorf("round %d: away for %v, the replica follows %v after the return, want at most 1s", round, away, took)
+			}
+			time.Sleep(time.Duration(round%3) * time.Second) // this connection lives so long
 		}
 	})
 }

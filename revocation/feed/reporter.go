@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -93,10 +92,7 @@ func (r *Reporter) serve(ctx context.Context, conn *grpc.ClientConn, hello *feed
 	case <-ctx.Done():
 		return
 	}
-	pauses := &backoff.ExponentialBackOff{
-		InitialInterval: firstPause, MaxInterval: longestPause, Multiplier: 2, RandomizationFactor: 0.5,
-	}
-	pauses.Reset()
+	pauses := newPauses()
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := r.report(ctx, conn, hello)
@@ -107,7 +103,7 @@ func (r *Reporter) serve(ctx context.Context, conn *grpc.ClientConn, hello *feed
 		if status.Code(err) == codes.Unimplemented {
 			return
 		}
-		if time.Since(began) > steady {
+		if time.Since(began) > longestPause {
 			pauses.Reset()
 		}
 		rest(ctx, pauses.NextBackOff())
