@@ -3,39 +3,41 @@ package watch
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
 	"rescind/revocation/insight"
 )
 
-// Answer answers a question as it comes over the feed: of kind "activity" with
-// an [insight.ActivityQuery] and the answer an [insight.Activity], "impact"
-// with an [insight.ImpactQuery] and an [insight.Impact], "advice" with nothing
-// and an [insight.AdviceData]. Both are JSON. It does not wait for anything
-// but memory.
+// Answer answers a question as it comes over the feed: query and answer are the
+// JSON that [insight.Question] names. It waits for nothing but the memory.
 func (w *Watcher) Answer(kind string, query []byte) ([]byte, error) {
-	switch kind {
-	case "activity":
+	switch insight.Question(kind) {
+	case insight.AskActivity:
 		return answer(query, w.Activity)
-	case "impact":
+	case insight.AskImpact:
 		return answer(query, w.Impact)
-	case "advice":
+	case insight.AskWeights:
+		return answer(query, w.Weights)
+	case insight.AskAdvice:
 		return answer([]byte("{}"), func(struct{}) (insight.AdviceData, error) { return w.Advice() })
 	}
-	return nil, fmt.Errorf("there is no question of kind %.40q", kind)
+	return nil, fmt.Errorf("this replica knows no question %.40q", kind)
 }
 
+// answer reads a query, which must be one JSON value without unknown members,
+// and writes the answer as JSON.
 func answer[Q, A any](query []byte, by func(Q) (A, error)) ([]byte, error) {
 	d := json.NewDecoder(bytes.NewReader(query))
 	d.UseNumber()
 	d.DisallowUnknownFields()
 	var q Q
 	if err := d.Decode(&q); err != nil {
-		return nil, fmt.Errorf("the question cannot be read: %w", err)
+		return nil, fmt.Errorf("the query cannot be read: %w", err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("there is something after the question")
+		return nil, errors.New("there is text after the query")
 	}
 	a, err := by(q)
 	if err != nil {

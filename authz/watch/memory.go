@@ -16,6 +16,7 @@ type memory struct {
 	names  *names
 	tokens *tokens
 	missed memoryLoss // events that were dropped
+	total  traffic    // as of the last scan
 
 	subjects  table[subject, *subject]
 	crossings table[crossing, *crossing]
@@ -69,10 +70,12 @@ func (m *memory) since(now time.Time) time.Time {
 	return m.began.UTC()
 }
 
-// partial says whether there was more than is remembered.
+// partial reports whether there was more traffic than is remembered. A watcher
+// that is switched off remembers nothing, so its answers are partial and never
+// read as "no traffic".
 func (m *memory) partial(now time.Time) bool {
 	at := m.stamp(now)
-	return m.tokens.partial(at) || m.missed.was && !m.tokens.dead(m.missed.at, at)
+	return !m.settings.Enabled || m.tokens.partial(at) || m.missed.was && !m.tokens.dead(m.missed.at, at)
 }
 
 // note takes in an event.

@@ -193,6 +193,8 @@ func ask(t *rapid.T, m *memory, n *naive, now time.Time) {
 		}
 	}
 	before := now.Add(-20 * time.Minute).Truncate(time.Second)
+	var queries []insight.ImpactQuery
+	var wanted []insight.Impact
 	for _, c := range []struct {
 		q    insight.ImpactQuery
 		hits func(naiveToken, *naiveLife) bool
@@ -202,6 +204,13 @@ func ask(t *rapid.T, m *memory, n *naive, now time.Time) {
 		{insight.ImpactQuery{KeyID: "kid1"}, func(_ naiveToken, l *naiveLife) bool { return l.seen.kid == "kid1" }},
 		{insight.ImpactQuery{Claims: map[string]any{"sub": "sub1"}}, func(_ naiveToken, l *naiveLife) bool { return l.seen.subject == "sub1" }},
 		{insight.ImpactQuery{Claims: map[string]any{"jti": "jti3"}}, func(k naiveToken, _ *naiveLife) bool { return k.id == "jti jti3" }},
+		{insight.ImpactQuery{Claims: map[string]any{"sub": "sub1"}}, func(_ naiveToken, l *naiveLife) bool { return l.seen.subject == "sub1" }},
+		{insight.ImpactQuery{Claims: map[string]any{"sub": "sub2", "client_id": "client2"}}, func(_ naiveToken, l *naiveLife) bool {
+			return l.seen.subject == "sub2" && l.seen.client == "client2"
+		}},
+		{insight.ImpactQuery{Claims: map[string]any{"sub": "sub2"}, Before: before}, func(_ naiveToken, l *naiveLife) bool {
+			return l.seen.subject == "sub2" && l.issued.Before(before)
+		}},
 		{insight.ImpactQuery{Claims: map[string]any{"sid": "sid2", "client_id": "client1"}}, func(_ naiveToken, l *naiveLife) bool {
 			return l.seen.session == "sid2" && l.seen.client == "client1"
 		}},
@@ -212,6 +221,13 @@ func ask(t *rapid.T, m *memory, n *naive, now time.Time) {
 		if got.Tokens != want.Tokens || got.Subjects != want.Subjects || got.Sessions != want.Sessions ||
 			got.Requests != want.Requests || got.Total != want.Total || got.Partial {
 			t.Fatalf("%+v:\ngot  %+v\nwant %+v", c.q, got, want)
+		}
+		queries, wanted = append(queries, c.q), append(wanted, want)
+	}
+	got := m.weights(queries, now, func() {})
+	for i, want := range wanted {
+		if item := got.Items[i]; item.Tokens != want.Tokens || item.Requests != want.Requests || got.Total != want.Total || got.Partial || item.Partial {
+			t.Fatalf("weight of %+v: got %+v of %d, want %+v", queries[i], item, got.Total, want)
 		}
 	}
 }

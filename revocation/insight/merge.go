@@ -87,8 +87,8 @@ func MergeImpacts(of ...Impact) Impact {
 	tokens, subjects, sessions := union{precision: ImpactPrecision}, union{precision: ImpactPrecision}, union{precision: ImpactPrecision}
 	for _, i := range of {
 		all.Since = later(all.Since, i.Since)
-		all.Requests += i.Requests
-		all.Total += i.Total
+		all.Requests = addUp(all.Requests, i.Requests)
+		all.Total = addUp(all.Total, i.Total)
 		whole := tokens.add(i.TokensSketch, i.Tokens) && subjects.add(i.SubjectsSketch, i.Subjects) && sessions.add(i.SessionsSketch, i.Sessions)
 		all.Partial = all.Partial || i.Partial || !whole
 	}

@@ -1,0 +1,89 @@
+package watch
+
+import (
+	"encoding/hex"
+
+	"rescind/revocation"
+	"rescind/revocation/insight"
+)
+
+// target is a revocation as the memory looks it up.
+type target struct {
+	hits  func(*token) bool
+	none  bool // no token can be hit
+	whole bool // every part of the revocation is remembered
+
+	// The shortest way to the tokens: zero where the revocation has no such
+	// equality.
+	id               uint64
+	subject, session brief
+}
+
+// target reads a revocation. Tokens of an issuer that this replica does not
+// accept are never hit.
+func (m *memory) target(q insight.ImpactQuery) target {
+	i := m.names.issuers[q.Issuer]
+	if i == nil {
+		return target{hits: never, none: true, whole: true}
+	}
+	t := target{whole: true}
+	tests := []func(*token) bool{func(k *token) bool { return m.names.origins[k.origin()].issuer == i }}
+	named := len(tests)
+	for name, value := range q.Claims {
+		if test := m.claim(i, name, value, &t); test != nil {
+			tests = append(tests, test)
+		} else {
+			t.whole = false
+		}
+	}
+	if q.KeyID != "" {
+		key := short(q.KeyID)
+		tests = append(tests, func(k *token) bool { return m.names.origins[k.origin()].keyID == key })
+	}
+	if b, err := hex.DecodeString(q.Hash); err == nil && len(b) == 32 {
+		t.id = max(be64(b), 1)
+		tests = append(tests, func(k *token) bool { return k.id == t.id })
+	}
+	if len(tests) == named && !q.All {
+		return target{hits: never, none: true}
+	}
+	if _, client := q.Claims["client_id"]; q.KeyID != "" || client || q.Claims["azp"] != nil {
+		t.whole = t.whole && !m.names.short(i)
+	}
+	t.hits = func(k *token) bool {
+		for _, test := range tests {
+			if !test(k) {
+				return false
+			}
+		}
+		return q.Before.IsZero() || k.issued == 0 || revocation.Micros(k.issued)*1e6 < revocation.MicrosOf(q.Before)
+	}
+	return t
+}
+
+func never(*token) bool { return false }
+
+// claim returns a test for tokens with this claim, or nil if the claim is not
+// remembered. It notes in t a short way to these tokens.
+func (m *memory) claim(i *issuer, name string, value any, t *target) func(*token) bool {
+	text, ok := value.(string)
+	if !ok || text == "" {
+		return nil
+	}
+	text = short(text)
+	switch name {
+	case "sub":
+		t.subject = briefOf(i.of(ofSubject, text))
+		return isSubject(i, text)
+	case "jti":
+		id := i.of(ofToken, text)
+		t.id = id
+		return func(k *token) bool { return k.id == id }
+	case "sid":
+		t.session = briefOf(i.of(ofSession, text))
+		return isSession(i, text)
+	case "client_id", "azp":
+		return func(k *token) bool { return m.names.origins[k.origin()].client == text }
+	}
+	return nil
+}

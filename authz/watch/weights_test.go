@@ -1,0 +1,119 @@
+package watch
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"rescind/authz"
+	"rescind/revocation/insight"
+)
+
+func subjectQuery(subject string) insight.ImpactQuery {
+	return insight.ImpactQuery{Issuer: idp, Claims: map[string]any{"sub": subject}}
+}
+
+// One question about several revocations gets each of them its own weight.
+func TestWeights(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.see(
+			seen{jti: "a", subject: "alice", session: "s1", client: "web", repeat: 3},
+			seen{jti: "b", subject: "alice", session: "s2"},
+			seen{jti: "c", subject: "bob", reason: authz.Revoked},
+			seen{jti: "d", subject: "alice", issuer: other},
+		)
+		for _, c := range []struct {
+			query            insight.ImpactQuery
+			tokens, requests uint64
+			partial          bool
+		}{
+			{subjectQuery("alice"), 2, 4, false},
+			{subjectQuery("bob"), 0, 0, false}, // is denied already
+			{subjectQuery("nobody"), 0, 0, false},
+			{insight.ImpactQuery{Issuer: idp, Claims: map[string]any{"jti": "a"}}, 1, 3, false},
+			{insight.ImpactQuery{Issuer: idp, Claims: map[string]any{"sid": "s2"}}, 1, 1, false},
+			{insight.ImpactQuery{Issuer: idp, Claims: map[string]any{"sub": "alice", "tenant": "acme"}}, 2, 4, true},
+			{insight.ImpactQuery{Issuer: idp, Claims: map[string]any{"tenant": "acme"}}, 0, 0, true},
+			{insight.ImpactQuery{Issuer: "https://nobody.example/", All: true}, 0, 0, false},
+			{insight.ImpactQuery{Issuer: other, All: true}, 1, 1, false},
+		} {
+			got, err := r.Weights([]insight.ImpactQuery{subjectQuery("bob"), c.query, subjectQuery("alice")})
+			if err != nil || !got.Fits(3) {
+				t.Fatalf("%+v: got %+v and error %v, want 3 items", c.query, got, err)
+			}
+			if w := got.Items[1]; w.Tokens != c.tokens || w.Requests != c.requests || w.Partial != c.partial || got.Total != 5 || got.Partial {
+				t.Errorf("%+v: got %+v of %d requests (partial: %v), want %d tokens, %d of 5 requests, partial: %v",
+					c.query, w, got.Total, got.Partial, c.tokens, c.requests, c.partial)
+			}
+		}
+	})
+}
+
+// A watcher that is switched off must not read as a gateway without traffic.
+func TestSwitchedOffIsPartial(t *testing.T) {
+	bubble(t, func(s *Settings) { s.Enabled = false }, func(r *rig) {
+		r.see(seen{jti: "a", subject: "alice"})
+		weights, err := r.Weights([]insight.ImpactQuery{subjectQuery("alice")})
+		if err != nil || !weights.Partial {
+			t.Errorf("weights: got %+v, %v, want a partial answer", weights, err)
+		}
+		impact, err := r.Impact(subjectQuery("alice"))
+		if err != nil || !impact.Partial {
+			t.Errorf("impact: got %+v, %v, want a partial answer", impact, err)
+		}
+	})
+}
+
+// Beyond the number of revocations that are scanned for, a weight is partial.
+// One question cannot make a replica look at its tokens without end.
+func TestQuestionIsBounded(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.see(seen{jti: "a", subject: "alice", kid: "k1"})
+		queries := make([]insight.ImpactQuery, insight.MaxWeighed)
+		for i := range queries {
+			queries[i] = insight.ImpactQuery{Issuer: idp, KeyID: "k1"}
+		}
+		got, err := r.Weights(queries)
+		if err != nil || !got.Fits(len(queries)) {
+			t.Fatalf("got %d items and error %v, want %d items", len(got.Items), err, len(queries))
+		}
+		for i, w := range got.Items {
+			if scanned := i < maxScanned; scanned != (w.Requests == 1) || scanned == w.Partial {
+				t.Errorf("revocation %d: got %+v, want it scanned for: %v", i, w, scanned)
+			}
+		}
+		if _, err := r.Weights(append(queries, queries[0])); err == nil {
+			t.Errorf("a question about %d revocations: got an answer, want an error", len(queries)+1)
+		}
+		if _, err := r.Weights([]insight.ImpactQuery{{All: true}}); err == nil {
+			t.Error("a revocation without an issuer: got an answer, want an error")
+		}
+	})
+}
+
+// The answer to the largest question about users with many tokens each fits
+// into one message of a replica.
+func TestAnswerIsBounded(t *testing.T) {
+	s := Defaults()
+	s.Tokens = 100_000
+	now := time.Now()
+	m := newMemory(&s, now, func(insight.Alert, uint64) {})
+	queries := make([]insight.ImpactQuery, insight.MaxWeighed)
+	for i := range queries {
+		queries[i] = subjectQuery(fmt.Sprint("user", i))
+		for n := range 40 {
+			_, d := seen{subject: fmt.Sprint("user", i), jti: fmt.Sprint(i, "/", n)}.decision(now)
+			m.event = eventOf(nil, d, now)
+			m.note(&m.event)
+		}
+	}
+	a := m.weights(queries, now, func() {})
+	b, err := json.Marshal(a)
+	if err != nil || len(b) > 1<<20-64 {
+		t.Errorf("got an answer of %d bytes (error %v), want at most 1 MiB", len(b), err)
+	}
+	if got := a.Sum(); got.Tokens != 40*insight.MaxWeighed || got.Requests != a.Total {
+		t.Errorf("got %+v in all, want %d tokens and all %d requests", got, 40*insight.MaxWeighed, a.Total)
+	}
+}
