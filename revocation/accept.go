@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode"
 
+	"rescind/jwks/jwt"
 	"rescind/revocation/printable"
 )
 
@@ -38,7 +39,7 @@ func (r *Request) Accept(now time.Time, retention time.Duration, by string) (Rev
 type acceptance struct {
 	*Request
 	now, latest time.Time
-	token       tokenFacts
+	token       *jwt.Token // as Token reads; nil if the request has none, or a faulty one
 	out         Revocation
 	faults      []Fault
 }
@@ -105,26 +106,6 @@ func (a *acceptance) claims() {
 	a.out.Target = Target{Kind: KindClaims, Claims: claims}
 }
 
-// rawToken keeps what identifies the token and nothing else of it.
-func (a *acceptance) rawToken() {
-	facts, err := readToken(a.Token)
-	if err != nil {
-		a.fault("token", "%s", err)
-		return
-	}
-	a.token = facts
-	a.out.Target = Target{Kind: KindToken, Token: facts.hash}
-	if facts.id != "" && len(facts.id) <= MaxValue {
-		a.out.Target = Target{Kind: KindClaims, Claims: []Claim{{"jti", Value{'s', facts.id}}}}
-	}
-	switch {
-	case a.Issuer == "":
-		a.out.Issuer = facts.issuer
-	case a.Issuer != facts.issuer:
-		a.fault("issuer", "is not the issuer of the token; leave it out, it is read from the token")
-	}
-}
-
 // issuer holds the issuer to the form that OpenID Connect and RFC 8414 give
 // it: anything else is a slip that would revoke nothing.
 func (a *acceptance) issuer() {
@@ -174,8 +155,8 @@ func (a *acceptance) end() {
 	member, at := "expires_at", a.ExpiresAt
 	if at.IsZero() {
 		at = a.latest
-		if !a.token.expires.IsZero() {
-			member, at = "token", a.token.expires
+		if a.token != nil && a.token.Expires.Set {
+			member, at = "token", Micros(a.token.Expires.Micros).Time()
 			if !at.After(a.latest) { // the grace alone is no reason to refuse
 				at = at.Add(tokenGrace)
 				if at.After(a.latest) {

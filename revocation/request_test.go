@@ -18,7 +18,7 @@ var (
 	testRetention = 720 * time.Hour
 )
 
-func jwt(payload string) string {
+func rawJWT(payload string) string {
 	enc := base64.RawURLEncoding.EncodeToString
 	return enc([]byte(`{"alg":"RS256"}`)) + "." + enc([]byte(payload)) + "." + enc([]byte("signature"))
 }
@@ -34,7 +34,7 @@ func accept(body string) (Revocation, []Fault) {
 func TestRequestDefaults(t *testing.T) {
 	nextSecond := testNow.Truncate(time.Second).Add(time.Second)
 	exp := testNow.Add(time.Hour).Truncate(time.Second)
-	tokenWithID := jwt(fmt.Sprintf(`{"iss":%q,"jti":"j1","exp":%d}`, testIssuer, exp.Unix()))
+	tokenWithID := rawJWT(fmt.Sprintf(`{"iss":%q,"jti":"j1","exp":%d}`, testIssuer, exp.Unix()))
 	tests := []struct {
 		name, body string
 		kind       Kind
@@ -51,9 +51,9 @@ func TestRequestDefaults(t *testing.T) {
 		{"expires_at given", `{"issuer":"https://idp.example.com/","all":true,"expires_at":"2026-11-25T00:00:00+01:00"}`, KindAll, nextSecond,
 			time.Date(2026, 11, 24, 23, 0, 0, 0, time.UTC)},
 		{"token with jti", fmt.Sprintf(`{"token":%q}`, tokenWithID), KindClaims, time.Time{}, exp.Add(time.Minute)},
-		{"token without jti", fmt.Sprintf(`{"token":%q}`, jwt(fmt.Sprintf(`{"iss":%q,"exp":%d}`, testIssuer, exp.Unix()))), KindToken, time.Time{}, exp.Add(time.Minute)},
-		{"token without exp", fmt.Sprintf(`{"token":%q}`, jwt(fmt.Sprintf(`{"iss":%q}`, testIssuer))), KindToken, time.Time{}, testNow.Add(testRetention)},
-		{"token that lives as long as the retention", fmt.Sprintf(`{"token":%q}`, jwt(fmt.Sprintf(`{"iss":%q,"exp":%d}`, testIssuer, testNow.Add(testRetention).Unix()))),
+		{"token without jti", fmt.Sprintf(`{"token":%q}`, rawJWT(fmt.Sprintf(`{"iss":%q,"exp":%d}`, testIssuer, exp.Unix()))), KindToken, time.Time{}, exp.Add(time.Minute)},
+		{"token without exp", fmt.Sprintf(`{"token":%q}`, rawJWT(fmt.Sprintf(`{"iss":%q}`, testIssuer))), KindToken, time.Time{}, testNow.Add(testRetention)},
+		{"token that lives as long as the retention", fmt.Sprintf(`{"token":%q}`, rawJWT(fmt.Sprintf(`{"iss":%q,"exp":%d}`, testIssuer, testNow.Add(testRetention).Unix()))),
 			KindToken, time.Time{}, testNow.Add(testRetention)},
 	}
 	for _, tt := range tests {
@@ -88,7 +88,7 @@ func TestIssuedBeforeIsTheNextWholeSecond(t *testing.T) {
 }
 
 func TestTokenIsReducedToWhatIdentifiesIt(t *testing.T) {
-	raw := jwt(`{"iss":"https://idp.example.com/","sub":"alice","exp":1795510800}`)
+	raw := rawJWT(`{"iss":"https://idp.example.com/","sub":"alice","exp":1795510800}`)
 	r, faults := accept(fmt.Sprintf(`{"token":%q}`, raw))
 	if faults != nil {
 		t.Fatal(faults)
@@ -97,10 +97,19 @@ func TestTokenIsReducedToWhatIdentifiesIt(t *testing.T) {
 	if r.Target.Token != sha256.Sum256([]byte(signed)) {
 		t.Error("not the SHA-256 of header.payload")
 	}
-	r, faults = accept(fmt.Sprintf(`{"token":%q}`, jwt(`{"iss":"https://idp.example.com/","jti":"j1","exp":1795510800}`)))
+	r, faults = accept(fmt.Sprintf(`{"token":%q}`, rawJWT(`{"iss":"https://idp.example.com/","jti":"j1","exp":1795510800}`)))
 	v, _ := ValueOf("j1")
 	if faults != nil || !slices.Equal(r.Target.Claims, []Claim{{"jti", v}}) {
 		t.Errorf("claims %v, faults %v", r.Target.Claims, faults)
+	}
+}
+
+// The admin API reads a time as a replica does: exactly. A float64 would make
+// this exp the next microsecond.
+func TestTokenExpiryIsExact(t *testing.T) {
+	r, faults := accept(fmt.Sprintf(`{"token":%q}`, rawJWT(`{"iss":"https://idp.example.com/","exp":1795510800.0000009}`)))
+	if want := Micros(1795510800_000000).Time().Add(tokenGrace); faults != nil || !r.ExpiresAt.Time().Equal(want) {
+		t.Errorf("exp 1795510800.0000009: the revocation ends at %v (faults %v), want %v", r.ExpiresAt.Time(), faults, want)
 	}
 }
 
@@ -152,13 +161,16 @@ func TestRequestFaults(t *testing.T) {
 		{"reason too long", `{` + iss + `"all":true,"reason":"` + strings.Repeat("x", MaxReason+1) + `"}`, []string{"reason"}},
 		{"token no JWT", `{"token":"abc"}`, []string{"token"}},
 		{"token with bearer", `{"token":"Bearer a.b.c"}`, []string{"token"}},
-		{"token with a line break", fmt.Sprintf(`{"token":%q}`, jwt(`{"iss":"https://idp.example.com/"}`)+"\n"), []string{"token"}},
-		{"token of no issuer", fmt.Sprintf(`{"token":%q}`, jwt(`{"sub":"x"}`)), []string{"token"}},
-		{"token with iss twice", fmt.Sprintf(`{"token":%q}`, jwt(`{"iss":"https://a.example/","iss":"https://b.example/"}`)), []string{"token"}},
-		{"token whose issuer is no URL", fmt.Sprintf(`{"token":%q}`, jwt(`{"iss":"idp"}`)), []string{"token"}},
-		{"token expired", fmt.Sprintf(`{"token":%q}`, jwt(`{"iss":"https://idp.example.com/","exp":1000}`)), []string{"token"}},
-		{"token beyond the retention", fmt.Sprintf(`{"token":%q}`, jwt(`{"iss":"https://idp.example.com/","exp":2000000000}`)), []string{"token"}},
-		{"token of another issuer", fmt.Sprintf(`{"issuer":"https://other.example/","token":%q}`, jwt(`{"iss":"https://idp.example.com/"}`)), []string{"issuer"}},
+		{"token with a line break", fmt.Sprintf(`{"token":%q}`, rawJWT(`{"iss":"https://idp.example.com/"}`)+"\n"), []string{"token"}},
+		{"token whose exp is a text", fmt.Sprintf(`{"token":%q}`, rawJWT(`{"iss":"https://idp.example.com/","exp":"1795510800"}`)), []string{"token"}},
+		{"token whose exp is 0", fmt.Sprintf(`{"token":%q}`, rawJWT(`{"iss":"https://idp.example.com/","exp":0}`)), []string{"token"}},
+		{"token with a name in two cases", fmt.Sprintf(`{"token":%q}`, rawJWT(`{"iss":"https://idp.example.com/","jti":"a","JTI":"b"}`)), []string{"token"}},
+		{"token of no issuer", fmt.Sprintf(`{"token":%q}`, rawJWT(`{"sub":"x"}`)), []string{"token"}},
+		{"token with iss twice", fmt.Sprintf(`{"token":%q}`, rawJWT(`{"iss":"https://a.example/","iss":"https://b.example/"}`)), []string{"token"}},
+		{"token whose issuer is no URL", fmt.Sprintf(`{"token":%q}`, rawJWT(`{"iss":"idp"}`)), []string{"token"}},
+		{"token expired", fmt.Sprintf(`{"token":%q}`, rawJWT(`{"iss":"https://idp.example.com/","exp":1000}`)), []string{"token"}},
+		{"token beyond the retention", fmt.Sprintf(`{"token":%q}`, rawJWT(`{"iss":"https://idp.example.com/","exp":2000000000}`)), []string{"token"}},
+		{"token of another issuer", fmt.Sprintf(`{"issuer":"https://other.example/","token":%q}`, rawJWT(`{"iss":"https://idp.example.com/"}`)), []string{"issuer"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -194,7 +206,7 @@ func TestRequestIsReadBackAsWritten(t *testing.T) {
 // No text makes the reader panic, and none of a token's text comes back.
 func FuzzRequest(f *testing.F) {
 	f.Add(`{"issuer":"https://idp.example.com/","claims":{"sub":"alice","n":1e3,"b":true},"issued_before":"2026-11-24T07:00:01Z"}`)
-	f.Add(fmt.Sprintf(`{"token":%q}`, jwt(`{"iss":"https://idp.example.com/","jti":"j","exp":1795510800.5}`)))
+	f.Add(fmt.Sprintf(`{"token":%q}`, rawJWT(`{"iss":"https://idp.example.com/","jti":"j","exp":1795510800.5}`)))
 	f.Add(`{"all":true,"all":true}`)
 	f.Fuzz(func(t *testing.T, body string) {
 		r, faults := ParseRequest([]byte(body))

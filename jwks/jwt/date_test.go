@@ -66,8 +66,8 @@ func TestMicrosIsExact(t *testing.T) {
 		r.Mul(r, million)
 		want := new(big.Int).Quo(r.Num(), r.Denom())
 		got, ok := micros(json.Number(text))
-		inside := !strings.HasPrefix(text, "-") && want.Cmp(big.NewInt(int64(latest))) <= 0
-		if ok != inside || ok && want.Cmp(big.NewInt(int64(got))) != 0 {
+		inside := !strings.HasPrefix(text, "-") && want.Cmp(big.NewInt(latest)) <= 0
+		if ok != inside || ok && want.Cmp(big.NewInt(got)) != 0 {
 			t.Fatalf("%s: %d %v, want %v %v", text, got, ok, want, inside)
 		}
 	})
