@@ -23,6 +23,7 @@ import (
 
 	"rescind/cmd/internal/config"
 	"rescind/revocation/control"
+	"rescind/revocation/ledger"
 	"rescind/revocation/store"
 )
 
@@ -105,7 +106,7 @@ func serve(t testing.TB, changes ...func(*control.Options)) *endpoint {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = log.Close() })
-	ledger := control.NewLedger(log, control.LedgerOptions{Retention: 720 * time.Hour})
+	ledger := ledger.New(log, ledger.Options{Retention: 720 * time.Hour})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = ledger.Run(ctx) }()

@@ -13,6 +13,7 @@ import (
 	"rescind/revocation"
 	"rescind/revocation/control/alert"
 	"rescind/revocation/insight"
+	"rescind/revocation/ledger"
 )
 
 // byAlert begins the names in whose name actions are carried out. No
@@ -35,7 +36,7 @@ type Action struct {
 //
 // It acts only upon what the alert says in full, and never upon the use of what
 // an action has revoked: one revocation does not bring forth the next.
-func (a Action) Target(l *Ledger, logger *slog.Logger) alert.Target {
+func (a Action) Target(l *ledger.Ledger, logger *slog.Logger) alert.Target {
 	x := &actor{Action: a, ledger: l, by: byAlert + string(a.Detector), logger: logger, noted: rate.NewLimiter(rate.Every(time.Minute), 10)}
 	return alert.Target{
 		Name: "action:" + string(a.Detector) + ":" + a.Revoke, Detectors: []insight.Detector{a.Detector},
@@ -45,7 +46,7 @@ func (a Action) Target(l *Ledger, logger *slog.Logger) alert.Target {
 
 type actor struct {
 	Action
-	ledger *Ledger
+	ledger *ledger.Ledger
 	by     string
 	logger *slog.Logger
 	noted  *rate.Limiter
@@ -59,8 +60,8 @@ func (x *actor) act(ctx context.Context, a insight.Alert) error {
 	if err := x.ledger.Ready(); err != nil {
 		return err
 	}
-	now := x.ledger.now()
-	entry := Entry{At: now.UTC().Truncate(time.Microsecond), By: x.by, Action: ActRevoke, Reason: fmt.Sprintf("alert %s: %s", a.ID, x.Detector)}
+	now := x.ledger.Now()
+	entry := ledger.AuditEntry{At: now.UTC().Truncate(time.Microsecond), By: x.by, Action: ledger.ActRevoke, Reason: fmt.Sprintf("alert %s: %s", a.ID, x.Detector)}
 	if a.Issuer != "" {
 		entry.Issuers = []string{a.Issuer}
 	}
@@ -69,20 +70,20 @@ func (x *actor) act(ctx context.Context, a insight.Alert) error {
 		return x.pass(ctx, entry, why)
 	}
 	r.Reason = entry.Reason
-	rev, faults := r.Accept(now, x.ledger.retention, x.by)
+	rev, faults := r.Accept(now, x.ledger.Retention(), x.by)
 	if faults != nil {
 		return x.pass(ctx, entry, "what the alert says makes no revocation: "+faults[0].String())
 	}
-	entry.Target = targetOf(&rev.Target)
+	entry.Target = ledger.TargetOf(&rev.Target)
 	if !x.room(now) {
 		return x.pass(ctx, entry, fmt.Sprintf("%d an hour are enough (max_per_hour)", x.MaxPerHour))
 	}
 	if x.DryRun {
 		x.count(now)
-		entry.Outcome, entry.Detail = DryRun, "dry_run: it would have been revoked"
+		entry.Outcome, entry.Detail = ledger.DryRun, "dry_run: it would have been revoked"
 		return x.ledger.Record(ctx, entry)
 	}
-	_, _, fresh, err := x.ledger.Revoke(ctx, []Candidate{NewCandidate(rev, revocation.MicrosOf(now))}, entry)
+	_, _, fresh, err := x.ledger.Revoke(ctx, []ledger.Candidate{ledger.NewCandidate(rev, revocation.MicrosOf(now))}, entry)
 	if err == nil && fresh > 0 {
 		x.count(now)
 		x.logger.Warn("an alert has revoked", "alert", a.ID, "detector", string(x.Detector), "revoke", x.Revoke)
@@ -91,11 +92,11 @@ func (x *actor) act(ctx context.Context, a insight.Alert) error {
 }
 
 // pass notes why nothing is done.
-func (x *actor) pass(ctx context.Context, e Entry, why string) error {
+func (x *actor) pass(ctx context.Context, e ledger.AuditEntry, why string) error {
 	if !x.noted.Allow() {
 		return nil
 	}
-	e.Outcome, e.Detail = Refused, why
+	e.Outcome, e.Detail = ledger.Refused, why
 	return x.ledger.Record(ctx, e)
 }
 
@@ -161,7 +162,7 @@ func (x *actor) count(now time.Time) {
 // recall counts what was done in the last hour before this process, or by
 // another node. The caller holds mu.
 func (x *actor) recall(now time.Time) {
-	q := Query{Limit: maxLimit}
+	q := ledger.Query{Limit: maxLimit}
 	for range 100 {
 		items, more := x.ledger.List(q)
 		for i := range items {

@@ -9,12 +9,14 @@ import (
 
 	"rescind/revocation/control/alert"
 	"rescind/revocation/insight"
+	"rescind/revocation/ledger"
+	"rescind/revocation/ledger/ledgertest"
 )
 
 // acting is an endpoint whose inbox has one action.
 func acting(t testing.TB, a Action) (*endpoint, alert.Target) {
 	t.Helper()
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	return e, a.Target(e.ledger, slog.New(slog.DiscardHandler))
 }
 
@@ -34,14 +36,14 @@ func TestActions(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		items, _ := e.ledger.List(Query{Limit: 10})
+		items, _ := e.ledger.List(ledger.Query{Limit: 10})
 		d := documentOf(&items[0])
 		if fmt.Sprint(d.Claims) != c.claim || d.CreatedBy != "alert:revoked_token_used" || d.Block != (c.revoke == "session") ||
 			d.Reason != "alert a0123: revoked_token_used" || time.Until(d.ExpiresAt) > time.Hour {
 			t.Errorf("%s: %+v", c.revoke, d)
 		}
-		if n := e.audited(func(a Entry) bool {
-			return a.By == "alert:revoked_token_used" && a.Outcome == Accepted && a.Action == ActRevoke && a.ID == d.ID
+		if n := e.audited(func(a ledger.AuditEntry) bool {
+			return a.By == "alert:revoked_token_used" && a.Outcome == ledger.Accepted && a.Action == ledger.ActRevoke && a.ID == d.ID
 		}); n < 1 {
 			t.Errorf("%s: not in the audit", c.revoke)
 		}
@@ -70,7 +72,7 @@ func TestWhatAnActionDoesNotDo(t *testing.T) {
 		if err := target.Send(t.Context(), a); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if n := e.audited(func(a Entry) bool { return a.Outcome == Refused && a.Detail != "" }); n != 1 || e.ledger.Len() != 0 {
+		if n := e.audited(func(a ledger.AuditEntry) bool { return a.Outcome == ledger.Refused && a.Detail != "" }); n != 1 || e.ledger.Len() != 0 {
 			t.Errorf("%s: %d in force, %d lines of the audit", name, e.ledger.Len(), n)
 		}
 	}
@@ -83,7 +85,7 @@ func TestAnActionThatIsOnlyNoted(t *testing.T) {
 	}
 	var p AuditPage
 	e.do("viewer", "GET", "/v1/audit", "").want(200).json(&p)
-	if e.ledger.Len() != 0 || len(p.Items) != 1 || p.Items[0].Outcome != DryRun || fmt.Sprint(p.Items[0].Target.Claims) != "map[sid:s1]" {
+	if e.ledger.Len() != 0 || len(p.Items) != 1 || p.Items[0].Outcome != ledger.DryRun || fmt.Sprint(p.Items[0].Target.Claims) != "map[sid:s1]" {
 		t.Errorf("%d in force, %+v", e.ledger.Len(), p.Items)
 	}
 }
@@ -91,9 +93,8 @@ func TestAnActionThatIsOnlyNoted(t *testing.T) {
 // The cap counts what was done before this process too, and a flood does not
 // fill the audit.
 func TestNoMoreThanSoManyAnHour(t *testing.T) {
-	clock := &clockwork{}
-	clock.micros.Store(time.Now().UnixMicro())
-	l, stop := run(t, newMemoryLog(), clock.now)
+	clock := ledgertest.NewClock()
+	l, stop := run(t, ledgertest.New(), clock.Now)
 	defer stop()
 	action := Action{Detector: insight.RevokedTokenUsed, Revoke: "token", MaxPerHour: 3}
 	flood := func(from int) {
@@ -115,10 +116,10 @@ func TestNoMoreThanSoManyAnHour(t *testing.T) {
 		t.Errorf("%d are revoked after a restart", l.Len())
 	}
 	e := &endpoint{t: t, ledger: l}
-	if n := e.audited(func(Entry) bool { return true }); n > 30 {
+	if n := e.audited(func(ledger.AuditEntry) bool { return true }); n > 30 {
 		t.Errorf("%d lines of the audit", n)
 	}
-	clock.advance(time.Hour)
+	clock.Advance(time.Hour)
 	flood(200)
 	if l.Len() != 6 {
 		t.Errorf("%d are revoked an hour later", l.Len())
@@ -134,34 +135,34 @@ func TestActionsDoNotBringForthActions(t *testing.T) {
 	if err := target.Send(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
-	items, _ := e.ledger.List(Query{Limit: 1})
+	items, _ := e.ledger.List(ledger.Query{Limit: 1})
 	again := ofToken()
 	again.RevocationID, again.Session, again.TokenID = items[0].ID.String(), "s2", "t2"
 	if err := target.Send(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
-	if e.ledger.Len() != 2 || e.audited(func(a Entry) bool { return strings.Contains(a.Detail, "what an alert has revoked") }) != 1 {
+	if e.ledger.Len() != 2 || e.audited(func(a ledger.AuditEntry) bool { return strings.Contains(a.Detail, "what an alert has revoked") }) != 1 {
 		t.Errorf("%d are in force", e.ledger.Len())
 	}
 }
 
 // While the log takes nothing the action is tried again, and then done.
 func TestAnActionWaitsForTheLog(t *testing.T) {
-	log := newMemoryLog()
+	log := ledgertest.New()
 	e := serve(t, log)
-	log.mu.Lock()
-	log.failAppend = func() error { return errDisk }
-	log.mu.Unlock()
+	log.Lock()
+	log.FailAppend = func() error { return ledgertest.ErrDisk }
+	log.Unlock()
 	in := inbox(t, Action{Detector: insight.RevokedTokenUsed, Revoke: "token", MaxPerHour: 10}.Target(e.ledger, slog.New(slog.DiscardHandler)))
 	if err := in.Take(t.Context(), "replica-a", []insight.Alert{ofToken()}); err != nil {
 		t.Fatal(err)
 	}
-	for e.audited(func(a Entry) bool { return a.Outcome == Failed }) == 0 {
+	for e.audited(func(a ledger.AuditEntry) bool { return a.Outcome == ledger.Failed }) == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	log.mu.Lock()
-	log.failAppend = nil
-	log.mu.Unlock()
+	log.Lock()
+	log.FailAppend = nil
+	log.Unlock()
 	for e.ledger.Len() == 0 {
 		time.Sleep(time.Millisecond)
 	}

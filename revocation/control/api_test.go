@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"rescind/revocation/ledger"
 )
 
 const (
@@ -23,9 +25,9 @@ const (
 // endpoint is a control endpoint under test.
 type endpoint struct {
 	t      testing.TB
-	ledger *Ledger
+	ledger *ledger.Ledger
 	server *Server
-	log    Log
+	log    ledger.Log
 	stop   func()
 
 	mu       sync.Mutex
@@ -38,11 +40,11 @@ func credential(name string, issuers []string, roles ...Role) Credential {
 
 // serve runs an endpoint on log until the test ends, or stop. Changes are to its
 // options.
-func serve(t testing.TB, log Log, changes ...func(*Options)) *endpoint {
+func serve(t testing.TB, log ledger.Log, changes ...func(*Options)) *endpoint {
 	t.Helper()
 	e := &endpoint{t: t, log: log}
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	e.ledger = NewLedger(log, LedgerOptions{Retention: retention, Logger: logger})
+	e.ledger = ledger.New(log, ledger.Options{Retention: retention, Logger: logger})
 	o := Options{
 		Ledger: e.ledger,
 		Credentials: []Credential{
@@ -93,6 +95,26 @@ func serve(t testing.TB, log Log, changes ...func(*Options)) *endpoint {
 		}
 	}
 	return e
+}
+
+// run runs a ledger on log until the test ends, or stop.
+func run(t testing.TB, log ledger.Log, now func() time.Time) (l *ledger.Ledger, stop func()) {
+	t.Helper()
+	l = ledger.New(log, ledger.Options{Retention: retention, Now: now})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	await(t, func() bool { return l.Ready() == nil })
+	return l, func() { cancel(); <-done }
+}
+
+func await(t testing.TB, done func() bool) {
+	t.Helper()
+	for start := time.Now(); !done(); time.Sleep(time.Millisecond) {
+		if time.Since(start) > 10*time.Second {
+			t.Fatal("not within 10 s")
+		}
+	}
 }
 
 // answer is what came back.

@@ -8,16 +8,20 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"rescind/revocation/ledger"
+	"rescind/revocation/ledger/ledgertest"
 )
 
 // The tests of this file follow the rows of the admin API's contract.
 
 func TestPostRevocationsIs201(t *testing.T) {
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	before := time.Now()
 	a := e.do("revoker", "POST", "/v1/revocations", claims(issuerA, `{"sub":"alice","n":1.50,"admin":true}`)).want(201)
 	d := a.document()
@@ -37,7 +41,7 @@ func TestPostRevocationsIs201(t *testing.T) {
 }
 
 func TestPostTheSameAgainIs200(t *testing.T) {
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	body := claims(issuerA, `{"jti":"x"}`)
 	first := e.revoke("revoker", body)
 	second := e.do("operator", "POST", "/v1/revocations", body).want(200).document()
@@ -51,7 +55,7 @@ func TestPostTheSameAgainIs200(t *testing.T) {
 }
 
 func TestDeleteRestores(t *testing.T) {
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	d := e.revoke("revoker", claims(issuerA, `{"sub":"alice"}`))
 	var r, again Restoration
 	e.do("revoker", "DELETE", "/v1/revocations/"+d.ID, "").want(200).json(&r)
@@ -71,7 +75,7 @@ func TestDeleteRestores(t *testing.T) {
 }
 
 func TestPostNDJSONIsAllOrNone(t *testing.T) {
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	var b strings.Builder
 	for i := range 2500 {
 		fmt.Fprintf(&b, `{"issuer":%q,"claims":{"jti":"j%d"}}`+"\n", issuerA, i)
@@ -97,7 +101,7 @@ func jwt(payload string) string {
 }
 
 func TestPostEachForm(t *testing.T) {
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	exp := time.Now().Add(time.Hour).Unix()
 	withID := jwt(fmt.Sprintf(`{"iss":%q,"jti":"j1","exp":%d}`, issuerA, exp))
 	without := jwt(fmt.Sprintf(`{"iss":%q,"exp":%d}`, issuerA, exp))
@@ -140,7 +144,7 @@ func TestPostEachForm(t *testing.T) {
 
 // A raw token is nowhere: not in an answer, the audit or the log.
 func TestRawTokenIsNeverStored(t *testing.T) {
-	log := newMemoryLog()
+	log := ledgertest.New()
 	e := serve(t, log)
 	signature := "U2VjcmV0U2lnbmF0dXJl"
 	raw := jwt(fmt.Sprintf(`{"iss":%q,"exp":%d}`, issuerA, time.Now().Add(time.Hour).Unix()))
@@ -156,9 +160,9 @@ func TestRawTokenIsNeverStored(t *testing.T) {
 			t.Errorf("answered: %s", a.Body)
 		}
 	}
-	log.mu.Lock()
-	defer log.mu.Unlock()
-	for _, b := range slices.Concat(log.bodies, log.notes) {
+	log.Lock()
+	defer log.Unlock()
+	for _, b := range slices.Concat(log.Batches, log.Lines) {
 		if strings.Contains(string(b), signature) {
 			t.Errorf("stored: %q", b)
 		}
@@ -166,7 +170,7 @@ func TestRawTokenIsNeverStored(t *testing.T) {
 }
 
 func TestPostWaitAll(t *testing.T) {
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	e.replicas = []Replica{{Name: "a", Connected: true, Revision: 100}, {Name: "b", Revision: 3}}
 	d := e.do("revoker", "POST", "/v1/revocations?wait=all&timeout=50ms", claims(issuerA, `{"jti":"1"}`)).want(201).document()
 	if d.Replicas == nil || d.Replicas.Applied != 2 || d.Replicas.Total != 2 || len(d.Replicas.Pending) != 0 {
@@ -205,7 +209,7 @@ func TestPostWaitAll(t *testing.T) {
 }
 
 func TestGetRevocations(t *testing.T) {
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	for i := range 7 {
 		e.revoke("operator", claims([]string{issuerA, issuerB}[i%2], fmt.Sprintf(`{"sub":"s%d","https://x/y:z":%d}`, i%3, i)))
 	}
@@ -256,7 +260,7 @@ func TestGetRevocations(t *testing.T) {
 
 // What is revoked while somebody pages does not move what is to come.
 func TestPagingIsStableUnderWrites(t *testing.T) {
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	for i := range 6 {
 		e.revoke("operator", claims(issuerA, fmt.Sprintf(`{"jti":"%d"}`, i)))
 	}
@@ -281,7 +285,7 @@ func TestPagingIsStableUnderWrites(t *testing.T) {
 }
 
 func TestGetReplicas(t *testing.T) {
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	type list struct {
 		Items []Replica `json:"items"`
 	}
@@ -299,7 +303,7 @@ func TestGetReplicas(t *testing.T) {
 
 // Every attempt is in the audit, whatever came of it.
 func TestGetAudit(t *testing.T) {
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	a := e.revoke("operator", claims(issuerA, `{"jti":"x"}`))
 	e.do("revoker", "POST", "/v1/revocations", claims(issuerA, `{"jti":"x"}`)).want(200)
 	e.do("revoker", "POST", "/v1/revocations", `{"issuer":"https://a.example/","all":true}`).want(403)
@@ -354,7 +358,7 @@ func TestGetAudit(t *testing.T) {
 }
 
 func TestRoles(t *testing.T) {
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	block := fmt.Sprintf(`{"issuer":%q,"claims":{"sub":"b"},"block":true}`, issuerB)
 	kid := fmt.Sprintf(`{"issuer":%q,"kid":"k"}`, issuerB)
 	all := fmt.Sprintf(`{"issuer":%q,"all":true}`, issuerB)
@@ -387,7 +391,7 @@ func TestRoles(t *testing.T) {
 
 // Restoring one leaves the others.
 func TestRestoringOneLeavesTheOthers(t *testing.T) {
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	one := e.revoke("operator", fmt.Sprintf(`{"issuer":%q,"claims":{"sub":"a"},"block":true}`, issuerA))
 	two := e.revoke("operator", fmt.Sprintf(`{"issuer":%q,"claims":{"sub":"a"},"issued_before":"2026-11-01T00:00:00Z"}`, issuerA))
 	e.do("operator", "DELETE", "/v1/revocations/"+one.ID, "").want(200)
@@ -398,7 +402,7 @@ func TestRestoringOneLeavesTheOthers(t *testing.T) {
 
 // Errors are problem documents, and nothing changes.
 func TestProblems(t *testing.T) {
-	log := newMemoryLog()
+	log := ledgertest.New()
 	e := serve(t, log)
 	ok := claims(issuerA, `{"jti":"x"}`)
 	tests := []struct {
@@ -455,25 +459,44 @@ func TestProblems(t *testing.T) {
 		})
 	}
 	e.t = t
-	if e.ledger.Len() != 0 || len(log.bodies) != 1 {
-		t.Errorf("something changed: %d in force, %d revisions", e.ledger.Len(), len(log.bodies))
+	if e.ledger.Len() != 0 || len(log.Batches) != 1 {
+		t.Errorf("something changed: %d in force, %d revisions", e.ledger.Len(), len(log.Batches))
+	}
+}
+
+// Concurrent callers share appends, and each learns its own fate.
+func TestConcurrentCallersShareAppends(t *testing.T) {
+	log := ledgertest.New()
+	e := serve(t, log)
+	var all sync.WaitGroup
+	ids := make([]string, 200)
+	for i := range ids {
+		all.Go(func() { ids[i] = e.revoke("revoker", claims(issuerA, fmt.Sprintf(`{"jti":"%d"}`, i))).ID })
+	}
+	all.Wait()
+	slices.Sort(ids)
+	if n := len(slices.Compact(ids)); n != 200 {
+		t.Errorf("%d distinct IDs for 200 revocations", n)
+	}
+	if e.ledger.Len() != 200 {
+		t.Errorf("%d in force", e.ledger.Len())
 	}
 }
 
 // A log that fails is a 503, and changes nothing that was acknowledged.
 func TestTheLogFails(t *testing.T) {
-	log := newMemoryLog()
+	log := ledgertest.New()
 	e := serve(t, log)
 	first := e.revoke("revoker", claims(issuerA, `{"jti":"1"}`))
 	set := func(f func() error, n func() error) {
-		log.mu.Lock()
-		defer log.mu.Unlock()
-		log.failAppend, log.failNote = f, n
+		log.Lock()
+		defer log.Unlock()
+		log.FailAppend, log.FailNote = f, n
 	}
-	broken := func() error { return errDisk }
+	broken := func() error { return ledgertest.ErrDisk }
 	set(broken, nil)
 	a := e.do("revoker", "POST", "/v1/revocations", claims(issuerA, `{"jti":"2"}`)).want(503)
-	if a.Header().Get("Retry-After") == "" || strings.Contains(a.Body.String(), errDisk.Error()) {
+	if a.Header().Get("Retry-After") == "" || strings.Contains(a.Body.String(), ledgertest.ErrDisk.Error()) {
 		t.Errorf("%v %s", a.Header(), a.Body)
 	}
 	e.do("revoker", "DELETE", "/v1/revocations/"+first.ID, "").want(503)
@@ -486,7 +509,7 @@ func TestTheLogFails(t *testing.T) {
 	third := e.do("revoker", "POST", "/v1/revocations", claims(issuerA, `{"jti":"3"}`)).want(200).document()
 	var page AuditPage
 	e.do("viewer", "GET", "/v1/audit", "").want(200).json(&page)
-	found := slices.ContainsFunc(page.Items, func(e Entry) bool { return e.ID == third.ID && e.Outcome == Accepted })
+	found := slices.ContainsFunc(page.Items, func(e ledger.AuditEntry) bool { return e.ID == third.ID && e.Outcome == ledger.Accepted })
 	if !found {
 		t.Errorf("the audit lacks what was accepted: %+v", page.Items)
 	}
@@ -499,7 +522,7 @@ func TestTheLogFails(t *testing.T) {
 }
 
 func TestTooManyBadCredentials(t *testing.T) {
-	log := newMemoryLog()
+	log := ledgertest.New()
 	e := serve(t, log)
 	last := answer{}
 	for range 100 {
@@ -510,13 +533,13 @@ func TestTooManyBadCredentials(t *testing.T) {
 		t.Error("no Retry-After")
 	}
 	e.do("viewer", "GET", "/v1/revocations", "").want(200)
-	if n := len(log.notes); n > 30 {
+	if n := len(log.Lines); n > 30 {
 		t.Errorf("%d notes of 100 guesses", n)
 	}
 }
 
 func TestFiguresOfTheControlEndpoint(t *testing.T) {
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	e.revoke("revoker", claims(issuerA, `{"jti":"1"}`))
 	e.revoke("revoker", claims(issuerA, `{"jti":"2"}`))
 	e.server.Applied("a", 3)
@@ -549,7 +572,7 @@ func TestFiguresOfTheControlEndpoint(t *testing.T) {
 
 // No body makes the API fail, and what is accepted is listed.
 func FuzzPost(f *testing.F) {
-	e := serve(f, newMemoryLog())
+	e := serve(f, ledgertest.New())
 	f.Add(claims(issuerA, `{"sub":"a","n":1e400}`), false)
 	f.Add(`{"issuer":"https://a.example/","all":true,"block":true}`+"\n{}", true)
 	f.Fuzz(func(t *testing.T, body string, lines bool) {

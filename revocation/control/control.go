@@ -1,34 +1,22 @@
-// Package control is the control endpoint: it takes revocations over HTTP,
-// makes them durable, and is the source of what the replicas follow.
-//
-// # How it holds together
-//
-// A [Log] keeps batches of bytes in order. The [Ledger] is the state that they
-// amount to, and the only thing that writes them. A request is weighed against
-// the state at some revision and appended as the next one; if another node was
-// first the append does nothing and the request is weighed again. So what is
-// answered, a repeat found or a restoration made, is right at the revision it
-// names, on whichever node it was asked.
-//
-// The [Server] is the API: credentials, limits, documents. It never holds a
-// lock of the ledger, and the ledger knows nothing of HTTP.
+// Package control is the admin API of the control endpoint: HTTP over the
+// [ledger.Ledger]. It identifies callers, bounds the cost of a request, reads
+// documents and writes documents. It never holds a lock of the ledger.
 //
 // # What a 2xx means
 //
-// The batch is durable, the line of the audit is durable, and the state of
+// The batch is durable, the entry of the audit is durable, and the state of
 // this node has it. With wait=all, every replica has it in force.
 //
-// A 503 to a change means that its fate is not known here: it may come into
-// force all the same. Asking again is safe; the same revocation is not made
-// twice, and restoring twice is restoring once.
+// A 503 to a change means that this node does not know whether the change is
+// durable: it may come into force all the same. Asking again is safe. The same
+// revocation is not made twice, and restoring twice is restoring once.
 //
 // # Trust
 //
-// Callers are known by bearer tokens, of which only SHA-256 are held. A raw
-// JWT in a request is reduced to what identifies it as soon as it is read, and
-// is never stored, logged or answered; where its issuer is to be told, it stays
-// in memory until it has been ([Upstream]). A restored revocation stays visible
-// until it would have expired; an expired one is gone.
+// Callers are known by bearer tokens, of which the configuration holds the
+// SHA-256 alone. A raw JWT in a request is reduced to its identity as soon as
+// it is read. It is never stored, logged or answered. Where its issuer is to be
+// told, the raw token stays in memory until then ([Upstream]).
 package control
 
 import (
@@ -50,6 +38,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"rescind/revocation/control/alert"
+	"rescind/revocation/ledger"
 )
 
 // Limits of the API.
@@ -68,7 +57,7 @@ const (
 
 // Options are what the API is made of.
 type Options struct {
-	Ledger      *Ledger
+	Ledger      *ledger.Ledger
 	Credentials []Credential
 	Version     string // of the product, for /openapi.json
 
@@ -92,7 +81,7 @@ type Options struct {
 
 // Server is the admin API. It serves /v1/ and /openapi.json.
 type Server struct {
-	ledger      *Ledger
+	ledger      *ledger.Ledger
 	credentials []Credential
 	replicas    func() []Replica
 	waitApplied func(context.Context, uint64) Applied
@@ -158,8 +147,8 @@ func callerOf(ctx context.Context) caller {
 }
 
 // entry begins a line of the audit.
-func (c caller) entry(s *Server, action string) Entry {
-	e := Entry{At: s.ledger.now().UTC().Truncate(time.Microsecond), Action: action, From: c.from}
+func (c caller) entry(s *Server, action string) ledger.AuditEntry {
+	e := ledger.AuditEntry{At: s.ledger.Now().UTC().Truncate(time.Microsecond), Action: action, From: c.from}
 	if c.Credential != nil {
 		e.By = c.Name
 	}
@@ -216,8 +205,8 @@ func (s *Server) refuseUnknown(w http.ResponseWriter, r *http.Request, who calle
 		challenge, detail = challenge+`, error="invalid_token"`, "the credential is not known"
 	}
 	if s.noted.Allow() {
-		e := who.entry(s, ActAuthenticate)
-		e.Outcome, e.Detail = Denied, r.Method+" without a valid credential"
+		e := who.entry(s, ledger.ActAuthenticate)
+		e.Outcome, e.Detail = ledger.Denied, r.Method+" without a valid credential"
 		s.record(r.Context(), e)
 	}
 	problem(http.StatusUnauthorized, detail).with("WWW-Authenticate", challenge).write(w)
@@ -225,7 +214,7 @@ func (s *Server) refuseUnknown(w http.ResponseWriter, r *http.Request, who calle
 
 // record notes what was not done. The answer does not depend on it: it is a
 // refusal either way.
-func (s *Server) record(ctx context.Context, e Entry) {
+func (s *Server) record(ctx context.Context, e ledger.AuditEntry) {
 	if len(e.Detail) > 500 {
 		e.Detail = strings.ToValidUTF8(e.Detail[:500], "") + "…"
 	}
@@ -292,8 +281,8 @@ func (s *Server) readBody(r *http.Request) *Problem {
 }
 
 func (s *Server) refuseBody(r *http.Request, status int, detail string) *Problem {
-	e := callerOf(r.Context()).entry(s, ActRevoke)
-	e.Outcome, e.Detail = Refused, detail
+	e := callerOf(r.Context()).entry(s, ledger.ActRevoke)
+	e.Outcome, e.Detail = ledger.Refused, detail
 	s.record(r.Context(), e)
 	return problem(status, detail)
 }
@@ -329,9 +318,9 @@ func (s *statusOnly) WriteHeader(status int)      { s.status = status }
 // unavailable is the answer when the ledger or its log failed.
 func (s *Server) unavailable(err error) *Problem {
 	switch {
-	case errors.Is(err, ErrTooLarge):
+	case errors.Is(err, ledger.ErrTooLarge):
 		return problem(http.StatusRequestEntityTooLarge, err.Error())
-	case errors.Is(err, ErrNotReady):
+	case errors.Is(err, ledger.ErrNotReady):
 		return problem(http.StatusServiceUnavailable, err.Error()).retry()
 	}
 	s.logger.Error("a request failed", "error", err)

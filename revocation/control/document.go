@@ -1,10 +1,9 @@
 package control
 
 import (
-	"encoding/hex"
 	"time"
 
-	"rescind/revocation"
+	"rescind/revocation/ledger"
 )
 
 // Document is a revocation as the API answers it.
@@ -26,35 +25,12 @@ type Document struct {
 	Replicas         *Applied   `json:"replicas,omitempty" doc:"With wait: who has it in force"`
 }
 
-// Target says what is revoked; exactly one member is there.
-type Target struct {
-	Claims      map[string]any `json:"claims,omitempty" doc:"All of these equalities must hold"`
-	KeyID       string         `json:"kid,omitempty" doc:"Every token signed by this key"`
-	TokenSHA256 string         `json:"token_sha256,omitempty" doc:"Hex SHA-256 of the token's header.payload"`
-	All         bool           `json:"all,omitempty" doc:"Every token of the issuer"`
-}
+// Target is the target of a revocation as the API writes it.
+type Target = ledger.Target
 
-func targetOf(t *revocation.Target) *Target {
-	var out Target
-	switch t.Kind {
-	case revocation.KindClaims:
-		out.Claims = make(map[string]any, len(t.Claims))
-		for _, c := range t.Claims {
-			out.Claims[c.Name] = c.Value.JSON()
-		}
-	case revocation.KindKeyID:
-		out.KeyID = t.KeyID
-	case revocation.KindToken:
-		out.TokenSHA256 = hex.EncodeToString(t.Token[:])
-	case revocation.KindAll:
-		out.All = true
-	}
-	return &out
-}
-
-func documentOf(it *Item) *Document {
+func documentOf(it *ledger.Item) *Document {
 	d := &Document{
-		ID: it.ID.String(), Revision: it.ID.Revision, Issuer: it.Issuer, Target: *targetOf(&it.Target),
+		ID: it.ID.String(), Revision: it.ID.Revision, Issuer: it.Issuer, Target: *ledger.TargetOf(&it.Target),
 		Block: it.Block, ExpiresAt: it.ExpiresAt.Time(), Reason: it.Reason,
 		CreatedAt: it.CreatedAt, CreatedBy: it.CreatedBy, Active: it.Restored == nil,
 	}

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+
+	"rescind/revocation/ledger"
 )
 
 // Import is the answer to a body of many revocations.
@@ -20,7 +22,7 @@ type Import struct {
 // postLines makes all revocations of an NDJSON body, or none.
 func (s *Server) postLines(ctx context.Context, in *postInput) (*postOutput, error) {
 	who := callerOf(ctx)
-	entry := who.entry(s, ActImport)
+	entry := who.entry(s, ledger.ActImport)
 	wait, p := in.limit()
 	if p != nil {
 		return nil, s.refuse(ctx, entry, p)
@@ -80,14 +82,14 @@ func split(body []byte) (lines []line) {
 
 // linesRead is what some lines come to.
 type linesRead struct {
-	candidates []Candidate
+	candidates []ledger.Candidate
 	faults     []ProblemError
 	denials    []ProblemError
 }
 
 // readLines reads the lines on all processors; the result is in their order.
 func (s *Server) readLines(lines []line, who caller) linesRead {
-	now := s.ledger.now()
+	now := s.ledger.Now()
 	n := min(runtime.GOMAXPROCS(0), len(lines))
 	parts := make([]linesRead, n)
 	var all sync.WaitGroup
@@ -95,7 +97,7 @@ func (s *Server) readLines(lines []line, who caller) linesRead {
 		all.Go(func() {
 			part := &parts[i]
 			from, to := len(lines)*i/n, len(lines)*(i+1)/n
-			part.candidates = make([]Candidate, 0, to-from)
+			part.candidates = make([]ledger.Candidate, 0, to-from)
 			for _, l := range lines[from:to] {
 				c, _, faults := s.candidate(l.text, now, who.Name)
 				for _, f := range faultsOf(faults) {
@@ -113,7 +115,7 @@ func (s *Server) readLines(lines []line, who caller) linesRead {
 		})
 	}
 	all.Wait()
-	out := linesRead{candidates: make([]Candidate, 0, len(lines))}
+	out := linesRead{candidates: make([]ledger.Candidate, 0, len(lines))}
 	for _, p := range parts {
 		out.candidates = append(out.candidates, p.candidates...)
 		out.faults = append(out.faults, p.faults...)

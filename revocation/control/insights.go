@@ -10,6 +10,7 @@ import (
 
 	"rescind/revocation"
 	"rescind/revocation/insight"
+	"rescind/revocation/ledger"
 )
 
 // What replicas have seen is asked of them when somebody wants to know. None
@@ -62,7 +63,7 @@ func (s *Server) activity(ctx context.Context, in *activityInput) (*activityOutp
 		return nil, invalid(ProblemError{Member: "issuer", Message: "must be named: the credential is not for every issuer"})
 	}
 	if in.Issuer != "" && !who.covers(in.Issuer) {
-		e := who.entry(s, ActRead)
+		e := who.entry(s, ledger.ActRead)
 		e.Issuers = []string{in.Issuer}
 		return nil, s.deny(ctx, e, "the credential is not for this issuer")
 	}

@@ -13,6 +13,8 @@ import (
 
 	"rescind/revocation/control/alert"
 	"rescind/revocation/insight"
+	"rescind/revocation/ledger"
+	"rescind/revocation/ledger/ledgertest"
 )
 
 // crowd answers as replicas would.
@@ -57,7 +59,7 @@ func asking(c *crowd) func(*Options) { return func(o *Options) { o.Ask = c.ask }
 func TestActivity(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Second)
 	c := &crowd{silent: 1}
-	e := serve(t, newMemoryLog(), asking(c))
+	e := serve(t, ledgertest.New(), asking(c))
 	c.says(
 		insight.Activity{Since: now.Add(-time.Hour), First: now.Add(-time.Minute), Last: now, Count: 3, Networks: map[string]uint64{"10.0.0.0/24": 3}, Policies: map[string]uint64{"default": 3}, Outcomes: map[string]uint64{"ok": 2, "revoked": 1}},
 		insight.Activity{Since: now.Add(-time.Hour), Count: 1, Networks: map[string]uint64{"evil\x1b[2J": 1}, Outcomes: map[string]uint64{"ok": 1}},
@@ -92,7 +94,7 @@ func TestActivity(t *testing.T) {
 
 func TestActivityOfABoundCredential(t *testing.T) {
 	c := &crowd{}
-	e := serve(t, newMemoryLog(), asking(c))
+	e := serve(t, ledgertest.New(), asking(c))
 	const path = "/v1/activity?by=sub&value=alice"
 	e.do("boundviewer", "GET", path, "").want(422)
 	e.do("boundviewer", "GET", path+"&issuer="+url.QueryEscape(issuerA), "").want(403)
@@ -103,15 +105,17 @@ func TestActivityOfABoundCredential(t *testing.T) {
 	if !strings.Contains(c.last(), issuerB) {
 		t.Errorf("asked %s", c.last())
 	}
-	if found := e.audited(func(a Entry) bool { return a.By == "boundviewer" && a.Outcome == Denied && a.Action == ActRead }); found != 1 {
+	if found := e.audited(func(a ledger.AuditEntry) bool {
+		return a.By == "boundviewer" && a.Outcome == ledger.Denied && a.Action == ledger.ActRead
+	}); found != 1 {
 		t.Errorf("%d lines of the audit", found)
 	}
 }
 
 // audited counts lines.
-func (e *endpoint) audited(which func(Entry) bool) (n int) {
+func (e *endpoint) audited(which func(ledger.AuditEntry) bool) (n int) {
 	e.t.Helper()
-	err := e.ledger.Audit(e.t.Context(), AuditCursor{}, func(_ AuditCursor, a Entry) bool {
+	err := e.ledger.Audit(e.t.Context(), ledger.AuditCursor{}, func(_ ledger.AuditCursor, a ledger.AuditEntry) bool {
 		if which(a) {
 			n++
 		}
@@ -132,7 +136,7 @@ func TestAdvice(t *testing.T) {
 	}
 	c := &crowd{}
 	c.says(insight.AdviceData{Since: now.Add(-time.Hour), Until: now, Groups: []insight.AdviceGroup{group(issuerA), group(issuerB)}}, insight.AdviceData{Since: now.Add(-time.Hour), Until: now, Groups: []insight.AdviceGroup{group(issuerA)}})
-	e := serve(t, newMemoryLog(), asking(c))
+	e := serve(t, ledgertest.New(), asking(c))
 	issuers := func(who string) (out []string) {
 		var d AdviceDocument
 		e.do(who, "GET", "/v1/advice", "").want(200).json(&d)
@@ -156,7 +160,7 @@ func TestAdvice(t *testing.T) {
 }
 
 func TestNobodyToAsk(t *testing.T) {
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	var a ActivityDocument
 	e.do("viewer", "GET", "/v1/activity?by=sub&value=alice", "").want(200).json(&a)
 	var d AdviceDocument
@@ -173,7 +177,7 @@ func TestNobodyToAsk(t *testing.T) {
 func TestDryRun(t *testing.T) {
 	c := &crowd{}
 	c.says(insight.Impact{Tokens: 3, Subjects: 1, Sessions: 2, Requests: 30, Total: 100}, insight.Impact{Requests: 20, Total: 100})
-	e := serve(t, newMemoryLog(), asking(c), func(o *Options) { o.ShareLimit = 0.2 })
+	e := serve(t, ledgertest.New(), asking(c), func(o *Options) { o.ShareLimit = 0.2 })
 	const path = "/v1/revocations?dry_run=true"
 	var d ImpactDocument
 	e.do("revoker", "POST", path, claims(issuerA, `{"sub":"alice","n":1}`)).want(200).json(&d)
@@ -203,7 +207,7 @@ func TestDryRun(t *testing.T) {
 
 func TestMoreThanTheShare(t *testing.T) {
 	c := &crowd{silent: 1}
-	e := serve(t, newMemoryLog(), asking(c), func(o *Options) { o.ShareLimit = 0.2 })
+	e := serve(t, ledgertest.New(), asking(c), func(o *Options) { o.ShareLimit = 0.2 })
 	body := claims(issuerA, `{"sub":"alice"}`)
 	c.says(insight.Impact{Since: time.Now(), Tokens: 7, Requests: 21, Total: 100})
 	p := e.do("revoker", "POST", "/v1/revocations", body).want(409).problem()
@@ -212,7 +216,9 @@ func TestMoreThanTheShare(t *testing.T) {
 			t.Errorf("%q does not say %q", p.Detail, part)
 		}
 	}
-	if e.ledger.Len() != 0 || e.audited(func(a Entry) bool { return a.Outcome == Refused && a.By == "revoker" && a.Target != nil }) != 1 {
+	if e.ledger.Len() != 0 || e.audited(func(a ledger.AuditEntry) bool {
+		return a.Outcome == ledger.Refused && a.By == "revoker" && a.Target != nil
+	}) != 1 {
 		t.Error("it is in force, or not in the audit")
 	}
 	e.do("revoker", "POST", "/v1/revocations?confirm=no", body).want(422)
@@ -222,7 +228,7 @@ func TestMoreThanTheShare(t *testing.T) {
 	c.says() // nothing is known
 	e.do("revoker", "POST", "/v1/revocations", claims(issuerA, `{"sub":"carol"}`)).want(201)
 	n := len(c.asked)
-	e2 := serve(t, newMemoryLog(), asking(c)) // no limit: nobody is asked
+	e2 := serve(t, ledgertest.New(), asking(c)) // no limit: nobody is asked
 	e2.do("revoker", "POST", "/v1/revocations", body).want(201)
 	if len(c.asked) != n {
 		t.Error("without a limit replicas are asked")
@@ -246,7 +252,7 @@ func alertOf(d insight.Detector, key string) insight.Alert {
 
 func TestAlerts(t *testing.T) {
 	in := inbox(t)
-	e := serve(t, newMemoryLog(), func(o *Options) { o.Alerts = in })
+	e := serve(t, ledgertest.New(), func(o *Options) { o.Alerts = in })
 	for i := range 25 {
 		a := alertOf(insight.Detectors[i%2], fmt.Sprint("k", i))
 		a.Issuer = []string{issuerA, issuerB}[i%2]

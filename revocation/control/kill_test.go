@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"rescind/revocation"
+	"rescind/revocation/ledger"
 	"rescind/revocation/store"
 )
 
@@ -37,7 +38,7 @@ func child(dir string) error {
 	if err != nil {
 		return err
 	}
-	ledger := NewLedger(log, LedgerOptions{Retention: retention})
+	ledger := ledger.New(log, ledger.Options{Retention: retention})
 	server, err := NewServer(Options{Ledger: ledger, Credentials: []Credential{credential("operator", nil, Operator)},
 		Replicas:    func() []Replica { return nil },
 		WaitApplied: func(context.Context, uint64) Applied { return Applied{} }})
@@ -180,14 +181,14 @@ func verify(t *testing.T, dir string, acknowledged map[string]bool) {
 		}
 	}
 	audited := map[string]bool{}
-	if err := l.Audit(t.Context(), AuditCursor{}, func(_ AuditCursor, e Entry) bool {
+	if err := l.Audit(t.Context(), ledger.AuditCursor{}, func(_ ledger.AuditCursor, e ledger.AuditEntry) bool {
 		audited[e.Action+e.ID] = true
 		return true
 	}); err != nil {
 		t.Fatal(err)
 	}
 	for text, restored := range acknowledged {
-		if !audited[ActRevoke+text] || restored && !audited[ActRestore+text] {
+		if !audited[ledger.ActRevoke+text] || restored && !audited[ledger.ActRestore+text] {
 			t.Fatalf("the audit lacks %s", text)
 		}
 	}

@@ -1,37 +1,14 @@
 package control
 
 import (
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"rescind/revocation/ledger"
 )
-
-// acceptances remember when recent revisions were accepted here, for the time
-// that they take to a replica.
-type acceptances struct {
-	first uint64
-	at    []time.Time
-}
-
-const maxAcceptances = 1 << 13
-
-func (a *acceptances) add(revision uint64, at time.Time) {
-	if revision != a.first+uint64(len(a.at)) || len(a.at) == maxAcceptances { // begin anew
-		a.first, a.at = revision, a.at[:0]
-	}
-	a.at = append(a.at, at)
-}
-
-func (a *acceptances) of(revision uint64) (time.Time, bool) {
-	if revision < a.first || revision >= a.first+uint64(len(a.at)) {
-		return time.Time{}, false
-	}
-	return a.at[revision-a.first], true
-}
 
 // metrics are the figures of the control endpoint.
 type metrics struct {
-	ledger      *Ledger
+	ledger      *ledger.Ledger
 	replicas    func() []Replica
 	propagation prometheus.Histogram
 }
@@ -43,7 +20,7 @@ var (
 	replicasDesc    = prometheus.NewDesc("rescind_control_replicas", "Replicas that follow, by state.", []string{"state"}, nil)
 )
 
-func newMetrics(l *Ledger, replicas func() []Replica) *metrics {
+func newMetrics(l *ledger.Ledger, replicas func() []Replica) *metrics {
 	return &metrics{ledger: l, replicas: replicas, propagation: prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "rescind_propagation_seconds",
 		Help:    "Time from the acceptance of a revision to its being in force on a replica.",
@@ -60,10 +37,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	l := m.ledger
-	l.mu.RLock()
-	revision, live, appends := l.revision, l.rows.live, l.appends
-	l.mu.RUnlock()
+	f := m.ledger.Figures()
 	states := map[string]int{"current": 0, "behind": 0, "lost": 0}
 	for _, r := range m.replicas() {
 		switch {
@@ -75,22 +49,18 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			states["current"]++
 		}
 	}
-	ch <- prometheus.MustNewConstMetric(revisionDesc, prometheus.GaugeValue, float64(revision))
-	ch <- prometheus.MustNewConstMetric(revocationsDesc, prometheus.GaugeValue, float64(live))
-	ch <- prometheus.MustNewConstMetric(appendsDesc, prometheus.CounterValue, float64(appends))
+	ch <- prometheus.MustNewConstMetric(revisionDesc, prometheus.GaugeValue, float64(f.Revision))
+	ch <- prometheus.MustNewConstMetric(revocationsDesc, prometheus.GaugeValue, float64(f.InForce))
+	ch <- prometheus.MustNewConstMetric(appendsDesc, prometheus.CounterValue, float64(f.Appends))
 	for state, n := range states {
 		ch <- prometheus.MustNewConstMetric(replicasDesc, prometheus.GaugeValue, float64(n), state)
 	}
 	m.propagation.Collect(ch)
 }
 
-// Applied is told that a replica has a revision in force.
+// Applied observes that a replica has a revision in force.
 func (s *Server) Applied(_ string, revision uint64) {
-	l := s.ledger
-	l.mu.RLock()
-	at, ok := l.accepted.of(revision)
-	l.mu.RUnlock()
-	if ok {
-		s.metrics.propagation.Observe(l.now().Sub(at).Seconds())
+	if at, ok := s.ledger.AcceptedAt(revision); ok {
+		s.metrics.propagation.Observe(s.ledger.Now().Sub(at).Seconds())
 	}
 }

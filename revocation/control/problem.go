@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"rescind/revocation"
+	"rescind/revocation/ledger"
 )
 
 // Problem is an error as RFC 9457 writes it. Nothing of a request is echoed in
@@ -68,7 +69,7 @@ func (p *Problem) write(w http.ResponseWriter) {
 
 // Unavailable answers in the place of a server that cannot be made yet.
 func Unavailable(w http.ResponseWriter) {
-	problem(http.StatusServiceUnavailable, ErrNotReady.Error()).retry().write(w)
+	problem(http.StatusServiceUnavailable, ledger.ErrNotReady.Error()).retry().write(w)
 }
 
 func faultsOf(faults []revocation.Fault) []ProblemError {

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"rescind/revocation/ledger/ledgertest"
 )
 
 // schemas are those of /openapi.json, compiled as they are asked for.
@@ -98,7 +100,7 @@ func dig(v any, path ...string) (any, bool) {
 
 // The request's own schema says what ParseRequest does.
 func TestRequestSchema(t *testing.T) {
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	e.do("viewer", "GET", "/v1/replicas", "").want(200)
 	schemas.Lock()
 	defer schemas.Unlock()

@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"rescind/revocation"
+	"rescind/revocation/ledger"
 )
 
 // Waiting is the pair of parameters that every change takes.
@@ -80,7 +81,7 @@ func (s *Server) post(ctx context.Context, in *postInput) (*postOutput, error) {
 		return s.postLines(ctx, in)
 	}
 	who := callerOf(ctx)
-	entry := who.entry(s, ActRevoke)
+	entry := who.entry(s, ledger.ActRevoke)
 	wait, p := in.limit()
 	if p != nil {
 		return nil, s.refuse(ctx, entry, p)
@@ -91,12 +92,12 @@ func (s *Server) post(ctx context.Context, in *postInput) (*postOutput, error) {
 	if in.DryRun != "" && wait > 0 {
 		return nil, s.refuse(ctx, entry, invalid(ProblemError{Member: "wait", Message: "means nothing beside dry_run"}))
 	}
-	now := s.ledger.now()
+	now := s.ledger.Now()
 	c, token, faults := s.candidate(in.RawBody, now, who.Name)
 	if faults != nil {
 		return nil, s.refuse(ctx, entry, invalid(faultsOf(faults)...))
 	}
-	entry.Issuers, entry.Target, entry.Reason = []string{c.Issuer}, targetOf(&c.Target), c.Reason
+	entry.Issuers, entry.Target, entry.Reason = []string{c.Issuer}, ledger.TargetOf(&c.Target), c.Reason
 	if why := who.forbids(&c.Revocation); why != "" {
 		return nil, s.deny(ctx, entry, why)
 	}
@@ -108,7 +109,7 @@ func (s *Server) post(ctx context.Context, in *postInput) (*postOutput, error) {
 			return nil, s.refuse(ctx, entry, p)
 		}
 	}
-	revision, ids, fresh, err := s.ledger.Revoke(ctx, []Candidate{c}, entry)
+	revision, ids, fresh, err := s.ledger.Revoke(ctx, []ledger.Candidate{c}, entry)
 	if err != nil {
 		return nil, s.unavailable(err)
 	}
@@ -116,7 +117,7 @@ func (s *Server) post(ctx context.Context, in *postInput) (*postOutput, error) {
 	s.upstream.tell(token, entry)
 	item, err := s.ledger.Find(ids[0])
 	if err != nil { // it has expired since
-		item = Item{Revocation: c.Revocation}
+		item = ledger.Item{Revocation: c.Revocation}
 		item.ID = ids[0]
 	}
 	out := &postOutput{Status: http.StatusOK, Location: "/v1/revocations/" + ids[0].String()}
@@ -131,30 +132,30 @@ func (s *Server) post(ctx context.Context, in *postInput) (*postOutput, error) {
 
 // candidate reads and accepts one revocation. token is the raw one, if it is
 // about one.
-func (s *Server) candidate(body []byte, now time.Time, by string) (c Candidate, token string, faults []revocation.Fault) {
+func (s *Server) candidate(body []byte, now time.Time, by string) (c ledger.Candidate, token string, faults []revocation.Fault) {
 	r, faults := revocation.ParseRequest(body)
 	if faults != nil {
-		return Candidate{}, "", faults
+		return ledger.Candidate{}, "", faults
 	}
-	rev, faults := r.Accept(now, s.ledger.retention, by)
+	rev, faults := r.Accept(now, s.ledger.Retention(), by)
 	if faults != nil {
-		return Candidate{}, "", faults
+		return ledger.Candidate{}, "", faults
 	}
 	least := rev.ExpiresAt
 	if r.ExpiresAt.IsZero() && r.Token == "" { // one made lately lasts long enough
-		least = revocation.MicrosOf(now.Add(s.ledger.retention / 2))
+		least = revocation.MicrosOf(now.Add(s.ledger.Retention() / 2))
 	}
-	return NewCandidate(rev, least), r.Token, nil
+	return ledger.NewCandidate(rev, least), r.Token, nil
 }
 
-func (s *Server) refuse(ctx context.Context, e Entry, p *Problem) *Problem {
-	e.Outcome, e.Detail = Refused, p.Detail
+func (s *Server) refuse(ctx context.Context, e ledger.AuditEntry, p *Problem) *Problem {
+	e.Outcome, e.Detail = ledger.Refused, p.Detail
 	s.record(ctx, e)
 	return p
 }
 
-func (s *Server) deny(ctx context.Context, e Entry, why string) *Problem {
-	e.Outcome, e.Detail = Denied, why
+func (s *Server) deny(ctx context.Context, e ledger.AuditEntry, why string) *Problem {
+	e.Outcome, e.Detail = ledger.Denied, why
 	s.record(ctx, e)
 	return problem(http.StatusForbidden, why)
 }
@@ -166,7 +167,7 @@ type idInput struct {
 type getOutput struct{ Body *Document }
 
 func (s *Server) get(ctx context.Context, in *idInput) (*getOutput, error) {
-	item, p := s.find(ctx, in.ID, ActRead)
+	item, p := s.find(ctx, in.ID, ledger.ActRead)
 	if p != nil {
 		return nil, p
 	}
@@ -174,27 +175,27 @@ func (s *Server) get(ctx context.Context, in *idInput) (*getOutput, error) {
 }
 
 // find is the revocation of an id that the caller may see.
-func (s *Server) find(ctx context.Context, text, action string) (Item, *Problem) {
+func (s *Server) find(ctx context.Context, text, action string) (ledger.Item, *Problem) {
 	if err := s.ledger.Ready(); err != nil {
-		return Item{}, s.unavailable(err)
+		return ledger.Item{}, s.unavailable(err)
 	}
 	who := callerOf(ctx)
 	unknown := problem(http.StatusNotFound, "there is no such revocation; it may have expired", ProblemError{Member: "id", Message: "is not known"})
 	id, err := revocation.ParseID(text)
 	if err != nil {
-		return Item{}, unknown
+		return ledger.Item{}, unknown
 	}
-	if err := s.ledger.catchUp(ctx, id.Revision); err != nil {
-		return Item{}, s.unavailable(err)
+	if err := s.ledger.CatchUp(ctx, id.Revision); err != nil {
+		return ledger.Item{}, s.unavailable(err)
 	}
 	item, err := s.ledger.Find(id)
 	if err != nil {
-		return Item{}, unknown
+		return ledger.Item{}, unknown
 	}
 	if !who.covers(item.Issuer) {
 		e := who.entry(s, action)
 		e.ID, e.Issuers = text, []string{item.Issuer}
-		return Item{}, s.deny(ctx, e, "the credential is not for this issuer")
+		return ledger.Item{}, s.deny(ctx, e, "the credential is not for this issuer")
 	}
 	return item, nil
 }
@@ -220,7 +221,7 @@ type deleteOutput struct {
 
 func (s *Server) delete(ctx context.Context, in *deleteInput) (*deleteOutput, error) {
 	who := callerOf(ctx)
-	entry := who.entry(s, ActRestore)
+	entry := who.entry(s, ledger.ActRestore)
 	wait, p := in.limit()
 	if p != nil {
 		return nil, s.refuse(ctx, entry, p)
@@ -228,20 +229,20 @@ func (s *Server) delete(ctx context.Context, in *deleteInput) (*deleteOutput, er
 	if !who.has(Revoker, Operator) {
 		return nil, s.deny(ctx, entry, "this takes the role revoker or operator")
 	}
-	item, p := s.find(ctx, in.ID, ActRestore)
+	item, p := s.find(ctx, in.ID, ledger.ActRestore)
 	switch {
 	case p != nil && p.Status == http.StatusNotFound:
 		return nil, s.refuse(ctx, entry, p)
 	case p != nil:
 		return nil, p
 	}
-	entry.ID, entry.Issuers, entry.Target = item.ID.String(), []string{item.Issuer}, targetOf(&item.Target)
+	entry.ID, entry.Issuers, entry.Target = item.ID.String(), []string{item.Issuer}, ledger.TargetOf(&item.Target)
 	if why := who.forbids(&item.Revocation); why != "" {
 		return nil, s.deny(ctx, entry, why)
 	}
 	revision, err := s.ledger.Restore(ctx, item.ID, entry)
 	switch {
-	case errors.Is(err, ErrUnknown): // it expired in between
+	case errors.Is(err, ledger.ErrUnknown): // it expired in between
 		return nil, problem(http.StatusNotFound, err.Error())
 	case err != nil:
 		return nil, s.unavailable(err)
@@ -303,7 +304,7 @@ func (s *Server) list(ctx context.Context, in *listInput) (*listOutput, error) {
 	if err := s.ledger.Ready(); err != nil {
 		return nil, s.unavailable(err)
 	}
-	q := Query{Issuers: [][]string{callerOf(ctx).Issuers}, Claims: in.Claim, Limit: in.Limit}
+	q := ledger.Query{Issuers: [][]string{callerOf(ctx).Issuers}, Claims: in.Claim, Limit: in.Limit}
 	for _, c := range in.Claim {
 		if name, value, ok := strings.Cut(c, ":"); !ok || name == "" || value == "" {
 			return nil, invalid(ProblemError{Member: "claim", Message: "must be name:value, such as sub:alice"})
@@ -352,8 +353,8 @@ type auditInput struct{ Paging }
 
 // AuditPage is one page of the audit.
 type AuditPage struct {
-	Items      []Entry `json:"items" nullable:"false" doc:"Newest first"`
-	NextCursor string  `json:"next_cursor,omitempty" doc:"Absent on the last page"`
+	Items      []ledger.AuditEntry `json:"items" nullable:"false" doc:"Newest first"`
+	NextCursor string              `json:"next_cursor,omitempty" doc:"Absent on the last page"`
 }
 
 type auditOutput struct{ Body AuditPage }
@@ -364,9 +365,9 @@ func (s *Server) listAudit(ctx context.Context, in *auditInput) (*auditOutput, e
 		return nil, p
 	}
 	who := callerOf(ctx)
-	out := &auditOutput{AuditPage{Items: []Entry{}}}
-	var last AuditCursor
-	err := s.ledger.Audit(ctx, AuditCursor{number, int(line)}, func(at AuditCursor, e Entry) bool {
+	out := &auditOutput{AuditPage{Items: []ledger.AuditEntry{}}}
+	var last ledger.AuditCursor
+	err := s.ledger.Audit(ctx, ledger.AuditCursor{Note: number, Line: int(line)}, func(at ledger.AuditCursor, e ledger.AuditEntry) bool {
 		if !who.maySee(&e) {
 			return true
 		}
@@ -386,7 +387,7 @@ func (s *Server) listAudit(ctx context.Context, in *auditInput) (*auditOutput, e
 
 // maySee: a credential that is bound to issuers sees what it did itself and
 // what was about these issuers alone.
-func (c caller) maySee(e *Entry) bool {
+func (c caller) maySee(e *ledger.AuditEntry) bool {
 	if c.Issuers == nil || e.By == c.Name {
 		return true
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"rescind/revocation/control/outbound"
+	"rescind/revocation/ledger"
 )
 
 // IssuerEndpoint is the revocation endpoint (RFC 7009) of an issuer.
@@ -34,7 +35,7 @@ type IssuerEndpoint struct {
 // A raw token is in memory for as long as it takes to tell, a quarter of an
 // hour at most, and nowhere else.
 type Upstream struct {
-	ledger    *Ledger
+	ledger    *ledger.Ledger
 	logger    *slog.Logger
 	endpoints map[string]*counterpart
 	queue     chan telling
@@ -52,7 +53,7 @@ type counterpart struct {
 type telling struct {
 	to    *counterpart
 	token string
-	entry Entry
+	entry ledger.AuditEntry
 }
 
 // Bounds of telling issuers.
@@ -64,7 +65,7 @@ const (
 )
 
 // NewUpstream makes one for these endpoints. Close ends it.
-func NewUpstream(l *Ledger, endpoints []IssuerEndpoint, logger *slog.Logger) *Upstream {
+func NewUpstream(l *ledger.Ledger, endpoints []IssuerEndpoint, logger *slog.Logger) *Upstream {
 	u := &Upstream{ledger: l, logger: logger, endpoints: map[string]*counterpart{}, queue: make(chan telling, maxTellings)}
 	for _, e := range endpoints {
 		u.endpoints[e.Issuer] = &counterpart{e, outbound.New(e.TLS)}
@@ -98,11 +99,11 @@ var errEnded = errors.New("the control endpoint was stopped before")
 
 // tell has the issuer told of a token, if it wants to know. entry is that of
 // the revocation.
-func (u *Upstream) tell(token string, entry Entry) {
+func (u *Upstream) tell(token string, entry ledger.AuditEntry) {
 	if u == nil || token == "" || len(entry.Issuers) != 1 || u.endpoints[entry.Issuers[0]] == nil {
 		return
 	}
-	entry.Action = ActIssuer
+	entry.Action = ledger.ActIssuer
 	t := telling{u.endpoints[entry.Issuers[0]], token, entry}
 	select {
 	case u.queue <- t:
@@ -132,10 +133,10 @@ func (u *Upstream) run(ctx context.Context) {
 }
 
 func (u *Upstream) note(t telling, err error) {
-	t.entry.At = u.ledger.now().UTC().Truncate(time.Microsecond)
-	t.entry.Outcome, t.entry.Detail = Accepted, ""
+	t.entry.At = u.ledger.Now().UTC().Truncate(time.Microsecond)
+	t.entry.Outcome, t.entry.Detail = ledger.Accepted, ""
 	if err != nil {
-		t.entry.Outcome, t.entry.Detail = Failed, "the issuer's revocation endpoint: "+err.Error()
+		t.entry.Outcome, t.entry.Detail = ledger.Failed, "the issuer's revocation endpoint: "+err.Error()
 		u.logger.Warn("an issuer could not be told of a revocation", "issuer", t.to.Issuer, "id", t.entry.ID, "error", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"rescind/jwks/jwkstest"
+	"rescind/revocation/ledger"
+	"rescind/revocation/ledger/ledgertest"
 )
 
 // between stands before a real issuer, and writes down what it is asked.
@@ -70,7 +72,7 @@ func TestIssuersAreTold(t *testing.T) {
 	t.Cleanup(issuer.Close)
 	b := standBefore(t, issuer)
 	b.status = []int{503} // at first
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	logged := &strings.Builder{}
 	u := NewUpstream(e.ledger, []IssuerEndpoint{{
 		Issuer: issuer.URL(), URL: b.URL + "/revoke", ClientID: "resc:ind", Secret: func() (string, error) { return "s3cr&t", nil },
@@ -83,12 +85,12 @@ func TestIssuersAreTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := e.do("revoker", "POST", "/v1/revocations", fmt.Sprintf(`{"token":%q}`, token)).want(201).document()
-	told := func(outcome string) func(Entry) bool {
-		return func(a Entry) bool {
-			return a.Action == ActIssuer && a.Outcome == outcome && a.ID == d.ID && a.By == "revoker"
+	told := func(outcome string) func(ledger.AuditEntry) bool {
+		return func(a ledger.AuditEntry) bool {
+			return a.Action == ledger.ActIssuer && a.Outcome == outcome && a.ID == d.ID && a.By == "revoker"
 		}
 	}
-	for began := time.Now(); e.audited(told(Accepted)) == 0; time.Sleep(5 * time.Millisecond) {
+	for began := time.Now(); e.audited(told(ledger.Accepted)) == 0; time.Sleep(5 * time.Millisecond) {
 		if time.Since(began) > 20*time.Second {
 			t.Fatal("the audit does not say that the issuer was told")
 		}
@@ -120,14 +122,14 @@ func TestAnIssuerThatRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := standBefore(t, issuer)
 			b.status = []int{status}
-			e := serve(t, newMemoryLog())
+			e := serve(t, ledgertest.New())
 			u := NewUpstream(e.ledger, []IssuerEndpoint{{Issuer: issuer.URL(), URL: b.URL + "/revoke", ClientID: "public"}}, slog.New(slog.DiscardHandler))
 			t.Cleanup(func() { u.Close() })
 			e.server.upstream = u
 			token, _ := issuer.Mint(nil)
 			e.do("revoker", "POST", "/v1/revocations", fmt.Sprintf(`{"token":%q}`, token)).want(201) // all the same
-			for began := time.Now(); e.audited(func(a Entry) bool {
-				return a.Action == ActIssuer && a.Outcome == Failed && strings.Contains(a.Detail, fmt.Sprint(status)) && !strings.Contains(a.Detail, b.URL)
+			for began := time.Now(); e.audited(func(a ledger.AuditEntry) bool {
+				return a.Action == ledger.ActIssuer && a.Outcome == ledger.Failed && strings.Contains(a.Detail, fmt.Sprint(status)) && !strings.Contains(a.Detail, b.URL)
 			}) == 0; time.Sleep(5 * time.Millisecond) {
 				if time.Since(began) > 20*time.Second {
 					t.Fatal("the audit does not say that the issuer refused")
@@ -142,7 +144,7 @@ func TestAnIssuerThatRefuses(t *testing.T) {
 
 // What is not told when the control endpoint ends is in the audit.
 func TestTheEndComesBefore(t *testing.T) {
-	e := serve(t, newMemoryLog())
+	e := serve(t, ledgertest.New())
 	u := NewUpstream(e.ledger, []IssuerEndpoint{{Issuer: issuerA, URL: "http://127.0.0.1:1/revoke"}}, slog.New(slog.DiscardHandler))
 	e.server.upstream = u
 	for i := range 10 {
@@ -150,8 +152,8 @@ func TestTheEndComesBefore(t *testing.T) {
 		e.do("revoker", "POST", "/v1/revocations", fmt.Sprintf(`{"token":%q}`, token)).want(201)
 	}
 	u.Close()
-	if n := e.audited(func(a Entry) bool {
-		return a.Action == ActIssuer && a.Outcome == Failed && strings.Contains(a.Detail, "stopped")
+	if n := e.audited(func(a ledger.AuditEntry) bool {
+		return a.Action == ledger.ActIssuer && a.Outcome == ledger.Failed && strings.Contains(a.Detail, "stopped")
 	}); n != 10 {
 		t.Errorf("%d lines of the audit", n)
 	}

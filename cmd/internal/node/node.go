@@ -30,6 +30,7 @@ import (
 	"rescind/cmd/internal/daemon"
 	"rescind/revocation/control"
 	"rescind/revocation/feed"
+	"rescind/revocation/ledger"
 	"rescind/revocation/store"
 )
 
@@ -100,7 +101,7 @@ type node struct {
 	registry  *prometheus.Registry
 
 	store  *store.Log
-	ledger *control.Ledger
+	ledger *ledger.Ledger
 	feed   *feed.Server
 	api    atomic.Pointer[control.Server] // nil until build
 }
@@ -126,7 +127,7 @@ func (n *node) openLog(ctx context.Context) (err error) {
 	}
 	n.teardown.Add("log", daemon.Closing(n.store.Close))
 	n.registry.MustRegister(n.figures()...)
-	n.ledger = control.NewLedger(n.store, control.LedgerOptions{Retention: n.config.Store.Retention, Logger: n.log})
+	n.ledger = ledger.New(n.store, ledger.Options{Retention: n.config.Store.Retention, Logger: n.log})
 	reading, end := context.WithCancel(context.WithoutCancel(ctx)) // the teardown ends it, in its turn
 	ended := n.processes.Run("log", func() error { return n.ledger.Run(reading) })
 	n.teardown.Add("ledger", daemon.StopAndWait(end, ended))

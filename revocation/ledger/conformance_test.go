@@ -1,4 +1,4 @@
-package control
+package ledger
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"rescind/revocation/ledger/ledgertest"
 	"rescind/revocation/store"
 )
 
@@ -19,7 +20,7 @@ import (
 // as of the durable one.
 func TestLogConformance(t *testing.T) {
 	logs := map[string]func(t *testing.T) Log{
-		"memory": func(*testing.T) Log { return newMemoryLog() },
+		"memory": func(*testing.T) Log { return ledgertest.New() },
 		"store": func(t *testing.T) Log {
 			l, err := store.Open(t.Context(), store.Options{Dir: t.TempDir()})
 			if err != nil {

@@ -1,4 +1,4 @@
-package control
+package ledger
 
 import (
 	"context"
@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Entry is one line of the audit: who tried what, and what came of it.
-type Entry struct {
+// AuditEntry is one line of the audit: who tried what, and what came of it.
+type AuditEntry struct {
 	At       time.Time `json:"at"`
 	By       string    `json:"by,omitempty" doc:"Name of the credential; absent if there was none that is known"`
 	Action   string    `json:"action" enum:"revoke,import,restore,read,authenticate,revoke_at_issuer"`
@@ -45,7 +45,7 @@ const (
 // note is some lines on their way to the log. answer is called once, with nil
 // when they are durable.
 type note struct {
-	entries []Entry
+	entries []AuditEntry
 	covers  uint64
 	answer  func(error)
 }
@@ -54,13 +54,13 @@ type note struct {
 const noteEntries = 256
 
 // Record adds a line to the audit and returns when it is durable.
-func (l *Ledger) Record(ctx context.Context, e Entry) error {
+func (l *Ledger) Record(ctx context.Context, e AuditEntry) error {
 	if err := l.Ready(); err != nil {
 		return err
 	}
 	done := make(chan error, 1)
 	select {
-	case l.notes <- note{entries: []Entry{e}, answer: func(err error) { done <- err }}:
+	case l.notes <- note{entries: []AuditEntry{e}, answer: func(err error) { done <- err }}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -79,7 +79,7 @@ func (l *Ledger) Record(ctx context.Context, e Entry) error {
 // come by then. Lines about what was accepted are kept until they are written,
 // though their caller has been told of the failure.
 func (l *Ledger) audit(ctx context.Context) error {
-	var owed []Entry
+	var owed []AuditEntry
 	var covers uint64
 	for {
 		var notes []note
@@ -115,7 +115,7 @@ func (l *Ledger) audit(ctx context.Context) error {
 	}
 }
 
-func (l *Ledger) write(ctx context.Context, entries []Entry, covers uint64) error {
+func (l *Ledger) write(ctx context.Context, entries []AuditEntry, covers uint64) error {
 	body, err := json.Marshal(entries)
 	if err == nil {
 		_, err = l.log.Note(ctx, covers, body)
@@ -130,7 +130,7 @@ func (l *Ledger) write(ctx context.Context, entries []Entry, covers uint64) erro
 // live to write it, or did not learn that it had succeeded. Of a large batch
 // only the number is noted, by whom.
 func (l *Ledger) owe(ctx context.Context, revision uint64, ops []operation) {
-	var entries []Entry
+	var entries []AuditEntry
 	for i := range ops {
 		e := entryOf(&ops[i])
 		e.Outcome, e.Revision, e.Count = Accepted, revision, 1
@@ -155,13 +155,13 @@ func (l *Ledger) hand(ctx context.Context, n note) {
 	}
 }
 
-func entryOf(op *operation) Entry {
+func entryOf(op *operation) AuditEntry {
 	if op.packed != nil {
 		r := unpack(op.packed, newInterner())
-		return Entry{At: r.CreatedAt, By: r.CreatedBy, Action: ActRevoke, Issuers: []string{r.Issuer},
-			ID: op.entry.ID.String(), Target: targetOf(&r.Target), Reason: r.Reason}
+		return AuditEntry{At: r.CreatedAt, By: r.CreatedBy, Action: ActRevoke, Issuers: []string{r.Issuer},
+			ID: op.entry.ID.String(), Target: TargetOf(&r.Target), Reason: r.Reason}
 	}
-	return Entry{At: op.restore.At, By: op.restore.By, Action: ActRestore, ID: op.restore.ID.String()}
+	return AuditEntry{At: op.restore.At, By: op.restore.By, Action: ActRestore, ID: op.restore.ID.String()}
 }
 
 // AuditCursor is a place in the audit: a note and a line in it.
@@ -174,7 +174,7 @@ var errBadNote = errors.New("a note of the audit cannot be read")
 
 // Audit yields lines, newest first, from just before the cursor; the zero
 // cursor begins at the end.
-func (l *Ledger) Audit(ctx context.Context, before AuditCursor, yield func(AuditCursor, Entry) bool) error {
+func (l *Ledger) Audit(ctx context.Context, before AuditCursor, yield func(AuditCursor, AuditEntry) bool) error {
 	if err := l.Ready(); err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (l *Ledger) Audit(ctx context.Context, before AuditCursor, yield func(Audit
 	}
 	var bad error
 	err := l.log.Notes(ctx, from, func(number uint64, body []byte) bool {
-		var entries []Entry
+		var entries []AuditEntry
 		if err := json.Unmarshal(body, &entries); err != nil {
 			bad = fmt.Errorf("%w: note %d: %w", errBadNote, number, err)
 			return false

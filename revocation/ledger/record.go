@@ -1,4 +1,4 @@
-package control
+package ledger
 
 import (
 	"encoding/binary"

@@ -1,4 +1,4 @@
-package control
+package ledger
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 type attempt struct {
 	revokes []Candidate
 	restore *restoration
-	size    int   // in the log
-	entry   Entry // of the audit; the committer adds the outcome
+	size    int        // in the log
+	entry   AuditEntry // of the audit; the committer adds the outcome
 	done    chan outcome
 }
 
@@ -51,7 +51,7 @@ const (
 // Revoke makes the candidates part of the log, all of them or none. Where the
 // same is in force already its ID is returned instead. It returns when the
 // revocations and the note in the audit are durable.
-func (l *Ledger) Revoke(ctx context.Context, candidates []Candidate, entry Entry) (revision uint64, ids []revocation.ID, fresh int, err error) {
+func (l *Ledger) Revoke(ctx context.Context, candidates []Candidate, entry AuditEntry) (revision uint64, ids []revocation.ID, fresh int, err error) {
 	a := &attempt{revokes: candidates, entry: entry, size: 256}
 	for i := range candidates {
 		a.size += 8 + len(candidates[i].packed)
@@ -62,7 +62,7 @@ func (l *Ledger) Revoke(ctx context.Context, candidates []Candidate, entry Entry
 
 // Restore undoes a revocation, and returns the revision that did. Repeated, it
 // returns that of the first time.
-func (l *Ledger) Restore(ctx context.Context, id revocation.ID, entry Entry) (revision uint64, err error) {
+func (l *Ledger) Restore(ctx context.Context, id revocation.ID, entry AuditEntry) (revision uint64, err error) {
 	o := l.submit(ctx, &attempt{restore: &restoration{ID: id, At: entry.At, By: entry.By}, entry: entry, size: 256 + len(entry.By)})
 	return o.revision, o.err
 }
@@ -298,7 +298,7 @@ func (l *Ledger) settle(ctx context.Context, a *attempt, o outcome, covers uint6
 	if o.err != nil {
 		e.Detail = o.err.Error()
 	}
-	l.hand(ctx, note{entries: []Entry{e}, covers: covers, answer: func(err error) {
+	l.hand(ctx, note{entries: []AuditEntry{e}, covers: covers, answer: func(err error) {
 		if err != nil && o.err == nil {
 			o = outcome{err: fmt.Errorf("the audit cannot be written: %w", err)}
 		}

@@ -1,4 +1,23 @@
-package control
+// Package ledger holds what the control endpoint has accepted: the state that
+// the durable log amounts to, the committer that appends to the log, and the
+// audit.
+//
+// # How it holds together
+//
+// A [Log] keeps batches of bytes in order. The [Ledger] is the state of these
+// batches, and their only writer. A request is decided against the state at
+// some revision, and appended as the next revision. If another node appended
+// first, the append does nothing and the request is decided again. So every
+// answer is right at the revision that it names, on every node.
+//
+// Everything here is rebuilt from the log when the process starts. The ledger
+// is also the source of the feed to the replicas.
+//
+// # What is kept
+//
+// A restored revocation stays visible until it would have expired. An expired
+// revocation is gone. The ledger knows nothing of HTTP.
+package ledger
 
 import (
 	"context"
@@ -55,8 +74,8 @@ var (
 	ErrTooLarge = errors.New("the request is more than the log takes at once; send it in parts")
 )
 
-// LedgerOptions are what a ledger needs to know.
-type LedgerOptions struct {
+// Options are what a ledger needs to know.
+type Options struct {
 	Retention time.Duration    // the longest that a revocation may last
 	Now       func() time.Time // default: time.Now
 	Logger    *slog.Logger     // default: discards
@@ -92,8 +111,8 @@ type Ledger struct {
 	accepted acceptances
 }
 
-// NewLedger makes a ledger over log. It is empty until [Ledger.Run] runs.
-func NewLedger(log Log, o LedgerOptions) *Ledger {
+// New makes a ledger over log. It is empty until [Ledger.Run] runs.
+func New(log Log, o Options) *Ledger {
 	l := &Ledger{
 		log: log, retention: o.Retention, now: o.Now, logger: o.Logger,
 		queue: make(chan *attempt, 256), notes: make(chan note, 256),
@@ -267,9 +286,9 @@ func (l *Ledger) forget() {
 	l.rows.sweep(l.swept)
 }
 
-// catchUp waits for a revision that another node has given and this one has
+// CatchUp waits for a revision that another node has given and this one has
 // not read yet. It fails if nobody knows whether there is one.
-func (l *Ledger) catchUp(ctx context.Context, revision uint64) error {
+func (l *Ledger) CatchUp(ctx context.Context, revision uint64) error {
 	if revision <= l.Revision() {
 		return nil
 	}

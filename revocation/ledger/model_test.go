@@ -1,0 +1,206 @@
+package ledger
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"rescind/revocation"
+	"rescind/revocation/ledger/ledgertest"
+)
+
+// modelled is a revocation as a few obvious lines keep it.
+type modelled struct {
+	id       revocation.ID
+	what     string // issuer, target, before, block
+	issuer   string
+	claim    string
+	expires  time.Time
+	restored bool
+}
+
+// The ledger against a list that is walked from end to end: accepting,
+// repeating, restoring, expiring, listing, paging, restarting, and a follower
+// that applies its changes.
+func TestLedgerAgainstModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		clock := ledgertest.NewClock()
+		log := ledgertest.New()
+		l, stop := run(t, log, clock.Now)
+		defer func() { stop() }()
+		var model []*modelled
+		follower := map[revocation.ID]revocation.Entry{}
+		followed := uint64(0)
+
+		alive := func(m *modelled) bool { return m.expires.After(clock.Now()) }
+		rt.Repeat(map[string]func(*rapid.T){
+			"revoke": func(rt *rapid.T) {
+				claim := rapid.SampledFrom([]string{`"sub":"a"`, `"sub":"b"`, `"jti":"a"`, `"n":1`, `"n":"1"`, `"sub":"a","n":1`}).Draw(rt, "claim")
+				issuer := rapid.SampledFrom([]string{issuerA, issuerB}).Draw(rt, "issuer")
+				before := rapid.SampledFrom([]string{"", `,"block":true`, `,"issued_before":"2026-11-01T00:00:00Z"`}).Draw(rt, "before")
+				body := fmt.Sprintf(`{"issuer":%q,"claims":{%s}%s`, issuer, claim, before)
+				lasts := rapid.SampledFrom([]time.Duration{0, time.Minute, time.Hour, 400 * time.Hour}).Draw(rt, "lasts")
+				expires, least := clock.Now().Add(retention), clock.Now().Add(retention/2)
+				if lasts > 0 {
+					expires = clock.Now().Add(lasts)
+					least = expires
+					body += fmt.Sprintf(`,"expires_at":%q`, expires.Format(time.RFC3339Nano))
+				}
+				r, faults := revocation.ParseRequest([]byte(body + "}"))
+				if faults != nil {
+					rt.Fatal(faults)
+				}
+				rev, faults := r.Accept(clock.Now(), retention, "m")
+				if faults != nil {
+					rt.Fatal(faults)
+				}
+				what := fmt.Sprint(issuer, claim, before, rev.Before)
+				_, ids, fresh, err := l.Revoke(t.Context(), []Candidate{NewCandidate(rev, revocation.MicrosOf(least))}, AuditEntry{})
+				if err != nil {
+					rt.Fatal(err)
+				}
+				was := slices.IndexFunc(model, func(m *modelled) bool { return m.id == ids[0] })
+				enough := func(m *modelled) bool {
+					return m.what == what && !m.restored && alive(m) && !m.expires.Before(least)
+				}
+				switch {
+				case fresh == 1 && slices.ContainsFunc(model, enough):
+					rt.Fatalf("%s was there already", what)
+				case fresh == 1 && was >= 0:
+					rt.Fatalf("%v was given twice", ids[0])
+				case fresh == 0 && (was < 0 || !enough(model[was])):
+					rt.Fatalf("%v is not the same as %s", ids[0], what)
+				case fresh == 1:
+					model = append(model, &modelled{ids[0], what, issuer, claim, expires, false})
+				}
+			},
+			"restore": func(rt *rapid.T) {
+				id := revocation.ID{Revision: 77777}
+				if len(model) > 0 {
+					id = rapid.SampledFrom(model).Draw(rt, "which").id
+				}
+				_, err := l.Restore(t.Context(), id, AuditEntry{At: clock.Now(), By: "r"})
+				i := slices.IndexFunc(model, func(m *modelled) bool { return m.id == id && alive(m) })
+				if (i < 0) != errors.Is(err, ErrUnknown) || i >= 0 && err != nil {
+					rt.Fatalf("restore %v: %v", id, err)
+				}
+				if i >= 0 {
+					model[i].restored = true
+				}
+			},
+			"time": func(rt *rapid.T) {
+				clock.Advance(rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour, 300 * time.Hour}).Draw(rt, "by"))
+				if rapid.Bool().Draw(rt, "sweep") {
+					l.forget()
+				}
+			},
+			"restart": func(*rapid.T) {
+				stop()
+				l, stop = run(t, log, clock.Now)
+			},
+			"follow": func(rt *rapid.T) {
+				if followed == 0 {
+					clear(follower)
+					rev, err := l.Snapshot(func(part []revocation.Entry) error {
+						for _, e := range part {
+							follower[e.ID] = e
+						}
+						return nil
+					})
+					if err != nil {
+						rt.Fatal(err)
+					}
+					followed = rev
+				}
+				for followed < l.Revision() {
+					changes, held := l.Changes(followed, rapid.IntRange(1, 3).Draw(rt, "max"))
+					if !held {
+						rt.Fatal("changes are not held")
+					}
+					for _, c := range changes {
+						if c.Revision != followed+1 {
+							rt.Fatalf("revision %d after %d", c.Revision, followed)
+						}
+						for _, e := range c.Added {
+							follower[e.ID] = e
+						}
+						for _, e := range c.Removed {
+							if have, ok := follower[e.ID]; ok && have != e {
+								rt.Fatalf("removed %+v, added as %+v", e, have)
+							}
+							delete(follower, e.ID)
+						}
+						followed = c.Revision
+					}
+				}
+				for _, m := range model {
+					if !alive(m) {
+						continue
+					}
+					if _, ok := follower[m.id]; ok == m.restored {
+						rt.Fatalf("the follower has %v: %v, restored: %v", m.id, ok, m.restored)
+					}
+				}
+			},
+			"": func(rt *rapid.T) { // the lists agree
+				for _, q := range []Query{{}, {Active: new(bool)}, {Issuers: [][]string{nil, {issuerB}}},
+					{Claims: []string{"sub:a"}}, {Claims: []string{"n:1"}}, {Claims: []string{"n:1", "sub:a"}}} {
+					var want, got []string
+					for _, m := range slices.Backward(model) {
+						if alive(m) && (q.Active == nil || m.restored) && (q.Issuers == nil || m.issuer == issuerB) && m.has(q.Claims) {
+							want = append(want, fmt.Sprint(m.id, m.restored, m.expires))
+						}
+					}
+					q.Limit = 2
+					for more := true; more; {
+						var items []Item
+						items, more = l.List(q)
+						for _, it := range items {
+							got = append(got, fmt.Sprint(it.ID, it.Restored != nil, it.ExpiresAt.Time()))
+							q.Before = it.ID
+						}
+						if len(items) > 2 || more && len(items) < 2 {
+							rt.Fatalf("a page of %d, more %v", len(items), more)
+						}
+					}
+					if !slices.Equal(got, want) {
+						rt.Fatalf("query %+v\n got %q\nwant %q", q, got, want)
+					}
+				}
+				live := 0
+				for _, m := range model {
+					if alive(m) && !m.restored {
+						live++
+					}
+				}
+				l.forget()
+				if l.Len() != live {
+					rt.Fatalf("%d in force, want %d", l.Len(), live)
+				}
+			},
+		})
+	})
+}
+
+// has says whether the equalities of m include all of these.
+func (m *modelled) has(claims []string) bool {
+	var have map[string]any
+	if err := json.Unmarshal([]byte("{"+m.claim+"}"), &have); err != nil {
+		panic(err)
+	}
+	for _, c := range claims {
+		found := false
+		for k, v := range have {
+			found = found || c == fmt.Sprintf("%s:%v", k, v)
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,102 @@
+package ledger
+
+import (
+	"fmt"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"rescind/revocation"
+)
+
+// Rows by the thousand, so that chunks fill, are packed, vanish and come back.
+func TestRowsAgainstModel(t *testing.T) {
+	value := func(i int) revocation.Value { v, _ := revocation.ValueOf(fmt.Sprint("v", i)); return v }
+	made := func(rev uint64, index, target int, expires revocation.Micros) revocation.Revocation {
+		return revocation.Revocation{ID: revocation.ID{Revision: rev, Index: uint32(index)}, Issuer: issuerA, ExpiresAt: expires,
+			Target: revocation.Target{Kind: revocation.KindClaims, Claims: []revocation.Claim{{Name: "c", Value: value(target)}}}}
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		r := newRows()
+		type kept struct {
+			revocation.Revocation
+			restored bool
+		}
+		model := map[revocation.ID]*kept{}
+		var revision uint64
+		now := revocation.Micros(0)
+		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
+			switch rapid.IntRange(0, 3).Draw(rt, "step") {
+			case 0, 1:
+				revision++
+				targets := rapid.SampledFrom([]int{1, 50, 1 << 20}).Draw(rt, "targets")
+				spread := rapid.SampledFrom([]int{1, 2, 7}).Draw(rt, "spread")
+				for i := range rapid.IntRange(0, 3*chunkRows/2).Draw(rt, "rows") {
+					m := made(revision, i, i%targets, now+1+revocation.Micros(i%spread))
+					r.add(m.Entry(), false, pack(&m))
+					model[m.ID] = &kept{Revocation: m}
+				}
+			case 2:
+				n := 0
+				for id, m := range model {
+					if n++; n > 100 {
+						break
+					}
+					if (r.restore(id, undone{revision: revision}) == nil) != m.restored {
+						rt.Fatalf("restore %v, which was restored: %v", id, m.restored)
+					}
+					m.restored = true
+				}
+			case 3:
+				now += revocation.Micros(rapid.IntRange(0, 4).Draw(rt, "later"))
+				r.sweep(now)
+				for id, m := range model {
+					if m.ExpiresAt <= now {
+						delete(model, id)
+					}
+				}
+			}
+		}
+		live, seen := 0, 0
+		last := revocation.ID{}
+		for _, c := range r.chunks {
+			for i := range c.rows {
+				w := &c.rows[i]
+				if !less(last, w.id()) {
+					rt.Fatalf("%v stands after %v", w.id(), last)
+				}
+				last = w.id()
+				if w.expires > now {
+					seen++
+				}
+			}
+		}
+		targeted := map[revocation.Claim]int{}
+		for _, m := range model {
+			targeted[m.Target.Claims[0]]++
+		}
+		for id, m := range model {
+			if !m.restored {
+				live++
+			}
+			c, w := r.find(id)
+			if w == nil {
+				rt.Fatalf("%v is lost", id)
+			}
+			got := unpack(c.packed(w), newInterner())
+			if got == nil || got.Target.Claims[0] != m.Target.Claims[0] || r.entry(w) != m.Entry() {
+				rt.Fatalf("%v has become %+v", id, got)
+			}
+			if e := m.Entry(); !m.restored && r.same(&e, false, 0, now) == nil && targeted[m.Target.Claims[0]] < chainLimit {
+				rt.Fatalf("%v is not found by its target", id)
+			}
+		}
+		if r.live != live || seen != len(model) {
+			rt.Fatalf("live %d want %d, rows %d want %d", r.live, live, seen, len(model))
+		}
+		r.sweep(never - 1)
+		if len(r.chunks) != 0 || len(r.index) != 0 || len(r.undone) != 0 || r.live != 0 {
+			rt.Fatalf("after all expired: %d chunks, index %d, undone %d, live %d", len(r.chunks), len(r.index), len(r.undone), r.live)
+		}
+	})
+}
