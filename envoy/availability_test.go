@@ -11,6 +11,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"rescind/authz"
+	"rescind/authz/gate"
 	"rescind/jwks"
 	"rescind/jwks/jwkstest"
 	"rescind/revocation/replica"
@@ -75,8 +76,12 @@ func TestChecksWaitForNoSync(t *testing.T) {
 		t.Fatal(err)
 	}
 	registry := prometheus.NewRegistry()
+	g, err := gate.New(gate.Options{Authorizer: a, Registerer: registry, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	s, err := NewServer(Options{
-		Authorizer: a, Revocations: f, Registerer: registry, Logger: slog.New(slog.DiscardHandler),
+		Gate: g, Registerer: registry, Logger: slog.New(slog.DiscardHandler),
 		Ready: func() bool { return f.Status().Ready && keys.Status().Usable() },
 	})
 	if err != nil {

@@ -20,7 +20,7 @@ func TestCheckOverTLS(t *testing.T) {
 	clientCertificate, clientPool := clients.Issue(t, "client"), clients.Pool()
 	stranger := testcert.NewAuthority(t, "strangers").Issue(t, "stranger")
 	k := newKey(t)
-	s, _ := server(t, k, Options{TLS: &tls.Config{Certificates: []tls.Certificate{serverCertificate}, ClientCAs: clientPool, ClientAuth: tls.RequireAndVerifyClientCert}})
+	s, _ := server(t, k, options{TLS: &tls.Config{Certificates: []tls.Certificate{serverCertificate}, ClientCAs: clientPool, ClientAuth: tls.RequireAndVerifyClientCert}})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +54,7 @@ func TestCheckOverTLS(t *testing.T) {
 
 func TestOutcomes(t *testing.T) {
 	k := newKey(t)
-	s, _ := server(t, k, Options{})
+	s, _ := server(t, k, options{})
 	addr := serving(t, s)
 	public := "public"
 	for _, c := range []struct {

@@ -73,7 +73,7 @@ func checkHandler(server any, ctx context.Context, decode func(any) error, aroun
 		return nil, err // of the transport: the codec has none
 	}
 	answer := func(ctx context.Context, _ any) (any, error) {
-		return server.(*Server).answer(ctx, func() *authz.Request { return q.request }), nil
+		return server.(*Server).answer(ctx, func() (*authz.Request, authz.Reason) { return q.request, "" }), nil
 	}
 	if around == nil {
 		return answer(ctx, &q)

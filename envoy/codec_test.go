@@ -190,7 +190,7 @@ func (bytesCodec) Marshal(v any) (mem.BufferSlice, error) {
 // To Envoy an RPC error is not a denial: bytes that are no CheckRequest are
 // denied.
 func TestNonsenseOnTheWireIsDenied(t *testing.T) {
-	s, _ := server(t, newKey(t), Options{})
+	s, _ := server(t, newKey(t), options{})
 	conn := dial(t, serving(t, s))
 	for _, wire := range []string{"", "GET / HTTP/1.1", "\x0a\xff\xff\xff\xff\x0f", "\x00"} {
 		var answer authv3.CheckResponse
@@ -203,7 +203,7 @@ func TestNonsenseOnTheWireIsDenied(t *testing.T) {
 
 // An interceptor sees Checks as it would see those of the generated service.
 func TestInterceptors(t *testing.T) {
-	s, _ := server(t, newKey(t), Options{})
+	s, _ := server(t, newKey(t), options{})
 	seen := ""
 	answer, err := checkHandler(s, t.Context(), func(any) error { return nil }, func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		seen = info.FullMethod
@@ -316,7 +316,7 @@ func BenchmarkRead(b *testing.B) {
 // generated service, and with ours.
 func BenchmarkWire(b *testing.B) {
 	k := newKey(b)
-	s, _ := server(b, k, Options{})
+	s, _ := server(b, k, options{})
 	generated := grpc.NewServer()
 	authv3.RegisterAuthorizationServer(generated, s)
 	path := filepath.Join(b.TempDir(), "generated")

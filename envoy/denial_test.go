@@ -15,7 +15,7 @@ import (
 // us: not in the body, not in a header, not in the message of the status.
 func TestDenialsEchoNothing(t *testing.T) {
 	k := newKey(t)
-	s, _ := server(t, k, Options{})
+	s, _ := server(t, k, options{})
 	const mark = "m4rk"
 	everywhere := map[string]any{"sub": mark, "jti": mark, "scope": mark, "client_id": mark, "x": map[string]any{mark: mark}}
 	with := func(claims map[string]any) string {
@@ -54,7 +54,7 @@ func TestDenialsEchoNothing(t *testing.T) {
 // and no header can be hidden behind the other form.
 func TestTwoFormsOfAValue(t *testing.T) {
 	k := newKey(t)
-	s, _ := server(t, k, Options{})
+	s, _ := server(t, k, options{})
 	good := "Bearer " + k.token(nil)
 	header := func(name, value, raw string) *corev3.HeaderValue {
 		return &corev3.HeaderValue{Key: name, Value: value, RawValue: []byte(raw)}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/prometheus/client_golang/prometheus"
 	grpchealth "google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
@@ -57,4 +58,16 @@ func (h *health) Watch(in *healthpb.HealthCheckRequest, stream healthpb.Health_W
 		}
 	}()
 	return h.Server.Watch(in, stream)
+}
+
+// gauge returns the metric for the state that the health service reports.
+func (h *health) gauge() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "rescind_ready", Help: "Whether this replica can decide, as reported to Envoy's health checks and on /readyz: 1 or 0.",
+	}, func() float64 {
+		if h.ready() {
+			return 1
+		}
+		return 0
+	})
 }

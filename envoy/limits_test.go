@@ -72,7 +72,7 @@ func (p *peer) read(allowed chan<- struct{}) {
 
 // What one peer may cost is said to it.
 func TestLimitsArePublished(t *testing.T) {
-	s, _ := server(t, newKey(t), Options{})
+	s, _ := server(t, newKey(t), options{})
 	p := connect(t, s)
 	for id, want := range map[http2.SettingID]uint32{http2.SettingMaxConcurrentStreams: maxStreams, http2.SettingMaxHeaderListSize: maxHeaderList} {
 		if got := p.settings[id]; got != want {
@@ -95,7 +95,7 @@ func TestPings(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, _ := server(t, newKey(t), Options{})
+				s, _ := server(t, newKey(t), options{})
 				p := connect(t, s)
 				for range 10 {
 					time.Sleep(c.every)
@@ -122,7 +122,7 @@ func TestPings(t *testing.T) {
 // A peer that is gone without a word does not stay in the books.
 func TestDeadPeersAreNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := server(t, newKey(t), Options{})
+		s, _ := server(t, newKey(t), options{})
 		p := connect(t, s) // it never answers a ping
 		time.Sleep(45 * time.Second)
 		synctest.Wait()
@@ -137,7 +137,7 @@ func TestDeadPeersAreNoticed(t *testing.T) {
 // Who connects and says nothing is cut off.
 func TestSilentConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := server(t, newKey(t), Options{})
+		s, _ := server(t, newKey(t), options{})
 		l := bufconn.Listen(64 << 10)
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(l) }()

@@ -54,6 +54,9 @@ func sourceOf(address string) netip.Addr {
 // fromGRPC says whether Envoy takes r for a gRPC call, and would turn a denial
 // into a grpc-status.
 func fromGRPC(r *authz.Request) bool {
+	if r == nil {
+		return false
+	}
 	for _, h := range r.Headers {
 		if strings.EqualFold(h.Name, "content-type") {
 			suffix, ok := strings.CutPrefix(h.Value, "application/grpc")

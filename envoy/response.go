@@ -1,10 +1,7 @@
 package envoy
 
 import (
-	"encoding/json"
-	"fmt"
 	"strconv"
-	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -14,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"rescind/authz"
+	"rescind/authz/gate"
 )
 
 // This is the only file that builds a CheckResponse. Envoy looks at
@@ -21,6 +19,9 @@ import (
 // allows. An error_response, like an RPC error, is not a denial either: it
 // follows failure_mode_allow. So a denial is always a denied_response with a
 // code that is not OK.
+
+// lastResort is the answer when no answer could be written.
+var lastResort = response(&authz.Decision{Reason: authz.Internal}, false)
 
 // response is the answer to a Check. grpc says that the caller is a gRPC one.
 func response(d *authz.Decision, grpc bool) *authv3.CheckResponse {
@@ -39,25 +40,17 @@ func response(d *authz.Decision, grpc bool) *authv3.CheckResponse {
 }
 
 func denial(d *authz.Decision, grpc bool) *authv3.CheckResponse {
-	a := d.Answer()
-	denied := &authv3.DeniedHttpResponse{
-		Status: &typev3.HttpStatus{Code: typev3.StatusCode(a.HTTP)},
-		Body:   body(a),
-		Headers: []*corev3.HeaderValueOption{
-			overwrite("content-type", "application/json"),
-			overwrite("cache-control", "no-store"),
-			overwrite("www-authenticate", challenge(a, d.Scope)),
-		},
-	}
-	if a.RetryAfter > 0 {
-		denied.Headers = append(denied.Headers, overwrite("retry-after", strconv.Itoa(int(a.RetryAfter.Seconds()))))
+	g := gate.DenialOf(d)
+	denied := &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: typev3.StatusCode(g.Status)}, Body: g.Body}
+	for _, h := range g.Headers {
+		denied.Headers = append(denied.Headers, overwrite(h.Name, h.Value))
 	}
 	if grpc {
-		// Envoy derives one from the HTTP status, and makes INTERNAL of 400.
-		denied.Headers = append(denied.Headers, overwrite("grpc-status", strconv.Itoa(int(a.Code))))
+		// Envoy derives grpc-status from the HTTP status, and makes INTERNAL of 400.
+		denied.Headers = append(denied.Headers, overwrite("grpc-status", strconv.Itoa(int(g.Code))))
 	}
 	return &authv3.CheckResponse{
-		Status:          &status.Status{Code: a.Code, Message: string(d.Reason)},
+		Status:          &status.Status{Code: g.Code, Message: string(d.Reason)},
 		HttpResponse:    &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied},
 		DynamicMetadata: metadata(d),
 	}
@@ -69,31 +62,6 @@ func overwrite(name, value string) *corev3.HeaderValueOption {
 		Header:       &corev3.HeaderValue{Key: name, Value: value},
 		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 	}
-}
-
-// challenge is the WWW-Authenticate of RFC 6750, section 3. Its parts are our
-// own texts, and scopes of the configuration: none needs an escape.
-func challenge(a authz.Answer, scope string) string {
-	var b strings.Builder
-	b.WriteString(`Bearer realm="rescind"`)
-	if a.Error != "" {
-		fmt.Fprintf(&b, `, error="%s", error_description="%s"`, a.Error, a.Description)
-	}
-	if scope != "" {
-		fmt.Fprintf(&b, `, scope="%s"`, scope)
-	}
-	return b.String()
-}
-
-func body(a authz.Answer) string {
-	text, err := json.Marshal(struct {
-		Error       string `json:"error,omitempty"`
-		Description string `json:"error_description"`
-	}{a.Error, a.Description})
-	if err != nil { // of two strings: cannot be
-		return "{}"
-	}
-	return string(text)
 }
 
 // metadata is for Envoy's access log and for filters after this one.

@@ -164,3 +164,13 @@ func TestNoDenialAllows(t *testing.T) {
 		}
 	})
 }
+
+func TestMetadataNamesWhatObserveWouldDeny(t *testing.T) {
+	for would, want := range map[authz.Reason]any{"": nil, authz.TooOld: "too_old"} {
+		d := authz.Decision{Allow: true, Reason: authz.OK, Policy: "reports", WouldDeny: would}
+		m := response(&d, false).DynamicMetadata.AsMap()
+		if m["would_deny"] != want || m["decision"] != "allow" || m["reason"] != "ok" {
+			t.Errorf("would deny %q: metadata %v, want would_deny %v, allow, ok", would, m, want)
+		}
+	}
+}

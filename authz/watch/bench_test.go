@@ -15,6 +15,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"rescind/authz"
+	"rescind/authz/gate"
 	"rescind/authz/watch"
 	"rescind/envoy"
 	"rescind/jwks"
@@ -35,7 +36,7 @@ func BenchmarkCheck(b *testing.B) {
 	}
 	defer func() { _ = w.Close() }()
 	off := server(b)
-	on := server(b, func(_ context.Context, o envoy.Observation) { w.Observe(o.Request, o.Decision, o.At) })
+	on := server(b, func(_ context.Context, o gate.Observation) { w.Observe(o.Request, o.Decision, o.At) })
 	const rounds, each = 200, 500 // short turns: what else runs here disturbs both
 	for range b.N {
 		var without, with []float64
@@ -100,7 +101,7 @@ func (oneKey) Find(context.Context, string, string) ([]jwks.Key, error) {
 	return []jwks.Key{{ID: "k1", Public: private.Public()}}, nil
 }
 
-func server(b *testing.B, observers ...func(context.Context, envoy.Observation)) *envoy.Server {
+func server(b *testing.B, observers ...func(context.Context, gate.Observation)) *envoy.Server {
 	f, err := replica.Open(replica.Options{})
 	if err != nil {
 		b.Fatal(err)
@@ -124,7 +125,11 @@ func server(b *testing.B, observers ...func(context.Context, envoy.Observation))
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := envoy.NewServer(envoy.Options{Authorizer: a, Revocations: f, Observers: observers})
+	g, err := gate.New(gate.Options{Authorizer: a, Observers: observers})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := envoy.NewServer(envoy.Options{Gate: g})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"rescind/authz"
+	"rescind/authz/gate"
 	"rescind/envoy"
 	"rescind/jwks"
 	"rescind/revocation"
@@ -72,7 +73,8 @@ func startReplica(t testing.TB, config *tls.Config) *testReplica {
 		Policies:    map[string]authz.Policy{"default": {}, "public": {TokenOptional: true}, "reports": {Scopes: []string{"reports:read"}}},
 		Revocations: set,
 	})
-	s, err := envoy.NewServer(envoy.Options{Authorizer: must(t, a, err), Revocations: set, TLS: config, Logger: slog.New(slog.DiscardHandler)})
+	g, err := gate.New(gate.Options{Authorizer: must(t, a, err), Logger: slog.New(slog.DiscardHandler)})
+	s, err := envoy.NewServer(envoy.Options{Gate: must(t, g, err), TLS: config, Logger: slog.New(slog.DiscardHandler)})
 	must(t, s, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	r.addr = must(t, l, err).Addr().String()

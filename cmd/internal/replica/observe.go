@@ -11,10 +11,10 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"rescind/authz/decisionlog"
+	"rescind/authz/gate"
 	"rescind/authz/otlp"
 	"rescind/authz/tracing"
 	"rescind/cmd/internal/config"
-	"rescind/envoy"
 )
 
 // observers record the decisions of a replica.
@@ -104,13 +104,13 @@ func collectorOf(c config.Collector) (collector otlp.Collector, err error) {
 	return collector, err
 }
 
-// addTo adds the observers to the options of the server.
-func (o *observers) addTo(s *envoy.Options) {
-	s.Observers = append(s.Observers, func(_ context.Context, seen envoy.Observation) {
+// addTo adds the observers to the options of the gate.
+func (o *observers) addTo(g *gate.Options) {
+	g.Observers = append(g.Observers, func(_ context.Context, seen gate.Observation) {
 		o.decisions.Record(seen.Request, seen.Decision, seen.At, seen.Took, seen.Span)
 	})
 	if o.tracer != nil {
-		s.Trace = func(ctx context.Context, seen envoy.Observation) trace.SpanContext {
+		g.Trace = func(ctx context.Context, seen gate.Observation) trace.SpanContext {
 			return o.tracer.Record(ctx, seen.Request, seen.Decision, seen.At, seen.Took)
 		}
 	}

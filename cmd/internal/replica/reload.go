@@ -29,7 +29,7 @@ func (p *process) reload(ctx context.Context) {
 		return
 	}
 	p.await(ctx, keys)
-	p.server.Replace(authorizer)
+	p.gate.Replace(authorizer)
 	before := p.running
 	p.adopt(c, keys)
 	p.follower.SetLimits(c.Staleness.Max, lifetimes(&c.Reloadable))

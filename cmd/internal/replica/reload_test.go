@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"rescind/authz"
+	"rescind/authz/gate"
 	"rescind/authz/watch"
 	"rescind/cmd/internal/config"
 	"rescind/envoy"
@@ -53,13 +54,14 @@ func startReloading(t *testing.T) *reloading {
 	r.watcher, err = watch.New(watch.Options{Settings: watchSettings(&c.Reloadable)})
 	must(t, r.watcher, err)
 	t.Cleanup(func() { _ = r.watcher.Close() })
-	r.server, err = envoy.NewServer(envoy.Options{Authorizer: a, Revocations: r.follower, Logger: r.log})
-	must(t, r.server, err)
+	r.gate, err = gate.New(gate.Options{Authorizer: a, Logger: r.log})
+	server, err := envoy.NewServer(envoy.Options{Gate: must(t, r.gate, err), Logger: r.log})
+	must(t, server, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	r.addr = must(t, l, err).Addr().String()
 	done := make(chan error, 1)
-	go func() { done <- r.server.Serve(l) }()
-	t.Cleanup(func() { _ = r.server.Shutdown(context.Background()); <-done })
+	go func() { done <- server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Shutdown(context.Background()); <-done })
 	return r
 }
 

@@ -34,6 +34,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rescind/authz"
+	"rescind/authz/gate"
 	"rescind/authz/watch"
 	"rescind/cmd/internal/config"
 	"rescind/cmd/internal/daemon"
@@ -156,7 +157,7 @@ type process struct {
 	watcher   *watch.Watcher
 	reporter  *feed.Reporter
 	observers *observers
-	server    *envoy.Server
+	gate      *gate.Gate
 
 	running *config.Authz // as last put in force
 	keys    map[string]issuerKeys
@@ -165,20 +166,28 @@ type process struct {
 
 // serve begins to answer Checks on l.
 func (p *process) serve(l net.Listener, secure *tls.Config, a *authz.Authorizer) (err error) {
-	options := envoy.Options{
-		Authorizer: a, Revocations: p.follower, Ready: func() bool { return len(p.readiness().Missing) == 0 },
-		TLS: secure, Linger: linger, Registerer: p.registry, Logger: p.log,
-		Observers: []func(context.Context, envoy.Observation){
-			func(_ context.Context, o envoy.Observation) { p.watcher.Observe(o.Request, o.Decision, o.At) },
+	if err := p.registry.Register(followerMetrics{p.follower}); err != nil {
+		return err
+	}
+	options := gate.Options{
+		Authorizer: a, Registerer: p.registry, Logger: p.log,
+		Observers: []func(context.Context, gate.Observation){
+			func(_ context.Context, o gate.Observation) { p.watcher.Observe(o.Request, o.Decision, o.At) },
 		},
 	}
 	p.observers.addTo(&options)
-	p.server, err = envoy.NewServer(options)
+	if p.gate, err = gate.New(options); err != nil {
+		return err
+	}
+	server, err := envoy.NewServer(envoy.Options{
+		Gate: p.gate, Ready: func() bool { return len(p.readiness().Missing) == 0 },
+		TLS: secure, Linger: linger, Registerer: p.registry, Logger: p.log,
+	})
 	if err != nil {
 		return err
 	}
-	served := p.processes.Run("grpc", func() error { return p.server.Serve(l) })
-	p.teardown.Add("grpc", func(ctx context.Context) error { err := p.server.Shutdown(ctx); <-served; return err })
+	served := p.processes.Run("grpc", func() error { return server.Serve(l) })
+	p.teardown.Add("grpc", func(ctx context.Context) error { err := server.Shutdown(ctx); <-served; return err })
 	daemon.LogListening(p.log, "grpc", l)
 	return nil
 }

@@ -1,0 +1,160 @@
+// Package gate runs decisions for a front end, such as Envoy's ext_authz. The
+// front end reads a request and writes an answer in its own protocol. The gate
+// does everything in between that no front end may forget.
+//
+// # Failure
+//
+// [Gate.Decide] denies when anything panics: the front end's reading, the
+// decision, or the front end's writing. A front end that cannot write even that
+// denial must hold an answer that denies without any computation, because the
+// gate then returns without a written answer.
+//
+// # Observing
+//
+// Observers see every decision after the answer has been written, so an
+// observer cannot change an answer. They run on the path of the request: an
+// observer must not block and must not keep the request or the decision.
+// Metrics count every decision, even if an observer panics.
+//
+// # The answer to a denial
+//
+// [DenialOf] returns the HTTP response to a denied request: the challenge of RFC
+// 6750, a JSON body and the status. Nothing in it comes from the request.
+package gate
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+
+	"rescind/authz"
+)
+
+// Options of a [Gate].
+type Options struct {
+	Authorizer *authz.Authorizer
+	Registerer prometheus.Registerer // nil: no metrics
+	// Trace, if not nil, may record each decision in a trace. It returns the
+	// span of the decision, or the zero SpanContext if it recorded none.
+	Trace     func(context.Context, Observation) trace.SpanContext
+	Observers []func(context.Context, Observation)
+	Logger    *slog.Logger // nil: slog.Default()
+}
+
+// Observation is a decision with its request and its times.
+type Observation struct {
+	Request  *authz.Request // nil if the request could not be read
+	Decision *authz.Decision
+	At       time.Time // when the gate began to read the request
+	Took     time.Duration
+	Span     trace.SpanContext // of the decision; zero if no trace recorded it
+}
+
+// Gate runs decisions. It is safe for concurrent use.
+type Gate struct {
+	authorizer atomic.Pointer[authz.Authorizer]
+	metrics    *metrics
+	trace      func(context.Context, Observation) trace.SpanContext
+	observers  []func(context.Context, Observation)
+	log        *slog.Logger
+}
+
+// New returns a gate that decides with o.Authorizer.
+func New(o Options) (*Gate, error) {
+	if o.Authorizer == nil {
+		return nil, errors.New("a gate needs an authorizer")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	g := &Gate{metrics: newMetrics(), trace: o.Trace, observers: o.Observers, log: o.Logger}
+	if o.Registerer != nil {
+		if err := g.metrics.register(o.Registerer); err != nil {
+			return nil, err
+		}
+	}
+	g.Replace(o.Authorizer)
+	return g, nil
+}
+
+// Replace puts another authorizer in force for every decision that begins later.
+func (g *Gate) Replace(a *authz.Authorizer) { g.authorizer.Store(a) }
+
+// Decide reads a request, decides about it, and writes the answer.
+//
+// read returns the request. It returns a reason as well if the request is
+// denied without a decision, for example [authz.BadRequest] and no request if
+// the bytes cannot be read.
+//
+// write is called with the decision, and with the request or nil. It is called
+// a second time, for a denial, if it panics.
+func (g *Gate) Decide(ctx context.Context, read func() (*authz.Request, authz.Reason), write func(*authz.Request, *authz.Decision)) {
+	o := Observation{At: time.Now()}
+	d := g.decide(ctx, &o, read, write)
+	o.Decision, o.Took = &d, time.Since(o.At)
+	g.observe(ctx, &o)
+}
+
+// decide is the panic barrier. It fills in o.Request as soon as there is one.
+func (g *Gate) decide(ctx context.Context, o *Observation, read func() (*authz.Request, authz.Reason), write func(*authz.Request, *authz.Decision)) (d authz.Decision) {
+	defer func() {
+		if p := recover(); p != nil {
+			d = authz.Decision{Reason: authz.Internal, ID: rand.Text()}
+			g.logPanic(ctx, "check panicked, request denied", &d, p)
+			g.writeDenial(ctx, o.Request, &d, write)
+		}
+	}()
+	r, refused := read()
+	o.Request = r
+	if refused != "" {
+		d = authz.Decision{Reason: refused, ID: rand.Text()}
+	} else {
+		d = g.authorizer.Load().Authorize(ctx, r)
+	}
+	if d.Reason == authz.Internal && d.Detail != "" { // without a detail the authorizer has logged it
+		g.log.ErrorContext(ctx, "decision failed, request denied", slog.String("decision_id", d.ID), slog.String("detail", d.Detail))
+	}
+	write(r, &d)
+	return d
+}
+
+// writeDenial writes the denial that follows a panic. The write may be the part
+// that panics, so it has a barrier of its own.
+func (g *Gate) writeDenial(ctx context.Context, r *authz.Request, d *authz.Decision, write func(*authz.Request, *authz.Decision)) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.logPanic(ctx, "writing a denial panicked", d, p)
+		}
+	}()
+	write(r, d)
+}
+
+// observe hands a written decision to the trace, the observers and the metrics.
+func (g *Gate) observe(ctx context.Context, o *Observation) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.logPanic(ctx, "observer panicked", o.Decision, p)
+		}
+	}()
+	defer func() { g.metrics.observe(o) }()
+	if g.trace != nil {
+		o.Span = g.trace(ctx, *o)
+	}
+	for _, observe := range g.observers {
+		observe(ctx, *o)
+	}
+}
+
+// logPanic logs the stack and the type of a panic. It does not log the value,
+// because the value may quote the request.
+func (g *Gate) logPanic(ctx context.Context, message string, d *authz.Decision, p any) {
+	g.log.ErrorContext(ctx, message, slog.String("decision_id", d.ID), slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
+}
