@@ -37,6 +37,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
+	"rescind/revocation/bearer"
 	"rescind/revocation/control/alert"
 	"rescind/revocation/ledger"
 )
@@ -83,6 +84,7 @@ type Options struct {
 type Server struct {
 	ledger      *ledger.Ledger
 	credentials []Credential
+	hashes      []bearer.Hash // of the credentials, in their order
 	replicas    func() []Replica
 	waitApplied func(context.Context, uint64) Applied
 	ask         func(context.Context, string, []byte) ([][]byte, int, int)
@@ -114,6 +116,9 @@ func NewServer(o Options) (*Server, error) {
 		noted:    rate.NewLimiter(rate.Every(10*time.Second), 20),
 		inFlight: make(chan struct{}, maxInFlight),
 		imports:  make(chan struct{}, maxImports),
+	}
+	for _, c := range o.Credentials {
+		s.hashes = append(s.hashes, c.SHA256)
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
@@ -168,12 +173,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		host = r.RemoteAddr
 	}
-	credential, given := identify(s.credentials, r)
-	who := caller{credential, host}
-	if credential == nil {
-		s.refuseUnknown(w, r, who, given)
+	i, err := bearer.Identify(s.hashes, r.Header.Values("Authorization"))
+	if err != nil {
+		s.refuseUnknown(w, r, caller{from: host}, err)
 		return
 	}
+	who := caller{&s.credentials[i], host}
 	slots := s.inFlight
 	if imports(r) {
 		slots = s.imports
@@ -195,21 +200,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // refuseUnknown answers a request without a known credential. Guessing is
 // slowed down for all alike; who has a credential does not notice.
-func (s *Server) refuseUnknown(w http.ResponseWriter, r *http.Request, who caller, given bool) {
+func (s *Server) refuseUnknown(w http.ResponseWriter, r *http.Request, who caller, why error) {
 	if !s.failures.Allow() {
 		problem(http.StatusTooManyRequests, "too many requests without a valid credential").retry().write(w)
 		return
 	}
-	challenge, detail := `Bearer realm="rescind"`, "a credential is needed: Authorization: Bearer TOKEN"
-	if given {
-		challenge, detail = challenge+`, error="invalid_token"`, "the credential is not known"
+	challenge := `Bearer realm="rescind"`
+	if why != bearer.ErrMissing {
+		challenge += `, error="invalid_token"`
 	}
 	if s.noted.Allow() {
 		e := who.entry(s, ledger.ActAuthenticate)
 		e.Outcome, e.Detail = ledger.Denied, r.Method+" without a valid credential"
 		s.record(r.Context(), e)
 	}
-	problem(http.StatusUnauthorized, detail).with("WWW-Authenticate", challenge).write(w)
+	problem(http.StatusUnauthorized, why.Error()).with("WWW-Authenticate", challenge).write(w)
 }
 
 // record notes what was not done. The answer does not depend on it: it is a

@@ -1,10 +1,7 @@
 package control
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -51,28 +48,6 @@ func checkCredentials(list []Credential) error {
 		}
 	}
 	return nil
-}
-
-// identify finds the credential of a request. Every known hash is compared, in
-// constant time, whatever the request carries. given says that there was a
-// bearer token at all.
-func identify(known []Credential, r *http.Request) (c *Credential, given bool) {
-	headers := r.Header.Values("Authorization")
-	if len(headers) != 1 {
-		return nil, false
-	}
-	scheme, token, _ := strings.Cut(headers[0], " ")
-	token = strings.TrimLeft(token, " ")
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return nil, false
-	}
-	sum := sha256.Sum256([]byte(token))
-	for i := range known {
-		if subtle.ConstantTimeCompare(known[i].SHA256[:], sum[:]) == 1 {
-			c = &known[i]
-		}
-	}
-	return c, true
 }
 
 func (c *Credential) has(roles ...Role) bool {
