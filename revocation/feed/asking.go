@@ -2,6 +2,8 @@ package feed
 
 import (
 	"context"
+	"maps"
+	"time"
 
 	"rescind/revocation/feed/feedpb"
 	"rescind/revocation/insight"
@@ -46,10 +48,12 @@ func (a *asking) add(answer []byte) {
 	}
 }
 
-// take is an answer. One that nobody waits for any more is dropped.
+// take takes an answer. It drops one that no query waits for any more, but the
+// replica is not late from then on.
 func (rs *reports) take(r *report, m *feedpb.Answer) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
+	r.late = false
 	a := rs.asking[m.GetId()]
 	if a == nil || !a.release(r) {
 		return
@@ -63,27 +67,54 @@ func (rs *reports) take(r *report, m *feedpb.Answer) {
 	})
 }
 
+// urgency is how long a query waits for answers, and for which replicas.
+type urgency struct {
+	limit    time.Duration
+	skipLate bool // do not wait for a replica that missed its last answer
+}
+
+var (
+	patient = urgency{limit: askTime}
+	brief   = urgency{limit: briefTime, skipLate: true}
+)
+
 // Ask puts a query to every replica that is connected, here or at another node,
-// and gathers what comes back within a second, or until ctx ends if that is
-// sooner. Replicas that do not report, or have too much to answer already, are
-// among those asked.
+// and gathers the answers that come within a second, or until ctx ends if that
+// is sooner. asked counts all connected replicas, also those that do not report
+// or have too much to answer already.
 func (s *Server) Ask(ctx context.Context, kind string, query []byte) (answers [][]byte, asked, answered int) {
-	connected := s.replicas.connected()
+	return s.askWithin(ctx, kind, query, patient, s.replicas.connected())
+}
+
+// AskBriefly is Ask for a caller that must not be held up. It waits for 100 ms
+// at most, and does not wait at all for a replica that missed an earlier answer
+// until that replica has answered something. asked counts every replica that
+// wait=all would wait for, so that a replica that was lost moments ago makes
+// the answer incomplete.
+func (s *Server) AskBriefly(ctx context.Context, kind string, query []byte) (answers [][]byte, asked, answered int) {
+	return s.askWithin(ctx, kind, query, brief, s.replicas.counted())
+}
+
+func (s *Server) askWithin(ctx context.Context, kind string, query []byte, u urgency, expected int) (answers [][]byte, asked, answered int) {
 	if len(kind) > maxKind || len(query) > maxQuery {
-		return nil, connected, 0
+		return nil, expected, 0
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	answers, reached := s.askAll(ctx, kind, query, s.nodes != nil)
-	return answers, max(connected, reached, len(answers)), len(answers)
+	answers, reached := s.askAll(ctx, kind, query, u, s.nodes != nil)
+	return answers, max(expected, reached, len(answers)), len(answers)
 }
 
 // askAll asks the replicas here, and those elsewhere too if everywhere is set.
-func (s *Server) askAll(ctx context.Context, kind string, query []byte, everywhere bool) (answers [][]byte, reached int) {
+func (s *Server) askAll(of context.Context, kind string, query []byte, u urgency, everywhere bool) (answers [][]byte, reached int) {
+	ctx, cancel := context.WithTimeout(of, u.limit)
+	defer cancel()
 	rs := s.reports
+	slots := rs.slots
+	if u.skipLate {
+		slots = rs.briefSlots
+	}
 	select {
-	case rs.slots <- struct{}{}:
-		defer func() { <-rs.slots }()
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
 	case <-ctx.Done():
 		return nil, 0
 	}
@@ -91,9 +122,9 @@ func (s *Server) askAll(ctx context.Context, kind string, query []byte, everywhe
 	if everywhere {
 		nodes = s.replicas.heardNodes()
 	}
-	a, id, reached := rs.begin(kind, query, nodes)
+	a, id, reached := rs.begin(kind, query, nodes, u)
 	if len(nodes) > 0 {
-		if err := s.tellNodes(word{Query: &nodeQuery{id, kind, query}}); err != nil {
+		if err := s.tellNodes(word{Query: &nodeQuery{id, kind, query, u.skipLate}}); err != nil {
 			rs.alone(a)
 		}
 	}
@@ -102,10 +133,25 @@ func (s *Server) askAll(ctx context.Context, kind string, query []byte, everywhe
 	case <-ctx.Done():
 	case <-s.ctx.Done():
 	}
+	return rs.end(id, of.Err() == nil && ctx.Err() != nil), reached
+}
+
+// end returns the answers to a query. Replicas and nodes that were waited for
+// in vain are noted as late if the time was up.
+func (rs *reports) end(id uint64, late bool) [][]byte {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
+	a := rs.asking[id]
 	delete(rs.asking, id)
-	return a.answers, reached
+	if late {
+		for r := range a.waiting {
+			r.late = true
+		}
+		for node := range a.nodes {
+			rs.lateNodes[node] = true
+		}
+	}
+	return a.answers
 }
 
 // alone waits for no other node.
@@ -116,18 +162,25 @@ func (rs *reports) alone(a *asking) {
 	a.settle()
 }
 
-// begin sends the query to all here that have room for it, and waits for these
-// nodes too.
-func (rs *reports) begin(kind string, query []byte, nodes map[string]bool) (a *asking, id uint64, reached int) {
+// begin sends the query to all replicas here that have room for it. The query
+// waits for these replicas and for the nodes, but for those that are late where
+// u says so: they are asked all the same, so that they can catch up.
+func (rs *reports) begin(kind string, query []byte, nodes map[string]bool, u urgency) (a *asking, id uint64, reached int) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	rs.last++
-	a = &asking{waiting: make(map[*report]struct{}), nodes: nodes, done: make(chan struct{})}
+	waitFor := maps.Clone(nodes)
+	if u.skipLate {
+		maps.DeleteFunc(waitFor, func(node string, _ bool) bool { return rs.lateNodes[node] })
+	}
+	a = &asking{waiting: make(map[*report]struct{}), nodes: waitFor, done: make(chan struct{})}
 	q := &feedpb.Query{Id: rs.last, Kind: kind, Query: query}
 	for _, r := range rs.all {
 		select {
 		case r.queries <- q:
-			a.waiting[r] = struct{}{}
+			if !u.skipLate || !r.late {
+				a.waiting[r] = struct{}{}
+			}
 		default:
 		}
 	}

@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"context"
 	"slices"
 	"time"
 
@@ -16,15 +15,19 @@ import (
 // the alerts that it has kept. All of this may be lost: an answer then says of
 // how many replicas it is, and alerts are still where they were reported.
 
-// elsewhereTime is what the replicas of another node get of [askTime]: the rest
-// is for the way.
-const elsewhereTime = askTime * 8 / 10
+// elsewhere returns the urgency for the replicas of another node: a part of the
+// time is for the way between the nodes.
+func (u urgency) elsewhere() urgency {
+	u.limit = u.limit * 8 / 10
+	return u
+}
 
 // nodeQuery is a question to another node's replicas.
 type nodeQuery struct {
 	ID    uint64 `json:"id"`
 	Kind  string `json:"kind"`
 	Query []byte `json:"query"`
+	Brief bool   `json:"brief,omitzero"`
 }
 
 // nodeAnswer is what one replica said, or that there are no more.
@@ -71,9 +74,11 @@ func (s *Server) tellNodes(w word) error {
 
 // askFor asks the replicas here for another node.
 func (s *Server) askFor(q *nodeQuery) {
-	ctx, cancel := context.WithTimeout(s.ctx, elsewhereTime)
-	defer cancel()
-	answers, _ := s.askAll(ctx, q.Kind, q.Query, false)
+	u := patient
+	if q.Brief {
+		u = brief
+	}
+	answers, _ := s.askAll(s.ctx, q.Kind, q.Query, u.elsewhere(), false)
 	for _, a := range answers {
 		_ = s.tellNodes(word{Answer: &nodeAnswer{ID: q.ID, Answer: a}}) // lost, it is one that did not answer
 	}
@@ -84,6 +89,9 @@ func (s *Server) askFor(q *nodeQuery) {
 func (rs *reports) takeFrom(node string, m *nodeAnswer) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
+	if m.Done {
+		delete(rs.lateNodes, node)
+	}
 	a := rs.asking[m.ID]
 	switch {
 	case a == nil || !a.nodes[node]:

@@ -308,6 +308,17 @@ func (r *replicas) connected() (n int) {
 	return n
 }
 
+// counted returns how many replicas decide whether a revision is in force
+// everywhere. Replicas of a control node that was not heard yet count as one.
+func (r *replicas) counted() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.unmet {
+		return len(r.all) + 1
+	}
+	return len(r.all)
+}
+
 // list is all of them, by name.
 func (r *replicas) list(head uint64) []Replica {
 	r.mu.Lock()

@@ -21,8 +21,9 @@ import (
 // Bounds of what replicas may tell.
 const (
 	askTime    = time.Second // that an answer may take, where the caller allows more
-	maxAnswers = 64 << 20    // bytes of the answers to one query
-	maxAsking  = 8           // queries at once; more wait for their turn
+	briefTime  = 100 * time.Millisecond
+	maxAnswers = 64 << 20 // bytes of the answers to one query
+	maxAsking  = 8        // queries at once; more wait for their turn
 )
 
 // reports are the replicas that can be asked, and what they are being asked.
@@ -30,13 +31,15 @@ type reports struct {
 	onAlerts    func(ctx context.Context, name string, alerts []insight.Alert) error
 	onElsewhere func(name string, alerts []insight.Alert)
 	slots       chan struct{} // of maxAsking
+	briefSlots  chan struct{} // likewise, so that slow queries do not hold up brief ones
 	faults      rate.Sometimes
 
-	mu     sync.Mutex
-	all    map[identity]*report
-	taken  map[identity]uint64 // the last number, so that what comes again counts once
-	asking map[uint64]*asking
-	last   uint64 // id of a query
+	mu        sync.Mutex
+	all       map[identity]*report
+	lateNodes map[string]bool     // missed their last answer
+	taken     map[identity]uint64 // the last number, so that what comes again counts once
+	asking    map[uint64]*asking
+	last      uint64 // id of a query
 }
 
 func newReports(onAlerts func(context.Context, string, []insight.Alert) error, onElsewhere func(string, []insight.Alert)) *reports {
@@ -48,8 +51,8 @@ func newReports(onAlerts func(context.Context, string, []insight.Alert) error, o
 	}
 	return &reports{
 		last:     rand.Uint64(), //nolint:gosec // so that it is no other node's; no secret
-		onAlerts: onAlerts, onElsewhere: onElsewhere, slots: make(chan struct{}, maxAsking), faults: rate.Sometimes{Interval: 10 * time.Second},
-		all: make(map[identity]*report), taken: make(map[identity]uint64), asking: make(map[uint64]*asking),
+		onAlerts: onAlerts, onElsewhere: onElsewhere, slots: make(chan struct{}, maxAsking), briefSlots: make(chan struct{}, maxAsking), faults: rate.Sometimes{Interval: 10 * time.Second},
+		all: make(map[identity]*report), lateNodes: make(map[string]bool), taken: make(map[identity]uint64), asking: make(map[uint64]*asking),
 	}
 }
 
@@ -65,6 +68,7 @@ type report struct {
 
 	queries chan *feedpb.Query // to be sent
 	taken   chan uint64        // likewise; holds the last
+	late    bool               // missed its last answer; guarded by reports.mu
 }
 
 // Report takes what one replica has seen, for as long as it lives.
