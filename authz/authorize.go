@@ -82,6 +82,8 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	switch {
 	case errors.Is(err, jwks.ErrUnknownKey):
 		return d.deny(UnknownKey)
+	case errors.Is(err, jwks.ErrAmbiguousKey):
+		return d.deny(AmbiguousKey)
 	case errors.Is(err, jwks.ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		d.Detail = err.Error()
 		return d.deny(KeysUnavailable)

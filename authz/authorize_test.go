@@ -49,7 +49,8 @@ func TestAuthorize(t *testing.T) {
 		{"no issuer", with("iss", nil), UntrustedIssuer},
 
 		{"another kid", key.typed(map[string]any{"kid": "ed2"}, nil), UnknownKey},
-		{"no kid", key.typed(map[string]any{"kid": nil}, nil), UnknownKey},
+		{"no kid", key.typed(map[string]any{"kid": nil}, nil), OK},
+		{"no kid, signed by a stranger", stranger.typed(map[string]any{"kid": nil}, nil), BadSignature},
 		{"somebody else's key under the kid", stranger.token(nil), BadSignature},
 
 		{"expired", with("exp", now-40), Expired},
@@ -393,6 +394,52 @@ func TestRevokedByEachKind(t *testing.T) {
 	}
 }
 
+// A thief who holds a key leaves its kid out. The token counts as signed under
+// the kid of the key that verified it, in revocations and in what is observed.
+func TestRevokedKeyWithoutItsKid(t *testing.T) {
+	stolen, good := newEd25519("stolen"), newEd25519("good")
+	r := revocation.Revocation{
+		ID: revocation.ID{Revision: 3}, Issuer: idp, ExpiresAt: revocation.MicrosOf(time.Now().Add(time.Hour)),
+		Target: revocation.Target{Kind: revocation.KindKeyID, KeyID: "stolen"},
+	}
+	o := options(t, good, stolen)
+	o.Revocations = following(t, r.Entry())
+	a := authorizer(t, o)
+	for _, c := range []struct {
+		name string
+		by   signer
+		kid  any
+		want Reason
+	}{
+		{"the stolen key, by name", stolen, "stolen", Revoked},
+		{"the stolen key, without a name", stolen, nil, Revoked},
+		{"the stolen key, by another's name", stolen, "good", BadSignature},
+		{"the good key, by name", good, "good", OK},
+		{"the good key, without a name", good, nil, OK},
+	} {
+		d := a.Authorize(t.Context(), carrying(c.by.typed(map[string]any{"kid": c.kid}, nil)))
+		if d.Reason != c.want || c.want != BadSignature && (d.Facts == nil || d.Facts.KeyID != c.by.kid) {
+			t.Errorf("%s: got %+v with facts %+v, want %s under kid %s", c.name, d, d.Facts, c.want, c.by.kid)
+		}
+	}
+}
+
+// A token without a kid is tried against four keys, and not against five.
+func TestTokensWithoutAKid(t *testing.T) {
+	signers := []signer{newEd25519("a"), newEd25519("b"), newEd25519("c"), newEd25519("d"), newEd25519("e")}
+	for n, want := range map[int]Reason{1: OK, 4: OK, 5: AmbiguousKey} {
+		a := authorizer(t, options(t, signers[:n]...))
+		for _, s := range signers[:n] {
+			if d := a.Authorize(t.Context(), carrying(s.typed(map[string]any{"kid": nil}, nil))); d.Reason != want {
+				t.Errorf("%d keys, signed by %s: got %+v, want %s", n, s.kid, d, want)
+			}
+			if d := a.Authorize(t.Context(), carrying(s.token(nil))); d.Reason != OK {
+				t.Errorf("%d keys, signed by %s and with its kid: got %+v, want %s", n, s.kid, d, OK)
+			}
+		}
+	}
+}
+
 // What happens once the control endpoint has been silent for too long.
 func TestStaleness(t *testing.T) {
 	for _, c := range []struct {
@@ -508,7 +555,7 @@ func TestWhatCannotBeLookedUpDenies(t *testing.T) {
 // Every answer to a denial is one, and says nothing that a client could have
 // put there.
 func TestAnswers(t *testing.T) {
-	if len(Reasons()) != 25 {
+	if len(Reasons()) != 26 {
 		t.Errorf("%d reasons", len(Reasons()))
 	}
 	for _, r := range append(Reasons(), "", "no such reason") {

@@ -89,11 +89,12 @@ type Issuer struct {
 	Claims         Conditions
 }
 
-// Keys are those of one issuer: a [jwks.Keys].
+// Keys are the keys of one issuer: a [jwks.Keys].
 type Keys interface {
 	// Find returns the keys that may have signed a token with this kid ("" if
-	// it has none) and alg. The errors that mean something are
-	// [jwks.ErrUnknownKey] and [jwks.ErrUnavailable].
+	// it has none) and alg. A denial names the causes [jwks.ErrUnknownKey],
+	// [jwks.ErrAmbiguousKey] and [jwks.ErrUnavailable]; every other error
+	// denies as internal.
 	Find(ctx context.Context, kid, alg string) ([]jwks.Key, error)
 }
 

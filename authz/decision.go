@@ -23,6 +23,7 @@ const (
 	UntrustedIssuer      Reason = "untrusted_issuer"
 	UnsupportedAlgorithm Reason = "unsupported_algorithm"
 	UnknownKey           Reason = "unknown_key"
+	AmbiguousKey         Reason = "ambiguous_key" // no kid, and too many keys fit
 	BadSignature         Reason = "bad_signature"
 	Expired              Reason = "expired"
 	NotYetValid          Reason = "not_yet_valid"
@@ -90,7 +91,7 @@ type Decision struct {
 
 // Facts of a verified token. They are the issuer's word.
 type Facts struct {
-	KeyID    string
+	KeyID    string            // of the key that verified the signature, also where the token names none
 	Session  string            // sid
 	Client   string            // client_id, or else azp
 	IssuedAt revocation.Micros // 0: it has no iat
@@ -130,6 +131,7 @@ var answers = map[Reason]Answer{
 	UntrustedIssuer:      invalidToken("the token's issuer is not trusted here"),
 	UnsupportedAlgorithm: invalidToken("the token is signed with an algorithm that is not accepted here"),
 	UnknownKey:           invalidToken("the token is signed with a key that its issuer does not publish"),
+	AmbiguousKey:         invalidToken("the token does not say which of its issuer's keys signed it"),
 	BadSignature:         invalidToken("the token's signature is not valid"),
 	Expired:              invalidToken("the token has expired"),
 	NotYetValid:          invalidToken("the token is not valid yet"),

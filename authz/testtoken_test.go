@@ -127,15 +127,18 @@ func (r *ring) Find(_ context.Context, kid, alg string) ([]jwks.Key, error) {
 	}
 	var found []jwks.Key
 	for _, k := range r.keys {
-		if kid == k.ID && jwks.Fits(alg, k.Public) {
+		if (kid == k.ID || kid == "") && jwks.Fits(alg, k.Public) {
 			found = append(found, k)
 		}
 	}
 	if r.err != nil {
 		return nil, r.err
 	}
-	if len(found) == 0 {
+	switch {
+	case len(found) == 0:
 		return nil, jwks.ErrUnknownKey
+	case kid == "" && len(found) > 4:
+		return nil, jwks.ErrAmbiguousKey
 	}
 	return found, nil
 }

@@ -27,6 +27,7 @@ var published = map[authz.Reason]struct {
 	"untrusted_issuer":      {16, 401, "invalid_token", false},
 	"unsupported_algorithm": {16, 401, "invalid_token", false},
 	"unknown_key":           {16, 401, "invalid_token", false},
+	"ambiguous_key":         {16, 401, "invalid_token", false},
 	"bad_signature":         {16, 401, "invalid_token", false},
 	"expired":               {16, 401, "invalid_token", false},
 	"not_yet_valid":         {16, 401, "invalid_token", false},

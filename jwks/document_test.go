@@ -131,7 +131,8 @@ func FuzzDocument(f *testing.F) {
 		for i, key := range keys {
 			fits := 0
 			for alg := range algorithms {
-				for _, found := range s.find(key.ID, alg) {
+				named, _ := s.find(key.ID, alg)
+				for _, found := range named {
 					if !found.fits(alg) || key.ID != "" && found.ID != key.ID {
 						t.Errorf("%q, %s: found %+v", key.ID, alg, found)
 					}
@@ -139,7 +140,11 @@ func FuzzDocument(f *testing.F) {
 						fits++
 					}
 				}
-				for _, found := range s.find("", alg) {
+				unnamed, err := s.find("", alg)
+				if len(unnamed) > maxCandidates || (err == nil) != (len(unnamed) > 0) {
+					t.Errorf("without a kid, %s: %d keys and error %v, want 1 to %d keys or an error", alg, len(unnamed), err, maxCandidates)
+				}
+				for _, found := range unnamed {
 					if !found.fits(alg) {
 						t.Errorf("without a kid, %s: found %+v", alg, found)
 					}

@@ -71,37 +71,43 @@ func TestFact1KeyOfAnotherIssuer(t *testing.T) {
 	})
 }
 
-// 2. Without a kid there is no choice, and no check is left out.
+// 2. Without a kid at most four keys are tried, and no check of a key is left
+// out.
 func TestFact2NoKid(t *testing.T) {
 	ed, rsa := kid("ed"), jwk(rsaKey().Public(), map[string]any{"kid": "rsa"})
+	four := []map[string]any{ed, kid("b"), kid("c"), kid("d")}
 	for _, c := range []struct {
 		name string
 		keys []map[string]any
 		alg  string
-		want string // kid; empty: unknown
+		want []string // kids, in the order of the document
+		err  error
 	}{
-		{"one key", []map[string]any{ed}, "EdDSA", "ed"},
-		{"one key for this alg", []map[string]any{ed, rsa}, "RS256", "rsa"},
-		{"the same key twice", []map[string]any{ed, ed}, "EdDSA", "ed"},
-		{"two keys", []map[string]any{ed, kid("other")}, "EdDSA", ""},
-		{"a key that has no kid either", []map[string]any{with(ed, map[string]any{"kid": nil})}, "EdDSA", ""},
-		{"one with and one without a kid", []map[string]any{ed, with(kid("other"), map[string]any{"kid": nil})}, "EdDSA", ""},
-		{"two keys, one for encryption", []map[string]any{ed, with(kid("other"), map[string]any{"use": "enc"})}, "EdDSA", "ed"},
-		{"only one for encryption, beside another type", []map[string]any{rsa, with(ed, map[string]any{"use": "enc"})}, "EdDSA", ""},
-		{"the alg of the JWK is another", []map[string]any{with(rsa, map[string]any{"alg": "PS256"})}, "RS256", ""},
-		{"the alg of the JWK tells two apart", []map[string]any{with(rsa, map[string]any{"alg": "PS256"}), with(rsa, map[string]any{"alg": "RS256", "kid": "two"})}, "RS256", "two"},
+		{"one key", []map[string]any{ed}, "EdDSA", []string{"ed"}, nil},
+		{"one key for this alg", []map[string]any{ed, rsa}, "RS256", []string{"rsa"}, nil},
+		{"the same key twice", []map[string]any{ed, ed}, "EdDSA", []string{"ed"}, nil},
+		{"two keys", []map[string]any{ed, kid("other")}, "EdDSA", []string{"ed", "other"}, nil},
+		{"a key that has no kid either", []map[string]any{with(ed, map[string]any{"kid": nil})}, "EdDSA", []string{""}, nil},
+		{"one with and one without a kid", []map[string]any{ed, with(kid("other"), map[string]any{"kid": nil})}, "EdDSA", []string{"ed", ""}, nil},
+		{"four keys", four, "EdDSA", []string{"ed", "b", "c", "d"}, nil},
+		{"four keys, by the other name of the alg", four, "Ed25519", []string{"ed", "b", "c", "d"}, nil},
+		{"five keys", append(four, kid("e")), "EdDSA", nil, ErrAmbiguousKey},
+		{"five keys, one of another type", append(four, rsa), "EdDSA", []string{"ed", "b", "c", "d"}, nil},
+		{"five keys, none for this alg", append(four, kid("e")), "ES256", nil, ErrUnknownKey},
+		{"two keys, one for encryption", []map[string]any{ed, with(kid("other"), map[string]any{"use": "enc"})}, "EdDSA", []string{"ed"}, nil},
+		{"only one for encryption, beside another type", []map[string]any{rsa, with(ed, map[string]any{"use": "enc"})}, "EdDSA", nil, ErrUnknownKey},
+		{"the alg of the JWK is another", []map[string]any{with(rsa, map[string]any{"alg": "PS256"})}, "RS256", nil, ErrUnknownKey},
+		{"the alg of the JWK tells two apart", []map[string]any{with(rsa, map[string]any{"alg": "PS256"}), with(rsa, map[string]any{"alg": "RS256", "kid": "two"})}, "RS256", []string{"two"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bubble(t, originOf(document(c.keys...)), func(t *testing.T, k *Keys) {
 				keys, err := k.Find(background, "", c.alg)
-				if c.name == "a key that has no kid either" {
-					if len(keys) != 1 || keys[0].ID != "" {
-						t.Errorf("%v, %v", keys, err)
-					}
-					return
+				var kids []string
+				for _, key := range keys {
+					kids = append(kids, key.ID)
 				}
-				if c.want == "" && !errors.Is(err, ErrUnknownKey) || c.want != "" && (len(keys) != 1 || keys[0].ID != c.want) {
-					t.Errorf("%v, %v, want %q", keys, err, c.want)
+				if !slices.Equal(kids, c.want) || !errors.Is(err, c.err) {
+					t.Errorf("Find without a kid, %s: kids %q and error %v, want %q and %v", c.alg, kids, err, c.want, c.err)
 				}
 			})
 		})

@@ -36,7 +36,9 @@
 // keyfunc, over a jwkset storage that only we fill, says which key belongs to
 // a kid and an alg. It is asked once for each, when a set is made: it keeps
 // one key to a kid where issuers may publish two, and without a kid it offers
-// every key, unchecked. See set.
+// every key, unchecked. See set. A token without a kid is tried against at most
+// four keys, and the caller learns the kid of the key that verified it: a key
+// that is revoked by its kid stays revoked for tokens that leave the kid out.
 //
 // What a rotation cannot do is change a key and keep its kid: tokens of the new
 // key then have a bad signature until the next refresh in the background. To
@@ -56,9 +58,12 @@ import (
 )
 
 var (
-	// ErrUnknownKey says that the issuer has keys, but none that may have
+	// ErrUnknownKey reports that the issuer has keys, but none that may have
 	// signed this token.
 	ErrUnknownKey = errors.New("the issuer has no such key")
+	// ErrAmbiguousKey reports that a token names no kid and that too many keys
+	// of the issuer fit its alg.
+	ErrAmbiguousKey = errors.New("the token names no kid, and more than four keys of the issuer fit its alg")
 	// ErrUnavailable says that there are no keys of the issuer to look in.
 	ErrUnavailable = errors.New("no keys of the issuer are available")
 )
@@ -107,9 +112,11 @@ func Open(o Options) (*Keys, error) {
 	return k, nil
 }
 
-// Find returns every key that may have signed a token with this kid and alg.
-// Without a kid, which is "", that is a key only if no other fits the alg. The
-// algorithm must be one that the caller accepts: it may cause a fetch.
+// Find returns every key that may have signed a token with this kid and alg. A
+// token without a kid, which is "", is to be tried against each of at most four
+// keys that fit its alg; with more the error is ErrAmbiguousKey. A question
+// without an answer may cause a fetch, so the caller asks only with an algorithm
+// that it accepts.
 func (k *Keys) Find(ctx context.Context, kid, alg string) ([]Key, error) {
 	keys, missing, err := k.look(kid, alg)
 	if !missing {
@@ -127,18 +134,16 @@ func (k *Keys) Find(ctx context.Context, kid, alg string) ([]Key, error) {
 	return keys, err
 }
 
-// look asks the current set. missing says that a fetch may bring what is not
-// there; an alg for which the key is not made, or a second key that fits where
-// there is no kid, is not expected to change.
+// look asks the current set. It reports missing where a fetch may bring the key.
+// A fetch is not expected to change the alg of a key, or to leave fewer keys for
+// a token without a kid.
 func (k *Keys) look(kid, alg string) (found []Key, missing bool, err error) {
 	s := k.current.Load()
 	if s == nil || k.expired(s) {
 		return nil, true, ErrUnavailable
 	}
-	if keys := s.find(kid, alg); len(keys) > 0 {
-		return keys, false, nil
-	}
-	return nil, !s.settled(kid, alg), ErrUnknownKey
+	found, err = s.find(kid, alg)
+	return found, errors.Is(err, ErrUnknownKey) && !s.has(kid), err
 }
 
 func (k *Keys) expired(s *set) bool {

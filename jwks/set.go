@@ -12,22 +12,27 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// set is what one good document says. It never changes.
+// maxCandidates is how many keys a token without a kid is tried against. Each
+// try costs a verification.
+const maxCandidates = 4
+
+// set holds the keys of one good document. It never changes.
 type set struct {
 	answers   map[question][]Key // to every question that has one
-	ambiguous map[string]bool    // algs for which a token needs a kid: several keys fit
-	kids      map[string]bool    // that a key has
+	ambiguous map[string]bool    // algs that more than maxCandidates keys fit
+	kids      map[string]bool    // of the keys
 	size      int
-	at        time.Time // when the issuer last said so
+	at        time.Time // when the issuer last published it
 	fromDisk  bool
-	text      string // what it has, for the log
+	text      string // its keys, for the log
 }
 
+// question is a kid, "" for none, and an alg.
 type question struct{ kid, alg string }
 
-// newSet asks keyfunc, once, what a request may ask later. keyfunc holds one
-// key to a kid, and issuers may publish two: so each key has a name of its own
-// there, which is its place.
+// newSet asks keyfunc once everything that requests may ask later. keyfunc
+// holds one key for each kid, and issuers may publish two. So the kid of a key
+// in keyfunc is its place in keys.
 func newSet(keys []Key, algorithms []string, at time.Time) (*set, error) {
 	s := &set{
 		answers:   map[question][]Key{},
@@ -55,26 +60,29 @@ func newSet(keys []Key, algorithms []string, at time.Time) (*set, error) {
 				s.answers[q] = append(s.answers[q], key)
 			}
 		}
-		if len(fitting) == 1 {
+		if len(fitting) <= maxCandidates {
 			s.answers[question{"", alg}] = fitting
 		}
-		s.ambiguous[alg] = len(fitting) > 1
+		s.ambiguous[alg] = len(fitting) > maxCandidates
 	}
 	return s, nil
 }
 
-// find is what every request asks.
-func (s *set) find(kid, alg string) []Key { return s.answers[question{kid, alg}] }
-
-// settled says that a kid has no key for alg, but that no fetch is expected to
-// change that: its key is for another alg, or several fit where there is no
-// kid.
-func (s *set) settled(kid, alg string) bool {
-	if kid == "" {
-		return s.ambiguous[alg]
+// find returns the keys that may have signed a token with this kid and alg, or
+// ErrUnknownKey or ErrAmbiguousKey.
+func (s *set) find(kid, alg string) ([]Key, error) {
+	switch keys := s.answers[question{kid, alg}]; {
+	case len(keys) > 0:
+		return keys, nil
+	case kid == "" && s.ambiguous[alg]:
+		return nil, ErrAmbiguousKey
+	default:
+		return nil, ErrUnknownKey
 	}
-	return s.kids[kid]
 }
+
+// has reports whether a key has this kid, whatever its alg.
+func (s *set) has(kid string) bool { return kid != "" && s.kids[kid] }
 
 // summary names the keys, for the log. It is bounded whatever they are called.
 func summary(keys []Key) string {

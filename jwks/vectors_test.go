@@ -56,9 +56,9 @@ func verifySignature(document []byte, kid, alg, signed string, signature []byte)
 	if err != nil {
 		return err
 	}
-	found := s.find(kid, alg)
-	if len(found) == 0 {
-		return ErrUnknownKey
+	found, err := s.find(kid, alg)
+	if err != nil {
+		return err
 	}
 	for _, key := range found {
 		if err = Verify(alg, key, signed, signature); err == nil {
