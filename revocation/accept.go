@@ -12,10 +12,10 @@ import (
 	"rescind/revocation/printable"
 )
 
-// Accept makes a revocation of the request, or says everything that is wrong
-// with it. now is the instant of acceptance, retention the longest that a
-// revocation may last, by the name of the credential. The ID is for the log to
-// give.
+// Accept returns the revocation that r asks for, or every fault of r. now is the
+// instant of acceptance. retention is the longest that a revocation may last. by
+// is the name of the caller's credential. The revocation has no ID yet: the log
+// gives it one.
 func (r *Request) Accept(now time.Time, retention time.Duration, by string) (Revocation, []Fault) {
 	a := acceptance{Request: r, now: now, latest: now.Add(retention)}
 	a.out = Revocation{
@@ -35,7 +35,7 @@ func (r *Request) Accept(now time.Time, retention time.Duration, by string) (Rev
 	return a.out, nil
 }
 
-// acceptance is one run of Accept.
+// acceptance is the state of one call of Accept.
 type acceptance struct {
 	*Request
 	now, latest time.Time
@@ -59,11 +59,11 @@ func (a *acceptance) target() {
 		}
 	}
 	if len(given) == 0 {
-		a.fault("", "one of claims, kid, token and all must say what is revoked")
+		a.fault("", "the request must have one of claims, kid, token and all; it has none of them")
 		return
 	}
 	for _, name := range given[1:] {
-		a.fault(name, "cannot stand beside %s; a revocation has exactly one of claims, kid, token and all", given[0])
+		a.fault(name, "cannot be combined with %s; remove one of them: a request has exactly one of claims, kid, token and all", given[0])
 	}
 	switch given[0] {
 	case "claims":
@@ -71,7 +71,7 @@ func (a *acceptance) target() {
 	case "kid":
 		a.out.Target = Target{Kind: KindKeyID, KeyID: a.KeyID}
 		if len(a.KeyID) > MaxName {
-			a.fault("kid", "is longer than %d bytes", MaxName)
+			a.fault("kid", "has %d bytes; at most %d are possible", len(a.KeyID), MaxName)
 		}
 	case "token":
 		a.rawToken()
@@ -84,73 +84,86 @@ func (a *acceptance) claims() {
 	claims := slices.Clone(a.Claims)
 	slices.SortFunc(claims, func(x, y Claim) int { return strings.Compare(x.Name, y.Name) })
 	if len(claims) > MaxClaims {
-		a.fault("claims", "has more than %d members", MaxClaims)
+		a.fault("claims", "has %d members; at most %d are possible", len(claims), MaxClaims)
 	}
 	for i, c := range claims {
 		member := "claims." + clip(c.Name)
-		switch {
-		case c.Name == "" || len(c.Name) > MaxName:
-			a.fault(member, "a claim's name must have 1 to %d bytes", MaxName)
-		case !printable.Valid(c.Name):
-			a.fault(member, "a claim's name must be printable; this one %v", printable.Check(c.Name))
-		case i > 0 && claims[i-1].Name == c.Name:
-			a.fault(member, "stands there twice")
-		case len(c.Value.text) > MaxValue:
-			a.fault(member, "is longer than %d bytes", MaxValue)
-		case c.Value.text == "":
-			a.fault(member, "must not be empty: no token would match")
-		case c.Name == "scope" && c.Value.kind == 's' && strings.ContainsFunc(c.Value.text, unicode.IsSpace):
-			a.fault(member, "is compared with each word of a token's scope, so it must be a single word")
+		if i > 0 && claims[i-1].Name == c.Name {
+			a.fault(member, "is a duplicate; remove one of the two")
+		} else if text := c.fault(); text != "" {
+			a.fault(member, "%s", text)
 		}
 	}
 	a.out.Target = Target{Kind: KindClaims, Claims: claims}
 }
 
-// issuer holds the issuer to the form that OpenID Connect and RFC 8414 give
-// it: anything else is a slip that would revoke nothing.
+// fault returns why no revocation can have this claim; "" if one can.
+func (c *Claim) fault() string {
+	switch {
+	case c.Name == "" || len(c.Name) > MaxName:
+		return fmt.Sprintf("must have a name of 1 to %d bytes", MaxName)
+	case !printable.Valid(c.Name):
+		return fmt.Sprintf("must have a printable name; this one %v", printable.Check(c.Name))
+	case c.Name == "iss":
+		return "cannot be revoked by; name the issuer in issuer, and use all to revoke every token of it"
+	case len(c.Value.text) > MaxValue:
+		return fmt.Sprintf("has %d bytes; at most %d are possible", len(c.Value.text), MaxValue)
+	case c.Value.text == "":
+		return "must not be empty: no token would match"
+	case c.Name == "scope" && c.Value.kind == 's' && strings.ContainsFunc(c.Value.text, unicode.IsSpace):
+		return "must be a single word, because it is compared with each word of a token's scope"
+	}
+	return ""
+}
+
+// issuer checks that the issuer has the form that OpenID Connect and RFC 8414
+// demand. Anything else is a slip, and would revoke nothing.
 func (a *acceptance) issuer() {
 	iss := a.out.Issuer
 	member := "issuer"
 	if a.Issuer == "" && a.Token != "" {
 		if iss == "" {
-			return // the token's own fault is told already
+			return // rawToken has reported the fault
 		}
 		member = "token"
 	}
 	u, err := url.Parse(iss)
 	switch {
 	case iss == "":
-		a.fault(member, "is missing")
+		a.fault(member, "is missing; write it exactly as iss in the tokens")
 	case len(iss) > MaxIssuer:
-		a.fault(member, "is longer than %d bytes", MaxIssuer)
+		a.fault(member, "has %d bytes; at most %d are possible", len(iss), MaxIssuer)
 	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.Fragment != "" ||
 		strings.ContainsFunc(iss, func(c rune) bool { return unicode.IsSpace(c) || unicode.IsControl(c) }):
-		a.fault(member, "is not an issuer: it must be a URL such as https://idp.example.com/, exactly as iss has it")
+		a.fault(member, "is not an issuer: it must be a URL such as https://idp.example.com/, exactly as iss in the tokens")
 	}
 }
 
-// reach settles which tokens are meant by their iat.
+// reach decides which tokens are denied, by their iat.
 func (a *acceptance) reach() {
 	a.out.Block = a.Block
 	switch {
 	case a.Block && !a.IssuedBefore.IsZero():
-		a.fault("issued_before", "means nothing beside block, which denies whatever the iat")
+		a.fault("issued_before", "cannot be combined with block, which denies tokens of any iat; remove one of them")
 	case a.Block:
 	case !a.IssuedBefore.IsZero():
 		a.out.Before = MicrosOf(a.IssuedBefore)
 		if a.out.Before <= 0 {
-			a.fault("issued_before", "lies before 1970")
+			a.fault("issued_before", "must be later than 1970-01-01T00:00:00Z")
 		}
-	case a.out.Target.Kind == KindAll, a.out.Target.Kind == KindClaims && !a.namesOneToken():
+	case a.out.Target.Kind == KindAll, a.out.Target.Kind == KindClaims && !a.outlastsLogins():
 		a.out.Before = MicrosOf(a.now.Truncate(time.Second).Add(time.Second))
 	}
 }
 
-func (a *acceptance) namesOneToken() bool {
-	return slices.ContainsFunc(a.out.Target.Claims, func(c Claim) bool { return c.Name == "jti" })
+// outlastsLogins reports whether the target is one token or one session. Such a
+// revocation has no cut-off by default: a session that is revoked stays revoked
+// through refreshes.
+func (a *acceptance) outlastsLogins() bool {
+	return slices.ContainsFunc(a.out.Target.Claims, func(c Claim) bool { return c.Name == "jti" || c.Name == "sid" })
 }
 
-// end settles when the revocation is gone.
+// end decides when the revocation ends.
 func (a *acceptance) end() {
 	member, at := "expires_at", a.ExpiresAt
 	if at.IsZero() {
@@ -167,20 +180,19 @@ func (a *acceptance) end() {
 	}
 	switch {
 	case !at.After(a.now) && member == "token":
-		a.fault(member, "has expired already: there is nothing to revoke")
+		a.fault(member, "has expired already, so every replica denies it; there is nothing to revoke")
 	case !at.After(a.now):
-		a.fault(member, "lies in the past")
+		a.fault(member, "must be later than now, %s", a.now.UTC().Format(time.RFC3339))
 	case at.After(a.latest):
-		a.fault(member, "lies beyond the store's retention, which ends at %s", a.latest.UTC().Format(time.RFC3339))
+		a.fault(member, "must be at most %s: store.retention of the control endpoint allows no later end", a.latest.UTC().Format(time.RFC3339))
 	}
 	a.out.ExpiresAt = MicrosOf(at)
 }
 
 func (a *acceptance) reason() {
 	if len(a.Reason) > MaxReason {
-		a.fault("reason", "is longer than %d bytes", MaxReason)
-	}
-	if err := printable.Check(a.Reason); err != nil {
+		a.fault("reason", "has %d bytes; at most %d are possible", len(a.Reason), MaxReason)
+	} else if err := printable.Check(a.Reason); err != nil {
 		a.fault("reason", "%v", err)
 	}
 }

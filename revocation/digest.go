@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// Digest identifies a target within all issuers: the first 128 bits of a
-// SHA-256 over the shape and the values, each length-prefixed, so that no two
-// targets have one input. Finding two targets with one digest, even for
-// somebody who chooses their own claims, is finding a collision of SHA-256/128.
+// Digest identifies a target among the targets of all issuers. It is the first
+// 128 bits of a SHA-256 over the shape and the values. Each part has its length
+// before it, so no two targets have the same input. Two targets with one digest
+// are a collision of SHA-256/128, even for a user who chooses their own claims.
 type Digest [16]byte
 
-// appendShape begins the input of a digest under s; a value is appended for
-// each name, in the order of the names.
+// appendShape appends the beginning of the input of a digest under s. A value
+// follows for each name, in the order of the names.
 func appendShape(b []byte, s Shape) []byte {
 	b = append(b, "rescind digest 1\x00"...)
 	b = append(b, byte(s.Kind))
@@ -51,50 +51,57 @@ func (t *Target) digest(s Shape) Digest {
 	return sum(b)
 }
 
-// maxCombinations bounds what a token can make a look-up cost whose claims are
-// long arrays, several of which are revoked by together. Beyond it there is no
-// answer, and without an answer no access.
-const maxCombinations = 1 << 18
+// LookupBudget is how much work the arrays of one token may cause in one
+// look-up, in blocks of SHA-256. A combination of values takes two blocks or
+// three. BenchmarkCombinations measures the time: about 2 ms on one core.
+const LookupBudget = 1 << 14
 
-// ErrTooManyCombinations says that a token cannot be looked up, and that it is
-// the token's fault.
+// ErrTooManyCombinations reports a token whose claims are long arrays, several
+// of which one revocation names together. Such a token cannot be looked up in
+// bounded time, so it is denied.
 var ErrTooManyCombinations = errors.New("the token's arrays have too many combinations to look up")
 
-// Digests yields those under which t may have been revoked, for one shape,
-// until it is told to stop.
-func (t *Token) Digests(s Shape, yield func(Digest) (more bool)) error {
+// Digests yields the digests under s by which t can be revoked, until yield
+// returns false. The first digest is free; the others take from budget. If
+// budget is not enough, Digests yields nothing and returns
+// [ErrTooManyCombinations].
+func (t *Token) Digests(s Shape, budget *int, yield func(Digest) (more bool)) error {
 	var buffer [512]byte
-	input := appendShape(buffer[:0], s)
 	switch s.Kind {
 	case KindAll:
-		yield(sum(input))
+		yield(sum(appendShape(buffer[:0], s)))
 	case KindKeyID:
 		if t.KeyID != "" {
-			yield(sum(appendString(input, t.KeyID)))
+			yield(sum(appendString(appendShape(buffer[:0], s), t.KeyID)))
 		}
 	case KindToken:
-		yield(sum(append(input, t.Hash[:]...)))
+		yield(sum(append(appendShape(buffer[:0], s), t.Hash[:]...)))
 	case KindClaims:
-		return t.claimDigests(s, input, yield)
+		return t.claimDigests(s, buffer[:0], budget, yield)
 	}
 	return nil
 }
 
-// claimDigests goes through the combinations of the values that the claims of
-// s have, as an odometer does.
-func (t *Token) claimDigests(s Shape, prefix []byte, yield func(Digest) bool) error {
+// claimDigests yields the digests of all combinations of the values of the
+// claims of s.
+func (t *Token) claimDigests(s Shape, buffer []byte, budget *int, yield func(Digest) bool) error {
 	var values [MaxClaims][]Value
-	n, combinations := 0, 1
+	n := 0
 	for name := range strings.SplitSeq(s.names, "\x00") {
-		values[n] = candidates(name, t.Claims[name])
-		if combinations *= len(values[n]); combinations == 0 {
+		claim, ok := t.Claims[name]
+		if !ok {
 			return nil
-		} else if combinations > maxCombinations {
-			return ErrTooManyCombinations
+		}
+		if values[n] = candidates(name, claim); len(values[n]) == 0 {
+			return nil
 		}
 		n++
 	}
-	var at [MaxClaims]int
+	prefix := appendShape(buffer, s)
+	if err := pay(budget, len(prefix), values[:n]); err != nil {
+		return err
+	}
+	var at [MaxClaims]int // counts through the combinations, as an odometer does
 	for {
 		input := prefix
 		for i := range n {
@@ -116,22 +123,50 @@ func (t *Token) claimDigests(s Shape, prefix []byte, yield func(Digest) bool) er
 	}
 }
 
-// candidates are the values that an equality with this claim may name: each
-// element of an array, each word of a scope.
+// pay takes the cost of all combinations but one from budget, or returns
+// [ErrTooManyCombinations] and takes nothing.
+func pay(budget *int, prefix int, values [][]Value) error {
+	combinations, longest := 1, prefix
+	for _, v := range values {
+		if combinations *= len(v); combinations > *budget+1 {
+			return ErrTooManyCombinations
+		}
+		most := 0
+		for i := range v {
+			most = max(most, len(v[i].text))
+		}
+		longest += most + 5 // the kind and the length before a value
+	}
+	const block, padding = 64, 9
+	cost := (combinations - 1) * ((longest + padding + block - 1) / block)
+	if cost > *budget {
+		return ErrTooManyCombinations
+	}
+	*budget -= cost
+	return nil
+}
+
+// candidates returns the values that an equality with this claim can name: each
+// element of an array, each word of a scope. It leaves out values that are too
+// long for any revocation.
 func candidates(name string, claim any) []Value {
+	var one [1]any
 	elements, ok := claim.([]any)
 	if !ok {
-		elements = []any{claim}
+		one[0] = claim
+		elements = one[:]
 	}
 	out := make([]Value, 0, len(elements))
 	for _, e := range elements {
 		if text, ok := e.(string); ok && name == "scope" {
 			for word := range strings.FieldsSeq(text) {
-				out = append(out, Value{'s', word})
+				if len(word) <= MaxValue {
+					out = append(out, Value{'s', word})
+				}
 			}
 			continue
 		}
-		if v, ok := ValueOf(e); ok {
+		if v, ok := ValueOf(e); ok && len(v.text) <= MaxValue {
 			out = append(out, v)
 		}
 	}

@@ -25,7 +25,7 @@ func (a *acceptance) rawToken() {
 	case a.Issuer == "":
 		a.out.Issuer = t.Issuer
 	case a.Issuer != t.Issuer:
-		a.fault("issuer", "is not the issuer of the token; leave it out, it is read from the token")
+		a.fault("issuer", "is not the issuer of the token; leave issuer out, it is read from the token")
 	}
 }
 
@@ -33,7 +33,7 @@ func (a *acceptance) rawToken() {
 // form cannot be revoked, and does not have to be.
 func readToken(raw string) (*jwt.Token, error) {
 	if len(raw) > MaxToken {
-		return nil, fmt.Errorf("is longer than %d bytes", MaxToken)
+		return nil, fmt.Errorf("has %d bytes; at most %d are possible", len(raw), MaxToken)
 	}
 	t, err := jwt.Parse(raw)
 	switch {

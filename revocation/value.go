@@ -6,16 +6,17 @@ import (
 	"strings"
 )
 
-// Value is a string, a number or a boolean of JSON in canonical form:
-// comparable, and equal exactly when the JSON values are equal (1, 1.0 and
-// 10e-1 are one number; "1" is another value).
+// Value is a string, a number or a boolean of JSON in canonical form. Two values
+// are equal (==) exactly when the JSON values are equal. For example, 1, 1.0 and
+// 10e-1 are one number, 0, -0 and 0e9 are one number, and "1" is another value.
 type Value struct {
 	kind byte   // 's', 'n', 'b'
 	text string // the string; the canonical number; "true" or "false"
 }
 
-// ValueOf takes a decoded JSON value: a string, bool or [json.Number]. For
-// anything else ok is false.
+// ValueOf returns the Value of a decoded JSON value: a string, a bool or a
+// [json.Number]. ok is false for anything else, and for a number whose exponent
+// is beyond all use.
 func ValueOf(v any) (_ Value, ok bool) {
 	switch v := v.(type) {
 	case string:
@@ -29,7 +30,7 @@ func ValueOf(v any) (_ Value, ok bool) {
 	return Value{}, false
 }
 
-// JSON is v as a JSON text writes it.
+// JSON returns v in the form that encoding/json writes.
 func (v Value) JSON() any {
 	switch v.kind {
 	case 's':
@@ -42,36 +43,45 @@ func (v Value) JSON() any {
 	return nil
 }
 
-// String is the value without quotes, for people.
+// String returns v without quotes, for people.
 func (v Value) String() string { return v.text }
 
-// canonicalNumber writes a JSON number as digits without leading or trailing
-// zeros and a decimal exponent, so that equal numbers have equal texts however
-// large they are. It works on the text: no precision is lost, and an exponent
-// of a billion costs nothing.
-func canonicalNumber(s string) (string, bool) {
+// maxExponent bounds the decimal exponent of a canonical number.
+const maxExponent = 1 << 30
+
+// canonicalNumber returns the JSON number s as digits without leading or
+// trailing zeros and a decimal exponent, so that equal numbers have equal texts.
+// It works on the text: no precision is lost, and the size of an exponent costs
+// nothing. ok is false if s is not a number or its exponent is beyond
+// maxExponent. Zero is "0", whatever its sign and its exponent.
+func canonicalNumber(s string) (text string, ok bool) {
 	neg := strings.HasPrefix(s, "-")
-	mantissa, exp := strings.TrimPrefix(s, "-"), 0
+	mantissa, power, hasPower := strings.TrimPrefix(s, "-"), "", false
 	if i := strings.IndexAny(mantissa, "eE"); i >= 0 {
-		e, err := strconv.ParseInt(mantissa[i+1:], 10, 32)
-		if err != nil {
-			return "", false
-		}
-		mantissa, exp = mantissa[:i], int(e)
+		mantissa, power, hasPower = mantissa[:i], mantissa[i+1:], true
 	}
 	whole, frac, _ := strings.Cut(mantissa, ".")
 	digits := whole + frac
-	exp -= len(frac)
 	if digits == "" || strings.Trim(digits, "0123456789") != "" {
 		return "", false
 	}
 	trimmed := strings.TrimRight(digits, "0")
-	exp += len(digits) - len(trimmed)
+	exp := len(digits) - len(trimmed) - len(frac)
+	if hasPower {
+		e, ok := exponent(power)
+		if !ok {
+			return "", false
+		}
+		exp += e
+	}
 	trimmed = strings.TrimLeft(trimmed, "0")
 	if trimmed == "" {
 		return "0", true
 	}
-	switch { // what people write without an exponent stays readable
+	if exp < -maxExponent || exp > maxExponent {
+		return "", false
+	}
+	switch { // a number that people write without an exponent stays readable
 	case exp > 0 && exp <= 20:
 		trimmed, exp = trimmed+strings.Repeat("0", exp), 0
 	case exp < 0 && exp >= -20:
@@ -88,4 +98,27 @@ func canonicalNumber(s string) (string, bool) {
 		trimmed += "e" + strconv.Itoa(exp)
 	}
 	return trimmed, true
+}
+
+// exponent returns the exponent that s writes. An exponent beyond 2^40, however
+// long, is returned as 2^40 or its negative: any number but zero is out of
+// bounds with it. ok is false if s is not an exponent.
+func exponent(s string) (e int, ok bool) {
+	const most = 1 << 40
+	neg := strings.HasPrefix(s, "-")
+	digits := strings.TrimLeft(s, "+-")
+	if digits == "" || len(s)-len(digits) > 1 || strings.Trim(digits, "0123456789") != "" {
+		return 0, false
+	}
+	digits = strings.TrimLeft(digits, "0")
+	switch n, err := strconv.Atoi("0" + digits); {
+	case err != nil, n > most:
+		e = most
+	default:
+		e = n
+	}
+	if neg {
+		e = -e
+	}
+	return e, true
 }

@@ -13,10 +13,10 @@ type positives struct{ held, none atomic.Uint64 }
 // lookup finds an entry in force that denies t. clock is the instant until
 // which nothing has expired yet.
 func (s *set) lookup(t *revocation.Token, clock revocation.Micros, counts *positives) (by revocation.ID, kind revocation.Kind, denied bool, err error) {
-	v := s.view.Load()
+	v, budget := s.view.Load(), revocation.LookupBudget
 	for _, shape := range v.shapes[t.Issuer] {
 		var failed error
-		err := t.Digests(shape, func(d revocation.Digest) bool {
+		err := t.Digests(shape, &budget, func(d revocation.Digest) bool {
 			by, denied, failed = s.denies(v, &d, t, clock, counts)
 			return !denied && failed == nil
 		})
