@@ -24,6 +24,19 @@ func into[T any](x *T, read as[T]) func(value) {
 	}
 }
 
+// restrict reads a key that narrows what is accepted. Without a value the key is
+// a fault: a list whose elements are commented out would else accept everything.
+func restrict[T any](x *T, read as[T]) func(value) {
+	return func(v value) {
+		switch {
+		case !v.absent():
+			read(v, x)
+		case v.key:
+			v.fault("has no value, so it would restrict nothing; give it one, or remove the key")
+		}
+	}
+}
+
 // need reads a key that must be there.
 func need[T any](x *T, what string, read as[T]) func(value) {
 	return func(v value) {
@@ -168,7 +181,7 @@ func distinct[T comparable](read as[T]) as[T] {
 			return // faulty
 		}
 		if line, twice := first[t]; twice {
-			v.fault("is there already, in line %d; each stands once", line)
+			v.fault("duplicate value, first used on line %d", line)
 			return
 		}
 		first[t] = v.line

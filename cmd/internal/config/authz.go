@@ -144,7 +144,7 @@ func readRevocation(v value, a *Authz) {
 		"plaintext":     into(&plaintext, flag),
 		"name":          into(&r.Name, text(isName)),
 		"dir":           into(&r.Dir, folder),
-		"max_staleness": into(&s.Max, duration(0, 0)),
+		"max_staleness": restrict(&s.Max, duration(0, 0)),
 		"on_stale":      into(&s.DenyOverdue, choice(map[string]bool{"allow": false, "deny": true})),
 	})
 	if !ok {
@@ -174,11 +174,11 @@ func policy(a *Authz) as[Policy] {
 	}
 	return func(v value, p *Policy) {
 		v.object(keys{
-			"issuers":   into(&p.Issuers, some(configured)),
-			"audiences": into(&p.Audiences, some(text())),
-			"scopes":    into(&p.Scopes, listOf(text(isScope))),
-			"claims":    into(&p.Claims, conditions),
-			"max_age":   into(&p.MaxAge, duration(positive, 0)),
+			"issuers":   restrict(&p.Issuers, some(configured)),
+			"audiences": restrict(&p.Audiences, some(text())),
+			"scopes":    restrict(&p.Scopes, listOf(text(isScope))),
+			"claims":    restrict(&p.Claims, conditions),
+			"max_age":   restrict(&p.MaxAge, duration(positive, 0)),
 			"token":     into(&p.TokenOptional, choice(map[string]bool{"required": false, "optional": true})),
 			"mode":      into(&p.Observe, choice(map[string]bool{"enforce": false, "observe": true})),
 		})

@@ -32,8 +32,9 @@
 //
 // Unknown and duplicate keys, values of another type, a second document,
 // anchors, aliases, merge keys and tags are faults. A key without a value is
-// as good as absent, so that a template with empty keys is a valid file. An
-// empty list is refused where it could be taken for both "any" and "none".
+// as good as absent, so that a template with empty keys is a valid file, except
+// for a key that restricts: it would silently restrict nothing. An empty list
+// is refused where it could be taken for both "any" and "none".
 // No message repeats what might be a secret.
 package config
 

@@ -50,7 +50,7 @@ func folderOf(t testing.TB) string {
 		"cert.pem": string(cert), "key.pem": string(key), "other.pem": string(other), "both.pem": string(cert) + string(key),
 		"broken.pem": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
 		"jwks.json":  `{"keys":[]}`, "bad.json": "{", "large": strings.Repeat(" ", limit+1),
-		"cluster.secret": "s3cret", "rescind.creds": "x",
+		"cluster.secret": "0123456789abcdef\n", "short.secret": "0123456789abcde\n", "rescind.creds": "x",
 	} {
 		write(t, filepath.Join(dir, name), content)
 	}
@@ -151,13 +151,6 @@ revocation: {control: [c.example.com:1], token_file: replica.token, dir: data, t
 	if a.Revocation.Dir != filepath.Join(dir, "data") || a.Revocation.TLS.CAFile != filepath.Join(dir, "cert.pem") {
 		t.Errorf("paths are not relative to the file: %+v", a.Revocation)
 	}
-	c := mustControl(t, path, whole("control", `
-store: {dir: data, cluster: {name: n1, listen: 10.0.0.1:1, peers: [a:1, b:1], secret_file: cluster.secret}}
-http: {listen: 0.0.0.0:9390, tls: {cert_file: both.pem, key_file: both.pem}}
-`))
-	check(c.Files(), "x.yaml", "cluster.secret", "both.pem")
-	c = mustControl(t, path, whole("control", "store: {nats: {url: 'nats://n:4222', credentials_file: rescind.creds}}\n"))
-	check(c.Files(), "x.yaml", "rescind.creds")
 }
 
 func TestReadSecret(t *testing.T) {

@@ -70,12 +70,16 @@ feed:
   tokens: [{name: replicas, sha256: ` + hashA + `}]
 store:
   dir: /var/lib/rescind/control     # embedded, alone: the default
-  cluster: {name: n1, listen: 10.0.0.1:6222, peers: [10.0.0.2:6222, 10.0.0.3:6222], secret_file: cluster.secret}   # embedded, 3 or 5 nodes
+  cluster: {name: n1, listen: 10.0.0.1:6222, peers: [10.0.0.2:6222, 10.0.0.3:6222], secret_file: cluster.secret, tls: {cert_file: cert.pem, key_file: key.pem, ca_file: cert.pem}}   # embedded, 3 or 5 nodes
   retention: 720h                   # the longest a revocation may last
 admin:
   tokens:
     - {name: alice, sha256: ` + hashB + `, roles: [operator]}
     - {name: hr-sync, sha256: fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9, roles: [revoker], issuers: [https://idp.example.com/]}
+limits:
+  share_of_traffic: 0.2             # the default
+  min_requests: 1000
+  shapes_per_issuer: 64
 log: {level: info, format: json}
 `
 )
@@ -136,13 +140,13 @@ func TestContractControl(t *testing.T) {
 	dir := folderOf(t)
 	path := filepath.Join(dir, "control.yaml")
 	c := mustControl(t, path, contractControl)
-	c.files = nil
 	sum := func(s string) [32]byte { return sha256.Sum256([]byte(s)) }
 	want := Control{
 		HTTP: tcp("127.0.0.1:9390"),
 		Feed: Feed{tcp("127.0.0.1:9391"), []Credential{{Name: "replicas", SHA256: sum("test")}}},
 		Store: Store{Dir: "/var/lib/rescind/control", Retention: 720 * time.Hour, Cluster: &Cluster{
 			"n1", "10.0.0.1:6222", []string{"10.0.0.2:6222", "10.0.0.3:6222"}, filepath.Join(dir, "cluster.secret"),
+			&ClusterTLS{filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "cert.pem")},
 		}},
 		Admin: Admin{[]Credential{
 			{"alice", sum("foo"), []string{"operator"}, nil},
@@ -150,13 +154,13 @@ func TestContractControl(t *testing.T) {
 		}},
 		Log:    Log{Format: "json"},
 		Alerts: Handling{Window: time.Hour},
+		Limits: Limits{ShareOfTraffic: 0.2, MinRequests: 1000, ShapesPerIssuer: 64},
 	}
 	equal(t, *c, want)
 	text := strings.Replace(contractControl, "  dir: /var", "  #", 1)
-	text = regexp.MustCompile(`(?m)^  cluster: .*`).ReplaceAllString(text, "  nats: {url: 'nats://a:4222,tls://b', credentials_file: }")
-	want.Store = Store{NATS: &NATS{URL: "nats://a:4222,tls://b"}, Retention: 720 * time.Hour}
+	text = regexp.MustCompile(`(?m)^  cluster: .*`).ReplaceAllString(text, "  nats: {url: 'nats://127.0.0.1:4222,tls://b', credentials_file: }")
+	want.Store = Store{NATS: &NATS{URL: "nats://127.0.0.1:4222,tls://b"}, Retention: 720 * time.Hour}
 	c = mustControl(t, path, text)
-	c.files = nil
 	equal(t, *c, want)
 }
 
@@ -178,7 +182,6 @@ func TestDefaults(t *testing.T) {
 		Headers:  defaultHeaders, Shares: defaultShares, LogLevel: slog.LevelInfo, Alerts: watch.Defaults(),
 	}})
 	c := mustControl(t, path, whole("control", ""))
-	c.files = nil
 	equal(t, *c, Control{
 		HTTP:  tcp("127.0.0.1:9390"),
 		Feed:  Feed{tcp("127.0.0.1:9391"), []Credential{{Name: "replicas", SHA256: sha256.Sum256([]byte("test"))}}},
@@ -187,6 +190,7 @@ func TestDefaults(t *testing.T) {
 		Log:   Log{slog.LevelInfo, "json"},
 
 		Alerts: Handling{Window: time.Hour},
+		Limits: Limits{MinRequests: 1000, ShapesPerIssuer: 64},
 	})
 }
 
@@ -260,7 +264,7 @@ func TestExamples(t *testing.T) {
 	const no = "'no such key, and nothing like it': 1"
 	for kind, probe := range map[string]string{
 		"authz": "grpc: {tls: {NO}, NO}\nhttp: {NO}\nissuers: [{NO}]\nrevocation: {tls: {NO}, NO}\npolicies: {x: {NO}}\nheaders: {NO}\nlog: {decisions: {collector: {NO}, NO}, NO}\ntracing: {NO}\nalerts: {NO}\nNO\n",
-		"control": "http: {tls: {NO}, NO}\nfeed: {tls: {NO}, tokens: [{NO}], NO}\nstore: {cluster: {NO}, nats: {NO}, NO}\n" +
+		"control": "http: {tls: {NO}, NO}\nfeed: {tls: {NO}, tokens: [{NO}], NO}\nstore: {cluster: {tls: {NO}, NO}, nats: {NO}, NO}\n" +
 			"admin: {tokens: [{NO}], NO}\nlog: {NO}\nalerts: {webhooks: [{NO}], alertmanagers: [{NO}], actions: [{NO}], NO}\nlimits: {NO}\nissuers: [{NO}]\nNO\n",
 	} {
 		example, err := os.ReadFile(filepath.Join("..", "..", "rescind", kind+".example.yaml"))

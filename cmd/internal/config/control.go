@@ -13,16 +13,10 @@ type Control struct {
 	Admin Admin
 	Log   Log
 
-	Alerts         Handling
-	ShareOfTraffic float64 // that a revocation may hit without being confirmed; 0: any
-	Issuers        []Upstream
-
-	files []string
+	Alerts  Handling
+	Limits  Limits
+	Issuers []Upstream
 }
-
-// Files are the configuration and every file that it names. When one changes,
-// the configuration is to be read again.
-func (c *Control) Files() []string { return c.files }
 
 // Feed is where replicas come, and the tokens with which they may.
 type Feed struct {
@@ -49,17 +43,6 @@ type Store struct {
 	Retention time.Duration
 }
 
-// Cluster is this node among the others.
-type Cluster struct {
-	Name       string
-	Listen     string
-	Peers      []string
-	SecretFile string // see [ReadSecret]
-}
-
-// NATS is a server that the operator runs.
-type NATS struct{ URL, CredentialsFile string }
-
 func readControl(v value, c *Control) {
 	*c = Control{
 		HTTP:  tcp("127.0.0.1:9390"),
@@ -68,15 +51,17 @@ func readControl(v value, c *Control) {
 		Log:   Log{Format: "json"},
 
 		Alerts: Handling{Window: time.Hour},
+		Limits: Limits{MinRequests: 1000, ShapesPerIssuer: 64},
 	}
+	hash := distinct(parsed(digest)) // one for the whole file: a token is either the one or the other
 	v.object(keys{
 		"http":    into(&c.HTTP, readAdminListener),
-		"feed":    section(&c.Feed, readFeed),
+		"feed":    section(&c.Feed, readFeed(hash)),
 		"store":   section(&c.Store, readStore),
-		"admin":   section(&c.Admin, readAdmin),
+		"admin":   section(&c.Admin, readAdmin(hash)),
 		"log":     into(&c.Log, readLog(keys{})),
 		"alerts":  into(&c.Alerts, readHandling),
-		"limits":  into(&c.ShareOfTraffic, readLimits),
+		"limits":  into(&c.Limits, readLimits),
 		"issuers": into(&c.Issuers, readUpstreams),
 	})
 	if collide(c.HTTP.Address, c.Feed.Address) {
@@ -85,7 +70,6 @@ func readControl(v value, c *Control) {
 	if k := c.Store.Cluster; k != nil && (collide(k.Listen, c.HTTP.Address) || collide(k.Listen, c.Feed.Address)) {
 		v.at("store", "cluster", "listen").fault("%s is where http or feed listens already; choose another port", k.Listen)
 	}
-	c.files = v.doc.named
 }
 
 func readAdminListener(v value, l *Listener) {
@@ -99,28 +83,32 @@ func readAdminListener(v value, l *Listener) {
 	}
 }
 
-func readFeed(v value, f *Feed) {
-	plaintext := v.has("plaintext")
-	if v.object(keys{
-		"listen":    into(&f.Listener, listen),
-		"tls":       into(&f.TLS, serverTLS),
-		"plaintext": into(&plaintext, flag),
-		"tokens":    need(&f.Tokens, "at least one, for the replicas: {name: replicas, sha256: …}", some(credential(false))),
-	}) {
-		f.guard(v, plaintext)
+func readFeed(hash as[[sha256.Size]byte]) as[Feed] {
+	return func(v value, f *Feed) {
+		plaintext := v.has("plaintext")
+		if v.object(keys{
+			"listen":    into(&f.Listener, listen),
+			"tls":       into(&f.TLS, serverTLS),
+			"plaintext": into(&plaintext, flag),
+			"tokens":    need(&f.Tokens, "at least one, for the replicas: {name: replicas, sha256: …}", some(credential(false, hash))),
+		}) {
+			f.guard(v, plaintext)
+		}
 	}
 }
 
-func readAdmin(v value, a *Admin) {
-	v.object(keys{
-		"tokens": need(&a.Tokens, "at least one, for you: {name: alice, sha256: …, roles: [operator]}", some(credential(true))),
-	})
+func readAdmin(hash as[[sha256.Size]byte]) as[Admin] {
+	return func(v value, a *Admin) {
+		v.object(keys{
+			"tokens": need(&a.Tokens, "at least one, for you: {name: alice, sha256: …, roles: [operator]}", some(credential(true, hash))),
+		})
+	}
 }
 
-// credential reads one of a list of tokens, which must differ. Those of the
-// admin API have roles.
-func credential(admin bool) as[Credential] {
-	name, hash := distinct(text(isName)), distinct(parsed(digest))
+// credential reads one of a list of tokens, whose names must differ. Those of
+// the admin API have roles. The hash must differ from all that hash has read.
+func credential(admin bool, hash as[[sha256.Size]byte]) as[Credential] {
+	name := distinct(text(isName))
 	role := choice(map[string]string{"viewer": "viewer", "revoker": "revoker", "operator": "operator"})
 	return func(v value, c *Credential) {
 		known := keys{
@@ -129,7 +117,7 @@ func credential(admin bool) as[Credential] {
 		}
 		if admin {
 			known["roles"] = need(&c.Roles, "viewer, revoker or operator", some(role))
-			known["issuers"] = into(&c.Issuers, some(text(isURL)))
+			known["issuers"] = restrict(&c.Issuers, some(text(isURL)))
 		}
 		v.object(known)
 	}
@@ -151,32 +139,4 @@ func readStore(v value, s *Store) {
 	case s.NATS != nil && s.Cluster != nil:
 		v.at("cluster").fault("has no use beside nats: the log is there; keep one of them")
 	}
-}
-
-func readCluster(v value, x **Cluster) {
-	c := &Cluster{}
-	v.object(keys{
-		"name":        need(&c.Name, "this node's, different on each", text(isNodeName)),
-		"listen":      need(&c.Listen, "where the other nodes find this one, such as 10.0.0.1:6222", text(isAddress)),
-		"peers":       need(&c.Peers, "the addresses of the 2 or 4 other nodes", some(distinct(text(isAddress)))),
-		"secret_file": need(&c.SecretFile, "a secret that is the same on all nodes", file(aSecret)),
-	})
-	if n := len(c.Peers); n > 0 && n != 2 && n != 4 {
-		v.at("peers").fault("a cluster has 3 or 5 nodes, so 2 or 4 peers; these are %d (this node is not its own peer)", n)
-	}
-	for i, peer := range c.Peers {
-		if peer != "" && peer == c.Listen {
-			v.at("peers").elements()[i].fault("is this node itself; name the others alone")
-		}
-	}
-	*x = c
-}
-
-func readNATS(v value, x **NATS) {
-	n := &NATS{}
-	v.object(keys{
-		"url":              need(&n.URL, "of the servers, such as nats://nats.example.com:4222", text(isNATS)),
-		"credentials_file": into(&n.CredentialsFile, file(readable)),
-	})
-	*x = n
 }

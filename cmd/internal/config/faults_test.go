@@ -91,7 +91,7 @@ var authzFaults = []faulty{
 	{"issuers:\n- {issuer: https://a/, discovery: §yes, any_audience: §1}\n- {issuer: §https://a/, discovery: true, audiences: §[]}\n", []string{
 		`issuers[0].discovery: "yes" is not true or false`,
 		`issuers[0].any_audience: "1" is not true or false`,
-		"issuers[1].issuer: is there already, in line 2; each stands once",
+		"issuers[1].issuer: duplicate value, first used on line 2",
 		"issuers[1].audiences: is empty; name at least one",
 	}},
 	issuerFault("issuer: §'https://a/#f', discovery: true", "issuer: has a fragment (#); remove it"),
@@ -143,7 +143,7 @@ var authzFaults = []faulty{
 		`revocation.control[0]: "a" is not an address; write it as 127.0.0.1:9191, an IPv6 host in brackets`,
 		`revocation.control[1]: "a:0" needs a host and a port that others can connect to`,
 		`revocation.control[2]: ":1" needs a host and a port that others can connect to`,
-		"revocation.control[4]: is there already, in line 1; each stands once",
+		"revocation.control[4]: duplicate value, first used on line 1",
 		"revocation.token_file: DIR/empty.token is empty; put the secret in it",
 	}},
 	{"revocation: {control: §[127.0.0.1:1, 10.0.0.1:1], token_file: §two.token}\n", []string{
@@ -210,8 +210,8 @@ var controlFaults = []faulty{
 		"feed.listen: 127.0.0.1:9391 is where http listens already; choose another port",
 	}},
 	{"feed: {tokens: [{name: a, sha256: " + hashA + "}, {name: §a, sha256: §" + strings.ToUpper(hashA) + "}, {§roles: [x], name: §'', sha256: §hunter2}]}\n", []string{
-		"feed.tokens[1].name: is there already, in line 1; each stands once",
-		"feed.tokens[1].sha256: is there already, in line 1; each stands once",
+		"feed.tokens[1].name: duplicate value, first used on line 1",
+		"feed.tokens[1].sha256: duplicate value, first used on line 1",
 		"feed.tokens[2].roles: there is no such key; those here are name, sha256",
 		"feed.tokens[2].name: is empty",
 		"feed.tokens[2].sha256: is not a SHA-256: 64 hex digits, as from printf %s TOKEN | sha256sum. If it is the token itself, make a new one",
@@ -237,7 +237,7 @@ var controlFaults = []faulty{
 		"store.dir: has no use beside nats: the log is there; keep one of them",
 		"store.nats.url: has a password or a token in it, and anyone may read this file; use credentials_file",
 	}},
-	{"store: {cluster: §{name: §a b, listen: §'h:0', peers: §[c:1], secret_file: §empty.token}, nats: {url: §http://n, credentials_file: §none}}\n", []string{
+	{"store: {cluster: §{name: §a b, listen: §'h:0', peers: §[c:1], secret_file: §empty.token, plaintext: true}, nats: {url: §http://n, credentials_file: §none}}\n", []string{
 		"store.cluster: has no use beside nats: the log is there; keep one of them",
 		`store.cluster.name: "a b" is not the name of a node; letters, digits, dots, - and _ make one`,
 		`store.cluster.listen: "h:0" needs a host and a port that others can connect to`,
@@ -246,14 +246,14 @@ var controlFaults = []faulty{
 		"store.nats.url: is not the URL of a NATS server; write it as nats://host:4222 or tls://host:4222",
 		"store.nats.credentials_file: DIR/none cannot be read (no such file or directory); check the path",
 	}},
-	{"store: {dir: §d, cluster: §{name: a, listen: §127.0.0.1:9390, peers: [b:1, §127.0.0.1:9390]}, nats: §{}}\n", []string{
+	{"store: {dir: §d, cluster: §{name: a, listen: §127.0.0.1:9390, peers: ['localhost:1', §127.0.0.1:9390]}, nats: §{}}\n", []string{
 		"store.dir: has no use beside nats: the log is there; keep one of them",
 		"store.cluster.secret_file: is missing: a secret that is the same on all nodes",
 		"store.cluster.listen: 127.0.0.1:9390 is where http or feed listens already; choose another port",
 		"store.cluster.peers[1]: is this node itself; name the others alone",
-		"store.nats.url: is missing: of the servers, such as nats://nats.example.com:4222",
+		"store.nats.url: is missing: of the servers, such as tls://nats.example.com:4222",
 	}},
-	{"store: {dir: d, cluster: §{name: a, listen: §127.0.0.1:9390, peers: [b:1, §127.0.0.1:9390]}}\n", []string{
+	{"store: {dir: d, cluster: §{name: a, listen: §127.0.0.1:9390, peers: ['localhost:1', §127.0.0.1:9390]}}\n", []string{
 		"store.cluster.secret_file: is missing: a secret that is the same on all nodes",
 		"store.cluster.listen: 127.0.0.1:9390 is where http or feed listens already; choose another port",
 		"store.cluster.peers[1]: is this node itself; name the others alone",

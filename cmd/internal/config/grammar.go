@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode"
+
+	"rescind/jwks/loopback"
 )
 
 // isURL accepts what an issuer may be called (RFC 8414, section 2) and what is
@@ -41,7 +42,7 @@ func isURL(s string) error {
 // inTheClear says whether a URL is fetched over a network without TLS.
 func inTheClear(s string) bool {
 	u, err := url.Parse(s)
-	return err == nil && u.Scheme == "http" && !isLoopbackHost(u.Hostname())
+	return err == nil && u.Scheme == "http" && !loopback.Is(u.Hostname())
 }
 
 func isNATS(s string) error {
@@ -84,14 +85,7 @@ func isAddress(s string) error {
 
 func isLoopback(address string) bool {
 	host, _, err := splitAddress(address)
-	return err == nil && isLoopbackHost(host)
-}
-
-func isLoopbackHost(host string) bool {
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return ip.Unmap().IsLoopback()
-	}
-	return strings.EqualFold(host, "localhost")
+	return err == nil && loopback.Is(host)
 }
 
 // collide says whether one process cannot listen on both.

@@ -71,7 +71,7 @@ func webhook(name func(value, string) string) as[Webhook] {
 			"url":         need(&w.URL, "where alerts are sent to, such as https://siem.example.com/hooks/rescind", text(isURL)),
 			"secret_file": need(&w.SecretFile, "a secret with which it can tell that an alert is from here", file(aSecret)),
 			"ca_file":     into(&w.CAFile, file(certificates)),
-			"detectors":   into(&w.Detectors, some(detector)),
+			"detectors":   restrict(&w.Detectors, some(detector)),
 			"allow_http":  into(&plaintext, flag),
 		}) {
 			w.Name = name(v, named(w.Name, w.URL))
@@ -87,7 +87,7 @@ func alertmanager(name func(value, string) string) as[Alertmanager] {
 			"name":       into(&a.Name, text(isName)),
 			"url":        need(&a.URL, "of the Alertmanager, such as https://alertmanager.example.com", text(isURL)),
 			"ca_file":    into(&a.CAFile, file(certificates)),
-			"detectors":  into(&a.Detectors, some(detector)),
+			"detectors":  restrict(&a.Detectors, some(detector)),
 			"allow_http": into(&plaintext, flag),
 		}) {
 			a.Name = name(v, named(a.Name, a.URL))
@@ -113,7 +113,7 @@ func action() as[Action] {
 		}
 		what := [2]string{string(a.Detector), a.Revoke}
 		if line, twice := first[what]; twice && a.Detector != "" && a.Revoke != "" {
-			v.fault("is there already, in line %d; each stands once", line)
+			v.fault("duplicate action, first used on line %d", line)
 		}
 		first[what] = v.line
 	}
@@ -138,10 +138,6 @@ func readUpstreams(v value, x *[]Upstream) {
 		}
 		secured(v, "revocation_endpoint", u.RevocationEndpoint, plaintext, "tokens and secrets sent over http can be read on the way")
 	})(v, x)
-}
-
-func readLimits(v value, share *float64) {
-	v.object(keys{"share_of_traffic": into(share, ratio)})
 }
 
 // detector reads the name of one.

@@ -22,7 +22,7 @@ alerts:
   actions:
     - {detector: revoked_token_used, revoke: session, block: true, dry_run: false, max_per_hour: 3, expires_in: 12h}
     - {detector: revoked_token_used, revoke: token}
-limits: {share_of_traffic: 0.2}
+limits: {share_of_traffic: 0.3, min_requests: 0, shapes_per_issuer: 8}
 issuers:
   - {issuer: 'https://a/', revocation_endpoint: 'https://a/revoke', client_id: c, client_secret_file: replica.token, ca_file: cert.pem}
   - {issuer: 'https://b/', revocation_endpoint: 'http://[::1]:1/revoke'}
@@ -41,8 +41,9 @@ issuers:
 			{insight.RevokedTokenUsed, "token", false, true, 10, 0},
 		},
 	})
-	if c.ShareOfTraffic != 0.2 || len(c.Issuers) != 2 || c.Issuers[0] != (Upstream{"https://a/", "https://a/revoke", "c", secret, cert}) {
-		t.Errorf("%v %+v", c.ShareOfTraffic, c.Issuers)
+	equal(t, c.Limits, Limits{ShareOfTraffic: 0.3, ShapesPerIssuer: 8})
+	if len(c.Issuers) != 2 || c.Issuers[0] != (Upstream{"https://a/", "https://a/revoke", "c", secret, cert}) {
+		t.Errorf("issuers: %+v", c.Issuers)
 	}
 }
 
@@ -83,14 +84,18 @@ var handlingFaults = []faulty{
 		`alerts.actions[1].revoke: "all" is none of session, subject, token`,
 		`alerts.actions[1].max_per_hour: "0" is not a whole number from 1 to 10000`,
 		"alerts.actions[1].expires_in: 0s must be above zero",
-		"alerts.actions[3]: is there already, in line 1; each stands once",
+		"alerts.actions[3]: duplicate action, first used on line 1",
 	}},
-	{"limits: {share_of_traffic: §20}\n", []string{`limits.share_of_traffic: "20" is not a share from 0 (none) to 1 (all)`}},
+	{"limits: {share_of_traffic: §20, min_requests: §-1, shapes_per_issuer: §0}\n", []string{
+		`limits.share_of_traffic: "20" is not a share from 0 (none) to 1 (all)`,
+		`limits.min_requests: "-1" is not a whole number from 0 to 1000000000`,
+		`limits.shapes_per_issuer: "0" is not a whole number from 1 to 100000`,
+	}},
 	{"issuers: [§§{}, {issuer: 'https://a/', revocation_endpoint: §'http://a/revoke', client_secret_file: §replica.token}, {issuer: §'https://a/', revocation_endpoint: 'https://a/r'}]\n", []string{
 		"issuers[0].issuer: is missing: the iss of its tokens, such as https://idp.example.com/",
 		"issuers[0].revocation_endpoint: is missing: its endpoint of RFC 7009, such as https://idp.example.com/revoke",
 		"issuers[1].revocation_endpoint: tokens and secrets sent over http can be read on the way; use https, or allow_http: true",
 		"issuers[1].client_secret_file: has no use without client_id",
-		"issuers[2].issuer: is there already, in line 1; each stands once",
+		"issuers[2].issuer: duplicate value, first used on line 1",
 	}},
 }

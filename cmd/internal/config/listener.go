@@ -89,6 +89,9 @@ func serverTLS(v value, x **ServerTLS) {
 	if v.has("client_ca_file") && !v.has("cert_file") && !v.has("key_file") {
 		v.fault("needs cert_file and key_file beside client_ca_file")
 	}
+	if ca := v.at("client_ca_file"); ca.absent() && ca.key {
+		ca.fault("has no value, so no client certificate would be demanded; name the authority, or remove the key")
+	}
 	keyPair(v, t.CertFile, t.KeyFile)
 	*x = t
 }

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"rescind/jwks/loopback"
 )
 
 // Decisions says where decisions are recorded.
@@ -135,7 +137,7 @@ func readCollector(v value, c *Collector, more keys) bool {
 	switch {
 	case inClear && c.CAFile != "":
 		v.at("ca_file").fault("is for https; %s is reached without TLS", u)
-	case inClear && !plaintext && !isLoopbackHost(u.Hostname()):
+	case inClear && !plaintext && !loopback.Is(u.Hostname()):
 		v.at("endpoint").fault("%s is reached over the network, and who was denied what would travel in the clear: write https://, or add plaintext: true if something else encrypts", u)
 	case plaintext && !inClear:
 		v.at("plaintext").fault("contradicts %s; keep one of them", u)

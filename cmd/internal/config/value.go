@@ -19,6 +19,7 @@ type value struct {
 	node         ast.Node
 	path         string
 	line, column int
+	key          bool // the file has the key of the value, perhaps without a value
 }
 
 func (v value) fault(format string, args ...any) {
@@ -98,7 +99,7 @@ func (v value) entries() []entry {
 			continue
 		}
 		first[s.Value] = key.line
-		all = append(all, entry{s.Value, key, value{v.doc, nil, key.path, key.line, key.column}.of(pair.Value)})
+		all = append(all, entry{s.Value, key, value{v.doc, nil, key.path, key.line, key.column, true}.of(pair.Value)})
 	}
 	return all
 }
@@ -117,12 +118,12 @@ func badKey(n ast.Node) string {
 // there, if there is none.
 func (v value) at(names ...string) value {
 	for _, name := range names {
-		next := value{v.doc, nil, join(v.path, name), v.line, v.column}
+		next := value{v.doc, nil, join(v.path, name), v.line, v.column, false}
 		if m, ok := v.node.(*ast.MappingNode); ok {
 			for _, pair := range m.Values {
 				if s, ok := pair.Key.(*ast.StringNode); ok && s.Value == name {
 					at := position(nil, s)
-					next.line, next.column = at.Line, at.Column
+					next.line, next.column, next.key = at.Line, at.Column, true
 					next = next.of(pair.Value)
 					break
 				}
@@ -160,7 +161,7 @@ func (v value) elements() []value {
 		if n.Type() == ast.NullType && !s.IsFlowStyle {
 			at = position(s.Entries[i].Start, n) // the dash: the null is beyond it, where nothing stands
 		}
-		all[i] = value{v.doc, nil, fmt.Sprintf("%s[%d]", v.path, i), at.Line, at.Column}.of(n)
+		all[i] = value{v.doc, nil, fmt.Sprintf("%s[%d]", v.path, i), at.Line, at.Column, false}.of(n)
 	}
 	return all
 }

@@ -50,7 +50,7 @@ func (n *node) build() (err error) {
 	api, err := control.NewServer(control.Options{
 		Ledger: n.ledger, Credentials: credentials, Version: n.options.Version,
 		Replicas: n.replicas, WaitApplied: n.waitApplied, Ask: n.feed.Ask,
-		Alerts: alerts, Upstream: n.upstream(), ShareLimit: n.config.ShareOfTraffic, Registerer: n.registry, Logger: n.log,
+		Alerts: alerts, Upstream: n.upstream(), ShareLimit: n.config.Limits.ShareOfTraffic, Registerer: n.registry, Logger: n.log,
 	})
 	n.api.Store(api)
 	return err
