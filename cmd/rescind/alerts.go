@@ -233,7 +233,7 @@ func (w *alertWriter) lines(items []json.RawMessage) error {
 		return w.page(items)
 	}
 	for _, item := range items {
-		if _, err := fmt.Fprintf(w.out, "%s\n", item); err != nil {
+		if _, err := fmt.Fprintf(w.out, "%s\n", escapeUnprintable(item)); err != nil {
 			return err
 		}
 	}

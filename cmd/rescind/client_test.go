@@ -175,6 +175,18 @@ func TestOverTLS(t *testing.T) {
 	}
 }
 
+// LOCALHOST is this machine, so the token may go there in plaintext.
+func TestLoopbackInAnyCase(t *testing.T) {
+	e := serve(t)
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(e.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"LOCALHOST", "[::ffff:127.0.0.1]"} {
+		rescind(t, map[string]string{"RESCIND_TOKEN": tokenOf("viewer")}, "", "list", "--control", "http://"+host+":"+port).want(0, "no revocation fits")
+	}
+}
+
 func TestFaultOf(t *testing.T) {
 	for want, e := range map[string]control.ProblemError{
 		"is wrong":                       {Message: "is wrong"},

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rescind/cmd/internal/daemon"
+	"rescind/jwks/loopback"
 )
 
 const defaultControl = "http://127.0.0.1:9390"
@@ -75,15 +76,11 @@ func (c *connection) url() (*url.URL, error) {
 		if c.caFile != "" || c.certFile != "" || c.keyFile != "" {
 			return nil, usage("--ca-file, --cert-file and --key-file are for https, and %s is not", text)
 		}
-		if !loopback(u.Hostname()) && !c.plaintext {
+		if !loopback.Is(u.Hostname()) && !c.plaintext {
 			return nil, usage("%s: the admin token would cross the network in plain text; use https, or --plaintext if you mean it", text)
 		}
 	}
 	return u, nil
-}
-
-func loopback(host string) bool {
-	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
 func (c *connection) tls() (*tls.Config, error) {

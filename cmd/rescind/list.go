@@ -173,7 +173,7 @@ func (l *jsonList) page(items []json.RawMessage) error {
 		}
 		l.count++
 	}
-	_, err := l.w.Write(b.Bytes())
+	_, err := l.w.Write(escapeUnprintable(b.Bytes()))
 	return err
 }
 

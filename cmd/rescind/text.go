@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -14,17 +12,6 @@ import (
 
 	"rescind/revocation/control"
 )
-
-// printJSON prints what the API answered, indented.
-func (a *app) printJSON(body []byte) error {
-	var b bytes.Buffer
-	if err := json.Indent(&b, bytes.TrimSpace(body), "", "  "); err != nil {
-		return fmt.Errorf("the control endpoint answered something else than JSON: %w", err)
-	}
-	b.WriteByte('\n')
-	_, err := a.out.Write(b.Bytes())
-	return err
-}
 
 func columns(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 4, 2, ' ', 0) }
 
@@ -159,13 +146,4 @@ func details(w io.Writer, d *control.Document, now time.Time) error {
 		row(t, "restored", when(*d.RestoredAt, now)+" by "+printable(d.RestoredBy))
 	}
 	return t.Flush()
-}
-
-// printValue prints a document of our own making as the API would.
-func (a *app) printValue(v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return a.printJSON(b)
 }
