@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,21 +38,17 @@ var DefaultHeaders = map[string]string{
 
 // headers is a compiled Headers.
 //
-// Envoy removes after it has set, so a name in both lists would be lost; and
-// it may keep headers from us that the client did send. So every managed name
-// that is not set is removed, seen or not.
+// Envoy removes after it has set, so a name in both lists would be lost. Envoy
+// may also hide headers from the replica that the client did send. So every
+// managed name that is not set is removed, seen or not.
 type headers struct {
-	prefix  string          // as spelt
+	prefix  []byte          // as LaxName writes it
 	managed []managed       // sorted by name
-	names   map[string]bool // of managed, as spelt
+	names   map[string]bool // of managed, as LaxName writes them
 	always  []string        // removed from every request
 }
 
 type managed struct{ name, claim string }
-
-// reserved names carry the request itself; to set one from a claim would change
-// which request it is.
-var reserved = []string{"authorization", "connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"}
 
 func newHeaders(o Headers) (*headers, error) {
 	if o.Prefix == "" {
@@ -60,25 +57,23 @@ func newHeaders(o Headers) (*headers, error) {
 	if o.Claims == nil {
 		o.Claims = DefaultHeaders
 	}
-	h := &headers{prefix: spelt(o.Prefix), names: map[string]bool{}}
+	h := &headers{prefix: []byte(LaxName(o.Prefix)), names: map[string]bool{}}
 	var errs []error
-	if !isFieldName(o.Prefix) {
-		errs = append(errs, fmt.Errorf("headers: prefix %q cannot begin the name of a header", o.Prefix))
+	if err := CheckHeaderPrefix(o.Prefix); err != nil {
+		errs = append(errs, fmt.Errorf("headers: prefix: %w", err))
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Claims)) {
-		claim := o.Claims[name]
-		switch lower := strings.ToLower(name); {
-		case !isFieldName(name):
-			errs = append(errs, fmt.Errorf("headers: %q is not the name of a header", name))
-		case slices.Contains(reserved, spelt(name)):
-			errs = append(errs, fmt.Errorf("headers: %s cannot carry a claim", lower))
-		case h.names[spelt(name)]:
-			errs = append(errs, fmt.Errorf("headers: %s is there twice, in two spellings", lower))
+		claim, err := o.Claims[name], CheckHeaderName(name)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("headers: %q %w", name, err))
+		case h.names[LaxName(name)]:
+			errs = append(errs, fmt.Errorf("headers: %q stands there twice, in two spellings; remove one", name))
 		case claim == "":
-			errs = append(errs, fmt.Errorf("headers: %s names no claim", lower))
+			errs = append(errs, fmt.Errorf("headers: %q names no claim", name))
 		default:
-			h.names[spelt(name)] = true
-			h.managed = append(h.managed, managed{lower, claim})
+			h.names[LaxName(name)] = true
+			h.managed = append(h.managed, managed{strings.ToLower(name), claim})
 		}
 	}
 	if o.RemoveAuthorization {
@@ -87,8 +82,8 @@ func newHeaders(o Headers) (*headers, error) {
 	return h, errors.Join(errs...)
 }
 
-// apply fills in what becomes of the headers of an allowed request. claims are
-// nil if it has no token.
+// apply writes to d how the headers of an allowed request change. claims are nil
+// if the request has no token.
 func (h *headers) apply(d *Decision, sent []Header, claims map[string]any) {
 	d.Remove = slices.Clone(h.always)
 	set := make(map[string]bool, len(h.managed))
@@ -106,7 +101,10 @@ func (h *headers) apply(d *Decision, sent []Header, claims map[string]any) {
 		d.Remove = append(d.Remove, m.name)
 	}
 	for _, s := range sent {
-		if name := strings.ToLower(s.Name); h.owns(name) && !set[name] {
+		if !h.owns(s.Name) {
+			continue
+		}
+		if name := strings.ToLower(s.Name); !set[name] {
 			d.Remove = append(d.Remove, name)
 		}
 	}
@@ -114,26 +112,12 @@ func (h *headers) apply(d *Decision, sent []Header, claims map[string]any) {
 	d.Remove = slices.Compact(d.Remove)
 }
 
-// owns says whether a header is ours to set, however it is spelt. name is in
-// lower case.
+// owns reports whether only rescind may set a header of this name, in any of
+// its spellings.
 func (h *headers) owns(name string) bool {
-	name = spelt(name)
-	return strings.HasPrefix(name, h.prefix) || h.names[name]
-}
-
-// spelt joins names that servers take for one: CGI-like ones see neither case
-// nor the difference between _ and -.
-func spelt(name string) string {
-	return strings.ReplaceAll(strings.ToLower(name), "_", "-")
-}
-
-func isFieldName(name string) bool {
-	for i := range len(name) {
-		if !isTokenChar(name[i]) {
-			return false
-		}
-	}
-	return name != ""
+	var space [64]byte
+	lax := appendLax(space[:0], name)
+	return bytes.HasPrefix(lax, h.prefix) || h.names[string(lax)]
 }
 
 // headerValue writes a claim as the value of a header, if it can be one

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/net/http/httpguts"
 	"pgregory.net/rapid"
@@ -81,18 +83,20 @@ func TestHeadersApply(t *testing.T) {
 			[]Header{{"x-jwt-client", "c"}, {"x-jwt-expires", "10"}, {"x-jwt-id", "j"}, {"x-jwt-issuer", "i"}, {"x-jwt-scope", "a b"}, {"x-jwt-subject", "s"}}, nil, nil},
 		{"no token", defaults, nil, nil, nil,
 			[]string{"x-jwt-client", "x-jwt-expires", "x-jwt-id", "x-jwt-issuer", "x-jwt-scope", "x-jwt-subject"}, nil},
-		{"spoofs", defaults, []string{"x-jwt-subject", "X-JWT-Admin", "x_jwt_subject", "X-Jwt_Id", "x-jwt-", "x-jwtadmin", "accept", "x-jwt-admin"},
+		{"spoofs", defaults, []string{"x-jwt-subject", "X-JWT-Admin", "x_jwt_subject", "X-Jwt_Id", "x-jwt-", "x-jwtadmin", "accept", "x-jwt-admin", "x.jwt.subject", "X!jwt~role", ":path"},
 			map[string]any{"iss": "i", "sub": "s", "jti": "j", "scope": "a", "client_id": "c", "exp": json.Number("10")},
 			[]Header{{"x-jwt-client", "c"}, {"x-jwt-expires", "10"}, {"x-jwt-id", "j"}, {"x-jwt-issuer", "i"}, {"x-jwt-scope", "a"}, {"x-jwt-subject", "s"}},
-			[]string{"x-jwt-", "x-jwt-admin", "x-jwt_id", "x_jwt_subject"}, nil},
+			[]string{"x!jwt~role", "x-jwt-", "x-jwt-admin", "x-jwt_id", "x.jwt.subject", "x_jwt_subject"}, nil},
+		{"x.jwt.subject: root on a public route", defaults, []string{"x.jwt.subject"}, nil, nil,
+			[]string{"x-jwt-client", "x-jwt-expires", "x-jwt-id", "x-jwt-issuer", "x-jwt-scope", "x-jwt-subject", "x.jwt.subject"}, nil},
 		{"claims that cannot be headers", defaults, []string{"x-jwt-subject"},
 			map[string]any{"iss": "i", "sub": "evil\r\nx: y", "jti": nil, "scope": map[string]any{}},
 			[]Header{{"x-jwt-issuer", "i"}},
 			[]string{"x-jwt-client", "x-jwt-expires", "x-jwt-id", "x-jwt-scope", "x-jwt-subject"}, []string{"x-jwt-id", "x-jwt-scope", "x-jwt-subject"}},
-		{"names of our own", own, []string{"x-tenant", "X_Tenant", "x_auth_user", "x-auth-x", "x-jwt-subject", "authorization"},
+		{"names of our own", own, []string{"x-tenant", "X_Tenant", "x+tenant", "x_auth_user", "x-auth-x", "x-jwt-subject", "authorization"},
 			map[string]any{"sub": "s"},
 			[]Header{{"x-auth-user", "s"}},
-			[]string{"authorization", "x-auth-x", "x-tenant", "x_auth_user", "x_tenant"}, nil},
+			[]string{"authorization", "x+tenant", "x-auth-x", "x-tenant", "x_auth_user", "x_tenant"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var sent []Header
@@ -102,15 +106,38 @@ func TestHeadersApply(t *testing.T) {
 			var d Decision
 			c.rules.apply(&d, sent, c.claims)
 			if !slices.Equal(d.Set, c.set) || !slices.Equal(d.Remove, c.remove) || !slices.Equal(d.LeftOut, c.leftOut) {
-				t.Errorf("set %q\nremove %q\nleft out %q", d.Set, d.Remove, d.LeftOut)
+				t.Errorf("sent %q with claims %v:\ngot  set %q\n     remove %q\n     left out %q\nwant set %q\n     remove %q\n     left out %q", c.sent, c.claims, d.Set, d.Remove, d.LeftOut, c.set, c.remove, c.leftOut)
 			}
 		})
 	}
 }
 
-// cgi is how a server that turns headers into variables sees a name.
+// cgi returns the variable that PHP and lighttpd make of a header. It shares no
+// code with LaxName.
 func cgi(name string) string {
-	return strings.ReplaceAll(strings.ToUpper(name), "-", "_")
+	return strings.Map(func(r rune) rune {
+		if r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
+			return unicode.ToUpper(r)
+		}
+		return '_'
+	}, name)
+}
+
+func TestLaxName(t *testing.T) {
+	for name, want := range map[string]string{
+		"x-jwt-subject":  "x-jwt-subject",
+		"X_JWT_Subject":  "x-jwt-subject",
+		"x.jwt.subject":  "x-jwt-subject",
+		"x!jwt~subject2": "x-jwt-subject2",
+		":path":          "-path",
+		"x--a":           "x--a",
+		"":               "",
+		"xé":             "x--", // two bytes
+	} {
+		if got := LaxName(name); got != want {
+			t.Errorf("LaxName(%q) = %q, want %q", name, got, want)
+		}
+	}
 }
 
 // upstream is what arrives when Envoy has set and then removed.
@@ -135,7 +162,7 @@ func TestNobodySpoofsAHeader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := rapid.StringMatching(`[xX][-_](([jJ][wW][tT][-_](subject|SUBJECT|groups|admin|a_b)?)|tenant|Tenant|other)`)
+	name := rapid.StringMatching(`[xX][-_.!~+^](([jJ][wW][tT][-_.#](subject|SUBJECT|groups|admin|a_b)?)|tenant|Tenant|other)`)
 	text := rapid.OneOf(rapid.StringMatching(`[a-z ]{0,4}`), rapid.String())
 	claim := rapid.OneOf(
 		rapid.Map(text, func(s string) any { return s }),
@@ -187,9 +214,12 @@ func TestFaultyHeaders(t *testing.T) {
 		faults []string
 	}{
 		{"names that are none", Headers{Claims: map[string]string{"": "a", "x jwt": "b", ":path": "c", "x-é": "d"}}, []string{`""`, `"x jwt"`, `":path"`, `"x-é"`}},
-		{"names that carry the request", Headers{Claims: map[string]string{"Host": "a", "authorization": "b", "content_length": "c"}}, []string{"host cannot", "authorization cannot", "content_length cannot"}},
+		{"names that carry the request", Headers{Claims: map[string]string{"Host": "a", "authorization": "b", "content_length": "c", "content.length": "d"}}, []string{`"Host" cannot`, `"authorization" cannot`, `"content_length" cannot`, `"content.length" cannot`}},
 		{"two spellings", Headers{Claims: map[string]string{"x-a": "a", "X_A": "b"}}, []string{"twice"}},
-		{"no claim", Headers{Claims: map[string]string{"x-a": ""}}, []string{"x-a names no claim"}},
+		{"two spellings, by a dot", Headers{Claims: map[string]string{"x-a": "a", "x.a": "b"}}, []string{"twice"}},
+		{"no claim", Headers{Claims: map[string]string{"x-a": ""}}, []string{`"x-a" names no claim`}},
+		{"a prefix that takes Content-Length", Headers{Prefix: "content."}, []string{"content-length"}},
+		{"a prefix that takes :path", Headers{Prefix: "."}, []string{":authority"}},
 		{"a prefix that is none", Headers{Prefix: "x jwt"}, []string{`"x jwt"`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

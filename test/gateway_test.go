@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -163,7 +165,12 @@ func TestDecisionsThroughEnvoy(t *testing.T) {
 
 func TestHeadersCannotBeSpoofed(t *testing.T) {
 	s := start(t, envoytest.Options{Replicas: 1})
-	spoofs := []string{"x-jwt-subject", "root", "X-JWT-Subject", "root", "x-jwt-admin", "yes", "x_jwt_subject", "root", "x-jwt_id", "1", "x-jwt-scope", "everything"}
+	spoofs := []string{"x-jwt-subject", "root", "X-JWT-Subject", "root", "x-jwt-admin", "yes", "x_jwt_subject", "root", "x-jwt_id", "1", "x-jwt-scope", "everything",
+		"x.jwt.subject", "root", "X!JWT~Subject", "root", "x'jwt`subject", "root", "x+jwt^admin", "yes"}
+	// As PHP and lighttpd read a name.
+	lax := func(name string) string {
+		return regexp.MustCompile("[^a-z0-9]").ReplaceAllString(strings.ToLower(name), "-")
+	}
 	for _, c := range []struct {
 		name, path, token string
 		subject           []string
@@ -178,8 +185,7 @@ func TestHeadersCannotBeSpoofed(t *testing.T) {
 				t.Fatalf("%d %s %v", a.Status, a.Body, err)
 			}
 			for name, values := range seen.Header {
-				spelt := strings.ReplaceAll(strings.ToLower(name), "_", "-")
-				if strings.HasPrefix(spelt, "x-jwt-") && (strings.Contains(strings.Join(values, " "), "root") || spelt == "x-jwt-admin" || spelt == "x-jwt-scope" || strings.Contains(name, "_")) {
+				if read := lax(name); strings.HasPrefix(read, "x-jwt-") && (!strings.EqualFold(name, read) || read == "x-jwt-admin" || read == "x-jwt-scope" || slices.Contains(values, "root")) {
 					t.Errorf("the upstream saw the client's own %s: %q", name, values)
 				}
 			}

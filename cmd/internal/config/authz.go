@@ -187,7 +187,7 @@ func policy(a *Authz) as[Policy] {
 
 func readHeaders(v value, h *Headers) {
 	v.object(keys{
-		"prefix":                      into(&h.Prefix, text(isPrefix)),
+		"prefix":                      into(&h.Prefix, text(authz.CheckHeaderPrefix)),
 		"claims":                      into(&h.Claims, mapOf(claimHeader(), text())),
 		"authorization":               into(&h.RemoveAuthorization, choice(map[string]bool{"forward": false, "remove": true})),
 		"trust_forwarded_client_cert": into(&h.TrustForwardedCertificate, flag),

@@ -177,12 +177,13 @@ var authzFaults = []faulty{
 		`policies[""]: is empty`,
 		"policies.c.scope: there is no such key; did you mean scopes?",
 	}},
-	{"headers:\n  prefix: §x y\n  claims:\n    §a b: sub\n    §Host: sub\n    §x-a:\n    x_b: sub\n    §X-B: iss\n    x-c: §''\n  authorization: §drop\n  trust_forwarded_client_cert: §'true'\n", []string{
+	{"headers:\n  prefix: §x y\n  claims:\n    §a b: sub\n    §Host: sub\n    §x-a:\n    x_b: sub\n    §X-B: iss\n    §x.b: iss\n    x-c: §''\n  authorization: §drop\n  trust_forwarded_client_cert: §'true'\n", []string{
 		`headers.prefix: "x y" cannot begin the name of a header; write it as x-jwt-`,
 		`headers.claims["a b"]: is not the name of a header; letters, digits and - are safe`,
 		"headers.claims.Host: cannot carry a claim: this header is part of the request itself",
 		"headers.claims.x-a: is missing; a text is wanted",
 		"headers.claims.X-B: is the same header as x_b; remove one",
+		`headers.claims["x.b"]: is the same header as x_b; remove one`,
 		"headers.claims.x-c: is empty",
 		`headers.authorization: "drop" is none of forward, remove`,
 		`headers.trust_forwarded_client_cert: "true" is not true or false`,

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"unicode"
 
+	"rescind/authz"
 	"rescind/jwks/loopback"
 )
 
@@ -135,47 +136,20 @@ func isScope(s string) error {
 	return nil
 }
 
-// isFieldName is field-name of RFC 9110, section 5.1.
-func isFieldName(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !isLetterOrDigit(r) && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
-	})
-}
-
-// spelt joins the names of headers that servers take for one.
-func spelt(name string) string { return strings.ReplaceAll(strings.ToLower(name), "_", "-") }
-
-// reserved headers carry the request itself.
-var reserved = []string{"authorization", "connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"}
-
 // claimHeader accepts each name of a header once.
 func claimHeader() check {
 	first := map[string]string{}
 	return func(s string) error {
-		other, twice := first[spelt(s)]
-		switch {
-		case !isFieldName(s):
-			return errors.New("is not the name of a header; letters, digits and - are safe")
-		case slices.Contains(reserved, spelt(s)):
-			return errors.New("cannot carry a claim: this header is part of the request itself")
-		case twice:
+		if err := authz.CheckHeaderName(s); err != nil {
+			return err
+		}
+		name := authz.LaxName(s)
+		if other, twice := first[name]; twice {
 			return fmt.Errorf("is the same header as %s; remove one", other)
 		}
-		first[spelt(s)] = s
+		first[name] = s
 		return nil
 	}
-}
-
-func isPrefix(s string) error {
-	if !isFieldName(s) {
-		return fmt.Errorf("%.60q cannot begin the name of a header; write it as x-jwt-", s)
-	}
-	for _, name := range reserved {
-		if strings.HasPrefix(name, spelt(s)) {
-			return fmt.Errorf("every header under the prefix is taken from the client, and with %q that is %s too; choose a longer one", s, name)
-		}
-	}
-	return nil
 }
 
 // digest reads the SHA-256 of a secret. What it refuses it does not repeat: it

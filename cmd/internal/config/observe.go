@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"rescind/authz"
 	"rescind/jwks/loopback"
 )
 
@@ -218,7 +219,7 @@ func ReadHeaders(path string) (map[string]string, error) {
 		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
 		visible := !strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' })
 		switch _, twice := headers[name]; {
-		case !ok || !isFieldName(name) || value == "" || !visible:
+		case !ok || !authz.IsFieldName(name) || value == "" || !visible:
 			return nil, fmt.Errorf("line %d of %s is not a header; write it as name: value, in ASCII", number, path)
 		case twice:
 			return nil, fmt.Errorf("line %d of %s has a header that is there already", number, path)

@@ -1,0 +1,73 @@
+package authz
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// LaxName returns the name of a header as the laxest server reads it. Such a
+// server, PHP for one, does not see case, and makes one character of all that
+// are no letter and no digit: x.jwt.subject and X_JWT_SUBJECT are both read as
+// x-jwt-subject. Two names are the same header if their LaxName is the same.
+func LaxName(name string) string { return string(appendLax(nil, name)) }
+
+func appendLax(lax []byte, name string) []byte {
+	for i := range len(name) {
+		b := name[i]
+		switch {
+		case 'A' <= b && b <= 'Z':
+			b += 'a' - 'A'
+		case 'a' <= b && b <= 'z' || '0' <= b && b <= '9':
+		default:
+			b = '-'
+		}
+		lax = append(lax, b)
+	}
+	return lax
+}
+
+// reserved names carry the request itself. A claim in one of them would change
+// which request it is. HTTP/2 writes some of them with a colon.
+var reserved = []string{
+	"authorization", "connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade",
+	":authority", ":method", ":path", ":protocol", ":scheme",
+}
+
+// CheckHeaderName returns why a header of this name cannot carry a claim. The
+// text of the error follows the name.
+func CheckHeaderName(name string) error {
+	same := func(r string) bool { return LaxName(r) == LaxName(name) }
+	switch {
+	case !IsFieldName(name):
+		return errors.New("is not the name of a header; letters, digits and - are safe")
+	case slices.ContainsFunc(reserved, same):
+		return errors.New("cannot carry a claim: this header is part of the request itself")
+	}
+	return nil
+}
+
+// CheckHeaderPrefix returns why clients may not be kept from sending headers
+// under this prefix.
+func CheckHeaderPrefix(prefix string) error {
+	if !IsFieldName(prefix) {
+		return fmt.Errorf("%.60q cannot begin the name of a header; write it as x-jwt-", prefix)
+	}
+	for _, r := range reserved {
+		if strings.HasPrefix(LaxName(r), LaxName(prefix)) {
+			return fmt.Errorf("every header under the prefix is taken from the client, and with %q that is %s too; choose a longer one", prefix, r)
+		}
+	}
+	return nil
+}
+
+// IsFieldName reports whether name is a field-name of RFC 9110, section 5.1.
+func IsFieldName(name string) bool {
+	for i := range len(name) {
+		if !isTokenChar(name[i]) {
+			return false
+		}
+	}
+	return name != ""
+}
