@@ -22,6 +22,8 @@ import (
 	"testing"
 	"time"
 
+	"rescind/test/eventually"
+
 	"go.uber.org/goleak"
 )
 
@@ -190,14 +192,12 @@ func find(k *Keys, kid, alg string) (int, error) {
 // settled waits for the first refresh, on the real clock.
 func settled(t testing.TB, k *Keys) Status {
 	t.Helper()
-	for range 1000 {
-		if st := k.Status(); st.LastError != "" || !st.FromDisk && !st.LastSuccess.IsZero() {
-			return st
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	t.Fatal("there was no refresh")
-	return Status{}
+	var st Status
+	eventually.True(t, "there was a refresh", func() bool {
+		st = k.Status()
+		return st.LastError != "" || !st.FromDisk && !st.LastSuccess.IsZero()
+	})
+	return st
 }
 
 func with(base map[string]any, changes map[string]any) map[string]any {

@@ -158,3 +158,13 @@ func scraped(url string) string {
 	body, _ := io.ReadAll(res.Body)
 	return string(body)
 }
+
+// wantNoSecret looks for secrets, and for the signature of each that is a token.
+func wantNoSecret(t *testing.T, where string, secrets ...string) {
+	t.Helper()
+	for _, secret := range secrets {
+		if strings.Contains(where, secret) || strings.Contains(where, secret[strings.LastIndexByte(secret, '.')+1:]) {
+			t.Errorf("the secret %q was exported", secret)
+		}
+	}
+}

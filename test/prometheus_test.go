@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -17,6 +18,9 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	tracespb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/grpc"
 
 	"rescind/envoy/envoytest"
 )
@@ -201,8 +205,8 @@ func TestDashboardAndRulesWithPrometheus(t *testing.T) {
 		"rescind_alert_deliveries_total",  // needs somebody to tell
 		"rescind_jwks_keys_skipped_total", // needs an issuer with a bad key
 	}
-	c := collecting(t)
-	s := start(t, envoytest.Options{Authz: "tracing: {endpoint: " + c.grpc + ", sample_ratio: 1}\n"})
+	endpoint := traceSink(t)
+	s := start(t, envoytest.Options{Authz: "tracing: {endpoint: " + endpoint + ", sample_ratio: 1}\n"})
 	for i := range s.Replicas {
 		observing(t, s, i)
 	}
@@ -325,4 +329,38 @@ func (p *prometheus) wantExemplars(t *testing.T) {
 	if len(data) == 0 || len(data[0].Exemplars) == 0 || len(data[0].Exemplars[0].Labels["trace_id"]) != 32 {
 		t.Errorf("exemplars: %v", data)
 	}
+}
+
+// unused returns a loopback address that nobody listens on.
+func unused(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// traceSink returns the address of a gRPC server that takes OTLP traces and
+// drops them.
+func traceSink(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	tracespb.RegisterTraceServiceServer(s, dropTraces{})
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(s.Stop)
+	return l.Addr().String()
+}
+
+type dropTraces struct {
+	tracespb.UnimplementedTraceServiceServer
+}
+
+func (dropTraces) Export(context.Context, *tracespb.ExportTraceServiceRequest) (*tracespb.ExportTraceServiceResponse, error) {
+	return &tracespb.ExportTraceServiceResponse{}, nil
 }

@@ -1,4 +1,4 @@
-package test
+package interop
 
 import (
 	"context"
@@ -32,7 +32,8 @@ type collector struct {
 	logs       consumertest.LogsSink
 }
 
-func collecting(t *testing.T) *collector {
+// startCollector runs a receiver until the test ends.
+func startCollector(t *testing.T) *collector {
 	t.Helper()
 	c := &collector{grpc: unused(t), http: unused(t)}
 	factory := otlpreceiver.NewFactory()
@@ -81,12 +82,12 @@ const (
 	theSpan  = "b7ad6b7169203331"
 )
 
-// What a collector gets of three requests: one allowed and one denied that are
-// in a sampled trace, and one denied that is not.
+// A collector receives three requests: one allowed and one denied that are in a
+// sampled trace, and one denied that is not.
 func TestOTLP(t *testing.T) {
 	for _, protocol := range []string{"grpc", "http"} {
 		t.Run(protocol, func(t *testing.T) {
-			c := collecting(t)
+			c := startCollector(t)
 			endpoint := map[string]string{"grpc": c.grpc, "http": "http://" + c.http}[protocol]
 			headers := filepath.Join(t.TempDir(), "otlp.headers")
 			if err := os.WriteFile(headers, []byte("x-otlp-token: s3cret\n"), 0o600); err != nil {
@@ -95,26 +96,26 @@ func TestOTLP(t *testing.T) {
 			s := start(t, envoytest.Options{Replicas: 1, Authz: "log: {decisions: {allowed: 1, output: otlp}}\n" +
 				"tracing: {endpoint: '" + endpoint + "', protocol: " + protocol + ", headers_file: '" + headers + "', sample_ratio: 0}\n"})
 			good, bad := login(t, s, "alice"), login(t, s, "mallory")
-			r := revoked(t, s, map[string]any{"claims": map[string]any{"sub": "mallory"}})
+			revocation := revoke(t, s, map[string]any{"claims": map[string]any{"sub": "mallory"}})
 			in := "00-" + theTrace + "-" + theSpan
 			for _, ask := range []struct {
 				token, parent string
 				status        int
 			}{{good, in + "-01", 200}, {bad, in + "-01", 401}, {bad, in + "-00", 401}} {
-				a := got(t, s, "/", ask.token, "traceparent", ask.parent, "tracestate", "vendor=x")
-				if a.Status != ask.status {
-					t.Fatalf("%d %s", a.Status, a.Body)
+				a, err := s.Get(t.Context(), "/", ask.token, "traceparent", ask.parent, "tracestate", "vendor=x")
+				if err != nil || a.Status != ask.status {
+					t.Fatalf("traceparent %s: wanted status %d, got %d %s %v", ask.parent, ask.status, a.Status, a.Body, err)
 				}
 			}
-			if status := s.Replicas[0].Stop(); status != 0 { // it exports what it has
-				t.Errorf("exit status %d", status)
+			if status := s.Replicas[0].Stop(); status != 0 { // the replica exports the rest
+				t.Errorf("wanted exit status 0, got %d", status)
 			}
-			c.wantSpans(t, r.ID)
-			c.wantRecords(t, r.ID)
+			c.wantSpans(t, revocation)
+			c.wantRecords(t, revocation)
 			c.wantNo(t, good, bad, "s3cret")
 			for _, ctx := range append(c.traces.Contexts(), c.logs.Contexts()...) {
 				if got := client.FromContext(ctx).Metadata.Get("x-otlp-token"); len(got) != 1 || got[0] != "s3cret" {
-					t.Errorf("exported with the header %q", got)
+					t.Errorf("wanted the header x-otlp-token: s3cret on each export, got %q", got)
 				}
 			}
 		})
@@ -132,10 +133,10 @@ func (c *collector) wantSpans(t *testing.T, revocation string) {
 					outcomes = append(outcomes, text(span.Attributes(), "rescind.decision.reason"))
 					trace, parent := span.TraceID(), span.ParentSpanID()
 					if span.Name() != "rescind.check" || hex.EncodeToString(trace[:]) != theTrace || hex.EncodeToString(parent[:]) != theSpan || span.TraceState().AsRaw() != "vendor=x" {
-						t.Errorf("%s in %x below %x, %s", span.Name(), trace, parent, span.TraceState().AsRaw())
+						t.Errorf("wanted the span rescind.check in %s below %s with vendor=x, got %s in %x below %x with %s", theTrace, theSpan, span.Name(), trace, parent, span.TraceState().AsRaw())
 					}
 					if took := span.EndTimestamp().AsTime().Sub(span.StartTimestamp().AsTime()); took <= 0 || took > time.Second {
-						t.Errorf("it took %v", took)
+						t.Errorf("wanted a span of at most 1s, got %v", took)
 					}
 					if text(span.Attributes(), "rescind.decision.reason") == "revoked" {
 						wantAttributes(t, span.Attributes(), map[string]any{"user.id": "mallory", "rescind.revocations.id": revocation, "client.address": "127.0.0.0/24"})
@@ -145,7 +146,7 @@ func (c *collector) wantSpans(t *testing.T, revocation string) {
 		}
 	}
 	if strings.Join(outcomes, " ") != "ok revoked" {
-		t.Errorf("spans: %v", outcomes)
+		t.Errorf("wanted the spans ok and revoked, got %v", outcomes)
 	}
 }
 
@@ -159,13 +160,13 @@ func (c *collector) wantRecords(t *testing.T, revocation string) {
 				for _, record := range scope.LogRecords().All() {
 					outcomes = append(outcomes, text(record.Attributes(), "rescind.decision.reason")+" "+record.SeverityText())
 					trace, span := record.TraceID(), record.SpanID()
-					// Where there is a span, the record is in it.
+					// The third record has no span of its own: its request was not sampled.
 					inParent := hex.EncodeToString(span[:]) == theSpan
 					if record.EventName() != "rescind.decision" || hex.EncodeToString(trace[:]) != theTrace || inParent != (len(outcomes) == 3) {
-						t.Errorf("%s in %x, %x", record.EventName(), trace, span)
+						t.Errorf("record %d: wanted rescind.decision in the trace %s, got %s in the trace %x and the span %x", len(outcomes), theTrace, record.EventName(), trace, span)
 					}
 					if id, ok := record.Attributes().Get("http.request.header.x-request-id"); !ok || id.Slice().Len() != 1 {
-						t.Error("there is no request id")
+						t.Errorf("record %d: wanted one x-request-id, got %v", len(outcomes), id.AsString())
 					}
 					if len(outcomes) > 1 {
 						wantAttributes(t, record.Attributes(), map[string]any{
@@ -178,11 +179,12 @@ func (c *collector) wantRecords(t *testing.T, revocation string) {
 		}
 	}
 	if strings.Join(outcomes, ", ") != "ok INFO, revoked WARN, revoked WARN" {
-		t.Errorf("records: %v", outcomes)
+		t.Errorf("wanted the records ok, revoked, revoked, got %v", outcomes)
 	}
 }
 
-// wantNo looks through all that has been exported.
+// wantNo fails if a span or a record holds a secret, or the signature of a secret
+// that is a token.
 func (c *collector) wantNo(t *testing.T, secrets ...string) {
 	t.Helper()
 	var all strings.Builder
@@ -200,15 +202,9 @@ func (c *collector) wantNo(t *testing.T, secrets ...string) {
 		}
 		all.Write(text)
 	}
-	wantNoSecret(t, all.String(), secrets...)
-}
-
-// wantNoSecret looks for secrets, and for the signature of each that is a token.
-func wantNoSecret(t *testing.T, where string, secrets ...string) {
-	t.Helper()
 	for _, secret := range secrets {
-		if strings.Contains(where, secret) || strings.Contains(where, secret[strings.LastIndexByte(secret, '.')+1:]) {
-			t.Errorf("%s has been exported", secret)
+		if strings.Contains(all.String(), secret) || strings.Contains(all.String(), secret[strings.LastIndexByte(secret, '.')+1:]) {
+			t.Errorf("the secret %q was exported", secret)
 		}
 	}
 }
@@ -223,7 +219,7 @@ func wantAttributes(t *testing.T, attributes pcommon.Map, want map[string]any) {
 	got := attributes.AsRaw()
 	for name, value := range want {
 		if got[name] != value {
-			t.Errorf("%s: %v, want %v", name, got[name], value)
+			t.Errorf("attribute %s: wanted %v, got %v", name, value, got[name])
 		}
 	}
 }
