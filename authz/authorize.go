@@ -107,6 +107,11 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	if reason := issuer.invalid(t); reason != "" {
 		return d.deny(reason)
 	}
+	if ahead := t.ahead(now); ahead > issuer.IatLeeway {
+		a.warnAhead(issuer, ahead, now)
+		d.Detail = aheadDetail
+		return d.deny(NotYetValid)
+	}
 	if issuer.outlives(t, now) {
 		return d.deny(LifetimeTooLong)
 	}

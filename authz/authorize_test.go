@@ -62,7 +62,7 @@ func TestAuthorize(t *testing.T) {
 		{"valid in the year 36812", with("nbf", int64(1)<<40), NotYetValid},
 		{"valid since long", with("nbf", 0), OK},
 		{"issued in the future", key.token(map[string]any{"iat": now + 60, "exp": now + 600}), NotYetValid},
-		{"issued in the future, within the leeway", key.token(map[string]any{"iat": now + 20, "exp": now + 600}), OK},
+		{"issued in the future, within the leeway of exp and nbf", key.token(map[string]any{"iat": now + 20, "exp": now + 600}), NotYetValid},
 		{"no iat", with("iat", nil), OK},
 
 		{"as long a life as may be", key.token(map[string]any{"iat": now, "exp": now + 24*3600}), OK},
@@ -644,6 +644,8 @@ func TestFaultyOptions(t *testing.T) {
 		{"no lifetime", "max_lifetime", Options{Issuers: change(func(i *Issuer) { i.MaxLifetime = 0 })}},
 		{"negative leeway", "leeway", Options{Issuers: change(func(i *Issuer) { i.Leeway = -1 })}},
 		{"too much leeway", "leeway", Options{Issuers: change(func(i *Issuer) { i.Leeway = MaxLeeway + 1 })}},
+		{"negative iat_leeway", "iat_leeway", Options{Issuers: change(func(i *Issuer) { i.IatLeeway = -1 })}},
+		{"iat_leeway above leeway", "iat_leeway", Options{Issuers: change(func(i *Issuer) { i.Leeway, i.IatLeeway = time.Second, 2*time.Second })}},
 		{"an empty required claim", "required claim", Options{Issuers: change(func(i *Issuer) { i.RequiredClaims = []string{""} })}},
 		{"a condition without values", "at least one value", Options{Issuers: change(func(i *Issuer) { i.Claims = Conditions{"typ": nil} })}},
 		{"a policy for an unknown issuer", other, Options{Policies: map[string]Policy{"p": {Issuers: []string{other}}}}},

@@ -39,8 +39,8 @@
 // does whatever cannot be looked up. What is the token's fault is a 401 or a
 // 403, never a 5xx.
 //
-// An Authorizer never changes. To reconfigure, make another and swap the
-// pointer.
+// An Authorizer never changes, except for the time of its last warning about
+// each issuer's clock. To reconfigure, make another and swap the pointer.
 package authz
 
 import (
@@ -84,8 +84,9 @@ type Issuer struct {
 	AnyAudience    bool     // instead
 	TokenTypes     []string // accepted typ; "" is an absent one; nil: DefaultTokenTypes
 	MaxLifetime    time.Duration
-	Leeway         time.Duration
-	RequiredClaims []string // besides exp
+	Leeway         time.Duration // for exp and nbf
+	IatLeeway      time.Duration // how far in the future iat may be; at most Leeway
+	RequiredClaims []string      // besides exp
 	Claims         Conditions
 }
 
@@ -100,6 +101,10 @@ type Keys interface {
 
 // DefaultTokenTypes are those of an issuer that names none.
 var DefaultTokenTypes = []string{"at+jwt", "JWT", ""}
+
+// DefaultIatLeeway is the iat_leeway of an issuer that sets none, or its leeway
+// if that is less.
+const DefaultIatLeeway = 2 * time.Second
 
 // MaxLeeway is for how long the revocation of a single token outlives its exp.
 // With more leeway the token would be good again after that.
@@ -121,7 +126,8 @@ type issuer struct {
 	Issuer
 	algorithms map[string]bool
 	types      map[string]bool      // media types; "" for none
-	validator  *golangjwt.Validator // of times, iss and aud
+	validator  *golangjwt.Validator // of exp, nbf, iss and aud
+	ahead      clockWarning
 }
 
 // New checks o and reports every fault in it.
@@ -204,7 +210,7 @@ func newIssuer(o Issuer) (*issuer, error) {
 		i.types[typ] = true
 	}
 	// golang-jwt switches a check off when what it should compare with is empty.
-	options := []golangjwt.ParserOption{golangjwt.WithIssuer(i.Name), golangjwt.WithLeeway(i.Leeway), golangjwt.WithExpirationRequired(), golangjwt.WithIssuedAt()}
+	options := []golangjwt.ParserOption{golangjwt.WithIssuer(i.Name), golangjwt.WithLeeway(i.Leeway), golangjwt.WithExpirationRequired()}
 	if !i.AnyAudience {
 		options = append(options, golangjwt.WithAudience(i.Audiences...))
 	}
@@ -222,6 +228,7 @@ func newIssuer(o Issuer) (*issuer, error) {
 		{i.MaxLifetime <= 0, "max_lifetime must be above zero: revocations are kept for as long as a token can live"},
 		{i.Leeway < 0, "leeway is negative"},
 		{i.Leeway > MaxLeeway, "leeway is more than a minute: the revocation of a token ends so long after its exp"},
+		{i.IatLeeway < 0 || i.IatLeeway > i.Leeway, "iat_leeway must be from 0s to leeway"},
 		{slices.Contains(i.RequiredClaims, ""), "a required claim cannot be empty"},
 	} {
 		if fault.is {
@@ -244,8 +251,8 @@ func (i *issuer) lacks(t *verified) string {
 	return ""
 }
 
-// invalid is the reason, if there is one, for which the times or the audience
-// of t do not fit. The guard has seen to it that the times are numbers.
+// invalid returns the reason for which exp, nbf or the audience of t do not fit,
+// or "". The reader has made sure that the times are numbers.
 func (i *issuer) invalid(t *verified) Reason {
 	err := i.validator.Validate(golangjwt.MapClaims(t.Claims))
 	switch {
@@ -253,7 +260,7 @@ func (i *issuer) invalid(t *verified) Reason {
 		return ""
 	case errors.Is(err, golangjwt.ErrTokenExpired):
 		return Expired
-	case errors.Is(err, golangjwt.ErrTokenNotValidYet), errors.Is(err, golangjwt.ErrTokenUsedBeforeIssued):
+	case errors.Is(err, golangjwt.ErrTokenNotValidYet):
 		return NotYetValid
 	case errors.Is(err, golangjwt.ErrTokenInvalidAudience), errors.Is(err, golangjwt.ErrTokenRequiredClaimMissing), errors.Is(err, golangjwt.ErrInvalidType):
 		return WrongAudience // wrong, absent, or no string: exp and iss are there

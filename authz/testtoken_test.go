@@ -184,6 +184,12 @@ func load(t testing.TB, f *replica.Follower, entries ...revocation.Entry) {
 	f.Contact(7, time.Now(), 0)
 }
 
+// textValue returns a claim's value that is a string.
+func textValue(s string) revocation.Value {
+	v, _ := revocation.ValueOf(s)
+	return v
+}
+
 // revoked is an entry for one equality of idp.
 func revoked(claim string, value any) revocation.Entry {
 	v, ok := revocation.ValueOf(value)

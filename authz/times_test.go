@@ -1,10 +1,17 @@
 package authz
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"rescind/revocation"
 )
 
 // Every limit of time, to the second, with a leeway and without. The clock
@@ -16,6 +23,7 @@ func TestTimesToTheSecond(t *testing.T) {
 				key := edKey()
 				o := options(t, key)
 				o.Issuers[0].Leeway = time.Duration(leeway) * time.Second
+				o.Issuers[0].IatLeeway = o.Issuers[0].Leeway
 				o.Issuers[0].MaxLifetime = time.Hour
 				o.Policies = map[string]Policy{DefaultPolicy: {}, "young": {MaxAge: time.Minute}}
 				a := authorizer(t, o)
@@ -53,6 +61,111 @@ func TestTimesToTheSecond(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A token dated ahead by more than iat_leeway is refused until its iat. So it
+// is not accepted beside a revocation of its subject. From its iat on it counts
+// as issued after the revocation, like a token of a later login.
+func TestTokenDatedAheadIsRefusedUntilItsIat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := edKey()
+		o := options(t, key)
+		o.Issuers[0].IatLeeway = 2 * time.Second
+		entry := revocation.Revocation{
+			ID: revocation.ID{Revision: 3}, Issuer: idp, Before: revocation.MicrosOf(time.Now().Add(time.Second)), ExpiresAt: revocation.MicrosOf(time.Now().Add(time.Hour)),
+			Target: revocation.Target{Kind: revocation.KindClaims, Claims: []revocation.Claim{{Name: "sub", Value: textValue("mallory")}}},
+		}
+		o.Revocations = following(t, entry.Entry())
+		a := authorizer(t, o)
+		ahead := key.token(map[string]any{"sub": "mallory", "iat": time.Now().Unix() + 20})
+		for _, step := range []struct {
+			after  time.Duration
+			want   Reason
+			detail string
+		}{{0, NotYetValid, aheadDetail}, {18*time.Second - 1, NotYetValid, aheadDetail}, {1, OK, ""}} {
+			time.Sleep(step.after)
+			if d := a.Authorize(t.Context(), carrying(ahead)); d.Reason != step.want || d.Detail != step.detail {
+				t.Errorf("iat 20s ahead, after %s more: got %s (%q), want %s (%q)", step.after, d.Reason, d.Detail, step.want, step.detail)
+			}
+		}
+		if got := asked(t, a, key.token(map[string]any{"sub": "mallory", "iat": time.Now().Unix() - 20})); got != Revoked {
+			t.Errorf("a token dated before the revocation: got %s, want %s", got, Revoked)
+		}
+	})
+}
+
+// iat_leeway is exact to the microsecond, and apart from the leeway of exp and
+// nbf.
+func TestIatLeeway(t *testing.T) {
+	for _, leeway := range []time.Duration{0, time.Second, 2 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			key := edKey()
+			o := options(t, key)
+			o.Issuers[0].IatLeeway = leeway
+			a := authorizer(t, o)
+			at := func(d time.Duration) json.Number {
+				return json.Number(strconv.FormatFloat(float64(time.Now().Add(d).UnixMicro())/1e6, 'f', 6, 64))
+			}
+			for _, c := range []struct {
+				name   string
+				claims map[string]any
+				want   Reason
+				detail string
+			}{
+				{"iat now", map[string]any{"iat": at(0)}, OK, ""},
+				{"iat at the bound", map[string]any{"iat": at(leeway)}, OK, ""},
+				{"iat a microsecond beyond", map[string]any{"iat": at(leeway + time.Microsecond)}, NotYetValid, aheadDetail},
+				{"iat within leeway alone", map[string]any{"iat": at(20 * time.Second)}, NotYetValid, aheadDetail},
+				{"iat in the year 36812", map[string]any{"iat": int64(1) << 40, "exp": int64(1) << 40}, NotYetValid, aheadDetail},
+				{"nbf within leeway", map[string]any{"nbf": at(20 * time.Second)}, OK, ""},
+				{"nbf beyond leeway", map[string]any{"nbf": at(40 * time.Second)}, NotYetValid, ""},
+				{"no iat", map[string]any{"iat": nil}, OK, ""},
+			} {
+				if d := a.Authorize(t.Context(), carrying(key.token(c.claims))); d.Reason != c.want || d.Detail != c.detail {
+					t.Errorf("iat_leeway %s, %s: got %s (%q), want %s (%q)", leeway, c.name, d.Reason, d.Detail, c.want, c.detail)
+				}
+			}
+		})
+	}
+}
+
+// An issuer whose clock is ahead is named once a minute, with how far and with
+// the setting. A token that no issuer signed causes no warning.
+func TestClockWarning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := edKey()
+		o := options(t, key)
+		o.Issuers[0].IatLeeway = 2 * time.Second
+		var log bytes.Buffer
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		a := authorizer(t, o)
+		token := func(by signer) string { return by.token(map[string]any{"iat": time.Now().Unix() + 20}) }
+		lines := func() int { return strings.Count(log.String(), "\n") }
+		for range 3 {
+			asked(t, a, token(newEd25519("ed1")))
+		}
+		if lines() != 0 {
+			t.Errorf("a forged token: logged %s, want nothing", &log)
+		}
+		for range 3 {
+			asked(t, a, token(key))
+		}
+		for _, want := range []string{"issuer=" + idp, "ahead=20s", "iat_leeway=2s"} {
+			if lines() != 1 || !strings.Contains(log.String(), want) {
+				t.Errorf("three tokens dated ahead: logged %s, want one line with %s", &log, want)
+			}
+		}
+		time.Sleep(time.Minute - 1)
+		asked(t, a, token(key))
+		if lines() != 1 {
+			t.Errorf("within a minute: logged %s, want one line", &log)
+		}
+		time.Sleep(1)
+		asked(t, a, token(key))
+		if lines() != 2 {
+			t.Errorf("after a minute: logged %s, want two lines", &log)
+		}
+	})
 }
 
 // A token ends while the clock runs, and not before.

@@ -36,6 +36,7 @@ issuers:                            # at least one
     token_types: [at+jwt, JWT]
     max_lifetime: 24h
     leeway: 30s
+    iat_leeway: 2s
     refresh_interval: 5m            # in the background, with jitter
     min_refresh_interval: 10s
     max_stale: 0s
@@ -121,7 +122,7 @@ func TestContractAuthz(t *testing.T) {
 		Issuers: []Issuer{{
 			Issuer: "https://idp.example.com/", JWKSURI: "https://idp.example.com/jwks",
 			Audiences: []string{"api"}, Algorithms: []string{"RS256", "ES256"}, TokenTypes: []string{"at+jwt", "JWT"},
-			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, RequiredClaims: []string{"jti"}, Claims: map[string][]any{"typ": {"Bearer"}},
+			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, IatLeeway: 2 * time.Second, RequiredClaims: []string{"jti"}, Claims: map[string][]any{"typ": {"Bearer"}},
 			RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second, CAFile: filepath.Join(dir, "cert.pem"),
 		}},
 		Policies: map[string]Policy{
@@ -176,7 +177,7 @@ func TestDefaults(t *testing.T) {
 		Issuers: []Issuer{{
 			Issuer: "https://idp.example.com/", Discovery: true, Audiences: []string{"api"},
 			Algorithms: jwks.DefaultAlgorithms, TokenTypes: []string{"at+jwt", "JWT", ""},
-			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second,
+			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, IatLeeway: 2 * time.Second, RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second,
 		}},
 		Policies: map[string]Policy{"default": {}, "a": {}},
 		Headers:  defaultHeaders, Shares: defaultShares, LogLevel: slog.LevelInfo, Alerts: watch.Defaults(),
@@ -200,6 +201,11 @@ func TestAccepted(t *testing.T) {
 	issuer := func(text string) Issuer {
 		t.Helper()
 		return mustAuthz(t, path, "issuers: [{issuer: 'http://localhost:1/', "+text+"}]\n"+baseRevocation).Issuers[0]
+	}
+	for text, want := range map[string]time.Duration{"": 2 * time.Second, ", leeway: 1s": time.Second, ", leeway: 0s": 0, ", iat_leeway: 0s": 0, ", leeway: 1m, iat_leeway: 1m": time.Minute} {
+		if got := issuer("discovery: true, any_audience: true" + text).IatLeeway; got != want {
+			t.Errorf("iat_leeway of an issuer with %q is %v, want %v", text, got, want)
+		}
 	}
 	claims := issuer(`discovery: true, any_audience: true, max_stale: 0, leeway: 0s, claims: {a: x, b: [1, 1.50, -1e3, true, '1'], c: [x:y], d: 99999999999999999999}`).Claims
 	want := map[string][]any{

@@ -122,6 +122,8 @@ var authzFaults = []faulty{
 		"refresh_interval: -1s must be above zero",
 		`min_refresh_interval: "10" is not a duration; write it as 30s, 5m or 1h30m`,
 		"max_stale: -1h is negative"),
+	issuerFault("issuer: 'https://a/', discovery: true, leeway: 1s, iat_leeway: §2s", "iat_leeway: iat_leeway (2s) is more than leeway (1s); a token dated ahead can outlive a revocation, so keep it small"),
+	issuerFault("issuer: 'https://a/', discovery: true, iat_leeway: §-1s", "iat_leeway: -1s is negative"),
 	issuerFault("issuer: 'https://a/', discovery: true, refresh_interval: §1s", "refresh_interval: refresh_interval (1s) is shorter than min_refresh_interval (10s)"),
 	issuerFault("issuer: 'https://a/', discovery: true, min_refresh_interval: §1h", "min_refresh_interval: refresh_interval (5m0s) is shorter than min_refresh_interval (1h0m0s)"),
 	issuerFault("issuer: 'https://a/', discovery: true, required_claims: [§'', §null]", "required_claims[0]: is empty", "required_claims[1]: is missing; a text is wanted"),

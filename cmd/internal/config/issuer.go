@@ -27,6 +27,7 @@ type Issuer struct {
 	TokenTypes     []string // "" is an absent typ
 	MaxLifetime    time.Duration
 	Leeway         time.Duration
+	IatLeeway      time.Duration
 	RequiredClaims []string
 	Claims         map[string][]any // string, bool or json.Number
 
@@ -59,6 +60,7 @@ func issuer() as[Issuer] {
 			"token_types":          restrict(&i.TokenTypes, some(tokenType)),
 			"max_lifetime":         into(&i.MaxLifetime, duration(positive, 0)),
 			"leeway":               into(&i.Leeway, duration(0, authz.MaxLeeway)),
+			"iat_leeway":           into(&i.IatLeeway, duration(0, authz.MaxLeeway)),
 			"refresh_interval":     into(&i.RefreshInterval, duration(positive, 0)),
 			"min_refresh_interval": into(&i.MinRefreshInterval, duration(positive, 0)),
 			"max_stale":            restrict(&i.MaxStale, duration(0, 0)),
@@ -104,6 +106,12 @@ func (i *Issuer) checkRest(v value) {
 		v.at("any_audience").fault("contradicts audiences; keep one of them")
 	case !given && !i.AnyAudience:
 		v.at("audiences").fault("is missing: name the audience of your API, or say any_audience: true")
+	}
+	switch {
+	case !v.has("iat_leeway"):
+		i.IatLeeway = min(authz.DefaultIatLeeway, i.Leeway)
+	case i.IatLeeway > i.Leeway:
+		v.at("iat_leeway").fault("iat_leeway (%v) is more than leeway (%v); a token dated ahead can outlive a revocation, so keep it small", i.IatLeeway, i.Leeway)
 	}
 	if i.RefreshInterval < i.MinRefreshInterval {
 		name := "refresh_interval"

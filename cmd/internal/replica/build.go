@@ -45,7 +45,7 @@ func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]iss
 		next[i.Issuer] = k
 		options.Issuers = append(options.Issuers, authz.Issuer{
 			Name: i.Issuer, Keys: k.keys, Algorithms: i.Algorithms, Audiences: i.Audiences, AnyAudience: i.AnyAudience,
-			TokenTypes: i.TokenTypes, MaxLifetime: i.MaxLifetime, Leeway: i.Leeway, RequiredClaims: i.RequiredClaims,
+			TokenTypes: i.TokenTypes, MaxLifetime: i.MaxLifetime, Leeway: i.Leeway, IatLeeway: i.IatLeeway, RequiredClaims: i.RequiredClaims,
 			Claims: conditions(i.Claims),
 		})
 	}

@@ -125,7 +125,7 @@ func TestDocumentedIssuers(t *testing.T) {
 			a, err := authz.New(authz.Options{
 				Issuers: []authz.Issuer{{
 					Name: i.Issuer, Keys: key, Audiences: i.Audiences, AnyAudience: i.AnyAudience, TokenTypes: i.TokenTypes,
-					MaxLifetime: i.MaxLifetime, Leeway: i.Leeway, RequiredClaims: i.RequiredClaims, Claims: conditions(i.Claims),
+					MaxLifetime: i.MaxLifetime, Leeway: i.Leeway, IatLeeway: i.IatLeeway, RequiredClaims: i.RequiredClaims, Claims: conditions(i.Claims),
 				}},
 				Policies: policies, Headers: authz.Headers{Claims: conf.Headers.Claims}, Revocations: follower(t),
 			})
