@@ -25,7 +25,7 @@ import (
 //
 //	RESCIND_LONG=1 go test -run WatchingCosts -v -count 5 ./test
 func TestWatchingCosts(t *testing.T) {
-	w := newWorkshop(t, envoytest.Options{Replicas: 1})
+	w := newRig(t, envoytest.Options{Replicas: 1})
 	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	t.Cleanup(collector.Close)
 	replicas := map[string]string{

@@ -27,7 +27,7 @@ func TestFaultsDiskIsFull(t *testing.T) {
 		t.Skipf("a small tmpfs cannot be mounted: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(log, syscall.MNT_DETACH) })
-	g := newGround(t, startIn(t, dir, envoytest.Options{}))
+	g := newFaultRig(t, startIn(t, dir, envoytest.Options{}))
 	for round := range rounds(1, 10) {
 		stop := g.load(4)
 		g.goesOn("before", 50)
@@ -52,13 +52,13 @@ func TestFaultsDiskIsFull(t *testing.T) {
 				t.Fatal("a full disk takes 200,000 revocations")
 			}
 		}
-		f := &fate{jti: fmt.Sprint("on-a-full-disk-", round)}
+		f := &tokenModel{jti: fmt.Sprint("on-a-full-disk-", round)}
 		begun := time.Now()
 		if g.revoke(t.Context(), f, false) || time.Since(begun) > 12*time.Second { // it does not hang
 			t.Fatalf("on a full disk, after %v: acknowledged %v", time.Since(begun), !f.doubtful)
 		}
 		for i := range g.replicas { // decisions go on
-			known := g.fates[len(g.fates)-1]
+			known := g.tokens[len(g.tokens)-1]
 			if got, err := g.ask(t.Context(), i, known.jti); known.revoked && !known.doubtful && got != "revoked" {
 				t.Errorf("on a full disk: %q, %v", got, err)
 			}

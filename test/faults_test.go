@@ -10,16 +10,16 @@ import (
 	"rescind/envoy/envoytest"
 )
 
-// The faults, on the real binary under load. In each nothing acknowledged is
-// lost, nothing revoked is allowed and nothing restored stays denied; ground
-// has the model. The short form runs with all tests; the long one is
+// The real binary under load and faults. In every test no acknowledged change is
+// lost, no revoked token is allowed and no restored token stays denied: faultRig
+// holds the model. The short form runs with all tests. The long form is
 //
 //	RESCIND_LONG=1 go test -run Faults -timeout 60m -v ./test
 
-// kill -9 of the control endpoint at a random moment.
+// The control endpoint is killed (SIGKILL) at a random moment.
 func TestFaultsControlIsKilled(t *testing.T) {
 	t.Parallel()
-	g := newGround(t, start(t, envoytest.Options{}))
+	g := newFaultRig(t, start(t, envoytest.Options{}))
 	for range rounds(5, 200) {
 		stop := g.load(8)
 		g.goesOn("before", 20)
@@ -33,10 +33,10 @@ func TestFaultsControlIsKilled(t *testing.T) {
 	g.report()
 }
 
-// kill -9 of one of three nodes, now and then of the one that leads.
+// One of three control nodes is killed, every third time the leader.
 func TestFaultsNodesAreKilled(t *testing.T) {
 	t.Parallel()
-	g := newGround(t, start(t, envoytest.Options{ControlNodes: 3}))
+	g := newFaultRig(t, start(t, envoytest.Options{ControlNodes: 3}))
 	for round := range rounds(3, 40) {
 		leader, err := g.Leader(t.Context())
 		if err != nil {
@@ -58,10 +58,10 @@ func TestFaultsNodesAreKilled(t *testing.T) {
 	g.report()
 }
 
-// SIGSTOP of the node that leads, and of all of them in turn.
+// The leading control node stands still (SIGSTOP) and goes on.
 func TestFaultsNodesStandStill(t *testing.T) {
 	t.Parallel()
-	g := newGround(t, start(t, envoytest.Options{ControlNodes: 3}))
+	g := newFaultRig(t, start(t, envoytest.Options{ControlNodes: 3}))
 	for range rounds(1, 20) {
 		leader, err := g.Leader(t.Context())
 		if err != nil {
@@ -80,11 +80,11 @@ func TestFaultsNodesStandStill(t *testing.T) {
 	g.report()
 }
 
-// SIGSTOP of two nodes: what the third has stays, and it does not make its
-// followers believe that they miss nothing.
+// Two of three control nodes stand still. The third keeps its revocations in
+// force, and its replicas count as stale.
 func TestFaultsTwoNodesStandStill(t *testing.T) {
 	t.Parallel()
-	g := newGround(t, start(t, envoytest.Options{ControlNodes: 3, Revocation: "  max_staleness: 8s\n  on_stale: deny\n"}))
+	g := newFaultRig(t, start(t, envoytest.Options{ControlNodes: 3, Revocation: "  max_staleness: 8s\n  on_stale: deny\n"}))
 	stop := g.load(2)
 	g.goesOn("before", 20)
 	stop()
@@ -99,14 +99,14 @@ func TestFaultsTwoNodesStandStill(t *testing.T) {
 					break
 				}
 				if time.Since(begun) > time.Minute {
-					t.Fatalf("%s of %s is %q for a minute, want %q (%v)", envoytest.ReplicaName(i), jti, got, want, err)
+					t.Fatalf("%s decides %q about %s for a minute, wanted %q (%v)", envoytest.ReplicaName(i), got, jti, want, err)
 				}
 			}
 		}
 	}
-	revoked := &fate{jti: "revoked-before"}
+	revoked := &tokenModel{jti: "revoked-before"}
 	if !g.revoke(t.Context(), revoked, true) {
-		t.Fatal("it is not acknowledged")
+		t.Fatalf("wanted the revocation of %s to be acknowledged, it was not", revoked.jti)
 	}
 	for _, i := range []int{1, 2} {
 		g.pause(g.Control[i])
@@ -120,7 +120,7 @@ func TestFaultsTwoNodesStandStill(t *testing.T) {
 			break
 		}
 		if err == nil && a.Status < 300 || time.Since(begun) > time.Minute {
-			t.Fatalf("without a majority: %d %s %v", a.Status, a.Body, err)
+			t.Fatalf("without a majority: wanted status 503 and no acceptance, got %d %s %v", a.Status, a.Body, err)
 		}
 	}
 	for _, i := range []int{1, 2} {
@@ -130,21 +130,22 @@ func TestFaultsTwoNodesStandStill(t *testing.T) {
 	becomes(revoked.jti, "revoked")
 }
 
-// SIGSTOP of a replica: the others go on, and it is told of as pending.
+// A replica stands still. The other one goes on, and the answer names the first as
+// pending.
 func TestFaultsReplicaStandsStill(t *testing.T) {
 	t.Parallel()
-	g := newGround(t, start(t, envoytest.Options{}))
+	g := newFaultRig(t, start(t, envoytest.Options{}))
 	for range rounds(1, 50) {
 		stop := g.load(4)
 		g.goesOn("before", 100)
 		g.watched(10)
 		g.pause(g.Replicas[0])
-		f := &fate{jti: "while-it-stands-" + time.Now().String()}
+		f := &tokenModel{jti: "while-it-stands-" + time.Now().String()}
 		if !g.revoke(t.Context(), f, true) || f.everywhere {
-			t.Fatalf("revoked while a replica stands still: acknowledged %v, everywhere %v", !f.doubtful, f.everywhere)
+			t.Fatalf("while a replica stands still: wanted an acknowledgement that names it as pending, got acknowledged %v, everywhere %v", !f.doubtful, f.everywhere)
 		}
 		if got, err := g.ask(t.Context(), 1, f.jti); got != "revoked" {
-			t.Errorf("the other replica says %q, %v", got, err)
+			t.Errorf("wanted revoked from the other replica about %s, got %q, %v", f.jti, got, err)
 		}
 		g.resume(g.Replicas[0])
 		stop()
@@ -153,10 +154,10 @@ func TestFaultsReplicaStandsStill(t *testing.T) {
 	g.report()
 }
 
-// A replica is killed and started again, over and over, while writes go on.
+// A replica is killed and started again while writes go on.
 func TestFaultsReplicaIsRestarted(t *testing.T) {
 	t.Parallel()
-	g := newGround(t, start(t, envoytest.Options{}))
+	g := newFaultRig(t, start(t, envoytest.Options{}))
 	stop := g.load(4)
 	defer stop()
 	g.goesOn("before", 20)
@@ -177,12 +178,12 @@ func TestFaultsReplicaIsRestarted(t *testing.T) {
 	g.report()
 }
 
-// The feed is cut after a random number of bytes, again and again.
+// The feed breaks after a random number of bytes, again and again.
 func TestFaultsFeedIsCut(t *testing.T) {
 	t.Parallel()
-	var cuts *cutter
-	g := newGround(t, start(t, envoytest.Options{Feeds: func(addrs []string) ([]string, error) {
-		cuts = newCutter(t, addrs[0])
+	var cuts *flakyProxy
+	g := newFaultRig(t, start(t, envoytest.Options{Feeds: func(addrs []string) ([]string, error) {
+		cuts = newFlakyProxy(t, addrs[0])
 		return []string{cuts.addr}, nil
 	}}))
 	stop := g.load(4)
@@ -190,7 +191,7 @@ func TestFaultsFeedIsCut(t *testing.T) {
 	cuts.begin()
 	for begun := time.Now(); cuts.cuts.Load() < int64(rounds(8, 100)); time.Sleep(5 * time.Millisecond) {
 		if time.Since(begun) > 5*time.Minute {
-			t.Fatalf("%d cuts in five minutes", cuts.cuts.Load())
+			t.Fatalf("wanted %d cuts within five minutes, got %d", rounds(8, 100), cuts.cuts.Load())
 		}
 	}
 	n := cuts.end()
@@ -201,8 +202,8 @@ func TestFaultsFeedIsCut(t *testing.T) {
 	g.report()
 }
 
-// The log is in a NATS that the user runs, and one of the nodes that write it
-// is killed.
+// The log lives in a NATS that the operator runs, and one of the two control nodes
+// that write it is killed.
 func TestFaultsWithANATSElsewhere(t *testing.T) {
 	t.Parallel()
 	nats, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true})
@@ -212,9 +213,9 @@ func TestFaultsWithANATSElsewhere(t *testing.T) {
 	nats.Start()
 	t.Cleanup(func() { nats.Shutdown(); nats.WaitForShutdown() })
 	if !nats.ReadyForConnections(10 * time.Second) {
-		t.Fatal("NATS did not start")
+		t.Fatal("wanted NATS to be ready within 10s, it was not")
 	}
-	g := newGround(t, start(t, envoytest.Options{ControlNodes: 2, NATS: nats.ClientURL()}))
+	g := newFaultRig(t, start(t, envoytest.Options{ControlNodes: 2, NATS: nats.ClientURL()}))
 	for round := range rounds(2, 20) {
 		stop := g.load(4)
 		g.goesOn("before", 50)
@@ -228,21 +229,21 @@ func TestFaultsWithANATSElsewhere(t *testing.T) {
 	g.report()
 }
 
-func (g *ground) pause(p *envoytest.Process) {
+func (g *faultRig) pause(p *envoytest.Process) {
 	g.t.Helper()
 	if err := p.Pause(); err != nil {
 		g.t.Fatal(err)
 	}
 }
 
-func (g *ground) resume(p *envoytest.Process) {
+func (g *faultRig) resume(p *envoytest.Process) {
 	g.t.Helper()
 	if err := p.Resume(); err != nil {
 		g.t.Fatal(err)
 	}
 }
 
-// report says what the test was made of.
-func (g *ground) report() {
-	g.t.Logf("%d tokens, %d changes acknowledged, %d questions asked meanwhile", len(g.fates), g.accepted.Load(), g.asked.Load())
+// report logs the size of the test.
+func (g *faultRig) report() {
+	g.t.Logf("%d tokens, %d changes acknowledged, %d questions asked meanwhile", len(g.tokens), g.accepted.Load(), g.asked.Load())
 }

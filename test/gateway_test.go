@@ -257,7 +257,7 @@ func TestRevokeAndRestore(t *testing.T) {
 
 // After wait=all has answered 201 there is no replica that still allows.
 func TestWaitAllMeansEverywhere(t *testing.T) {
-	g := newGround(t, start(t, envoytest.Options{}))
+	g := newFaultRig(t, start(t, envoytest.Options{}))
 	for i := range 200 {
 		jti := fmt.Sprintf("wait-%d", i)
 		token := minted(t, g.Stack, map[string]any{"jti": jti})

@@ -32,7 +32,7 @@ func TestScale(t *testing.T) {
 	} else {
 		t.Parallel()
 	}
-	g := newGround(t, start(t, envoytest.Options{Replicas: 1}))
+	g := newFaultRig(t, start(t, envoytest.Options{Replicas: 1}))
 	step := func(what string, do func()) {
 		t.Helper()
 		begun := time.Now()

@@ -31,7 +31,7 @@ import (
 // The face of a replica: how Envoy may reach it, what it tells clients and the
 // upstream, and how its configuration changes while it is asked.
 func TestServerFace(t *testing.T) {
-	w := newWorkshop(t, envoytest.Options{Replicas: 1})
+	w := newRig(t, envoytest.Options{Replicas: 1})
 
 	w.issue("server")
 	client := w.issue("client")
@@ -307,7 +307,7 @@ func wants(c *http.Client, url, token string, status int) error {
 }
 
 // reload changes the configuration of a replica while it is asked.
-func reload(t *testing.T, w *workshop, c *child, url string) {
+func reload(t *testing.T, w *rig, c *child, url string) {
 	good, other := minted(t, w.Stack, nil), minted(t, w.Stack, map[string]any{"aud": "other"})
 	client := &http.Client{Timeout: 20 * time.Second}
 	write := func(issuer, rest string) {

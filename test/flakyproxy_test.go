@@ -8,22 +8,22 @@ import (
 	"testing"
 )
 
-// cutter is a way to an address that lets a random number of bytes through
-// before it breaks.
-type cutter struct {
+// flakyProxy forwards connections to an address. While it cuts, it breaks each
+// connection after a random number of bytes.
+type flakyProxy struct {
 	addr    string
 	to      string
 	cutting atomic.Bool
 	cuts    atomic.Int64
 }
 
-func newCutter(t *testing.T, to string) *cutter {
+func newFlakyProxy(t *testing.T, to string) *flakyProxy {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	c := &cutter{addr: l.Addr().String(), to: to}
+	c := &flakyProxy{addr: l.Addr().String(), to: to}
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -36,16 +36,16 @@ func newCutter(t *testing.T, to string) *cutter {
 	return c
 }
 
-// begin breaks connections that are made from now on, and end leaves those
-// alone that come later.
-func (c *cutter) begin() { c.cutting.Store(true) }
+// begin starts to cut. Connections that are open already are cut too.
+func (c *flakyProxy) begin() { c.cutting.Store(true) }
 
-func (c *cutter) end() int64 {
+// end stops to cut and returns the number of cuts.
+func (c *flakyProxy) end() int64 {
 	c.cutting.Store(false)
 	return c.cuts.Load()
 }
 
-func (c *cutter) carry(near net.Conn) {
+func (c *flakyProxy) carry(near net.Conn) {
 	defer func() { _ = near.Close() }()
 	far, err := net.Dial("tcp", c.to)
 	if err != nil {

@@ -28,10 +28,10 @@ import (
 	"rescind/test/testcert"
 )
 
-// workshop is for servers that a [envoytest.Stack] does not have: replicas with
+// rig is for servers that a [envoytest.Stack] does not have: replicas with
 // configurations of their own, beside those of a stack and on its feed, and one
 // more Envoy that has a gateway for each of them.
-type workshop struct {
+type rig struct {
 	*envoytest.Stack
 	t        *testing.T
 	dir      string
@@ -42,9 +42,9 @@ type workshop struct {
 	edge                *child
 }
 
-func newWorkshop(t *testing.T, o envoytest.Options) *workshop {
+func newRig(t *testing.T, o envoytest.Options) *rig {
 	t.Helper()
-	w := &workshop{Stack: start(t, o), t: t, dir: t.TempDir()}
+	w := &rig{Stack: start(t, o), t: t, dir: t.TempDir()}
 	w.ca = testcert.NewAuthority(t, "ca")
 	testcert.Replace(t, w.file("ca.pem"), w.ca.PEM())
 	w.upstream = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -55,9 +55,9 @@ func newWorkshop(t *testing.T, o envoytest.Options) *workshop {
 	return w
 }
 
-func (w *workshop) file(name string) string { return filepath.Join(w.dir, name) }
+func (w *rig) file(name string) string { return filepath.Join(w.dir, name) }
 
-func (w *workshop) write(name, text string) string {
+func (w *rig) write(name, text string) string {
 	w.t.Helper()
 	path := w.file(name)
 	testcert.Replace(w.t, path, []byte(text))
@@ -71,7 +71,7 @@ type child struct {
 	log string
 }
 
-func (w *workshop) run(name string, argv ...string) *child {
+func (w *rig) run(name string, argv ...string) *child {
 	w.t.Helper()
 	c := &child{t: w.t, cmd: exec.Command(argv[0], argv[1:]...), log: w.file(name + ".log")}
 	log, err := os.Create(c.log)
@@ -124,7 +124,7 @@ func (c *child) stop() int {
 // config is a configuration on the feed of the stack: grpc is the section of
 // that name, in braces; issuer is added to that of the issuer, and rest to the
 // top level.
-func (w *workshop) config(name, grpc, issuer, rest string) string {
+func (w *rig) config(name, grpc, issuer, rest string) string {
 	w.t.Helper()
 	known, err := os.ReadFile(filepath.Join(w.Dir, envoytest.ReplicaName(0)+".yaml"))
 	if err != nil {
@@ -136,7 +136,7 @@ func (w *workshop) config(name, grpc, issuer, rest string) string {
 }
 
 // replica runs one and waits until it is ready.
-func (w *workshop) replica(name, config string) *child {
+func (w *rig) replica(name, config string) *child {
 	w.t.Helper()
 	c := w.run(name, rescind, "authz", "--config", w.write(name+".yaml", config))
 	ready := "http://" + c.addr("http") + "/readyz"
@@ -177,7 +177,7 @@ func at(of any, path ...any) any {
 }
 
 // shipped is envoy.yaml, fresh for each caller to change.
-func (w *workshop) shipped() node {
+func (w *rig) shipped() node {
 	w.t.Helper()
 	text, err := os.ReadFile("../envoy/envoy.yaml")
 	if err != nil {
@@ -200,7 +200,7 @@ func address(hostPort string) node {
 
 // gateway adds the shipped listener and its cluster to the Envoy, asking the
 // replica at addr. change may change both.
-func (w *workshop) gateway(name, addr string, change func(listener, cluster node)) {
+func (w *rig) gateway(name, addr string, change func(listener, cluster node)) {
 	w.t.Helper()
 	n := w.shipped()
 	listener, cluster := at(n, "static_resources", "listeners", 0).(node), at(n, "static_resources", "clusters", 0).(node)
@@ -237,7 +237,7 @@ func transport(typ string, of node) node {
 }
 
 // envoy runs the Envoy and returns the URLs of its gateways, by name.
-func (w *workshop) envoy() map[string]string {
+func (w *rig) envoy() map[string]string {
 	w.t.Helper()
 	n := w.shipped()
 	resources := at(n, "static_resources").(node)
@@ -267,7 +267,7 @@ func (w *workshop) envoy() map[string]string {
 }
 
 // nothingLost fails t if anything was, with what Envoy says about it.
-func (w *workshop) nothingLost(t *testing.T, sent int, lost []error) {
+func (w *rig) nothingLost(t *testing.T, sent int, lost []error) {
 	t.Helper()
 	if len(lost) == 0 && sent >= 20 {
 		return
@@ -279,7 +279,7 @@ func (w *workshop) nothingLost(t *testing.T, sent int, lost []error) {
 
 // bound fills in the URLs of the listeners that Envoy has bound, once all its
 // clusters have somebody to ask.
-func (w *workshop) bound(admin string, urls map[string]string) {
+func (w *rig) bound(admin string, urls map[string]string) {
 	var status struct {
 		Listeners []struct {
 			Name  string `json:"name"`
@@ -307,7 +307,7 @@ func (w *workshop) bound(admin string, urls map[string]string) {
 }
 
 // get is a request to a gateway of the workshop.
-func (w *workshop) get(c *http.Client, url, token string, headers ...string) envoytest.Answer {
+func (w *rig) get(c *http.Client, url, token string, headers ...string) envoytest.Answer {
 	w.t.Helper()
 	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, url, nil)
 	if err != nil {
@@ -360,7 +360,7 @@ func hammer(ask func() error) (stop func() (sent int, lost []error)) {
 
 // issue writes NAME.pem and NAME.key, signed by the workshop's authority, and
 // returns them too.
-func (w *workshop) issue(name string) tls.Certificate {
+func (w *rig) issue(name string) tls.Certificate {
 	w.t.Helper()
 	return w.ca.IssueFiles(w.t, name, w.file(name+".pem"), w.file(name+".key"))
 }

@@ -18,42 +18,42 @@ import (
 	"rescind/envoy/envoytest"
 )
 
-// ground is a stack under load and faults, and a model of what was
-// acknowledged: for each token whether it is revoked. Tokens are revoked and
-// restored by their jti, and made when somebody asks about them.
+// faultRig is a stack under load and faults, beside a model of the acknowledged
+// changes: for each token, whether it is revoked. Writers revoke and restore
+// tokens by jti. A token is minted only for a question about it.
 //
-// An attempt that was answered with anything but a 2xx may be in force or not;
-// the model knows nothing of its token until it has been revoked again.
-type ground struct {
+// A change that was answered with anything but a 2xx may be in force or not. The
+// model then knows nothing of its token until the token is revoked again.
+type faultRig struct {
 	*envoytest.Stack
 	t        *testing.T
 	replicas []*envoy.Client
 	accepted atomic.Int64
-	asked    atomic.Int64 // by the watch
+	asked    atomic.Int64 // questions of the watch
 
-	imported int // lines of bulk that were acknowledged
+	imported int // acknowledged lines of bulk imports
 
-	mu    sync.Mutex
-	fates []*fate
+	mu     sync.Mutex
+	tokens []*tokenModel
 }
 
-// bulk is how many lines are imported at once, all or none, with a jti that
-// begins with it.
+// bulk is the number of lines of one import. The import is accepted as a whole or
+// not at all. Each line has a jti that begins with "bulk-".
 const bulk = 2000
 
-// fate is what the model knows of one token. Its writer alone changes it, with
-// ground.mu held.
-type fate struct {
+// tokenModel is the acknowledged state of one token. Only its writer changes it,
+// with faultRig.mu held.
+type tokenModel struct {
 	jti, id    string
 	revoked    bool
-	doubtful   bool // nothing is known
-	everywhere bool // and every replica had it in force when it was acknowledged
+	doubtful   bool // the last change was not acknowledged
+	everywhere bool // every replica had the change in force when it was acknowledged
 }
 
-// long is the form of `RESCIND_LONG=1 go test -run Faults -timeout 60m ./test`.
+// long selects the long form: RESCIND_LONG=1 go test -run Faults -timeout 60m ./test
 var long = os.Getenv("RESCIND_LONG") != ""
 
-// rounds is how often a fault is made.
+// rounds returns the number of times that a test makes its fault.
 func rounds(short, inFull int) int {
 	if long {
 		return inFull
@@ -61,8 +61,8 @@ func rounds(short, inFull int) int {
 	return short
 }
 
-func newGround(t *testing.T, s *envoytest.Stack) *ground {
-	g := &ground{Stack: s, t: t}
+func newFaultRig(t *testing.T, s *envoytest.Stack) *faultRig {
+	g := &faultRig{Stack: s, t: t}
 	for _, addr := range s.GRPC {
 		c, err := envoy.Dial(addr, nil)
 		if err != nil {
@@ -74,9 +74,9 @@ func newGround(t *testing.T, s *envoytest.Stack) *ground {
 	return g
 }
 
-// load runs writers, and a watch over what they were told, until stop is
+// load runs writers, and a watch over the acknowledged changes, until stop is
 // called.
-func (g *ground) load(writers int) (stop func()) {
+func (g *faultRig) load(writers int) (stop func()) {
 	ctx, cancel := context.WithCancel(g.t.Context())
 	var all sync.WaitGroup
 	for range writers {
@@ -90,12 +90,12 @@ func (g *ground) load(writers int) (stop func()) {
 	return sync.OnceFunc(func() { cancel(); all.Wait() })
 }
 
-// write revokes a token of its own, and restores every third.
-func (g *ground) write(ctx context.Context) {
-	f := &fate{doubtful: true}
+// write revokes a new token, and restores every third.
+func (g *faultRig) write(ctx context.Context) {
+	f := &tokenModel{doubtful: true}
 	g.mu.Lock()
-	f.jti = fmt.Sprint("token-", len(g.fates))
-	g.fates = append(g.fates, f)
+	f.jti = fmt.Sprint("token-", len(g.tokens))
+	g.tokens = append(g.tokens, f)
 	g.mu.Unlock()
 	wait := rand.N(4) == 0
 	if !g.revoke(ctx, f, wait) {
@@ -107,7 +107,7 @@ func (g *ground) write(ctx context.Context) {
 	}
 }
 
-// answer is what a change is answered with.
+// answer is the answer to an accepted change.
 type answer struct {
 	ID       string
 	Replicas struct {
@@ -118,8 +118,9 @@ type answer struct {
 
 func (a answer) everywhere() bool { return a.Replicas.Total > 0 && len(a.Replicas.Pending) == 0 }
 
-// revoke revokes the token of f at some node that runs.
-func (g *ground) revoke(ctx context.Context, f *fate, wait bool) bool {
+// revoke revokes the token of f at a running node and reports whether that was
+// acknowledged.
+func (g *faultRig) revoke(ctx context.Context, f *tokenModel, wait bool) bool {
 	var got answer
 	body := map[string]any{"issuer": g.Issuer.URL(), "claims": map[string]any{"jti": f.jti}}
 	ok := g.change(ctx, http.MethodPost, "/v1/revocations", wait, body, &got)
@@ -131,7 +132,7 @@ func (g *ground) revoke(ctx context.Context, f *fate, wait bool) bool {
 	return ok
 }
 
-func (g *ground) restore(ctx context.Context, f *fate, wait bool) {
+func (g *faultRig) restore(ctx context.Context, f *tokenModel, wait bool) {
 	g.mu.Lock()
 	f.doubtful = true
 	g.mu.Unlock()
@@ -144,8 +145,9 @@ func (g *ground) restore(ctx context.Context, f *fate, wait bool) {
 	f.doubtful, f.revoked, f.everywhere = false, false, wait && got.everywhere()
 }
 
-// change asks one of the nodes that run, and says whether that acknowledged it.
-func (g *ground) change(ctx context.Context, method, path string, wait bool, body any, into *answer) bool {
+// change asks one of the running nodes and reports whether the change was
+// acknowledged.
+func (g *faultRig) change(ctx context.Context, method, path string, wait bool, body any, into *answer) bool {
 	var up []int
 	for i, p := range g.Control {
 		if p.Running() {
@@ -171,15 +173,15 @@ func (g *ground) change(ctx context.Context, method, path string, wait bool, bod
 	return true
 }
 
-// watch asks the replicas about tokens while all goes on: what was said to be
-// in force everywhere is, on every replica that answers.
-func (g *ground) watch(ctx context.Context) {
+// watch asks the replicas about tokens while the load runs. A change that was
+// acknowledged as in force everywhere decides the answer of every replica.
+func (g *faultRig) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		g.mu.Lock()
-		var f *fate
-		var before fate
-		if n := len(g.fates); n > 0 {
-			f = g.fates[n-1-rand.N(min(n, 100))]
+		var f *tokenModel
+		var before tokenModel
+		if n := len(g.tokens); n > 0 {
+			f = g.tokens[n-1-rand.N(min(n, 100))]
 			before = *f
 		}
 		g.mu.Unlock()
@@ -197,13 +199,13 @@ func (g *ground) watch(ctx context.Context) {
 		}
 		g.asked.Add(1)
 		if before.revoked && reason == "ok" || !before.revoked && reason == "revoked" {
-			g.t.Errorf("%s says %q of a token that is revoked on every replica: %v", envoytest.ReplicaName(i), reason, before.revoked)
+			g.t.Errorf("%s decides %q about %s; acknowledged on every replica: revoked %v", envoytest.ReplicaName(i), reason, before.jti, before.revoked)
 		}
 	}
 }
 
-// ask is the reason of a replica's decision.
-func (g *ground) ask(ctx context.Context, replica int, jti string) (string, error) {
+// ask returns the reason of a replica's decision about a token with this jti.
+func (g *faultRig) ask(ctx context.Context, replica int, jti string) (string, error) {
 	token, err := g.Mint(map[string]any{"jti": jti})
 	if err != nil {
 		return "", err
@@ -211,7 +213,7 @@ func (g *ground) ask(ctx context.Context, replica int, jti string) (string, erro
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	o, err := g.replicas[replica].Check(ctx, envoy.Question{Token: token})
-	if err != nil { // that connection pauses; the replica may be back
+	if err != nil { // the connection is in backoff; the replica may be back
 		o, err = envoy.Check(ctx, g.GRPC[replica], nil, envoy.Question{Token: token})
 	}
 	if err != nil {
@@ -220,20 +222,20 @@ func (g *ground) ask(ctx context.Context, replica int, jti string) (string, erro
 	return o.Reason(), nil
 }
 
-// verify holds every control node and every replica against the model. It
-// waits until all of them run and follow.
-func (g *ground) verify(what string) {
+// verify compares every control node and every replica with the model. It waits
+// until every replica follows.
+func (g *faultRig) verify(what string) {
 	g.t.Helper()
 	g.settle(what)
 	revision := g.barrier(what)
 	for i := range g.Control {
 		g.verifyControl(what, i, revision)
 	}
-	// The newest, and some of the rest.
+	// The newest tokens, and a sample of the others.
 	g.mu.Lock()
-	sample := append([]*fate{}, g.fates[max(0, len(g.fates)-60):]...)
+	sample := append([]*tokenModel{}, g.tokens[max(0, len(g.tokens)-60):]...)
 	for range 60 {
-		sample = append(sample, g.fates[rand.N(len(g.fates))])
+		sample = append(sample, g.tokens[rand.N(len(g.tokens))])
 	}
 	g.mu.Unlock()
 	for _, f := range sample {
@@ -243,29 +245,29 @@ func (g *ground) verify(what string) {
 		}
 		for i := range g.replicas {
 			if got, err := g.ask(g.t.Context(), i, f.jti); err != nil || got != want {
-				g.t.Fatalf("%s: %s says %q of %s, which is revoked: %v (%v)", what, envoytest.ReplicaName(i), got, f.jti, f.revoked, err)
+				g.t.Fatalf("%s: %s decides %q about %s, wanted %q (%v)", what, envoytest.ReplicaName(i), got, f.jti, want, err)
 			}
 		}
 	}
 }
 
-// settle revokes what the model knows nothing of.
-func (g *ground) settle(what string) {
+// settle revokes each token that the model knows nothing of.
+func (g *faultRig) settle(what string) {
 	g.t.Helper()
 	deadline := time.Now().Add(time.Minute)
-	for _, f := range g.fates {
+	for _, f := range g.tokens {
 		for f.doubtful && !g.revoke(g.t.Context(), f, false) {
 			if time.Now().After(deadline) {
-				g.t.Fatalf("%s: nothing is accepted for a minute", what)
+				g.t.Fatalf("%s: wanted a revocation of %s to be accepted, none was within a minute", what, f.jti)
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
 }
 
-// barrier waits until every replica has in force all that was acknowledged,
-// and returns a revision that has it all.
-func (g *ground) barrier(what string) uint64 {
+// barrier waits until every replica has every acknowledged change in force, and
+// returns a revision that includes them all.
+func (g *faultRig) barrier(what string) uint64 {
 	g.t.Helper()
 	body := map[string]any{"issuer": g.Issuer.URL(), "claims": map[string]any{"jti": "barrier-" + fmt.Sprint(rand.Uint64())}}
 	deadline := time.Now().Add(time.Minute)
@@ -279,14 +281,14 @@ func (g *ground) barrier(what string) uint64 {
 			return got.Revision
 		}
 		if time.Now().After(deadline) {
-			g.t.Fatalf("%s: not in force on all replicas within a minute: %d %s %v", what, a.Status, a.Body, err)
+			g.t.Fatalf("%s: wanted a revocation in force on all %d replicas within a minute, got %d %s %v", what, len(g.replicas), a.Status, a.Body, err)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 }
 
-// verifyControl demands that a node has what the model has.
-func (g *ground) verifyControl(what string, node int, revision uint64) {
+// verifyControl demands that a control node holds exactly the acknowledged state.
+func (g *faultRig) verifyControl(what string, node int, revision uint64) {
 	g.t.Helper()
 	active := map[string]string{} // id → jti
 	imported := 0
@@ -303,7 +305,7 @@ func (g *ground) verifyControl(what string, node int, revision uint64) {
 		if err != nil || a.Status != http.StatusOK {
 			g.t.Fatalf("%s: %s: %d %s %v", what, envoytest.NodeName(node), a.Status, a.Body, err)
 		}
-		if path == "" && (len(page.Items) == 0 || page.Items[0].Revision < revision) { // newest first; this node is a moment behind
+		if path == "" && (len(page.Items) == 0 || page.Items[0].Revision < revision) { // the newest stands first; this node is a moment behind
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
@@ -319,17 +321,17 @@ func (g *ground) verifyControl(what string, node int, revision uint64) {
 		}
 	}
 	if imported < g.imported || imported%bulk != 0 {
-		g.t.Fatalf("%s: at %s are %d imported lines, acknowledged were %d, in parts of %d", what, envoytest.NodeName(node), imported, g.imported, bulk)
+		g.t.Fatalf("%s: %s holds %d imported lines; wanted at least the acknowledged %d, in whole imports of %d", what, envoytest.NodeName(node), imported, g.imported, bulk)
 	}
-	for _, f := range g.fates {
+	for _, f := range g.tokens {
 		if got := active[f.id] == f.jti; got != f.revoked {
-			g.t.Fatalf("%s: at %s %s (%s) is revoked: %v, acknowledged: %v", what, envoytest.NodeName(node), f.id, f.jti, got, f.revoked)
+			g.t.Fatalf("%s: %s holds %s (%s) as revoked %v, acknowledged was %v", what, envoytest.NodeName(node), f.id, f.jti, got, f.revoked)
 		}
 	}
 }
 
-// restart starts a control node that was killed, and waits until it is ready.
-func (g *ground) restart(node int) {
+// restart starts a killed control node and waits until it is ready.
+func (g *faultRig) restart(node int) {
 	g.t.Helper()
 	if err := g.StartControl(g.t.Context(), node); err != nil {
 		g.t.Fatal(err)
@@ -337,7 +339,7 @@ func (g *ground) restart(node int) {
 	g.controlReady(node)
 }
 
-func (g *ground) controlReady(node int) {
+func (g *faultRig) controlReady(node int) {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), time.Minute)
 	defer cancel()
@@ -346,36 +348,35 @@ func (g *ground) controlReady(node int) {
 	}
 }
 
-// goesOn demands that n more changes are accepted, and returns how long that
+// goesOn demands that n more changes are accepted, and returns the time that they
 // took.
-func (g *ground) goesOn(what string, n int64) time.Duration {
+func (g *faultRig) goesOn(what string, n int64) time.Duration {
 	g.t.Helper()
 	return g.grows(what+": changes accepted", &g.accepted, n)
 }
 
-// watched demands that the watch asks n more questions. Every replica that was
-// told of must run.
-func (g *ground) watched(n int64) {
+// watched demands that the watch asks n more questions. Every replica must run.
+func (g *faultRig) watched(n int64) {
 	g.t.Helper()
 	g.grows("questions asked", &g.asked, n)
 }
 
-// grows demands that a count grows by n within a minute, and returns how long
-// that took.
-func (g *ground) grows(what string, count *atomic.Int64, n int64) time.Duration {
+// grows demands that a count grows by n within a minute, and returns the time
+// that it took.
+func (g *faultRig) grows(what string, count *atomic.Int64, n int64) time.Duration {
 	g.t.Helper()
 	begun, before := time.Now(), count.Load()
 	for count.Load() < before+n {
 		if time.Since(begun) > time.Minute {
-			g.t.Fatalf("%s: %d within a minute, of %d", what, count.Load()-before, n)
+			g.t.Fatalf("%s: wanted %d within a minute, got %d", what, n, count.Load()-before)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 	return time.Since(begun)
 }
 
-// imports sends lines in bulk.
-func (g *ground) imports(ctx context.Context, lines []string) (status int, body string, err error) {
+// imports posts lines as one bulk import.
+func (g *faultRig) imports(ctx context.Context, lines []string) (status int, body string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, g.ControlURLs[0]+"/v1/revocations", bytes.NewBufferString(strings.Join(lines, "\n")))
 	if err != nil {
 		return 0, "", err
