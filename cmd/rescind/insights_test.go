@@ -17,8 +17,8 @@ import (
 )
 
 // seen makes the replicas answer as told.
-func seen(answers map[string][]any, silent int) func(*control.Options) {
-	return func(o *control.Options) {
+func seen(answers map[string][]any, silent int) func(*serving) {
+	return func(o *serving) {
 		o.Ask = func(_ context.Context, kind string, _ []byte) (out [][]byte, asked, answered int) {
 			for _, a := range answers[kind] {
 				b, _ := json.Marshal(a)
@@ -29,14 +29,14 @@ func seen(answers map[string][]any, silent int) func(*control.Options) {
 	}
 }
 
-func inbox(t testing.TB) (*alert.Inbox, func(*control.Options)) {
+func inbox(t testing.TB) (*alert.Inbox, func(*serving)) {
 	t.Helper()
 	in, err := alert.Open(alert.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { in.Close() })
-	return in, func(o *control.Options) { o.Alerts = in }
+	return in, func(o *serving) { o.Alerts = in }
 }
 
 func raise(t testing.TB, in *alert.Inbox, d insight.Detector, key string) {
@@ -190,7 +190,7 @@ func TestAdvise(t *testing.T) {
 func TestDryRunAndYes(t *testing.T) {
 	now := time.Now()
 	e := serve(t, seen(map[string][]any{"impact": {insight.Impact{Since: now.Add(-time.Hour), Tokens: 1234, Subjects: 2, Sessions: 3, Requests: 300, Total: 1000}}}, 0),
-		func(o *control.Options) { o.ShareLimit = 0.2 })
+		func(p *serving) { p.authority.ShareLimit = 0.2 })
 	args := []string{"revoke", "--issuer", idp, "--sub", "alice"}
 	e.rescind(append(args, "--dry-run")...).want(0, "nothing is revoked", "tokens    1,234", "requests  300 of 1,000 (30.0%)", "more than the 20.0% of the traffic", "takes --yes")
 	var d control.ImpactDocument

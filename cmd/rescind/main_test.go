@@ -99,35 +99,42 @@ type endpoint struct {
 	replicas []control.Replica
 }
 
-func serve(t testing.TB, changes ...func(*control.Options)) *endpoint {
+// serving are the options of an endpoint.
+type serving struct {
+	control.Options
+	authority ledger.AuthorityOptions
+}
+
+func serve(t testing.TB, changes ...func(*serving)) *endpoint {
 	t.Helper()
 	log, err := store.Open(context.Background(), store.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = log.Close() })
-	ledger := ledger.New(log, ledger.Options{Retention: 720 * time.Hour})
+	l := ledger.New(log, ledger.Options{Retention: 720 * time.Hour})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); _ = ledger.Run(ctx) }()
+	go func() { defer close(done); _ = l.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
-	for ledger.Ready() != nil {
+	for l.Ready() != nil {
 		time.Sleep(time.Millisecond)
 	}
 	e := &endpoint{t: t}
-	credential := func(name string, role control.Role) control.Credential {
-		return control.Credential{Name: name, SHA256: sha256.Sum256([]byte(tokenOf(name))), Roles: []control.Role{role}}
+	credential := func(name string, role ledger.Role) control.Credential {
+		return control.Credential{Name: name, SHA256: sha256.Sum256([]byte(tokenOf(name))), Roles: []ledger.Role{role}}
 	}
-	o := control.Options{
-		Ledger:      ledger,
-		Credentials: []control.Credential{credential("operator", control.Operator), credential("revoker", control.Revoker), credential("viewer", control.Viewer)},
+	p := serving{Options: control.Options{
+		Credentials: []control.Credential{credential("operator", ledger.Operator), credential("revoker", ledger.Revoker), credential("viewer", ledger.Viewer)},
 		Replicas:    func() []control.Replica { e.mu.Lock(); defer e.mu.Unlock(); return e.replicas },
 		WaitApplied: e.waitApplied,
-	}
+	}}
 	for _, change := range changes {
-		change(&o)
+		change(&p)
 	}
-	if e.api, err = control.NewServer(o); err != nil {
+	p.authority.Ask = p.Ask
+	p.Authority = ledger.NewAuthority(l, p.authority)
+	if e.api, err = control.NewServer(p.Options); err != nil {
 		t.Fatal(err)
 	}
 	s := httptest.NewServer(e.api)

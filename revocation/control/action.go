@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -36,8 +37,8 @@ type Action struct {
 //
 // It acts only upon what the alert says in full, and never upon the use of what
 // an action has revoked: one revocation does not bring forth the next.
-func (a Action) Target(l *ledger.Ledger, logger *slog.Logger) alert.Target {
-	x := &actor{Action: a, ledger: l, by: byAlert + string(a.Detector), logger: logger, noted: rate.NewLimiter(rate.Every(time.Minute), 10)}
+func (a Action) Target(authority *ledger.Authority, logger *slog.Logger) alert.Target {
+	x := &actor{Action: a, authority: authority, caller: a.caller(), logger: logger, noted: rate.NewLimiter(rate.Every(time.Minute), 10)}
 	return alert.Target{
 		Name: "action:" + string(a.Detector) + ":" + a.Revoke, Detectors: []insight.Detector{a.Detector},
 		OncePerKey: true, Send: x.act,
@@ -46,66 +47,85 @@ func (a Action) Target(l *ledger.Ledger, logger *slog.Logger) alert.Target {
 
 type actor struct {
 	Action
-	ledger *ledger.Ledger
-	by     string
-	logger *slog.Logger
-	noted  *rate.Limiter
+	authority *ledger.Authority
+	caller    ledger.Caller
+	logger    *slog.Logger
+	noted     *rate.Limiter
 
 	mu     sync.Mutex
 	counts bool        // done has what was done before this process
 	done   []time.Time // within the last hour, oldest first
 }
 
+// caller returns the caller in whose name the action revokes. The operator who
+// configured block decided about it.
+func (a Action) caller() ledger.Caller {
+	c := ledger.Caller{Name: byAlert + string(a.Detector), Roles: []ledger.Role{ledger.Revoker}}
+	if a.Block {
+		c.Roles = []ledger.Role{ledger.Operator}
+	}
+	return c
+}
+
 func (x *actor) act(ctx context.Context, a insight.Alert) error {
-	if err := x.ledger.Ready(); err != nil {
+	if err := x.authority.Ready(); err != nil {
 		return err
 	}
-	now := x.ledger.Now()
-	entry := ledger.AuditEntry{At: now.UTC().Truncate(time.Microsecond), By: x.by, Action: ledger.ActRevoke, Reason: fmt.Sprintf("alert %s: %s", a.ID, x.Detector)}
+	now := x.authority.Now()
+	entry := x.authority.Entry(&x.caller, ledger.ActRevoke)
+	entry.Reason = fmt.Sprintf("alert %s: %s", a.ID, x.Detector)
 	if a.Issuer != "" {
 		entry.Issuers = []string{a.Issuer}
 	}
-	r, why := x.request(&a, now)
+	r, why := x.request(ctx, &a, now)
+	if why == "" && !x.room(now) {
+		why = fmt.Sprintf("%d an hour are enough (max_per_hour)", x.MaxPerHour)
+	}
 	if why != "" {
 		return x.pass(ctx, entry, why)
 	}
 	r.Reason = entry.Reason
-	rev, faults := r.Accept(now, x.ledger.Retention(), x.by)
-	if faults != nil {
-		return x.pass(ctx, entry, "what the alert says makes no revocation: "+faults[0].String())
-	}
-	entry.Target = ledger.TargetOf(&rev.Target)
-	if !x.room(now) {
-		return x.pass(ctx, entry, fmt.Sprintf("%d an hour are enough (max_per_hour)", x.MaxPerHour))
-	}
+	order := &ledger.Order{Action: ledger.ActRevoke, Lines: []ledger.Line{{Request: r}}}
 	if x.DryRun {
-		x.count(now)
-		entry.Outcome, entry.Detail = ledger.DryRun, "dry_run: it would have been revoked"
-		return x.ledger.Record(ctx, entry)
+		return x.rehearse(ctx, order, now)
 	}
-	_, _, fresh, err := x.ledger.Revoke(ctx, []ledger.Candidate{ledger.NewCandidate(rev, revocation.MicrosOf(now))}, entry)
-	if err == nil && fresh > 0 {
+	done, err := x.authority.Revoke(ctx, &x.caller, order)
+	var refusal *ledger.Refusal
+	if errors.As(err, &refusal) { // it is in the audit, and would be the same the next time
+		return nil
+	}
+	if err == nil && done.Fresh > 0 {
 		x.count(now)
 		x.logger.Warn("an alert has revoked", "alert", a.ID, "detector", string(x.Detector), "revoke", x.Revoke)
 	}
 	return err
 }
 
-// pass notes why nothing is done.
-func (x *actor) pass(ctx context.Context, e ledger.AuditEntry, why string) error {
-	if !x.noted.Allow() {
+// rehearse notes the revocation that the action would make.
+func (x *actor) rehearse(ctx context.Context, order *ledger.Order, now time.Time) error {
+	err := x.authority.Rehearse(ctx, &x.caller, order)
+	var refusal *ledger.Refusal
+	if errors.As(err, &refusal) {
 		return nil
 	}
-	e.Outcome, e.Detail = ledger.Refused, why
-	return x.ledger.Record(ctx, e)
+	if err == nil {
+		x.count(now)
+	}
+	return err
+}
+
+// pass notes why the action does nothing.
+func (x *actor) pass(ctx context.Context, e ledger.AuditEntry, why string) error {
+	if x.noted.Allow() {
+		_ = x.authority.Refuse(ctx, e, &ledger.Refusal{Detail: why})
+	}
+	return nil
 }
 
 // request is what the action asks for, or why it cannot.
-func (x *actor) request(a *insight.Alert, now time.Time) (*revocation.Request, string) {
-	if id, err := revocation.ParseID(a.RevocationID); err == nil {
-		if item, err := x.ledger.Find(id); err == nil && strings.HasPrefix(item.CreatedBy, byAlert) {
-			return nil, "it is about the use of what an alert has revoked"
-		}
+func (x *actor) request(ctx context.Context, a *insight.Alert, now time.Time) (*revocation.Request, string) {
+	if item, err := x.authority.Find(ctx, &x.caller, a.RevocationID); err == nil && strings.HasPrefix(item.CreatedBy, byAlert) {
+		return nil, "it is about the use of what an alert has revoked"
 	}
 	name, text := "", ""
 	switch x.Revoke {
@@ -164,18 +184,21 @@ func (x *actor) count(now time.Time) {
 func (x *actor) recall(now time.Time) {
 	q := ledger.Query{Limit: maxLimit}
 	for range 100 {
-		items, more := x.ledger.List(q)
+		items, next, err := x.authority.List(&x.caller, q)
+		if err != nil {
+			return
+		}
 		for i := range items {
 			if now.Sub(items[i].CreatedAt) >= time.Hour {
 				return
 			}
-			if items[i].CreatedBy == x.by {
+			if items[i].CreatedBy == x.caller.Name {
 				x.done = append([]time.Time{items[i].CreatedAt}, x.done...)
 			}
 		}
-		if !more {
+		if next == (revocation.ID{}) {
 			return
 		}
-		q.Before = items[len(items)-1].ID
+		q.Before = next
 	}
 }

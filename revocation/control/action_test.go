@@ -17,7 +17,7 @@ import (
 func acting(t testing.TB, a Action) (*endpoint, alert.Target) {
 	t.Helper()
 	e := serve(t, ledgertest.New())
-	return e, a.Target(e.ledger, slog.New(slog.DiscardHandler))
+	return e, a.Target(e.authority, slog.New(slog.DiscardHandler))
 }
 
 func ofToken() insight.Alert {
@@ -98,7 +98,7 @@ func TestNoMoreThanSoManyAnHour(t *testing.T) {
 	defer stop()
 	action := Action{Detector: insight.RevokedTokenUsed, Revoke: "token", MaxPerHour: 3}
 	flood := func(from int) {
-		target := action.Target(l, slog.New(slog.DiscardHandler)) // as after a restart
+		target := action.Target(ledger.NewAuthority(l, ledger.AuthorityOptions{}), slog.New(slog.DiscardHandler)) // as after a restart
 		for i := range 30 {
 			a := ofToken()
 			a.TokenID = fmt.Sprint("t", from+i)
@@ -153,7 +153,7 @@ func TestAnActionWaitsForTheLog(t *testing.T) {
 	log.Lock()
 	log.FailAppend = func() error { return ledgertest.ErrDisk }
 	log.Unlock()
-	in := inbox(t, Action{Detector: insight.RevokedTokenUsed, Revoke: "token", MaxPerHour: 10}.Target(e.ledger, slog.New(slog.DiscardHandler)))
+	in := inbox(t, Action{Detector: insight.RevokedTokenUsed, Revoke: "token", MaxPerHour: 10}.Target(e.authority, slog.New(slog.DiscardHandler)))
 	if err := in.Take(t.Context(), "replica-a", []insight.Alert{ofToken()}); err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestAnActionWaitsForTheLog(t *testing.T) {
 }
 
 func TestNoCredentialIsAnAction(t *testing.T) {
-	if _, err := NewServer(Options{Credentials: []Credential{credential("alert:x", nil, Viewer)}}); err == nil {
+	if _, err := NewServer(Options{Credentials: []Credential{credential("alert:x", nil, ledger.Viewer)}}); err == nil {
 		t.Error("accepted")
 	}
 }

@@ -24,16 +24,16 @@ type AlertPage struct {
 type alertsOutput struct{ Body AlertPage }
 
 func (s *Server) listAlerts(ctx context.Context, in *alertsInput) (*alertsOutput, error) {
-	before, _, p := in.place("l")
-	if p != nil {
-		return nil, p
+	before, _, err := in.place("l")
+	if err != nil {
+		return nil, err
 	}
 	out := &alertsOutput{AlertPage{Items: []insight.Alert{}}}
 	if s.alerts == nil {
 		return out, nil
 	}
 	page := s.alerts.List(alert.Query{
-		Issuers: callerOf(ctx).Issuers, Detector: insight.Detector(in.Detector), Since: in.Since,
+		Issuers: callOf(ctx).Issuers, Detector: insight.Detector(in.Detector), Since: in.Since,
 		Before: before, After: in.After, Limit: in.Limit,
 	})
 	out.Body.Items = append(out.Body.Items, page.Items...)

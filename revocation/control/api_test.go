@@ -24,32 +24,39 @@ const (
 
 // endpoint is a control endpoint under test.
 type endpoint struct {
-	t      testing.TB
-	ledger *ledger.Ledger
-	server *Server
-	log    ledger.Log
-	stop   func()
+	t         testing.TB
+	ledger    *ledger.Ledger
+	authority *ledger.Authority
+	server    *Server
+	log       ledger.Log
+	stop      func()
 
 	mu       sync.Mutex
 	replicas []Replica
 }
 
-func credential(name string, issuers []string, roles ...Role) Credential {
+func credential(name string, issuers []string, roles ...ledger.Role) Credential {
 	return Credential{Name: name, SHA256: sha256.Sum256([]byte("token-" + name)), Roles: roles, Issuers: issuers}
 }
 
+// parts are the options of an endpoint.
+type parts struct {
+	ledger    *ledger.Ledger
+	authority ledger.AuthorityOptions
+	api       Options
+}
+
 // serve runs an endpoint on log until the test ends, or stop. Changes are to its
-// options.
-func serve(t testing.TB, log ledger.Log, changes ...func(*Options)) *endpoint {
+// parts.
+func serve(t testing.TB, log ledger.Log, changes ...func(*parts)) *endpoint {
 	t.Helper()
 	e := &endpoint{t: t, log: log}
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	e.ledger = ledger.New(log, ledger.Options{Retention: retention, Logger: logger})
-	o := Options{
-		Ledger: e.ledger,
+	p := parts{ledger: e.ledger, authority: ledger.AuthorityOptions{Logger: logger}, api: Options{
 		Credentials: []Credential{
-			credential("operator", nil, Operator), credential("revoker", nil, Revoker), credential("viewer", nil, Viewer),
-			credential("bound", []string{issuerB}, Revoker), credential("boundviewer", []string{issuerB}, Viewer),
+			credential("operator", nil, ledger.Operator), credential("revoker", nil, ledger.Revoker), credential("viewer", nil, ledger.Viewer),
+			credential("bound", []string{issuerB}, ledger.Revoker), credential("boundviewer", []string{issuerB}, ledger.Viewer),
 		},
 		Replicas: func() []Replica {
 			e.mu.Lock()
@@ -70,12 +77,15 @@ func serve(t testing.TB, log ledger.Log, changes ...func(*Options)) *endpoint {
 			return a
 		},
 		Logger: logger,
-	}
+	}}
 	for _, change := range changes {
-		change(&o)
+		change(&p)
 	}
+	p.authority.Ask = p.api.Ask
+	e.authority = ledger.NewAuthority(e.ledger, p.authority)
+	p.api.Authority = e.authority
 	var err error
-	if e.server, err = NewServer(o); err != nil {
+	if e.server, err = NewServer(p.api); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

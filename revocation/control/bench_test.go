@@ -108,9 +108,9 @@ func postToInForce(b *testing.B, dir func() string) {
 	log := durable(b, b.TempDir())
 	defer log.Close()
 	var feeding *feed.Server
-	e := serve(b, log, func(o *Options) {
-		feeding = feed.NewServer(o.Ledger, feed.ServerOptions{Tokens: []feed.Token{{Name: "replicas", SHA256: sha256.Sum256([]byte("replica"))}}})
-		o.WaitApplied = func(ctx context.Context, revision uint64) Applied { return Applied(feeding.WaitApplied(ctx, revision)) }
+	e := serve(b, log, func(p *parts) {
+		feeding = feed.NewServer(p.ledger, feed.ServerOptions{Tokens: []feed.Token{{Name: "replicas", SHA256: sha256.Sum256([]byte("replica"))}}})
+		p.api.WaitApplied = func(ctx context.Context, revision uint64) Applied { return Applied(feeding.WaitApplied(ctx, revision)) }
 	})
 	defer e.stop()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

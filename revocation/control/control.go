@@ -20,13 +20,9 @@
 package control
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"mime"
 	"net"
 	"net/http"
 	"strings"
@@ -42,80 +38,60 @@ import (
 	"rescind/revocation/ledger"
 )
 
-// Limits of the API.
-const (
-	maxBody       = 64 << 10
-	maxImport     = 64 << 20
-	maxLines      = 100_000
-	maxImports    = 2   // at once: each may hold its body and its revocations
-	maxInFlight   = 512 // other requests at once
-	maxLimit      = 1000
-	defaultLimit  = 100
-	maxWait       = time.Minute
-	defaultWait   = 5 * time.Second
-	maxFaultLines = 1000 // that are listed of an import
-)
-
-// Options are what the API is made of.
+// Options are the parts of the API.
 type Options struct {
-	Ledger      *ledger.Ledger
+	Authority   *ledger.Authority
 	Credentials []Credential
 	Version     string // of the product, for /openapi.json
 
-	// The feed: who follows, and who has a revision in force. WaitApplied
-	// returns when all have, or when ctx ends.
-	Replicas    func() []Replica
+	// Replicas lists the followers of the feed.
+	Replicas func() []Replica
+	// WaitApplied returns when every replica has the revision in force, or when
+	// ctx ends.
 	WaitApplied func(ctx context.Context, revision uint64) Applied
-	// Ask puts a question to every replica that is connected, and returns the
-	// answers that come in time. Nil: there is nobody to ask.
-	Ask func(ctx context.Context, kind string, query []byte) (answers [][]byte, asked, answered int)
+	Ask         ledger.Ask
+	Alerts      *alert.Inbox // nil: there are none
 
-	Alerts   *alert.Inbox // nil: there are none
-	Upstream *Upstream    // nil: no issuer is told
-	// ShareLimit is the share of the traffic, up to 1, that a revocation may
-	// hit without being confirmed. 0: any.
-	ShareLimit float64
-
-	Registerer prometheus.Registerer // default: figures are not registered
+	Registerer prometheus.Registerer // default: metrics are not registered
 	Logger     *slog.Logger          // default: discards
 }
 
 // Server is the admin API. It serves /v1/ and /openapi.json.
 type Server struct {
-	ledger      *ledger.Ledger
+	authority   *ledger.Authority
 	credentials []Credential
 	hashes      []bearer.Hash // of the credentials, in their order
 	replicas    func() []Replica
 	waitApplied func(context.Context, uint64) Applied
-	ask         func(context.Context, string, []byte) ([][]byte, int, int)
+	ask         ledger.Ask
 	alerts      *alert.Inbox
-	upstream    *Upstream
-	shareLimit  float64
 	logger      *slog.Logger
 	metrics     *metrics
 
 	mux      *http.ServeMux
 	failures *rate.Limiter // of credentials: beyond, 429
-	noted    *rate.Limiter // failures that get a line of the audit
-	inFlight chan struct{}
-	imports  chan struct{}
+	noted    *rate.Limiter // failed credentials that get an entry of the audit
+	requests *slots
+	imports  *slots
+	waits    *slots
 }
 
-// NewServer makes the API, or says what is wrong with the credentials.
+// NewServer returns the API, or what is wrong with the credentials.
 func NewServer(o Options) (*Server, error) {
 	if err := checkCredentials(o.Credentials); err != nil {
 		return nil, err
 	}
 	s := &Server{
-		ledger: o.Ledger, credentials: o.Credentials,
+		authority: o.Authority, credentials: o.Credentials,
 		replicas: o.Replicas, waitApplied: o.WaitApplied, logger: o.Logger,
-		ask: o.Ask, alerts: o.Alerts, upstream: o.Upstream, shareLimit: o.ShareLimit,
-		metrics:  newMetrics(o.Ledger, o.Replicas),
+		ask: o.Ask, alerts: o.Alerts,
+		metrics:  newMetrics(o.Replicas),
 		mux:      http.NewServeMux(),
 		failures: rate.NewLimiter(10, 50),
 		noted:    rate.NewLimiter(rate.Every(10*time.Second), 20),
-		inFlight: make(chan struct{}, maxInFlight),
-		imports:  make(chan struct{}, maxImports),
+		requests: newSlots("requests", maxRequests, maxRequests/2, maxRequests/8),
+		imports:  newSlots("imports", maxImports, 1, 1),
+		waits:    newSlots("waits", maxWaits, maxWaits/2, maxWaits/8),
 	}
 	for _, c := range o.Credentials {
 		s.hashes = append(s.hashes, c.SHA256)
@@ -138,30 +114,25 @@ func NewServer(o Options) (*Server, error) {
 	return s, nil
 }
 
-// caller is what is known of a request's origin.
-type caller struct {
-	*Credential
-	from string
+// call is one request of a known caller.
+type call struct {
+	ledger.Caller
+	slot *slot // which the request holds
 }
 
-type callerKey struct{}
+type callKey struct{}
 
-func callerOf(ctx context.Context) caller {
-	c, _ := ctx.Value(callerKey{}).(caller)
+func callOf(ctx context.Context) *call {
+	c, _ := ctx.Value(callKey{}).(*call)
+	if c == nil {
+		return &call{slot: &slot{}} // may do nothing
+	}
 	return c
 }
 
-// entry begins a line of the audit.
-func (c caller) entry(s *Server, action string) ledger.AuditEntry {
-	e := ledger.AuditEntry{At: s.ledger.Now().UTC().Truncate(time.Microsecond), Action: action, From: c.from}
-	if c.Credential != nil {
-		e.By = c.Name
-	}
-	return e
-}
-
-// ServeHTTP lets nothing but the description of the API be read without a
-// credential, then bounds what a request may cost, then hands it on.
+// ServeHTTP identifies the caller, refuses callers that may not do this at all,
+// bounds the cost of the request, and then hands the request on. Only the
+// description of the API is served without a credential.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -175,125 +146,75 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	i, err := bearer.Identify(s.hashes, r.Header.Values("Authorization"))
 	if err != nil {
-		s.refuseUnknown(w, r, caller{from: host}, err)
+		s.refuseUnknown(w, r, host, err)
 		return
 	}
-	who := caller{&s.credentials[i], host}
-	slots := s.inFlight
-	if imports(r) {
+	c := &call{Caller: s.credentials[i].caller(host), slot: &slot{}}
+	defer func() { c.slot.free() }()
+	if err := s.enter(w, r, c); err != nil {
+		dropBody(w, r)
+		s.problemOf(err).write(w)
+		return
+	}
+	s.route(w, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
+}
+
+// enter decides from the credential and the request line, gives the call its
+// slot, and only then reads the body.
+func (s *Server) enter(w http.ResponseWriter, r *http.Request, c *call) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		if err := s.authority.Admit(r.Context(), &c.Caller, actionOf(r)); err != nil {
+			return err
+		}
+	}
+	if err := checkQuery(r.URL.Query()); err != nil {
+		return err
+	}
+	slots := s.requests
+	if isImport(r) {
 		slots = s.imports
 	}
-	select {
-	case slots <- struct{}{}:
-		defer func() { <-slots }()
-	default:
-		problem(http.StatusTooManyRequests, "too many requests at once").retry().write(w)
-		return
+	place := slots.take(&c.Caller)
+	if place == nil {
+		s.metrics.refused.WithLabelValues(slots.bound).Inc()
+		return problem(http.StatusTooManyRequests, slots.full()).retry()
 	}
-	r = r.WithContext(context.WithValue(r.Context(), callerKey{}, who))
-	if p := s.readBody(r); p != nil {
-		p.write(w)
-		return
+	c.slot = place
+	return s.readBody(w, r, c)
+}
+
+// actionOf returns the action of the audit that a request of this method is.
+func actionOf(r *http.Request) string {
+	switch {
+	case r.Method == http.MethodDelete:
+		return ledger.ActRestore
+	case isImport(r):
+		return ledger.ActImport
 	}
-	s.route(w, r)
+	return ledger.ActRevoke
 }
 
 // refuseUnknown answers a request without a known credential. Guessing is
-// slowed down for all alike; who has a credential does not notice.
-func (s *Server) refuseUnknown(w http.ResponseWriter, r *http.Request, who caller, why error) {
+// slowed down for all callers alike. A caller with a credential does not notice.
+func (s *Server) refuseUnknown(w http.ResponseWriter, r *http.Request, host string, why error) {
+	dropBody(w, r)
 	if !s.failures.Allow() {
 		problem(http.StatusTooManyRequests, "too many requests without a valid credential").retry().write(w)
 		return
 	}
 	challenge := `Bearer realm="rescind"`
-	if why != bearer.ErrMissing {
+	if !errors.Is(why, bearer.ErrMissing) {
 		challenge += `, error="invalid_token"`
 	}
 	if s.noted.Allow() {
-		e := who.entry(s, ledger.ActAuthenticate)
-		e.Outcome, e.Detail = ledger.Denied, r.Method+" without a valid credential"
-		s.record(r.Context(), e)
+		e := s.authority.Entry(&ledger.Caller{From: host}, ledger.ActAuthenticate)
+		_ = s.authority.Refuse(r.Context(), e, &ledger.Refusal{Cause: ledger.Forbidden, Detail: r.Method + " without a valid credential"})
 	}
 	problem(http.StatusUnauthorized, why.Error()).with("WWW-Authenticate", challenge).write(w)
 }
 
-// record notes what was not done. The answer does not depend on it: it is a
-// refusal either way.
-func (s *Server) record(ctx context.Context, e ledger.AuditEntry) {
-	if len(e.Detail) > 500 {
-		e.Detail = strings.ToValidUTF8(e.Detail[:500], "") + "…"
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	if err := s.ledger.Record(ctx, e); err != nil {
-		s.logger.Warn("an attempt is not in the audit", "action", e.Action, "outcome", e.Outcome, "by", e.By, "from", e.From, "error", err)
-	}
-}
-
-const (
-	typeJSON   = "application/json"
-	typeNDJSON = "application/x-ndjson"
-)
-
-// contentType is the media type of the body; JSON where nothing is said.
-func contentType(r *http.Request) string {
-	header := r.Header.Get("Content-Type")
-	if header == "" {
-		return typeJSON
-	}
-	t, _, err := mime.ParseMediaType(header)
-	if err != nil {
-		return ""
-	}
-	return t
-}
-
-func imports(r *http.Request) bool {
-	return r.Method == http.MethodPost && contentType(r) == typeNDJSON
-}
-
-// readBody takes the whole body, within the limit of its type, so that nothing
-// later blocks on the network.
-func (s *Server) readBody(r *http.Request) *Problem {
-	if r.Method != http.MethodPost {
-		return nil
-	}
-	limit := int64(maxBody)
-	switch contentType(r) {
-	case typeJSON:
-	case typeNDJSON:
-		limit = maxImport
-	default:
-		return s.refuseBody(r, http.StatusUnsupportedMediaType, "the body must be application/json, or application/x-ndjson with one revocation a line").
-			with("Accept-Post", typeJSON+", "+typeNDJSON)
-	}
-	if r.ContentLength > limit {
-		return s.refuseBody(r, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", limit))
-	}
-	var b bytes.Buffer
-	b.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
-	n, err := io.Copy(&b, io.LimitReader(r.Body, limit+1))
-	switch {
-	case err != nil:
-		return problem(http.StatusBadRequest, "the body could not be read to its end")
-	case n == 0:
-		return s.refuseBody(r, http.StatusUnprocessableEntity, "the body is empty")
-	case n > limit:
-		return s.refuseBody(r, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", limit))
-	}
-	r.Body = io.NopCloser(&b)
-	return nil
-}
-
-func (s *Server) refuseBody(r *http.Request, status int, detail string) *Problem {
-	e := callerOf(r.Context()).entry(s, ledger.ActRevoke)
-	e.Outcome, e.Detail = ledger.Refused, detail
-	s.record(r.Context(), e)
-	return problem(status, detail)
-}
-
 // route hands a request to its operation, and makes problem documents of the
-// mux's own errors.
+// errors of the mux.
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	if _, pattern := s.mux.Handler(r); pattern != "" {
 		s.mux.ServeHTTP(w, r)
@@ -310,7 +231,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// statusOnly is a ResponseWriter that keeps only what the mux decided.
+// statusOnly is a ResponseWriter that keeps only the decision of the mux.
 type statusOnly struct {
 	header http.Header
 	status int
@@ -319,15 +240,3 @@ type statusOnly struct {
 func (s *statusOnly) Header() http.Header         { return s.header }
 func (s *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
 func (s *statusOnly) WriteHeader(status int)      { s.status = status }
-
-// unavailable is the answer when the ledger or its log failed.
-func (s *Server) unavailable(err error) *Problem {
-	switch {
-	case errors.Is(err, ledger.ErrTooLarge):
-		return problem(http.StatusRequestEntityTooLarge, err.Error())
-	case errors.Is(err, ledger.ErrNotReady):
-		return problem(http.StatusServiceUnavailable, err.Error()).retry()
-	}
-	s.logger.Error("a request failed", "error", err)
-	return problem(http.StatusServiceUnavailable, "this cannot be made durable now, though it may still come into force; ask again").retry()
-}

@@ -38,28 +38,28 @@ func child(dir string) error {
 	if err != nil {
 		return err
 	}
-	ledger := ledger.New(log, ledger.Options{Retention: retention})
-	server, err := NewServer(Options{Ledger: ledger, Credentials: []Credential{credential("operator", nil, Operator)},
+	l := ledger.New(log, ledger.Options{Retention: retention})
+	server, err := NewServer(Options{Authority: ledger.NewAuthority(l, ledger.AuthorityOptions{}), Credentials: []Credential{credential("operator", nil, ledger.Operator)},
 		Replicas:    func() []Replica { return nil },
 		WaitApplied: func(context.Context, uint64) Applied { return Applied{} }})
 	if err != nil {
 		return err
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- ledger.Run(context.Background()) }()
-	for ledger.Ready() != nil {
+	go func() { failed <- l.Run(context.Background()) }()
+	for l.Ready() != nil {
 		select {
 		case err := <-failed:
 			return err
 		case <-time.After(time.Millisecond):
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	fmt.Println(l.Addr())
-	return http.Serve(l, server)
+	fmt.Println(listener.Addr())
+	return http.Serve(listener, server)
 }
 
 // start runs a child and returns its address.

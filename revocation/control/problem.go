@@ -2,8 +2,8 @@ package control
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -72,49 +72,74 @@ func Unavailable(w http.ResponseWriter) {
 	problem(http.StatusServiceUnavailable, ledger.ErrNotReady.Error()).retry().write(w)
 }
 
-func faultsOf(faults []revocation.Fault) []ProblemError {
-	out := make([]ProblemError, len(faults))
-	for i, f := range faults {
-		out[i] = ProblemError{Member: f.Member, Message: f.Message}
+// problemOf returns the problem document of an error. No other place maps
+// errors to answers.
+func (s *Server) problemOf(err error) *Problem {
+	var p *Problem
+	var refusal *ledger.Refusal
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.As(err, &refusal):
+		return refusalProblem(refusal)
+	case errors.Is(err, ledger.ErrUnknown):
+		return problem(http.StatusNotFound, err.Error(), ProblemError{Member: "id", Message: "is not known"})
+	case errors.Is(err, ledger.ErrTooLarge):
+		return problem(http.StatusRequestEntityTooLarge, err.Error())
+	case errors.Is(err, ledger.ErrNotReady):
+		return problem(http.StatusServiceUnavailable, err.Error()).retry()
 	}
-	return out
+	s.logger.Error("a request failed", "error", err)
+	return problem(http.StatusServiceUnavailable, "this cannot be made durable now, though it may still come into force; ask again").retry()
 }
 
-// invalid is a request that is wrong in itself.
-func invalid(faults ...ProblemError) *Problem {
-	words := make([]string, 0, 3)
-	for _, f := range faults[:min(len(faults), 3)] {
-		words = append(words, strings.TrimSpace(f.Member+" "+f.Message))
+func refusalProblem(r *ledger.Refusal) *Problem {
+	faults := make([]ProblemError, len(r.Faults))
+	for i, f := range r.Faults {
+		faults[i] = ProblemError{Line: f.Line, Member: f.Member, Message: f.Message}
 	}
-	detail := strings.Join(words, "; ")
-	if len(faults) > 3 {
-		detail += "; and " + strconv.Itoa(len(faults)-3) + " more"
-	}
-	return problem(http.StatusUnprocessableEntity, detail, faults...)
+	return problem(statusOf[r.Cause], r.Detail, faults...)
 }
 
-// huma makes its own errors with this: those of parameters, mostly.
+var statusOf = map[ledger.Cause]int{
+	ledger.Invalid:     http.StatusUnprocessableEntity,
+	ledger.Forbidden:   http.StatusForbidden,
+	ledger.TooLarge:    http.StatusRequestEntityTooLarge,
+	ledger.Unconfirmed: http.StatusConflict,
+}
+
+// invalid returns the refusal of a request for one parameter.
+func invalid(member, message string) *ledger.Refusal {
+	return ledger.Invalidate([]ledger.Fault{{Fault: revocation.Fault{Member: member, Message: message}}})
+}
+
+// huma makes its own errors with this. Most are errors of parameters.
 func init() {
 	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
-		var faults []ProblemError
+		if status >= 500 { // the cause is for the log
+			return problem(status, msg)
+		}
+		var faults []ledger.Fault
 		for _, err := range errs {
-			f := ProblemError{Message: err.Error()}
-			if d, ok := err.(huma.ErrorDetailer); ok {
-				detail := d.ErrorDetail()
-				_, member, found := strings.Cut(detail.Location, ".")
-				if !found {
-					member = detail.Location
-				}
-				f = ProblemError{Member: member, Message: detail.Message} // not its value
-			}
-			faults = append(faults, f)
+			faults = append(faults, faultOf(err))
 		}
 		if status == http.StatusUnprocessableEntity && len(faults) > 0 {
-			return invalid(faults...)
+			return refusalProblem(ledger.Invalidate(faults))
 		}
-		if status >= 500 { // what went wrong inside is for the log
-			faults = nil
-		}
-		return problem(status, msg, faults...)
+		return problem(status, msg)
 	}
+}
+
+// faultOf returns a fault of huma, without the value that the request has.
+func faultOf(err error) ledger.Fault {
+	d, ok := err.(huma.ErrorDetailer)
+	if !ok {
+		return ledger.Fault{Fault: revocation.Fault{Message: err.Error()}}
+	}
+	detail := d.ErrorDetail()
+	_, member, found := strings.Cut(detail.Location, ".")
+	if !found {
+		member = detail.Location
+	}
+	return ledger.Fault{Fault: revocation.Fault{Member: member, Message: detail.Message}}
 }

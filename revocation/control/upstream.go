@@ -97,9 +97,9 @@ func (u *Upstream) Close() error {
 
 var errEnded = errors.New("the control endpoint was stopped before")
 
-// tell has the issuer told of a token, if it wants to know. entry is that of
+// Tell has the issuer told of a token, if it wants to know. entry is that of
 // the revocation.
-func (u *Upstream) tell(token string, entry ledger.AuditEntry) {
+func (u *Upstream) Tell(token string, entry ledger.AuditEntry) {
 	if u == nil || token == "" || len(entry.Issuers) != 1 || u.endpoints[entry.Issuers[0]] == nil {
 		return
 	}
@@ -133,7 +133,7 @@ func (u *Upstream) run(ctx context.Context) {
 }
 
 func (u *Upstream) note(t telling, err error) {
-	t.entry.At = u.ledger.Now().UTC().Truncate(time.Microsecond)
+	t.entry.At = time.Now().UTC().Truncate(time.Microsecond)
 	t.entry.Outcome, t.entry.Detail = ledger.Accepted, ""
 	if err != nil {
 		t.entry.Outcome, t.entry.Detail = ledger.Failed, "the issuer's revocation endpoint: "+err.Error()

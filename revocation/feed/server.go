@@ -95,10 +95,14 @@ func NewServer(src Source, o ServerOptions) *Server {
 	if o.Memory != "" {
 		s.remember(newMemory(o.Memory))
 	}
-	if o.Nodes != nil {
-		s.running.Go(func() { s.confer(s.ctx) })
-	}
 	return s
+}
+
+// HandleAlerts sets the functions of [ServerOptions] that take alerts. A node
+// whose alerts act through the feed makes them after the feed. It must be
+// called before [Server.Register].
+func (s *Server) HandleAlerts(take func(context.Context, string, []insight.Alert) error, elsewhere func(string, []insight.Alert)) {
+	s.reports.onAlerts, s.reports.onElsewhere = take, elsewhere
 }
 
 // remember keeps the replicas in a file, those first that it has. A file that
@@ -131,9 +135,14 @@ func (s *Server) Options() []grpc.ServerOption {
 	}
 }
 
-// Register makes r serve the feed. A server made without [Server.Options]
-// refuses every follower.
-func (s *Server) Register(r grpc.ServiceRegistrar) { feedpb.RegisterFeedServer(r, s) }
+// Register makes r serve the feed, and begins to talk to the other nodes. A
+// server made without [Server.Options] refuses every follower.
+func (s *Server) Register(r grpc.ServiceRegistrar) {
+	feedpb.RegisterFeedServer(r, s)
+	if s.nodes != nil {
+		s.spawn(func() { s.confer(s.ctx) })
+	}
+}
 
 // Close ends all streams and waits for them. Followers go elsewhere, or come
 // back.

@@ -48,10 +48,10 @@ const (
 	commitTimeout = 15 * time.Second
 )
 
-// Revoke makes the candidates part of the log, all of them or none. Where the
+// revoke makes the candidates part of the log, all of them or none. Where the
 // same is in force already its ID is returned instead. It returns when the
 // revocations and the note in the audit are durable.
-func (l *Ledger) Revoke(ctx context.Context, candidates []Candidate, entry AuditEntry) (revision uint64, ids []revocation.ID, fresh int, err error) {
+func (l *Ledger) revoke(ctx context.Context, candidates []Candidate, entry AuditEntry) (revision uint64, ids []revocation.ID, fresh int, err error) {
 	a := &attempt{revokes: candidates, entry: entry, size: 256}
 	for i := range candidates {
 		a.size += 8 + len(candidates[i].packed)
@@ -60,9 +60,9 @@ func (l *Ledger) Revoke(ctx context.Context, candidates []Candidate, entry Audit
 	return o.revision, o.ids, o.fresh, o.err
 }
 
-// Restore undoes a revocation, and returns the revision that did. Repeated, it
+// restore undoes a revocation, and returns the revision that did. Repeated, it
 // returns that of the first time.
-func (l *Ledger) Restore(ctx context.Context, id revocation.ID, entry AuditEntry) (revision uint64, err error) {
+func (l *Ledger) restore(ctx context.Context, id revocation.ID, entry AuditEntry) (revision uint64, err error) {
 	o := l.submit(ctx, &attempt{restore: &restoration{ID: id, At: entry.At, By: entry.By}, entry: entry, size: 256 + len(entry.By)})
 	return o.revision, o.err
 }

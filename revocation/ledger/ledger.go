@@ -21,12 +21,12 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"rescind/revocation"
@@ -64,16 +64,6 @@ type Log interface {
 	Noted(ctx context.Context) (uint64, error)
 }
 
-var (
-	// ErrNotReady says that the log has not been read yet, or that the ledger
-	// has ended.
-	ErrNotReady = errors.New("the control endpoint is not ready")
-	// ErrUnknown says that there is no such revocation, or not any more.
-	ErrUnknown = errors.New("there is no such revocation")
-	// ErrTooLarge says that a request does not fit one message of the log.
-	ErrTooLarge = errors.New("the request is more than the log takes at once; send it in parts")
-)
-
 // Options are what a ledger needs to know.
 type Options struct {
 	Retention time.Duration    // the longest that a revocation may last
@@ -109,6 +99,8 @@ type Ledger struct {
 	ended    error
 	appends  uint64
 	accepted acceptances
+
+	propagation prometheus.Histogram
 }
 
 // New makes a ledger over log. It is empty until [Ledger.Run] runs.
@@ -116,7 +108,7 @@ func New(log Log, o Options) *Ledger {
 	l := &Ledger{
 		log: log, retention: o.Retention, now: o.Now, logger: o.Logger,
 		queue: make(chan *attempt, 256), notes: make(chan note, 256),
-		changed: make(chan struct{}), allRead: make(chan struct{}), rows: newRows(),
+		changed: make(chan struct{}), allRead: make(chan struct{}), rows: newRows(), propagation: newPropagation(),
 	}
 	if l.now == nil {
 		l.now = time.Now

@@ -60,7 +60,7 @@ func TestLedgerAgainstModel(t *testing.T) {
 					rt.Fatal(faults)
 				}
 				what := fmt.Sprint(issuer, claim, before, rev.Before)
-				_, ids, fresh, err := l.Revoke(t.Context(), []Candidate{NewCandidate(rev, revocation.MicrosOf(least))}, AuditEntry{})
+				_, ids, fresh, err := l.revoke(t.Context(), []Candidate{NewCandidate(rev, revocation.MicrosOf(least))}, AuditEntry{})
 				if err != nil {
 					rt.Fatal(err)
 				}
@@ -84,7 +84,7 @@ func TestLedgerAgainstModel(t *testing.T) {
 				if len(model) > 0 {
 					id = rapid.SampledFrom(model).Draw(rt, "which").id
 				}
-				_, err := l.Restore(t.Context(), id, AuditEntry{At: clock.Now(), By: "r"})
+				_, err := l.restore(t.Context(), id, AuditEntry{At: clock.Now(), By: "r"})
 				i := slices.IndexFunc(model, func(m *modelled) bool { return m.id == id && alive(m) })
 				if (i < 0) != errors.Is(err, ErrUnknown) || i >= 0 && err != nil {
 					rt.Fatalf("restore %v: %v", id, err)

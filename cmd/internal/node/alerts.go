@@ -41,7 +41,7 @@ func (n *node) targets() (all []alert.Target) {
 		}))
 	}
 	for _, a := range c.Actions {
-		all = append(all, control.Action(a).Target(n.ledger, n.log))
+		all = append(all, control.Action(a).Target(n.authority, n.log))
 	}
 	return all
 }

@@ -12,19 +12,35 @@ import (
 	"rescind/cmd/internal/daemon"
 	"rescind/revocation/control"
 	"rescind/revocation/feed"
+	"rescind/revocation/ledger"
 )
 
-// build makes the feed and the API, which need each other.
+// build makes the feed over the ledger, the authority over both, and the alerts
+// and the API over the authority.
 func (n *node) build() (err error) {
+	n.feed = n.newFeed()
+	n.teardown.Add("feed", daemon.Closing(func() error { n.feed.Close(); return nil }))
+	options := ledger.AuthorityOptions{Ask: n.feed.Ask, ShareLimit: n.config.Limits.ShareOfTraffic, Logger: n.log}
+	if upstream := n.upstream(); upstream != nil {
+		options.TellIssuer = upstream.Tell
+	}
+	n.authority = ledger.NewAuthority(n.ledger, options)
 	alerts, err := n.openAlerts()
 	if err != nil {
 		return err
 	}
-	options := feed.ServerOptions{Logger: n.log, OnAlerts: alerts.Take, OnElsewhere: alerts.Heard, OnApplied: func(name string, revision uint64) {
-		if api := n.api.Load(); api != nil {
-			api.Applied(name, revision)
-		}
-	}}
+	n.feed.HandleAlerts(alerts.Take, alerts.Heard)
+	api, err := control.NewServer(control.Options{
+		Authority: n.authority, Credentials: n.credentials(), Version: n.options.Version,
+		Replicas: n.replicas, WaitApplied: n.waitApplied, Ask: n.feed.Ask,
+		Alerts: alerts, Registerer: n.registry, Logger: n.log,
+	})
+	n.api.Store(api)
+	return err
+}
+
+func (n *node) newFeed() *feed.Server {
+	options := feed.ServerOptions{Logger: n.log, OnApplied: n.ledger.Applied}
 	for _, t := range n.config.Feed.Tokens {
 		options.Tokens = append(options.Tokens, feed.Token{Name: t.Name, SHA256: t.SHA256})
 	}
@@ -37,23 +53,19 @@ func (n *node) build() (err error) {
 			options.Others = len(c.Peers)
 		}
 	}
-	n.feed = feed.NewServer(n.ledger, options)
-	n.teardown.Add("feed", daemon.Closing(func() error { n.feed.Close(); return nil }))
-	var credentials []control.Credential
+	return feed.NewServer(n.ledger, options)
+}
+
+// credentials returns the admin tokens of the configuration.
+func (n *node) credentials() (all []control.Credential) {
 	for _, t := range n.config.Admin.Tokens {
 		c := control.Credential{Name: t.Name, SHA256: t.SHA256, Issuers: t.Issuers}
 		for _, r := range t.Roles {
-			c.Roles = append(c.Roles, control.Role(r))
+			c.Roles = append(c.Roles, ledger.Role(r))
 		}
-		credentials = append(credentials, c)
+		all = append(all, c)
 	}
-	api, err := control.NewServer(control.Options{
-		Ledger: n.ledger, Credentials: credentials, Version: n.options.Version,
-		Replicas: n.replicas, WaitApplied: n.waitApplied, Ask: n.feed.Ask,
-		Alerts: alerts, Upstream: n.upstream(), ShareLimit: n.config.Limits.ShareOfTraffic, Registerer: n.registry, Logger: n.log,
-	})
-	n.api.Store(api)
-	return err
+	return all
 }
 
 // replicas returns the replicas that the feed knows, as the API shows them.

@@ -100,10 +100,11 @@ type node struct {
 	teardown  *daemon.Teardown
 	registry  *prometheus.Registry
 
-	store  *store.Log
-	ledger *ledger.Ledger
-	feed   *feed.Server
-	api    atomic.Pointer[control.Server] // nil until build
+	store     *store.Log
+	ledger    *ledger.Ledger
+	feed      *feed.Server
+	authority *ledger.Authority
+	api       atomic.Pointer[control.Server] // nil until build
 }
 
 // alone reports whether no other node writes the log.
@@ -128,6 +129,7 @@ func (n *node) openLog(ctx context.Context) (err error) {
 	n.teardown.Add("log", daemon.Closing(n.store.Close))
 	n.registry.MustRegister(n.figures()...)
 	n.ledger = ledger.New(n.store, ledger.Options{Retention: n.config.Store.Retention, Logger: n.log})
+	n.registry.MustRegister(n.ledger)
 	reading, end := context.WithCancel(context.WithoutCancel(ctx)) // the teardown ends it, in its turn
 	ended := n.processes.Run("log", func() error { return n.ledger.Run(reading) })
 	n.teardown.Add("ledger", daemon.StopAndWait(end, ended))

@@ -1,0 +1,48 @@
+package control
+
+import (
+	"context"
+	"net/http"
+	"slices"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// register describes the operations. The bodies of the POST are not in Go
+// types, so describe adds them.
+func (s *Server) register(api huma.API) {
+	reads := []int{401, 403, 404, 422, 429, 503}
+	changes := []int{400, 401, 403, 404, 408, 413, 415, 422, 429, 503}
+	revokes := append(slices.Clone(changes), 409)
+	add(s, api, huma.Operation{OperationID: "revoke", Method: http.MethodPost, Path: "/v1/revocations",
+		Summary: "Revoke", Errors: revokes, DefaultStatus: http.StatusCreated, MaxBodyBytes: -1, SkipValidateBody: true}, s.post)
+	add(s, api, huma.Operation{OperationID: "list", Method: http.MethodGet, Path: "/v1/revocations",
+		Summary: "List revocations", Errors: reads}, s.list)
+	add(s, api, huma.Operation{OperationID: "show", Method: http.MethodGet, Path: "/v1/revocations/{id}",
+		Summary: "Show one revocation", Errors: reads}, s.get)
+	add(s, api, huma.Operation{OperationID: "restore", Method: http.MethodDelete, Path: "/v1/revocations/{id}",
+		Summary: "Undo one revocation", Errors: changes}, s.delete)
+	add(s, api, huma.Operation{OperationID: "replicas", Method: http.MethodGet, Path: "/v1/replicas",
+		Summary: "List the replicas, and how far behind each is", Errors: reads}, s.listReplicas)
+	add(s, api, huma.Operation{OperationID: "audit", Method: http.MethodGet, Path: "/v1/audit",
+		Summary: "List changes and attempts, with their callers", Errors: reads}, s.listAudit)
+	add(s, api, huma.Operation{OperationID: "alerts", Method: http.MethodGet, Path: "/v1/alerts",
+		Summary: "List alerts", Errors: reads}, s.listAlerts)
+	add(s, api, huma.Operation{OperationID: "activity", Method: http.MethodGet, Path: "/v1/activity",
+		Summary: "Show the use of a subject, token, session or client", Errors: reads}, s.activity)
+	add(s, api, huma.Operation{OperationID: "advice", Method: http.MethodGet, Path: "/v1/advice",
+		Summary: "Advise on lifetimes that fit the traffic", Errors: reads}, s.advice)
+	describe(api.OpenAPI())
+}
+
+// add registers an operation. Every error of its handler becomes a problem
+// document here.
+func add[I, O any](s *Server, api huma.API, o huma.Operation, handle func(context.Context, *I) (*O, error)) {
+	huma.Register(api, o, func(ctx context.Context, in *I) (*O, error) {
+		out, err := handle(ctx, in)
+		if err != nil {
+			return nil, s.problemOf(err)
+		}
+		return out, nil
+	})
+}

@@ -1,0 +1,279 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"rescind/revocation"
+)
+
+// Authority carries out the operations of the control endpoint. Every operation
+// takes its [Caller]. The authority itself decides whether the caller may, weighs
+// the change, commits it and writes the audit, so no front end can forget one of
+// these steps.
+type Authority struct {
+	ledger     *Ledger
+	guard      *guard
+	tellIssuer func(token string, e AuditEntry)
+	logger     *slog.Logger
+}
+
+// AuthorityOptions are the parts around an authority. The zero value of each is
+// its absence.
+type AuthorityOptions struct {
+	Ask Ask
+	// ShareLimit is the share of the traffic, up to 1, that a revocation may
+	// hit without being confirmed. 0 is no limit.
+	ShareLimit float64
+	// TellIssuer passes on a raw token that was revoked, with the entry of its
+	// revocation.
+	TellIssuer func(token string, e AuditEntry)
+	Logger     *slog.Logger
+}
+
+// NewAuthority returns the authority over a ledger.
+func NewAuthority(l *Ledger, o AuthorityOptions) *Authority {
+	a := &Authority{ledger: l, tellIssuer: o.TellIssuer, logger: o.Logger}
+	if a.logger == nil {
+		a.logger = slog.New(slog.DiscardHandler)
+	}
+	if a.tellIssuer == nil {
+		a.tellIssuer = func(string, AuditEntry) {}
+	}
+	a.guard = &guard{ask: o.Ask, limit: o.ShareLimit, logger: a.logger}
+	return a
+}
+
+// Order is a request to revoke. All of its lines are revoked, or none.
+type Order struct {
+	Action  string // ActRevoke or ActImport
+	Lines   []Line
+	Confirm bool // the caller knows how much traffic the order hits
+}
+
+// Line asks for one revocation, by Body or by Request.
+type Line struct {
+	Number  int                 // in a body of many lines, from 1; 0 for a lone request
+	Body    []byte              // a JSON document
+	Request *revocation.Request // of a caller inside the process
+}
+
+// Revoked is the answer to an order.
+type Revoked struct {
+	Revision uint64          // the revision at which all of it is in force
+	IDs      []revocation.ID // for each line
+	Fresh    int             // lines that were not in force before
+	First    Item            // of the first line
+}
+
+// Admit reports whether the caller may change anything at all. Front ends ask
+// before they spend anything on a request. The error is a [Refusal], and is in
+// the audit.
+func (a *Authority) Admit(ctx context.Context, c *Caller, action string) error {
+	if c.Has(Revoker, Operator) {
+		return nil
+	}
+	return a.deny(ctx, c.audit(a.ledger.now(), action), needsRole)
+}
+
+// Revoke makes the revocations of an order durable, with their entry of the
+// audit. Where the same is in force already, its ID is returned instead.
+func (a *Authority) Revoke(ctx context.Context, c *Caller, o *Order) (*Revoked, error) {
+	p, err := a.prepare(ctx, c, o)
+	if err != nil {
+		return nil, err
+	}
+	if !o.Confirm && o.Action == ActRevoke {
+		if r := a.guard.weigh(ctx, &p.candidates[0].Revocation); r != nil {
+			return nil, a.Refuse(ctx, p.entry, r)
+		}
+	}
+	revision, ids, fresh, err := a.ledger.revoke(ctx, p.candidates, p.entry)
+	if err != nil {
+		return nil, err
+	}
+	done := &Revoked{Revision: revision, IDs: ids, Fresh: fresh}
+	if done.First, err = a.ledger.Find(ids[0]); err != nil { // it has expired since
+		done.First = Item{Revocation: p.candidates[0].Revocation}
+		done.First.ID = ids[0]
+	}
+	if p.token != "" {
+		p.entry.ID, p.entry.Revision = ids[0].String(), revision
+		a.tellIssuer(p.token, p.entry)
+	}
+	return done, nil
+}
+
+// Impact returns the traffic that an order would hit. It revokes nothing.
+func (a *Authority) Impact(ctx context.Context, c *Caller, o *Order) (*Impact, error) {
+	p, err := a.prepare(ctx, c, o)
+	if err != nil {
+		return nil, err
+	}
+	return a.guard.impact(ctx, &p.candidates[0].Revocation), nil
+}
+
+// Rehearse notes in the audit the revocation that an order would make. It
+// revokes nothing.
+func (a *Authority) Rehearse(ctx context.Context, c *Caller, o *Order) error {
+	p, err := a.prepare(ctx, c, o)
+	if err != nil {
+		return err
+	}
+	p.entry.Outcome, p.entry.Detail = DryRun, "dry_run: it would have been revoked"
+	return a.ledger.Record(ctx, p.entry)
+}
+
+// Undone is the answer to a restoration.
+type Undone struct {
+	ID       revocation.ID
+	Revision uint64 // the revision that undid it
+	At       time.Time
+	By       string
+}
+
+// Restore undoes a revocation. Repeated, it returns the first restoration.
+func (a *Authority) Restore(ctx context.Context, c *Caller, id string) (*Undone, error) {
+	entry := c.audit(a.ledger.now(), ActRestore)
+	if !c.Has(Revoker, Operator) {
+		return nil, a.deny(ctx, entry, needsRole)
+	}
+	item, err := a.find(ctx, c, id)
+	if errors.Is(err, ErrUnknown) {
+		return nil, a.unknown(ctx, c, id, entry)
+	}
+	if err != nil {
+		return nil, err
+	}
+	entry.ID, entry.Issuers, entry.Target = item.ID.String(), []string{item.Issuer}, TargetOf(&item.Target)
+	if why := c.forbids(&item.Revocation); why != "" {
+		return nil, a.deny(ctx, entry, why)
+	}
+	revision, err := a.ledger.restore(ctx, item.ID, entry)
+	if err != nil {
+		return nil, err
+	}
+	u := &Undone{ID: item.ID, Revision: revision, At: entry.At, By: entry.By}
+	if item, err := a.ledger.Find(item.ID); err == nil && item.Restored != nil { // an earlier restoration counts
+		u.At, u.By = item.Restored.At, item.Restored.By
+	}
+	return u, nil
+}
+
+// unknown records and returns ErrUnknown. The entry is the same whether the ID
+// is unknown or belongs to an issuer that the caller may not see.
+func (a *Authority) unknown(ctx context.Context, c *Caller, text string, entry AuditEntry) error {
+	entry.Outcome, entry.Detail = Refused, "the ID is not known"
+	if c.Issuers != nil {
+		entry.Outcome, entry.Detail = Denied, "the ID is not known, or is not that of a revocation of the credential's issuers"
+		if id, err := revocation.ParseID(text); err == nil {
+			entry.ID = id.String()
+		}
+	}
+	a.record(ctx, entry)
+	return ErrUnknown
+}
+
+// Refuse writes the entry of a refused request to the audit, and returns the
+// refusal.
+func (a *Authority) Refuse(ctx context.Context, entry AuditEntry, r *Refusal) error {
+	entry.Outcome, entry.Detail = Refused, r.Detail
+	if r.Cause == Forbidden {
+		entry.Outcome = Denied
+	}
+	a.record(ctx, entry)
+	return r
+}
+
+func (a *Authority) deny(ctx context.Context, entry AuditEntry, why string) error {
+	return a.Refuse(ctx, entry, &Refusal{Cause: Forbidden, Detail: why})
+}
+
+// Entry begins an entry of the audit for an action of the caller, for refusals
+// that a front end decides.
+func (a *Authority) Entry(c *Caller, action string) AuditEntry {
+	return c.audit(a.ledger.now(), action)
+}
+
+// recordTimeout bounds the wait for the entry of a refusal.
+const recordTimeout = 5 * time.Second
+
+// record writes the entry of a refusal. The answer does not depend on it,
+// because it is a refusal either way.
+func (a *Authority) record(ctx context.Context, e AuditEntry) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	if err := a.ledger.Record(ctx, e); err != nil {
+		a.logger.Warn("an attempt is not in the audit", "action", e.Action, "outcome", e.Outcome, "by", e.By, "from", e.From, "error", err)
+	}
+}
+
+// Find returns one revocation that the caller may see. A revocation of another
+// issuer is as unknown as one that does not exist.
+func (a *Authority) Find(ctx context.Context, c *Caller, id string) (Item, error) {
+	item, err := a.find(ctx, c, id)
+	if errors.Is(err, ErrUnknown) && c.Issuers != nil {
+		return Item{}, a.unknown(ctx, c, id, c.audit(a.ledger.now(), ActRead))
+	}
+	return item, err
+}
+
+func (a *Authority) find(ctx context.Context, c *Caller, text string) (Item, error) {
+	if err := a.ledger.Ready(); err != nil {
+		return Item{}, err
+	}
+	id, err := revocation.ParseID(text)
+	if err != nil {
+		return Item{}, ErrUnknown
+	}
+	if err := a.ledger.CatchUp(ctx, id.Revision); err != nil {
+		return Item{}, err
+	}
+	item, err := a.ledger.Find(id)
+	if err == nil && !c.Covers(item.Issuer) {
+		return Item{}, ErrUnknown
+	}
+	return item, err
+}
+
+// List returns the newest revocations that the query chooses and the caller may
+// see. next is the place to go on from; it is the zero ID on the last page.
+func (a *Authority) List(c *Caller, q Query) (items []Item, next revocation.ID, err error) {
+	if err := a.ledger.Ready(); err != nil {
+		return nil, next, err
+	}
+	q.Issuers = append(q.Issuers, c.Issuers)
+	items, more := a.ledger.List(q)
+	if more {
+		next = items[len(items)-1].ID
+	}
+	return items, next, nil
+}
+
+// Audit returns entries of the audit that the caller may see, newest first, from
+// just before the cursor. The zero cursor begins at the newest. next is where the
+// next page begins; it is zero on the last page.
+func (a *Authority) Audit(ctx context.Context, c *Caller, before AuditCursor, limit int) (entries []AuditEntry, next AuditCursor, err error) {
+	var last AuditCursor
+	err = a.ledger.Audit(ctx, before, func(at AuditCursor, e AuditEntry) bool {
+		if !c.maySee(&e) {
+			return true
+		}
+		if len(entries) == limit {
+			next = last
+			return false
+		}
+		last = at
+		entries = append(entries, e)
+		return true
+	})
+	return entries, next, err
+}
+
+// Ready returns why the authority cannot serve, or nil.
+func (a *Authority) Ready() error { return a.ledger.Ready() }
+
+// Now returns the time by the clock of the ledger.
+func (a *Authority) Now() time.Time { return a.ledger.now() }

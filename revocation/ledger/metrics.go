@@ -1,0 +1,74 @@
+package ledger
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+var (
+	revisionDesc    = prometheus.NewDesc("rescind_control_revision", "Last revision of the log that is applied.", nil, nil)
+	revocationsDesc = prometheus.NewDesc("rescind_control_revocations", "Revocations in force.", nil, nil)
+	appendsDesc     = prometheus.NewDesc("rescind_control_appends_total", "Batches that this node appended to the log.", nil, nil)
+)
+
+func newPropagation() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "rescind_propagation_seconds",
+		Help:    "Time from the acceptance of a revision to its being in force on a replica.",
+		Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+	})
+}
+
+// Describe implements [prometheus.Collector].
+func (l *Ledger) Describe(ch chan<- *prometheus.Desc) {
+	ch <- revisionDesc
+	ch <- revocationsDesc
+	ch <- appendsDesc
+	l.propagation.Describe(ch)
+}
+
+// Collect implements [prometheus.Collector].
+func (l *Ledger) Collect(ch chan<- prometheus.Metric) {
+	l.mu.RLock()
+	revision, live, appends := l.revision, l.rows.live, l.appends
+	l.mu.RUnlock()
+	ch <- prometheus.MustNewConstMetric(revisionDesc, prometheus.GaugeValue, float64(revision))
+	ch <- prometheus.MustNewConstMetric(revocationsDesc, prometheus.GaugeValue, float64(live))
+	ch <- prometheus.MustNewConstMetric(appendsDesc, prometheus.CounterValue, float64(appends))
+	l.propagation.Collect(ch)
+}
+
+// Applied observes that a replica has a revision in force. Revisions of other
+// nodes, and old ones, are not observed.
+func (l *Ledger) Applied(_ string, revision uint64) {
+	l.mu.RLock()
+	at, ok := l.accepted.of(revision)
+	l.mu.RUnlock()
+	if ok {
+		l.propagation.Observe(l.now().Sub(at).Seconds())
+	}
+}
+
+// acceptances remember when recent revisions were accepted here, for the time
+// that they take to a replica.
+type acceptances struct {
+	first uint64
+	at    []time.Time
+}
+
+const maxAcceptances = 1 << 13
+
+func (a *acceptances) add(revision uint64, at time.Time) {
+	if revision != a.first+uint64(len(a.at)) || len(a.at) == maxAcceptances { // begin anew
+		a.first, a.at = revision, a.at[:0]
+	}
+	a.at = append(a.at, at)
+}
+
+func (a *acceptances) of(revision uint64) (time.Time, bool) {
+	if revision < a.first || revision >= a.first+uint64(len(a.at)) {
+		return time.Time{}, false
+	}
+	return a.at[revision-a.first], true
+}

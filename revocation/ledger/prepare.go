@@ -1,0 +1,149 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"rescind/revocation"
+)
+
+// Bounds of an order.
+const (
+	maxFaults  = 1000 // listed of one order
+	maxIssuers = 100  // listed in one entry of the audit
+)
+
+// prepared is an order whose lines the caller may revoke.
+type prepared struct {
+	candidates []Candidate
+	token      string // raw, of a lone revocation by token
+	entry      AuditEntry
+}
+
+// prepare reads and accepts every line of an order, and decides whether the
+// caller may revoke it. A refusal is in the audit.
+func (a *Authority) prepare(ctx context.Context, c *Caller, o *Order) (*prepared, error) {
+	entry := c.audit(a.ledger.now(), o.Action)
+	if !c.Has(Revoker, Operator) {
+		return nil, a.deny(ctx, entry, needsRole)
+	}
+	read := a.read(c, o.Lines)
+	if o.Action == ActImport {
+		entry.Count = len(o.Lines)
+	}
+	entry.Issuers = read.issuers()
+	if len(o.Lines) == 1 && len(read.candidates) == 1 {
+		r := &read.candidates[0].Revocation
+		entry.Target, entry.Reason = TargetOf(&r.Target), r.Reason
+	}
+	switch {
+	case read.faults != nil:
+		return nil, a.Refuse(ctx, entry, Invalidate(clip(read.faults)))
+	case read.denials != nil:
+		detail := read.denials[0].Message
+		if o.Action == ActImport {
+			detail = fmt.Sprintf("%d lines are not allowed to this credential", len(read.denials))
+		}
+		return nil, a.Refuse(ctx, entry, &Refusal{Cause: Forbidden, Detail: detail, Faults: clip(read.denials)})
+	}
+	return &prepared{candidates: read.candidates, token: read.token, entry: entry}, nil
+}
+
+// reading is the outcome of reading some lines.
+type reading struct {
+	candidates []Candidate
+	token      string
+	faults     []Fault
+	denials    []Fault
+}
+
+// read reads the lines on all processors. The outcome is in their order.
+func (a *Authority) read(c *Caller, lines []Line) reading {
+	now := a.ledger.now()
+	parts := make([]reading, min(runtime.GOMAXPROCS(0), len(lines)))
+	var all sync.WaitGroup
+	for i := range parts {
+		from, to := len(lines)*i/len(parts), len(lines)*(i+1)/len(parts)
+		all.Go(func() {
+			parts[i].candidates = make([]Candidate, 0, to-from)
+			for j := from; j < to; j++ {
+				parts[i].add(a, c, &lines[j], now)
+			}
+		})
+	}
+	all.Wait()
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	out := reading{candidates: make([]Candidate, 0, len(lines))}
+	for _, p := range parts {
+		out.candidates = append(out.candidates, p.candidates...)
+		out.faults = append(out.faults, p.faults...)
+		out.denials = append(out.denials, p.denials...)
+	}
+	return out
+}
+
+func (r *reading) add(a *Authority, c *Caller, line *Line, now time.Time) {
+	candidate, token, faults := a.accept(c, line, now)
+	for _, f := range faults {
+		r.faults = append(r.faults, Fault{line.Number, f})
+	}
+	if faults != nil {
+		return
+	}
+	if why := c.forbids(&candidate.Revocation); why != "" {
+		r.denials = append(r.denials, Fault{line.Number, revocation.Fault{Message: why}})
+	}
+	r.candidates = append(r.candidates, candidate)
+	r.token = token
+}
+
+// enough is by how much less than asked for an existing revocation may last
+// and still be the answer to a repeated request.
+const enough = time.Minute
+
+// accept makes a candidate of one line. token is the raw token of a revocation
+// by token.
+func (a *Authority) accept(c *Caller, line *Line, now time.Time) (_ Candidate, token string, faults []revocation.Fault) {
+	request := line.Request
+	if request == nil {
+		parsed, faults := revocation.ParseRequest(line.Body)
+		if faults != nil {
+			return Candidate{}, "", faults
+		}
+		request = parsed
+	}
+	r, faults := request.Accept(now, a.ledger.retention, c.Name)
+	if faults != nil {
+		return Candidate{}, "", faults
+	}
+	return NewCandidate(r, revocation.MicrosOf(r.ExpiresAt.Time().Add(-enough))), request.Token, nil
+}
+
+// issuers returns those of the candidates, as many as an entry of the audit
+// takes.
+func (r *reading) issuers() (out []string) {
+	for i := range r.candidates {
+		if iss := r.candidates[i].Issuer; !slices.Contains(out, iss) {
+			if out = append(out, iss); len(out) == maxIssuers {
+				break
+			}
+		}
+	}
+	return out
+}
+
+// clip bounds the faults of an answer. The last fault then says how many more
+// there are.
+func clip(faults []Fault) []Fault {
+	if len(faults) <= maxFaults {
+		return faults
+	}
+	return append(faults[:maxFaults:maxFaults], Fault{faults[maxFaults].Line,
+		revocation.Fault{Message: fmt.Sprintf("from here on there are %d more faults", len(faults)-maxFaults)}})
+}
