@@ -103,28 +103,6 @@ func rawKeys(text []byte) ([]jsontext.Value, error) {
 	return raw, json.Unmarshal(keys, &raw, lax...)
 }
 
-// discovered is what we need of OpenID Connect Discovery 1.0 section 3, or RFC
-// 8414 section 2.
-type discovered struct {
-	Issuer string `json:"issuer"`
-	URI    string `json:"jwks_uri"`
-}
-
-// parseDiscovery reads the document of this issuer, and of no other: whoever
-// else could be made to answer for it would choose its keys.
-func parseDiscovery(text []byte, issuer string) (jwksURI string, err error) {
-	var d discovered
-	switch err := json.Unmarshal(text, &d); {
-	case err != nil:
-		return "", fmt.Errorf("this is no discovery document: %w", err)
-	case d.Issuer != issuer:
-		return "", fmt.Errorf("the discovery document is that of issuer %q; the issuer that is configured must be the same, byte for byte", d.Issuer)
-	case d.URI == "":
-		return "", errors.New("the discovery document has no jwks_uri")
-	}
-	return d.URI, nil
-}
-
 func readFile(name string, limit int64) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
-	"strings"
 	"time"
 )
 
@@ -35,7 +33,7 @@ func (s source) name() string {
 	}
 }
 
-// read is the document as it is now.
+// read returns the document as it is now.
 func (s source) read(ctx context.Context) ([]byte, error) {
 	if s.o.File != "" {
 		return readFile(s.o.File, maxDocument)
@@ -47,51 +45,19 @@ func (s source) read(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	defer c.CloseIdleConnections()
-	uri := s.o.URI
-	if s.o.Discovery {
-		if uri, err = s.discover(ctx, c); err != nil {
-			return nil, err
-		}
+	if !s.o.Discovery {
+		return get(ctx, c, s.o.URI)
 	}
-	return get(ctx, c, uri)
-}
-
-// discover asks the issuer where its keys are. They may be on another host, as
-// Google's are, but never where the scheme protects less than is demanded.
-func (s source) discover(ctx context.Context, c *http.Client) (string, error) {
-	at := openIDConfiguration(s.o.Issuer)
-	text, err := get(ctx, c, at)
-	if status := (statusError{}); errors.As(err, &status) && status.code == http.StatusNotFound {
-		if other, err2 := get(ctx, c, authorizationServer(s.o.Issuer)); err2 == nil {
-			text, err = other, nil
-		}
-	}
+	named, err := s.discover(ctx, c)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	uri, err := parseDiscovery(text, s.o.Issuer)
+	away, err := s.o.clientFor(named)
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", at, err)
+		return nil, err
 	}
-	if _, err := s.o.permitted(uri); err != nil {
-		return "", fmt.Errorf("%s: jwks_uri: %w", at, err)
-	}
-	return uri, nil
-}
-
-// openIDConfiguration is by OpenID Connect Discovery 1.0 section 4.
-func openIDConfiguration(issuer string) string {
-	return strings.TrimSuffix(issuer, "/") + "/.well-known/openid-configuration"
-}
-
-// authorizationServer is by RFC 8414 section 3: the path of the issuer follows.
-func authorizationServer(issuer string) string {
-	u, err := url.Parse(issuer)
-	if err != nil {
-		return issuer // Validate has parsed it
-	}
-	path := strings.TrimSuffix(u.EscapedPath(), "/")
-	return u.Scheme + "://" + u.Host + "/.well-known/oauth-authorization-server" + path
+	defer away.CloseIdleConnections()
+	return get(ctx, away, named.String())
 }
 
 // statusError is an answer other than 200.
@@ -126,7 +92,8 @@ func get(ctx context.Context, c *http.Client, uri string) ([]byte, error) {
 	return text, nil
 }
 
-// client is made for one refresh, so that ca_file is read again with each.
+// client returns a client for one refresh, so that ca_file is read again with
+// each.
 func (o Options) client() (*http.Client, error) {
 	c := &http.Client{Transport: o.transport, CheckRedirect: stay}
 	if o.transport != nil {
