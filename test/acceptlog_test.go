@@ -10,9 +10,9 @@ import (
 	"regexp"
 	"syscall"
 	"testing"
-	"time"
 
 	"rescind/envoy/envoytest"
+	"rescind/test/eventually"
 )
 
 // A replica stays on what it holds when the log is gone, and says what to do;
@@ -37,17 +37,19 @@ func TestALostLogIsReplacedByName(t *testing.T) {
 	if err := s.StartControl(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, s, "the new log knows nothing of her", alice, 200)
+	becomes(t, s, "the new log knows nothing of her", alice, 200)
 	revoked(t, s, map[string]any{"claims": map[string]any{"sub": "bob"}})
 	wantStatus(t, s, "revoked in the new log", bob, 401)
 }
 
 var acceptLog = regexp.MustCompile(`--accept-log ([0-9a-f.]+)`)
 
-// lostLog waits until the replica says which log it holds and is not offered.
+// lostLog waits until the replica names the log that it holds and is not offered,
+// and returns the name.
 func lostLog(t *testing.T, s *envoytest.Stack) string {
 	t.Helper()
-	for range 200 {
+	var offered string
+	eventually.True(t, "the replica names the log that it holds and is not offered", func() bool {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.HTTP[0]+"/readyz", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -61,13 +63,13 @@ func lostLog(t *testing.T, s *envoytest.Stack) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if found := acceptLog.FindSubmatch(body); found != nil && res.StatusCode == http.StatusOK {
-			return string(found[1])
+		found := acceptLog.FindSubmatch(body)
+		if found != nil {
+			offered = string(found[1])
 		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Fatal("the replica does not say that it is offered another log")
-	return ""
+		return found != nil && res.StatusCode == http.StatusOK
+	})
+	return offered
 }
 
 // accept starts the control endpoint once with --accept-log, and stops it when

@@ -11,12 +11,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 	"unicode"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"rescind/envoy/envoytest"
+	"rescind/test/eventually"
 )
 
 // decisionSchema is the published one.
@@ -133,22 +133,18 @@ func TestDecisionLogIntoNothing(t *testing.T) {
 	write.Close()
 	read.Close()
 	want := `rescind_decision_log_dropped_total{reason="write_failed"} `
-	deadline := time.Now().Add(20 * time.Second)
-	for n := 0; ; n++ {
-		if a, err := s.Get(t.Context(), "/", "nonsense"); err == nil && a.Status == 401 {
-			if _, after, _ := strings.Cut(scraped("http://"+s.HTTP[0]+"/metrics"), want); after != "" && after[0] != '0' {
-				break
-			}
+	eventually.True(t, want+"is above 0", func() bool {
+		a, err := s.Get(t.Context(), "/", "nonsense")
+		if err != nil || a.Status != http.StatusUnauthorized {
+			return false
 		}
-		if time.Now().After(deadline) {
-			t.Fatal(scraped("http://" + s.HTTP[0] + "/metrics"))
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+		_, after, _ := strings.Cut(scraped("http://"+s.HTTP[0]+"/metrics"), want)
+		return after != "" && after[0] != '0'
+	})
 	wantStatus(t, s, "it still decides", login(t, s, "alice"), 200)
 }
 
-// scraped is a page, or nothing.
+// scraped returns the body of a page, or nothing if the page cannot be read.
 func scraped(url string) string {
 	res, err := http.Get(url)
 	if err != nil {

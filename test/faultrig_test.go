@@ -16,6 +16,7 @@ import (
 
 	"rescind/envoy"
 	"rescind/envoy/envoytest"
+	"rescind/test/eventually"
 )
 
 // faultRig is a stack under load and faults, beside a model of the acknowledged
@@ -254,14 +255,10 @@ func (g *faultRig) verify(what string) {
 // settle revokes each token that the model knows nothing of.
 func (g *faultRig) settle(what string) {
 	g.t.Helper()
-	deadline := time.Now().Add(time.Minute)
 	for _, f := range g.tokens {
-		for f.doubtful && !g.revoke(g.t.Context(), f, false) {
-			if time.Now().After(deadline) {
-				g.t.Fatalf("%s: wanted a revocation of %s to be accepted, none was within a minute", what, f.jti)
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
+		eventually.True(g.t, what+", a revocation of "+f.jti+" is accepted", func() bool {
+			return !f.doubtful || g.revoke(g.t.Context(), f, false)
+		})
 	}
 }
 
@@ -270,21 +267,18 @@ func (g *faultRig) settle(what string) {
 func (g *faultRig) barrier(what string) uint64 {
 	g.t.Helper()
 	body := map[string]any{"issuer": g.Issuer.URL(), "claims": map[string]any{"jti": "barrier-" + fmt.Sprint(rand.Uint64())}}
-	deadline := time.Now().Add(time.Minute)
-	for {
-		var got struct {
-			answer
-			Revision uint64
-		}
-		a, err := g.Admin(g.t.Context(), http.MethodPost, "/v1/revocations?wait=all&timeout=10s", body, &got)
-		if err == nil && a.Status < 300 && got.everywhere() && got.Replicas.Total == len(g.replicas) {
-			return got.Revision
-		}
-		if time.Now().After(deadline) {
-			g.t.Fatalf("%s: wanted a revocation in force on all %d replicas within a minute, got %d %s %v", what, len(g.replicas), a.Status, a.Body, err)
-		}
-		time.Sleep(50 * time.Millisecond)
+	var got struct {
+		answer
+		Revision uint64
 	}
+	eventually.Succeeds(g.t, fmt.Sprintf("%s, a revocation is in force on all %d replicas", what, len(g.replicas)), func() error {
+		a, err := g.Admin(g.t.Context(), http.MethodPost, "/v1/revocations?wait=all&timeout=10s", body, &got)
+		if err == nil && (a.Status >= 300 || !got.everywhere() || got.Replicas.Total != len(g.replicas)) {
+			err = fmt.Errorf("the answer is %d %s", a.Status, a.Body)
+		}
+		return err
+	})
+	return got.Revision
 }
 
 // verifyControl demands that a control node holds exactly the acknowledged state.
@@ -366,12 +360,7 @@ func (g *faultRig) watched(n int64) {
 func (g *faultRig) grows(what string, count *atomic.Int64, n int64) time.Duration {
 	g.t.Helper()
 	begun, before := time.Now(), count.Load()
-	for count.Load() < before+n {
-		if time.Since(begun) > time.Minute {
-			g.t.Fatalf("%s: wanted %d within a minute, got %d", what, n, count.Load()-before)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	eventually.True(g.t, fmt.Sprintf("%s: %d more", what, n), func() bool { return count.Load() >= before+n })
 	return time.Since(begun)
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"rescind/envoy/envoytest"
+	"rescind/test/eventually"
 )
 
 // got is a request through Envoy.
@@ -322,7 +323,7 @@ func TestReplicaRestartedWithControlDown(t *testing.T) {
 	if err := s.WaitReady(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, s, "the good token", good, 200) // Envoy finds it healthy again
+	becomes(t, s, "the good token", good, 200) // Envoy finds it healthy again
 	wantStatus(t, s, "the revoked token", token, 401)
 }
 
@@ -339,7 +340,7 @@ func TestIssuerDown(t *testing.T) {
 	if err := s.WaitReady(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, s, "started with the issuer gone", token, 200)
+	becomes(t, s, "started with the issuer gone", token, 200)
 }
 
 // No answer is a denial.
@@ -405,15 +406,14 @@ func TestDrainLosesNoRequest(t *testing.T) {
 	}
 }
 
-// eventually is for what Envoy has to notice first.
-func eventually(t *testing.T, s *envoytest.Stack, what, token string, want int) {
+// becomes waits until the gateway answers a request with this status: Envoy may
+// have to notice a change first.
+func becomes(t *testing.T, s *envoytest.Stack, when, token string, want int) {
 	t.Helper()
-	var last envoytest.Answer
-	for range 200 {
-		if last = got(t, s, "/", token); last.Status == want {
-			return
+	eventually.Succeeds(t, fmt.Sprintf("%s, the gateway answers %d", when, want), func() error {
+		if a := got(t, s, "/", token); a.Status != want {
+			return fmt.Errorf("the answer is %d %s", a.Status, a.Body)
 		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Fatalf("%s: %d %s, want %d", what, last.Status, last.Body, want)
+		return nil
+	})
 }

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc"
 
 	"rescind/envoy/envoytest"
+	"rescind/test/eventually"
 )
 
 // tool is a program of the Debian package prometheus.
@@ -139,17 +140,8 @@ func scraping(t *testing.T, s *envoytest.Stack) *prometheus {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); log.Close() })
 	p := &prometheus{"http://" + listen}
-	p.eventually(t, "it is ready", func() bool { return strings.Contains(scraped(p.url+"/-/ready"), "Ready") })
+	eventually.True(t, "Prometheus is ready", func() bool { return strings.Contains(scraped(p.url+"/-/ready"), "Ready") })
 	return p
-}
-
-func (p *prometheus) eventually(t *testing.T, what string, happened func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !happened(); time.Sleep(200 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("in a minute it did not become so: %s", what)
-		}
-	}
 }
 
 // get asks the HTTP API, and demands an answer without error or warning.
@@ -238,7 +230,7 @@ func TestDashboardAndRulesWithPrometheus(t *testing.T) {
 
 	// The one that would wake somebody first.
 	s.Control[0].Kill()
-	p.eventually(t, "RescindFeedDisconnected is pending", func() bool {
+	eventually.True(t, "RescindFeedDisconnected is pending", func() bool {
 		series, _ := p.query(t, `ALERTS{alertname="RescindFeedDisconnected"}`)
 		return series == 2
 	})
@@ -281,7 +273,7 @@ func traffic(t *testing.T, s *envoytest.Stack, p *prometheus) {
 			time.Sleep(5 * time.Millisecond)
 		}
 	}()
-	p.eventually(t, "figures of 15 seconds are there", func() bool {
+	eventually.True(t, "Prometheus has figures of 15 seconds", func() bool {
 		series, _ := p.query(t, "rescind_ready offset 15s")
 		return series == 2
 	})

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -25,6 +26,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"rescind/envoy/envoytest"
+	"rescind/test/eventually"
 	"rescind/test/testcert"
 )
 
@@ -98,18 +100,18 @@ func (c *child) text() string {
 	return string(text)
 }
 
-// said waits until the log has what matches, and returns the last submatch.
+// said waits until the log matches, and returns the last submatch.
 func (c *child) said(t *testing.T, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
-	for range 1500 {
-		if found := re.FindStringSubmatch(c.text()); found != nil {
-			return found[len(found)-1]
+	var found []string
+	eventually.Succeeds(t, "the log matches "+pattern, func() error {
+		if found = re.FindStringSubmatch(c.text()); found == nil {
+			return fmt.Errorf("the log of %s is\n%s", c.cmd, c.text())
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("%s did not say %s:\n%s", c.cmd, pattern, c.text())
-	return ""
+		return nil
+	})
+	return found[len(found)-1]
 }
 
 // stop drains the process and returns its exit status.
@@ -140,18 +142,18 @@ func (w *rig) replica(name, config string) *child {
 	w.t.Helper()
 	c := w.run(name, rescind, "authz", "--config", w.write(name+".yaml", config))
 	ready := "http://" + c.addr("http") + "/readyz"
-	for range 1500 {
+	eventually.Succeeds(w.t, name+" is ready", func() error {
 		res, err := http.Get(ready)
-		if err == nil {
-			res.Body.Close()
-			if res.StatusCode == http.StatusOK {
-				return c
-			}
+		if err != nil {
+			return err
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	w.t.Fatalf("%s is not ready", name)
-	return nil
+		defer res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			return errors.New(res.Status)
+		}
+		return nil
+	})
+	return c
 }
 
 // addr is where a replica has its listener of this name.
@@ -253,17 +255,16 @@ func (w *rig) envoy() map[string]string {
 	w.edge = w.run("envoy", gateway, "-c", w.write("envoy.json", string(text)), "--disable-hot-restart", "--admin-address-path", admin,
 		"--concurrency", "2", "--log-level", "warning", "--base-id", "0", "--drain-time-s", "1")
 	urls := map[string]string{}
-	for range 1500 {
+	eventually.Succeeds(w.t, fmt.Sprintf("Envoy serves %d listeners", len(w.listeners)), func() error {
 		if addr, err := os.ReadFile(admin); err == nil {
 			w.bound("http://"+string(addr), urls)
 		}
-		if len(urls) == len(w.listeners) {
-			return urls
+		if len(urls) != len(w.listeners) {
+			return fmt.Errorf("Envoy serves %v, its log is\n%s", urls, w.edge.text())
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	w.t.Fatalf("Envoy has only %v:\n%s", urls, w.edge.text())
-	return nil
+		return nil
+	})
+	return urls
 }
 
 // nothingLost fails t if anything was, with what Envoy says about it.
@@ -306,7 +307,7 @@ func (w *rig) bound(admin string, urls map[string]string) {
 	}
 }
 
-// get is a request to a gateway of the workshop.
+// get sends a request to a gateway of the rig.
 func (w *rig) get(c *http.Client, url, token string, headers ...string) envoytest.Answer {
 	w.t.Helper()
 	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, url, nil)
@@ -358,8 +359,8 @@ func hammer(ask func() error) (stop func() (sent int, lost []error)) {
 	return func() (int, []error) { cancel(); all.Wait(); return sent, lost }
 }
 
-// issue writes NAME.pem and NAME.key, signed by the workshop's authority, and
-// returns them too.
+// issue writes NAME.pem and NAME.key, signed by the rig's authority, and returns
+// the certificate too.
 func (w *rig) issue(name string) tls.Certificate {
 	w.t.Helper()
 	return w.ca.IssueFiles(w.t, name, w.file(name+".pem"), w.file(name+".key"))

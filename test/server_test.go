@@ -25,6 +25,7 @@ import (
 
 	"rescind/envoy/envoytest"
 	"rescind/jwks/jwkstest"
+	"rescind/test/eventually"
 	"rescind/test/testcert"
 )
 
@@ -35,7 +36,7 @@ func TestServerFace(t *testing.T) {
 
 	w.issue("server")
 	client := w.issue("client")
-	stranger := testcert.NewAuthority(t, "another-ca").Issue(t, "stranger")
+	stranger := testcert.NewAuthority(t, "another-ca").IssueFiles(t, "stranger", w.file("stranger.pem"), w.file("stranger.key"))
 	secure := w.replica("secure", w.config("secure",
 		fmt.Sprintf("{listen: 127.0.0.1:0, tls: {cert_file: %q, key_file: %q, client_ca_file: %q}}", w.file("server.pem"), w.file("server.key"), w.file("ca.pem")),
 		"    audiences: [api]", ""))
@@ -81,12 +82,7 @@ policies:
 	token := func(claims map[string]any) string { return minted(t, w.Stack, claims) }
 	good := token(nil)
 	for _, name := range []string{"tls", "socket", "edge"} { // Envoy may have to find them healthy first
-		for range 200 {
-			if w.get(plain, urls[name], good).Status == http.StatusOK {
-				break
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
+		eventually.True(t, "the gateway "+name+" answers 200", func() bool { return w.get(plain, urls[name], good).Status == http.StatusOK })
 	}
 
 	t.Run("TLS, certificates reread while Envoy asks", func(t *testing.T) {
@@ -101,24 +97,17 @@ policies:
 		before := serial()
 		stop := hammer(func() error { return wants(plain, urls["tls"], good, http.StatusOK) })
 		w.issue("server")
-		for range 300 {
-			if serial() != before {
-				break
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
+		eventually.True(t, "the replica serves another certificate than "+before, func() bool { return serial() != before })
 		after := serial()
 		w.write("server.pem", "not a certificate")
 		faulty := after
-		for range 300 {
-			if faulty = serial(); faulty != after || strings.Contains(secure.text(), "a changed file is faulty") {
-				break
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
+		eventually.True(t, "the replica logs the faulty certificate", func() bool {
+			faulty = serial()
+			return faulty != after || strings.Contains(secure.text(), "a changed file is faulty")
+		})
 		sent, lost := stop()
 		if after == before || len(after) > 20 || faulty != after {
-			t.Errorf("served %s, then %s, with a faulty file %s", before, after, faulty)
+			t.Errorf("wanted a new certificate after %s, kept with a faulty file; got %s, and %s with the faulty file", before, after, faulty)
 		}
 		w.nothingLost(t, sent, lost)
 		w.issue("server")
@@ -313,35 +302,28 @@ func reload(t *testing.T, w *rig, c *child, url string) {
 	write := func(issuer, rest string) {
 		w.write("behind.yaml", w.config("behind", "{listen: 127.0.0.1:0}", issuer, rest))
 	}
-	eventually := func(what, path, token string, want int) {
+	becomes := func(when, path, token string, want int) {
 		t.Helper()
-		var err error
-		for range 500 {
-			if err = wants(client, url+path, token, want); err == nil {
-				return
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		t.Fatalf("%s: %v, want %d", what, err, want)
+		eventually.Succeeds(t, fmt.Sprintf("%s, %s answers %d", when, path, want), func() error { return wants(client, url+path, token, want) })
 	}
 	stop := hammer(func() error { return wants(client, url, good, http.StatusOK) })
 
 	write("    audiences: [api, other]", "")
-	eventually("another audience, by a changed file", "", other, http.StatusOK)
+	becomes("with another audience in the changed file", "", other, http.StatusOK)
 
 	write("    audiences: [api]\n    leeway: 10s", "policies: {reports: {scopes: [nobody]}}\n")
 	if err := c.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	eventually("another policy, by SIGHUP", "/reports", good, http.StatusForbidden)
-	eventually("the audience of before", "", other, http.StatusUnauthorized)
+	becomes("with another policy, after SIGHUP", "/reports", good, http.StatusForbidden)
+	becomes("with the first audience again", "", other, http.StatusUnauthorized)
 
 	write("    audiences: [api]\n    audiencez: [other]", "polices: {}\n")
 	c.said(t, `(?s)the new configuration is refused; the one in force stays.*behind\.yaml:8:5: issuers\[0\]\.audiencez: .*behind\.yaml:\d+:1: polices: `)
-	eventually("a faulty one", "/reports", good, http.StatusForbidden)
+	becomes("with a faulty configuration", "/reports", good, http.StatusForbidden)
 
 	write("    audiences: [api, third]", "")
-	eventually("repaired", "", minted(t, w.Stack, map[string]any{"aud": "third"}), http.StatusOK)
+	becomes("with a repaired configuration", "", minted(t, w.Stack, map[string]any{"aud": "third"}), http.StatusOK)
 	sent, lost := stop()
 	w.nothingLost(t, sent, lost)
 }
