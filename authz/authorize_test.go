@@ -524,22 +524,29 @@ func TestWhatCannotBeLookedUpDenies(t *testing.T) {
 			}
 		})
 	}
-	t.Run("more combinations of claims than can be looked up", func(t *testing.T) {
-		one, _ := revocation.ValueOf("x")
+	t.Run("two arrays of 500 elements that are looked up together", func(t *testing.T) {
 		r := revocation.Revocation{
 			ID: revocation.ID{Revision: 3}, Issuer: idp, ExpiresAt: revocation.MicrosOf(time.Now().Add(time.Hour)),
-			Target: revocation.Target{Kind: revocation.KindClaims, Claims: []revocation.Claim{{Name: "a", Value: one}, {Name: "b", Value: one}}},
+			Target: revocation.Target{Kind: revocation.KindClaims, Claims: []revocation.Claim{{Name: "a", Value: textValue("x")}, {Name: "b", Value: textValue("x")}}},
 		}
 		o := options(t, key)
 		o.Revocations = following(t, r.Entry())
 		a := authorizer(t, o)
-		for n, want := range map[int]Reason{10: OK, 600: Malformed} {
-			long := make([]any, n)
+		for _, c := range []struct {
+			elements int
+			want     Reason
+			detail   string
+		}{{10, OK, ""}, {500, Malformed, revocation.ErrTooManyCombinations.Error()}} {
+			long := make([]any, c.elements)
 			for i := range long {
 				long[i] = i
 			}
-			if d := a.Authorize(t.Context(), carrying(key.token(map[string]any{"a": long, "b": long}))); d.Reason != want || d.Allow != (want == OK) {
-				t.Errorf("%d each: %+v", n, d)
+			d := a.Authorize(t.Context(), carrying(key.token(map[string]any{"a": long, "b": long})))
+			if d.Reason != c.want || d.Allow != (c.want == OK) || d.Detail != c.detail {
+				t.Errorf("%d elements each: got %+v, want %s with the detail %q", c.elements, d, c.want, c.detail)
+			}
+			if !d.Allow && !strings.Contains(d.Answer().Description, "arrays are too long") {
+				t.Errorf("%d elements each: the answer says %q, want the true reason", c.elements, d.Answer().Description)
 			}
 		}
 	})

@@ -126,7 +126,7 @@ var answers = map[Reason]Answer{
 	NoToken:    {Code: codeUnauthenticated, HTTP: http.StatusUnauthorized, Description: "a bearer token is required"},
 	BadRequest: {Code: codeInvalidArgument, HTTP: http.StatusBadRequest, Error: "invalid_request", Description: "the request must carry one Authorization header with one token of at most 16 KiB"},
 
-	Malformed:            invalidToken("the token is not a well-formed signed JWT"),
+	Malformed:            invalidToken("the token is not a well-formed signed JWT, or its arrays are too long"),
 	WrongType:            invalidToken("the token is of a type that is not accepted here"),
 	UntrustedIssuer:      invalidToken("the token's issuer is not trusted here"),
 	UnsupportedAlgorithm: invalidToken("the token is signed with an algorithm that is not accepted here"),

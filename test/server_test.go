@@ -160,7 +160,7 @@ policies:
 			retry             bool
 		}{
 			{"no token", "/", "", 401, `Bearer realm="rescind"`, false},
-			{"a bad token", "/", "x", 401, `Bearer realm="rescind", error="invalid_token", error_description="the token is not a well-formed signed JWT"`, false},
+			{"a bad token", "/", "x", 401, `Bearer realm="rescind", error="invalid_token", error_description="the token is not a well-formed signed JWT, or its arrays are too long"`, false},
 			{"a scope is missing", "/reports", good, 403, `Bearer realm="rescind", error="insufficient_scope", error_description="the token's scope does not suffice", scope="reports:read openid"`, false},
 			{"an issuer without keys", "/", token(map[string]any{"iss": "http://127.0.0.1:1/"}), 503, `Bearer realm="rescind"`, true},
 			{"a policy that does not exist", "/public", good, 403, `Bearer realm="rescind"`, false},
