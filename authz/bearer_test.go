@@ -32,7 +32,7 @@ func TestBearer(t *testing.T) {
 		{"a token without a scheme", []Header{field("authorization", "a.b.c")}, "", NoToken},
 		{"only in another header", []Header{field("proxy-authorization", "Bearer a.b.c")}, "", NoToken},
 
-		{"no headers at all", nil, "", BadRequest},
+		{"no headers at all", nil, "", NoToken},
 		{"two headers", []Header{field("authorization", "Bearer a.b.c"), field("authorization", "Bearer a.b.c")}, "", BadRequest},
 		{"two headers, the first of another scheme", []Header{field("authorization", "Basic x"), other, field("authorization", "Bearer a.b.c")}, "", BadRequest},
 		{"two headers, spelt differently", []Header{field("authorization", "Bearer a.b.c"), field("AUTHORIZATION", "Bearer a.b.c")}, "", BadRequest},

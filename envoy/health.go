@@ -28,12 +28,22 @@ func newHealth(ready func() bool) *health {
 
 func (h *health) refresh() {
 	status := healthpb.HealthCheckResponse_NOT_SERVING
-	if h.ready() {
+	if h.isReady() {
 		status = healthpb.HealthCheckResponse_SERVING
 	}
 	for _, service := range []string{"", authv3.Authorization_ServiceDesc.ServiceName} {
 		h.SetServingStatus(service, status)
 	}
+}
+
+// isReady reports whether the replica can decide. A panic counts as no.
+func (h *health) isReady() (ready bool) {
+	defer func() {
+		if recover() != nil {
+			ready = false
+		}
+	}()
+	return h.ready()
 }
 
 func (h *health) Check(ctx context.Context, in *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
@@ -65,7 +75,7 @@ func (h *health) gauge() prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "rescind_ready", Help: "Whether this replica can decide, as reported to Envoy's health checks and on /readyz: 1 or 0.",
 	}, func() float64 {
-		if h.ready() {
+		if h.isReady() {
 			return 1
 		}
 		return 0

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 )
 
-// peer is a client that speaks HTTP/2 by the frame.
-type peer struct {
+// rawPeer is a client that speaks HTTP/2 by the frame.
+type rawPeer struct {
 	net.Conn
 	*http2.Framer
 	settings map[http2.SettingID]uint32 // what the server allows
@@ -21,7 +21,7 @@ type peer struct {
 }
 
 // connect begins a connection to s and waits for what it allows.
-func connect(t *testing.T, s *Server) *peer {
+func connect(t *testing.T, s *Server) *rawPeer {
 	t.Helper()
 	l := bufconn.Listen(64 << 10)
 	served := make(chan error, 1)
@@ -37,7 +37,7 @@ func connect(t *testing.T, s *Server) *peer {
 			t.Error(err)
 		}
 	})
-	p := &peer{Conn: conn, Framer: http2.NewFramer(conn, conn), settings: map[http2.SettingID]uint32{}, gone: make(chan http2.ErrCode, 1), closed: make(chan struct{})}
+	p := &rawPeer{Conn: conn, Framer: http2.NewFramer(conn, conn), settings: map[http2.SettingID]uint32{}, gone: make(chan http2.ErrCode, 1), closed: make(chan struct{})}
 	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func connect(t *testing.T, s *Server) *peer {
 	return p
 }
 
-func (p *peer) read(allowed chan<- struct{}) {
+func (p *rawPeer) read(allowed chan<- struct{}) {
 	defer close(p.closed)
 	for {
 		f, err := p.ReadFrame()

@@ -1,18 +1,25 @@
 // Package envoy speaks Envoy's external authorization protocol (ext_authz v3).
 // It is the only package that knows it.
 //
-// A Check goes through three steps, each in a file of its own: request.go reads
-// the question, authz decides, response.go writes the answer. Nothing in
-// between looks at a token.
+// # The way of a Check
 //
-// Check never returns an RPC error: to Envoy that is not a denial, it is a
-// reason to follow failure_mode_allow. Whatever goes wrong, a panic included,
-// is answered as a denial.
+// receive.go reads the message from the connection, within bounds. read.go
+// takes the headers and the policy out of it. The gate (authz/gate) decides.
+// response.go writes the answer. Nothing in this package looks at a token.
 //
-// The peer is trusted to be an Envoy that we are configured into, for what it
-// says about the client's certificate and the policy of a route. Who may be a
-// peer is for the listener to decide: loopback, a socket with a file mode, or
-// client certificates.
+// # Failure
+//
+// To Envoy an RPC error is not a denial but a reason to follow
+// failure_mode_allow. So a Check is always answered with a decision, and a
+// panic in any of the steps denies. Two things are RPC errors: a connection that
+// fails, and a message larger than max_message, which is counted and logged.
+//
+// # Trust
+//
+// The peer is trusted to be an Envoy that we are configured into, for its word
+// on the client's certificate and on the policy of a route. The listener decides
+// which peers can connect: loopback, a socket with a file mode, or client
+// certificates. The request that a peer asks about is not trusted.
 package envoy
 
 import (
@@ -24,23 +31,21 @@ import (
 	"net"
 	"time"
 
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 
-	"rescind/authz"
 	"rescind/authz/gate"
 )
 
-// What one peer may cost. Envoy's own limit for all headers of a request is 60
-// KiB; a Check carries them once.
+// Bounds of one connection. The messages of the calls on it have bounds of
+// their own, see receiver.
 const (
-	maxMessage    = 1 << 20
-	maxHeaderList = 64 << 10
+	maxHeaderList = 64 << 10 // of a call, not of the request that it asks about
 	maxStreams    = 1024
+	connWindow    = 1 << 20
 )
 
 // Options of a [Server].
@@ -51,21 +56,23 @@ type Options struct {
 	// Linger is how long Shutdown goes on answering connected peers after the
 	// health service reports NOT_SERVING. It must be longer than the health
 	// checks of an Envoy that does not retry.
-	Linger     time.Duration
-	Registerer prometheus.Registerer // nil: no metrics
-	Logger     *slog.Logger          // nil: slog.Default()
+	Linger time.Duration
+	// MaxMessage is the largest CheckRequest in bytes, MaxReceiving the bound of
+	// all CheckRequests in reception together. 0 stands for the defaults.
+	MaxMessage, MaxReceiving int
+	Registerer               prometheus.Registerer // nil: no metrics
+	Logger                   *slog.Logger          // nil: slog.Default()
 }
 
 // Server answers Checks. It is safe for concurrent use.
 type Server struct {
-	authv3.UnimplementedAuthorizationServer
-
-	gate   *gate.Gate
-	health *health
-	peers  *peers
-	linger time.Duration
-	log    *slog.Logger
-	grpc   *grpc.Server
+	gate     *gate.Gate
+	receiver *receiver
+	health   *health
+	peers    *peers
+	linger   time.Duration
+	log      *slog.Logger
+	grpc     *grpc.Server
 }
 
 // NewServer returns a server that does not listen yet.
@@ -79,15 +86,22 @@ func NewServer(o Options) (*Server, error) {
 	if o.Ready == nil {
 		o.Ready = func() bool { return true }
 	}
-	s := &Server{gate: o.Gate, health: newHealth(o.Ready), peers: newPeers(), linger: o.Linger, log: o.Logger}
+	if o.MaxMessage == 0 {
+		o.MaxMessage = DefaultMaxMessage
+	}
+	if o.MaxReceiving == 0 {
+		o.MaxReceiving = DefaultMaxReceiving
+	}
+	s := &Server{gate: o.Gate, receiver: newReceiver(o.MaxMessage, o.MaxReceiving, o.Logger), health: newHealth(o.Ready), peers: newPeers(), linger: o.Linger, log: o.Logger}
 	if o.Registerer != nil {
-		if err := o.Registerer.Register(s.health.gauge()); err != nil {
+		if err := errors.Join(o.Registerer.Register(s.health.gauge()), o.Registerer.Register(s.receiver.refused)); err != nil {
 			return nil, err
 		}
 	}
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connWindow),
 		grpc.MaxHeaderListSize(maxHeaderList),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(10 * time.Second),
@@ -137,16 +151,4 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		<-drained
 		return fmt.Errorf("ext_authz was not drained in time: %w", context.Cause(ctx))
 	}
-}
-
-// Check implements the Authorization service.
-func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	return s.answer(ctx, func() (*authz.Request, authz.Reason) { return requestOf(check), "" }), nil
-}
-
-// answer decides about the request that read returns.
-func (s *Server) answer(ctx context.Context, read func() (*authz.Request, authz.Reason)) *authv3.CheckResponse {
-	answer := lastResort
-	s.gate.Decide(ctx, read, func(r *authz.Request, d *authz.Decision) { answer = response(d, fromGRPC(r)) })
-	return answer
 }
