@@ -5,24 +5,22 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"fmt"
+	"net/netip"
 	"slices"
 	"syscall"
 	"testing"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/golang-jwt/jwt/v5"
 
 	"rescind/authz"
 	"rescind/authz/gate"
 	"rescind/authz/watch"
-	"rescind/envoy"
 	"rescind/jwks"
 	"rescind/revocation/replica"
 )
 
-// BenchmarkCheck is the CPU time of a Check, RS256, without and with a watcher,
+// BenchmarkCheck measures the CPU time of a decision, RS256, without and with a watcher,
 // in turns. The call itself is not in it (gRPC is another 20 to 35 µs), so the
 // share that watching has of a real Check is smaller than what is reported. That
 // of everything, in a real one, is what TestWatchingCosts in package test finds.
@@ -65,13 +63,14 @@ func median(of []float64) float64 {
 }
 
 // cpu is the time of the process for each of n checks, in microseconds.
-func cpu(b *testing.B, s *envoy.Server, checks []*authv3.CheckRequest, n int) float64 {
+func cpu(b *testing.B, g *gate.Gate, checks []*authz.Request, n int) float64 {
 	begun := spent(b)
 	for i := range n {
-		r, err := s.Check(b.Context(), checks[i])
-		if err != nil || r.Status.Code != 0 {
-			b.Fatal(r, err)
-		}
+		g.Decide(b.Context(), func() (*authz.Request, authz.Reason) { return checks[i], "" }, func(_ *authz.Request, d *authz.Decision) {
+			if !d.Allow {
+				b.Errorf("denied: %s", d.Reason)
+			}
+		})
 	}
 	time.Sleep(20 * time.Millisecond) // what has been queued
 	return float64((spent(b) - begun).Nanoseconds()) / 1000 / float64(n)
@@ -101,7 +100,7 @@ func (oneKey) Find(context.Context, string, string) ([]jwks.Key, error) {
 	return []jwks.Key{{ID: "k1", Public: private.Public()}}, nil
 }
 
-func server(b *testing.B, observers ...func(context.Context, gate.Observation)) *envoy.Server {
+func server(b *testing.B, observers ...func(context.Context, gate.Observation)) *gate.Gate {
 	f, err := replica.Open(replica.Options{})
 	if err != nil {
 		b.Fatal(err)
@@ -129,15 +128,11 @@ func server(b *testing.B, observers ...func(context.Context, gate.Observation)) 
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := envoy.NewServer(envoy.Options{Gate: g})
-	if err != nil {
-		b.Fatal(err)
-	}
-	return s
+	return g
 }
 
-func questions(b *testing.B, n int) []*authv3.CheckRequest {
-	out := make([]*authv3.CheckRequest, n)
+func questions(b *testing.B, n int) []*authz.Request {
+	out := make([]*authz.Request, n)
 	now := time.Now()
 	for i := range out {
 		t := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
@@ -149,14 +144,13 @@ func questions(b *testing.B, n int) []*authv3.CheckRequest {
 		if err != nil {
 			b.Fatal(err)
 		}
-		out[i] = &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
-			Source: &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-				Address: fmt.Sprintf("10.%d.%d.7", i>>8&255, i&255),
-			}}}},
-			Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{Headers: map[string]string{
-				":path": "/", ":method": "GET", ":authority": "api.example", "user-agent": "curl/8.5.0", "accept": "*/*", "authorization": "Bearer " + token,
-			}}},
-		}}
+		out[i] = &authz.Request{
+			Source: netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 7}),
+			Headers: []authz.Header{
+				{Name: ":path", Value: "/"}, {Name: ":method", Value: "GET"}, {Name: ":authority", Value: "api.example"},
+				{Name: "user-agent", Value: "curl/8.5.0"}, {Name: "accept", Value: "*/*"}, {Name: "authorization", Value: "Bearer " + token},
+			},
+		}
 	}
 	return out
 }
