@@ -22,6 +22,10 @@ type Authz struct {
 // AtStart holds the settings that a replica reads once, when it starts.
 type AtStart struct {
 	GRPC, HTTP Listener
+	// MaxMessage is the largest CheckRequest in bytes. MaxReceiving bounds the
+	// CheckRequests in reception together.
+	MaxMessage, MaxReceiving int
+
 	Revocation Revocation
 	LogFormat  string // json or text
 	Decisions  Decisions
@@ -85,7 +89,7 @@ type Headers struct {
 func readAuthz(v value, a *Authz) {
 	*a = Authz{
 		AtStart: AtStart{
-			GRPC: tcp("127.0.0.1:9191"), HTTP: tcp("127.0.0.1:9192"),
+			GRPC: tcp("127.0.0.1:9191"), HTTP: tcp("127.0.0.1:9192"), MaxMessage: 16 << 20, MaxReceiving: 256 << 20,
 			Decisions: Decisions{Output: "stdout", MaxSizeMB: 100, MaxFiles: 5},
 		},
 		Reloadable: Reloadable{
@@ -97,7 +101,7 @@ func readAuthz(v value, a *Authz) {
 	}
 	log := Log{Format: "json"}
 	v.object(keys{
-		"grpc":       into(&a.GRPC, readGRPC),
+		"grpc":       into(a, readGRPC),
 		"http":       into(&a.HTTP, func(v value, l *Listener) { v.object(keys{"listen": into(l, listen)}) }),
 		"issuers":    need(&a.Issuers, "at least one, whose tokens are accepted", some(issuer())),
 		"revocation": section(a, readRevocation),
@@ -122,13 +126,23 @@ func readAuthz(v value, a *Authz) {
 	a.files = v.doc.named
 }
 
-func readGRPC(v value, l *Listener) {
+func readGRPC(v value, a *Authz) {
+	l := &a.GRPC
 	l.SocketMode = 0o660
 	v.object(keys{
-		"listen":      into(l, listenUnix),
-		"tls":         into(&l.TLS, serverTLS),
-		"socket_mode": into(&l.SocketMode, parsed(fileMode)),
+		"listen":        into(l, listenUnix),
+		"tls":           into(&l.TLS, serverTLS),
+		"socket_mode":   into(&l.SocketMode, parsed(fileMode)),
+		"max_message":   into(&a.MaxMessage, count(64<<10, 1<<30)),
+		"max_receiving": into(&a.MaxReceiving, count(64<<10, 1<<40)),
 	})
+	if a.MaxMessage > a.MaxReceiving {
+		later := "max_receiving"
+		if !v.has(later) {
+			later = "max_message"
+		}
+		v.at(later).fault("max_receiving (%d) is less than max_message (%d), so the largest message could never be received; raise max_receiving", a.MaxReceiving, a.MaxMessage)
+	}
 	if v.has("socket_mode") && l.Network != "unix" {
 		v.at("socket_mode").fault("is for a listener at unix:///path; remove it")
 	}

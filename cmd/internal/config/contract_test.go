@@ -26,6 +26,8 @@ const (
 grpc:
   listen: 127.0.0.1:9191            # or unix:///path/authz.sock
   tls:  {cert_file: , key_file: , client_ca_file: }
+  max_message: 16777216
+  max_receiving: 268435456
 http:
   listen: 127.0.0.1:9192            # /healthz /readyz /metrics
 issuers:                            # at least one
@@ -116,7 +118,7 @@ func TestContractAuthz(t *testing.T) {
 	grpc := tcp("127.0.0.1:9191")
 	grpc.SocketMode = 0o660
 	equal(t, *a, Authz{AtStart: AtStart{
-		GRPC: grpc, HTTP: tcp("127.0.0.1:9192"), LogFormat: "json", Decisions: defaultDecisions,
+		GRPC: grpc, HTTP: tcp("127.0.0.1:9192"), MaxMessage: 16777216, MaxReceiving: 268435456, LogFormat: "json", Decisions: defaultDecisions,
 		Revocation: Revocation{Control: []string{"127.0.0.1:9391"}, TokenFile: filepath.Join(dir, "replica.token"), Name: "replica-a", Dir: "/var/lib/rescind/authz"},
 	}, Reloadable: Reloadable{
 		Issuers: []Issuer{{
@@ -171,7 +173,7 @@ func TestDefaults(t *testing.T) {
 	a := mustAuthz(t, path, baseIssuers+baseRevocation+"policies: {a: }\n")
 	a.files = nil
 	equal(t, *a, Authz{AtStart: AtStart{
-		GRPC: tcp("127.0.0.1:9191"), HTTP: tcp("127.0.0.1:9192"), LogFormat: "json", Decisions: defaultDecisions,
+		GRPC: tcp("127.0.0.1:9191"), HTTP: tcp("127.0.0.1:9192"), MaxMessage: 16777216, MaxReceiving: 268435456, LogFormat: "json", Decisions: defaultDecisions,
 		Revocation: Revocation{Control: []string{"127.0.0.1:9391"}, TokenFile: filepath.Join(dir, "replica.token")},
 	}, Reloadable: Reloadable{
 		Issuers: []Issuer{{

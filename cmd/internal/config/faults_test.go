@@ -63,6 +63,13 @@ var authzFaults = []faulty{
 	{"grpc: {listen: §127.0.0.1:9192}\n", []string{"grpc.listen: grpc and http cannot both listen at 127.0.0.1:9192; choose another port"}},
 	{"grpc: {socket_mode: §0660}\n", []string{"grpc.socket_mode: is for a listener at unix:///path; remove it"}},
 	{"grpc: {listen: unix:///a, socket_mode: §rw}\n", []string{`grpc.socket_mode: "rw" is not the mode of a file; write it as "0660"`}},
+	{"grpc: {max_message: §1, max_receiving: §16MB}\n", []string{
+		`grpc.max_message: "1" is not a whole number from 65536 to 1073741824`,
+		`grpc.max_receiving: "16MB" is not a whole number from 65536 to 1099511627776`,
+	}},
+	{"grpc: {max_message: 2000000, max_receiving: §1000000}\n", []string{
+		"grpc.max_receiving: max_receiving (1000000) is less than max_message (2000000), so the largest message could never be received; raise max_receiving",
+	}},
 	{"grpc: {tls: §{cert_file: cert.pem}}\n", []string{"grpc.tls: needs cert_file and key_file together; one of them is missing"}},
 	{"grpc: {tls: §{client_ca_file: cert.pem}}\n", []string{"grpc.tls: needs cert_file and key_file beside client_ca_file"}},
 	{"grpc: {tls: {cert_file: cert.pem, key_file: §other.pem}}\n", []string{

@@ -179,8 +179,9 @@ func (p *process) serve(l net.Listener, secure *tls.Config, a *authz.Authorizer)
 	if p.gate, err = gate.New(options); err != nil {
 		return err
 	}
+	c := p.options.Config
 	server, err := envoy.NewServer(envoy.Options{
-		Gate: p.gate, Ready: func() bool { return len(p.readiness().Missing) == 0 },
+		Gate: p.gate, MaxMessage: c.MaxMessage, MaxReceiving: c.MaxReceiving, Ready: func() bool { return len(p.readiness().Missing) == 0 },
 		TLS: secure, Linger: linger, Registerer: p.registry, Logger: p.log,
 	})
 	if err != nil {
