@@ -1,3 +1,5 @@
+//go:build !release
+
 package main
 
 import (
@@ -13,24 +15,24 @@ func demoCommand() *cobra.Command {
 	var o demo.Options
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "See all of it work on this machine, with a real Envoy",
-		Long: `Starts a test issuer, a control endpoint, replicas and a real Envoy on loopback,
-and tells a story with them: a token works, is revoked, is denied everywhere.
-Then it stays up for you to try.`,
+		Short: "Run everything on this machine, with a real Envoy",
+		Long: `Starts a test issuer, three control nodes, replicas and a real Envoy on loopback,
+and plays a story with them: a token works, is revoked, is denied everywhere.
+Then everything stays up, and the demo prints commands to try.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Out = cmd.OutOrStdout()
 			err := demo.Run(cmd.Context(), o)
 			if errors.Is(err, context.Canceled) && cmd.Context().Err() != nil {
-				return nil //nolint:nilerr // ended by the user
+				return nil //nolint:nilerr // the user ended it
 			}
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&o.Once, "once", false, "end after the story")
-	cmd.Flags().IntVar(&o.Port, "port", 10000, "port of the gateway; 0 is any")
-	cmd.Flags().IntVar(&o.Replicas, "replicas", 2, "how many replicas")
-	cmd.Flags().StringVar(&o.Envoy, "envoy", "", "an Envoy to use; otherwise one is looked for, and fetched once")
-	cmd.Flags().StringVar(&o.Dir, "dir", "", "where configuration, logs and data are kept; otherwise a temporary folder")
+	cmd.Flags().BoolVar(&o.Once, "once", false, "end after the story: exit status 0, or 1 if an answer differs from the story")
+	cmd.Flags().IntVar(&o.Port, "port", 10000, "`port` of the gateway; 0 takes any free one")
+	cmd.Flags().IntVar(&o.Replicas, "replicas", 2, "number of replicas")
+	cmd.Flags().StringVar(&o.Envoy, "envoy", "", "`path` of the Envoy to run; by default the demo looks for one, and fetches one once")
+	cmd.Flags().StringVar(&o.Dir, "dir", "", "`folder` for configuration, logs and data; by default a temporary one, removed at the end")
 	return cmd
 }
