@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"rescind/test/eventually"
 )
 
 // ports finds n that are free now.
@@ -93,20 +95,20 @@ func TestThreeNodes(t *testing.T) {
 		put(i%3, fmt.Sprint("all ", i))
 	}
 	for i := range n {
-		await(t, "every node to have read all", func() bool { return n[i].Last() == last })
+		eventually.True(t, "every node to have read all", func() bool { return n[i].Last() == last })
 	}
 
 	// One is lost: the others go on.
 	_ = n[2].Close()
 	for i := range 4 {
-		eventually(t, func() error { _, err := n[i%2].put(t, fmt.Sprint("two ", i)); return err })
+		eventually.Succeeds(t, "an append", func() error { _, err := n[i%2].put(t, fmt.Sprint("two ", i)); return err })
 	}
-	await(t, "the others to agree", func() bool { return n[0].Last() == n[1].Last() })
+	eventually.True(t, "the others to agree", func() bool { return n[0].Last() == n[1].Last() })
 	last = n[0].Last()
 
 	// Two are lost: nothing is accepted, and the third does not say that it
 	// knows all there is.
-	await(t, "it to know all", func() bool { _, head := n[0].Agreed(); return head == last })
+	eventually.True(t, "it to know all", func() bool { _, head := n[0].Agreed(); return head == last })
 	_ = n[1].Close()
 	lost := time.Now()
 	if rev, err := n[0].put(t, "alone"); !errors.Is(err, ErrUnavailable) {
@@ -123,23 +125,10 @@ func TestThreeNodes(t *testing.T) {
 	// They come back, and catch up.
 	back := start(t, options[1:])
 	n[1], n[2] = back[0], back[1]
-	eventually(t, func() error { _, err := n[2].put(t, "back"); return err })
+	eventually.Succeeds(t, "an append", func() error { _, err := n[2].put(t, "back"); return err })
 	last = n[2].Last()
 	for i := range n {
-		await(t, "every node to have caught up", func() bool { return n[i].Last() >= last })
-		await(t, "every node to be sure again", func() bool { at, head := n[i].Agreed(); return at.After(lost) && head >= last })
-	}
-}
-
-func eventually(t *testing.T, try func() error) {
-	t.Helper()
-	for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {
-		err := try()
-		if err == nil {
-			return
-		}
-		if time.Since(start) > 30*time.Second {
-			t.Fatal(err)
-		}
+		eventually.True(t, "every node to have caught up", func() bool { return n[i].Last() >= last })
+		eventually.True(t, "every node to be sure again", func() bool { at, head := n[i].Agreed(); return at.After(lost) && head >= last })
 	}
 }

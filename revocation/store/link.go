@@ -116,7 +116,7 @@ func (l *Log) serverOptions() (*server.Options, error) {
 		if err != nil {
 			return nil, fmt.Errorf("store.cluster.listen: %w", err)
 		}
-		opts.Cluster = server.ClusterOpts{Name: "rescind", Host: host, Port: port, Username: "rescind", Password: c.Secret, NoAdvertise: true}
+		opts.Cluster = server.ClusterOpts{Name: "rescind", Host: host, Port: port, Username: "rescind", Password: c.Secret, NoAdvertise: true, TLSConfig: c.TLS}
 		// A server that does not listen for clients never begins to listen for
 		// routes. So it does, where nobody else comes, with a password that
 		// only this process knows.
@@ -174,7 +174,8 @@ func (n *natsLogger) Warnf(format string, v ...any) {
 	n.log.Warn(fmt.Sprintf(format, v...))
 }
 func (n *natsLogger) Errorf(format string, v ...any) {
-	if strings.HasPrefix(format, "Error trying to connect to route") { // a node that is down, or not up yet
+	if strings.HasPrefix(format, "Error trying to connect to route") || // a node that is down, or not up yet
+		strings.Contains(format, "handshake error") { // a stranger, or a node with another authority
 		n.log.Warn(fmt.Sprintf(format, v...))
 		return
 	}

@@ -58,6 +58,7 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -87,6 +88,9 @@ type Cluster struct {
 	Listen string   // host:port for the other nodes
 	Peers  []string // host:port of the others
 	Secret string   // the same on all nodes
+	// TLS serves both ends of a route: as a server the node demands a
+	// certificate, as a client it shows its own. nil: plaintext.
+	TLS *tls.Config
 }
 
 // NATS is a server that the user operates.

@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"rescind/test/eventually"
 )
 
 // A full disk: appends fail at once, nothing acknowledged is lost, and when
@@ -44,7 +46,7 @@ func TestDiskFullAndRoomAgain(t *testing.T) {
 		t.Errorf("on a full disk: %v after %v", err, time.Since(start))
 	}
 	// Half of it expires.
-	await(t, "the log to free what has expired", func() bool {
+	eventually.True(t, "the log to free what has expired", func() bool {
 		_ = l.Expire(t.Context(), time.Now().Add(10*time.Hour))
 		return l.Err() == nil
 	})

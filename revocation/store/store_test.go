@@ -22,7 +22,9 @@ type opened struct {
 
 func open(t testing.TB, o Options) (*opened, error) {
 	t.Helper()
-	o.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
 	l, err := Open(t.Context(), o)
 	if err != nil {
 		return nil, err
@@ -276,15 +278,6 @@ func (o *opened) Last() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.tally.revision
-}
-
-func await(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for start := time.Now(); !done(); time.Sleep(20 * time.Millisecond) {
-		if time.Since(start) > 20*time.Second {
-			t.Fatalf("waited 20 s for %s", what)
-		}
-	}
 }
 
 func stream(t *testing.T, dir, name string) string {

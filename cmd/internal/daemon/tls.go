@@ -72,6 +72,38 @@ func ClientTLS(caFile, certFile, keyFile, serverName string, logger *slog.Logger
 	}, caFile, certFile, keyFile).current
 }
 
+// MutualTLS returns the configuration of connections between equals, for either
+// end. As a server it demands a certificate of the authorities in caFile, and as
+// a client it shows its own and checks the server's against them.
+//
+// The certificate and its key are reread when they change, for both ends. New
+// authorities are reread for the server's end alone: crypto/tls asks a client
+// for them only once, so a client needs a restart to trust another authority.
+func MutualTLS(certFile, keyFile, caFile string, logger *slog.Logger) (*tls.Config, error) {
+	if caFile == "" {
+		return nil, errors.New("tls: ca_file is needed to check the other end")
+	}
+	c, err := ServerTLS(certFile, keyFile, caFile, logger)
+	if err != nil {
+		return nil, err
+	}
+	current := c.GetConfigForClient
+	first, err := current(nil)
+	if err != nil {
+		return nil, err
+	}
+	c.NextProtos = nil
+	c.RootCAs = first.ClientCAs
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		now, err := current(nil)
+		if err != nil {
+			return nil, err
+		}
+		return &now.Certificates[0], nil
+	}
+	return c, nil
+}
+
 func keyPair(certFile, keyFile string) (tls.Certificate, error) {
 	if certFile == "" || keyFile == "" {
 		return tls.Certificate{}, errors.New("tls: a certificate and its key come together, or not at all")

@@ -236,3 +236,56 @@ func TestTLSFaultsNameTheFile(t *testing.T) {
 		}
 	}
 }
+
+// Either end of a connection between nodes shows its present certificate, and
+// refuses the other end if another authority signed it.
+func TestMutualTLS(t *testing.T) {
+	f := newTLSFiles(t)
+	a, foreign := testcert.NewAuthority(t, "ca"), testcert.NewAuthority(t, "another")
+	a.IssueFiles(t, "first", f.cert, f.key)
+	testcert.Replace(t, f.ca, a.PEM())
+	if _, err := MutualTLS(f.cert, f.key, "", nil); err == nil {
+		t.Error("a configuration without an authority checks nobody")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		node, err := MutualTLS(f.cert, f.key, f.ca, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var shown string // by the client
+		peer := &tls.Config{
+			MinVersion: tls.VersionTLS12, ServerName: "localhost", Certificates: []tls.Certificate{a.Issue(t, "peer")},
+			RootCAs: a.Pool(), ClientCAs: a.Pool(), ClientAuth: tls.RequireAndVerifyClientCert,
+			VerifyConnection: func(s tls.ConnectionState) error { shown = s.PeerCertificates[0].Subject.CommonName; return nil },
+		}
+		dial := func(server, client *tls.Config) (string, error) {
+			client = client.Clone()
+			client.ServerName = "localhost"
+			c, name, err := shake(t, server, client)
+			_ = c.Close()
+			return name, err
+		}
+		for _, want := range []string{"first", "second"} {
+			a.IssueFiles(t, want, f.cert, f.key)
+			time.Sleep(2 * recheck)
+			if name, err := dial(node, peer); err != nil || name != want {
+				t.Errorf("as a server the node shows %q, %v, want %q", name, err, want)
+			}
+			if _, err := dial(peer, node); err != nil || shown != want {
+				t.Errorf("as a client the node shows %q, %v, want %q", shown, err, want)
+			}
+		}
+		stranger := peer.Clone()
+		stranger.Certificates = []tls.Certificate{foreign.Issue(t, "peer")}
+		if _, err := dial(node, stranger); err == nil {
+			t.Error("as a server the node accepts a client of another authority")
+		}
+		if _, err := dial(stranger, node); err == nil {
+			t.Error("as a client the node accepts a server of another authority")
+		}
+		stranger.Certificates = nil
+		if _, err := dial(node, stranger); err == nil {
+			t.Error("as a server the node accepts a client without a certificate")
+		}
+	})
+}

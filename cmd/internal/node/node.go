@@ -119,6 +119,11 @@ func (n *node) openLog(ctx context.Context) (err error) {
 			return &config.Unusable{Err: err}
 		}
 		options.Cluster = &store.Cluster{Name: c.Name, Listen: c.Listen, Peers: c.Peers, Secret: secret}
+		if t := c.TLS; t != nil {
+			if options.Cluster.TLS, err = daemon.MutualTLS(t.CertFile, t.KeyFile, t.CAFile, n.log); err != nil {
+				return err
+			}
+		}
 	}
 	if s := n.config.Store.NATS; s != nil {
 		options.NATS = &store.NATS{URL: s.URL, CredentialsFile: s.CredentialsFile, Name: daemon.DefaultName(&net.UnixAddr{Name: n.config.HTTP.Address})}
