@@ -86,13 +86,17 @@ func (t *Token) Digests(s Shape, budget *int, yield func(Digest) (more bool)) er
 // claims of s.
 func (t *Token) claimDigests(s Shape, buffer []byte, budget *int, yield func(Digest) bool) error {
 	var values [MaxClaims][]Value
+	var single [MaxClaims]Value // of the claims that are no arrays, so that they cost no memory
 	n := 0
 	for name := range strings.SplitSeq(s.names, "\x00") {
 		claim, ok := t.Claims[name]
 		if !ok {
 			return nil
 		}
-		if values[n] = candidates(name, claim); len(values[n]) == 0 {
+		if text, ok := claim.(string); ok && name != "scope" && len(text) <= MaxValue {
+			single[n] = Value{'s', text}
+			values[n] = single[n : n+1]
+		} else if values[n] = candidates(name, claim); len(values[n]) == 0 {
 			return nil
 		}
 		n++

@@ -100,41 +100,41 @@ func BenchmarkScale(b *testing.B) {
 		time.Sleep(time.Second)
 		report("nothing", began, stop)
 
-		ok(b, f.Greet("log-1", 2, month))
+		noError(b, "Greet", f.Greet("log-1", 2, month))
 		began, stop = time.Now(), pauses(f)
 		l, err := f.Load("log-1", 2, uint64(n))
-		ok(b, err)
+		noError(b, "err", err)
 		var unpacking time.Duration
 		generate(n, now, func(part []revocation.Entry) {
 			at := time.Now()
 			packed := revocation.AppendEntries(nil, part)
 			entries, err := revocation.ReadEntries(packed)
-			ok(b, err)
+			noError(b, "err", err)
 			unpacking += time.Since(at)
-			ok(b, l.Add(entries))
+			l.Add(entries)
 		})
-		ok(b, l.Commit())
+		noError(b, "Commit", l.Commit())
 		report(fmt.Sprintf("%d loaded", n), began, stop)
 		b.ReportMetric(time.Since(began).Seconds(), "load-s")
 		b.ReportMetric(float64(resident()-base)/float64(n), "B/entry")
 
 		began, stop = time.Now(), pauses(f)
-		s := f.held.Load().set
+		s := f.current.Load().set
 		s.mu.Lock()
 		s.added += s.view.Load().filter.capacity
 		s.mu.Unlock()
-		ok(b, s.renew())
+		noError(b, "renew", s.renew())
 		report("filter rebuilt", began, stop)
 
 		began, stop = time.Now(), pauses(f)
 		for i := range 200 {
-			ok(b, f.Apply([]revocation.Change{change(uint64(3+i), strconv.Itoa(i))}))
+			noError(b, "Apply", f.Apply([]revocation.Change{change(uint64(3+i), strconv.Itoa(i))}))
 		}
 		report("200 changes applied", began, stop)
 		if s := f.Status(); s.Entries != n+200 {
 			b.Fatalf("%+v", s)
 		}
-		ok(b, f.Close())
+		noError(b, "Close", f.Close())
 
 		f = nil
 		debug.FreeOSMemory()
@@ -148,24 +148,24 @@ func BenchmarkScale(b *testing.B) {
 		b.ReportMetric(float64(resident()-base)/float64(n), "B/entry-restarted")
 		began = time.Now()
 		f.mu.Lock()
-		f.disk.written = 1 << 40
+		f.dir.written = 1 << 40
 		f.mu.Unlock()
 		f.compact()
 		b.Logf("%-28s %8v", "snapshot in order", time.Since(began).Round(time.Millisecond))
-		ok(b, f.Close())
+		noError(b, "Close", f.Close())
 		f = nil
 		debug.FreeOSMemory()
 		began = time.Now()
 		f = open(b, Options{Dir: dir})
 		b.ReportMetric(time.Since(began).Seconds(), "restart-in-order-s")
 		began, stop = time.Now(), pauses(f)
-		f.held.Load().set.sweep(revocation.MicrosOf(now.Add(800 * time.Hour)))
+		f.current.Load().set.sweep(revocation.MicrosOf(now.Add(800 * time.Hour)))
 		runtime.GC()
 		report("all expired", began, stop)
 		if s := f.Status(); s.Entries != 0 {
 			b.Fatalf("%+v", s)
 		}
-		ok(b, f.Close())
+		noError(b, "Close", f.Close())
 	}
 }
 
@@ -173,12 +173,12 @@ func BenchmarkLookup(b *testing.B) {
 	n := entriesWanted()
 	f := open(b, Options{})
 	defer f.Close()
-	ok(b, f.Greet("log-1", 1, month))
+	noError(b, "Greet", f.Greet("log-1", 1, month))
 	l, err := f.Load("log-1", 1, uint64(n))
-	ok(b, err)
-	generate(n, time.Now(), func(part []revocation.Entry) { ok(b, l.Add(slices.Clone(part))) })
-	ok(b, l.Add([]revocation.Entry{subject(9, "alice")}))
-	ok(b, l.Commit())
+	noError(b, "err", err)
+	generate(n, time.Now(), func(part []revocation.Entry) { l.Add(slices.Clone(part)) })
+	l.Add([]revocation.Entry{subject(9, "alice")})
+	noError(b, "Commit", l.Commit())
 	for name, sub := range map[string]string{"allowed": "bob", "revoked": "alice"} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

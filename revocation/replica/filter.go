@@ -54,11 +54,11 @@ func (f *filter) add(key uint64) (there bool) {
 	return there
 }
 
-// touch brings what an add of these keys needs into the processor's cache, all
-// of it at once instead of one after the other.
-func (f *filter) touch(entries []revocation.Entry) (sum uint64) {
+// prefetch brings the blocks of entries into the processor's cache, all at once
+// instead of one after the other when add needs them.
+func (f *filter) prefetch(entries []revocation.Entry) (sum uint64) {
 	for i := range entries {
-		sum |= f.at(uint64(slotOf(&entries[i].Digest)))[0].Load()
+		sum |= f.at(uint64(keyOf(&entries[i].Digest)))[0].Load()
 	}
 	return sum
 }

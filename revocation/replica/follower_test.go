@@ -12,78 +12,23 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"rescind/revocation"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-const month = 720 * time.Hour
-
-func open(t testing.TB, o Options) *Follower {
-	t.Helper()
-	f, err := Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
-}
-
-func subject(revision uint64, sub string) revocation.Entry {
-	r := lasting(revocation.ID{Revision: revision, Index: 0}, revocation.MicrosOf(time.Now().Add(24*time.Hour)), revocation.Claim{Name: "sub", Value: value(sub)})
-	return r.Entry()
-}
-
-// load greets and loads a set of these subjects.
-func load(t testing.TB, f *Follower, log string, revision uint64, subs ...string) {
-	t.Helper()
-	ok(t, f.Greet(log, revision, month))
-	l, err := f.Load(log, revision, uint64(len(subs)))
-	ok(t, err)
-	for i, sub := range subs {
-		ok(t, l.Add([]revocation.Entry{subject(uint64(i+1), sub)}))
-	}
-	ok(t, l.Commit())
-}
-
-func change(revision uint64, subs ...string) revocation.Change {
-	c := revocation.Change{Revision: revision}
-	for i, sub := range subs {
-		e := subject(revision, sub)
-		e.ID.Index = uint32(i)
-		c.Added = append(c.Added, e)
-	}
-	return c
-}
-
-func denies(t testing.TB, f *Follower, sub string) bool {
-	t.Helper()
-	v, err := f.Lookup(&revocation.Token{Issuer: idp, Claims: map[string]any{"sub": sub}}, time.Now())
-	ok(t, err)
-	return v.Revoked
-}
-
-func wantAt(t testing.TB, f *Follower, log string, revision uint64) {
-	t.Helper()
-	if l, r := f.Position(); l != log || r != revision {
-		t.Fatalf("at %q %d, want %q %d", l, r, log, revision)
-	}
-}
 
 // A replica that is killed comes back with all that it acknowledged.
 func TestTheDiskHasWhatMemoryHas(t *testing.T) {
 	dir := t.TempDir()
 	f := open(t, Options{Dir: dir})
 	load(t, f, "log-1", 3, "alice")
-	ok(t, f.Apply([]revocation.Change{change(4, "bob"), change(5, "carol", "dave")}))
-	removed := revocation.Change{Revision: 6, Removed: change(4, "bob").Added}
-	ok(t, f.Apply([]revocation.Change{removed}))
+	bob := change(4, "bob")
+	noError(t, "Apply", f.Apply([]revocation.Change{bob, change(5, "carol", "dave")}))
+	removed := revocation.Change{Revision: 6, Removed: bob.Added}
+	noError(t, "Apply", f.Apply([]revocation.Change{removed}))
 	f.Contact(6, time.Now(), 0)
 	kill(t, f)
 
 	f = open(t, Options{Dir: dir})
-	wantAt(t, f, "log-1", 6)
+	wantPosition(t, f, "log-1", 6)
 	for sub, want := range map[string]bool{"alice": true, "bob": false, "carol": true, "dave": true, "erin": false} {
 		if denies(t, f, sub) != want {
 			t.Errorf("%s: denied %v", sub, !want)
@@ -94,12 +39,12 @@ func TestTheDiskHasWhatMemoryHas(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	// It goes on from there, and comes back again.
-	ok(t, f.Greet("log-1", 9, month))
-	ok(t, f.Apply([]revocation.Change{change(5, "again"), change(6, "again"), change(7, "erin")}))
+	noError(t, "Greet", f.Greet("log-1", 9, month))
+	noError(t, "Apply", f.Apply([]revocation.Change{change(5, "again"), change(6, "again"), change(7, "erin")}))
 	kill(t, f)
 	f = open(t, Options{Dir: dir})
 	defer f.Close()
-	wantAt(t, f, "log-1", 7)
+	wantPosition(t, f, "log-1", 7)
 	if !denies(t, f, "erin") || denies(t, f, "again") {
 		t.Error("what came after the restart is not there after the next")
 	}
@@ -108,7 +53,7 @@ func TestTheDiskHasWhatMemoryHas(t *testing.T) {
 // kill ends f as the end of its process does: Close writes nothing.
 func kill(t testing.TB, f *Follower) {
 	t.Helper()
-	ok(t, f.Close())
+	noError(t, "Close", f.Close())
 }
 
 func TestTwoReplicasCannotShareADirectory(t *testing.T) {
@@ -130,8 +75,8 @@ func TestDamage(t *testing.T) {
 				t.Fatal("no such file")
 			}
 			b, err := os.ReadFile(names[0])
-			ok(t, err)
-			ok(t, os.WriteFile(names[0], change(b), 0o600))
+			noError(t, "err", err)
+			noError(t, "WriteFile", os.WriteFile(names[0], change(b), 0o600))
 		}
 	}
 	flip := func(at func([]byte) int) func([]byte) []byte {
@@ -150,17 +95,17 @@ func TestDamage(t *testing.T) {
 		"a bit in the journal":              {edit("*3.journal", flip(func(b []byte) int { return len(b) / 2 })), 0},
 		"the journal's header":              {edit("*3.journal", flip(func([]byte) int { return len(magic) + 12 })), 0},
 		"the journal breaks off":            {edit("*3.journal", func(b []byte) []byte { return b[:len(b)-3] }), 4},
-		"the journal breaks off at a frame": {edit("*3.journal", func(b []byte) []byte { return b[:len(b)-len(appendChange(nil, ptr(change(5, "carol"))))] }), 4},
-		"the journal is lost":               {func(t *testing.T, dir string) { ok(t, os.Remove(filepath.Join(dir, journalName(3)))) }, 3},
-		"the snapshot is lost":              {func(t *testing.T, dir string) { ok(t, os.Remove(filepath.Join(dir, snapshotName))) }, 0},
+		"the journal breaks off at a frame": {edit("*3.journal", func(b []byte) []byte { return b[:len(b)-len(appendChange(nil, new(change(5, "carol"))))] }), 4},
+		"the journal is lost":               {func(t *testing.T, dir string) { noError(t, "Remove", os.Remove(filepath.Join(dir, journalName(3)))) }, 3},
+		"the snapshot is lost":              {func(t *testing.T, dir string) { noError(t, "Remove", os.Remove(filepath.Join(dir, snapshotName))) }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			f := open(t, Options{Dir: dir})
 			load(t, f, "log-1", 3, "alice")
-			ok(t, f.Apply([]revocation.Change{change(4, "bob")}))
-			ok(t, f.Apply([]revocation.Change{change(5, "carol")}))
-			ok(t, f.Close())
+			noError(t, "Apply", f.Apply([]revocation.Change{change(4, "bob")}))
+			noError(t, "Apply", f.Apply([]revocation.Change{change(5, "carol")}))
+			noError(t, "Close", f.Close())
 			c.damage(t, dir)
 
 			var log bytes.Buffer
@@ -196,24 +141,24 @@ func TestCompaction(t *testing.T) {
 		for i := range subs {
 			subs[i] = fmt.Sprintf("%d-%d", revision, i)
 		}
-		ok(t, f.Apply([]revocation.Change{change(revision, subs...)}))
+		noError(t, "Apply", f.Apply([]revocation.Change{change(revision, subs...)}))
 	}
-	before := f.disk.written
-	if before < least {
+	before := f.dir.written
+	if before < shortJournal {
 		t.Fatalf("a journal of %d bytes is too short for the test", before)
 	}
 	f.compact()
 	revision++
-	ok(t, f.Apply([]revocation.Change{change(revision, "last")}))
-	names, err := f.disk.journals()
-	ok(t, err)
-	if len(names) != 1 || f.disk.written >= before {
-		t.Errorf("journals %q, %d bytes", names, f.disk.written)
+	noError(t, "Apply", f.Apply([]revocation.Change{change(revision, "last")}))
+	names, err := f.dir.journals()
+	noError(t, "err", err)
+	if len(names) != 1 || f.dir.written >= before {
+		t.Errorf("journals %q, %d bytes", names, f.dir.written)
 	}
 	kill(t, f)
 	f = open(t, Options{Dir: dir})
 	defer f.Close()
-	wantAt(t, f, "log-1", revision)
+	wantPosition(t, f, "log-1", revision)
 	for _, sub := range []string{"alice", "2-0", "61-699", "last"} {
 		if !denies(t, f, sub) {
 			t.Errorf("%s is allowed", sub)
@@ -232,22 +177,22 @@ func TestADiskThatFails(t *testing.T) {
 	load(t, f, "log-1", 3, "alice")
 	f.Contact(3, time.Now(), 0)
 	f.mu.Lock()
-	ok(t, f.disk.journal.Close())
+	noError(t, "Close", f.dir.journal.Close())
 	f.mu.Unlock()
-	ok(t, f.Apply([]revocation.Change{change(4, "bob")}))
+	noError(t, "Apply", f.Apply([]revocation.Change{change(4, "bob")}))
 	if s := f.Status(); !s.Ready || s.DiskError == "" || len(s.Missing) != 1 || !denies(t, f, "bob") {
 		t.Errorf("%+v", s)
 	}
-	ok(t, f.Apply([]revocation.Change{change(5, "carol")}))
+	noError(t, "Apply", f.Apply([]revocation.Change{change(5, "carol")}))
 	f.compact()
 	if s := f.Status(); s.DiskError != "" {
 		t.Errorf("%+v", s)
 	}
-	ok(t, f.Apply([]revocation.Change{change(6, "dave")}))
+	noError(t, "Apply", f.Apply([]revocation.Change{change(6, "dave")}))
 	kill(t, f)
 	f = open(t, Options{Dir: dir})
 	defer f.Close()
-	wantAt(t, f, "log-1", 6)
+	wantPosition(t, f, "log-1", 6)
 	for _, sub := range []string{"alice", "bob", "carol", "dave"} {
 		if !denies(t, f, sub) {
 			t.Errorf("%s is allowed", sub)
@@ -283,12 +228,12 @@ func TestItNeverGoesBack(t *testing.T) {
 		}
 	}
 	check("held")
-	ok(t, f.Close())
+	noError(t, "Close", f.Close())
 	f = open(t, Options{Dir: dir})
 	defer f.Close()
 	check("from disk")
 	f.mu.Lock()
-	f.distrust("a test")
+	f.discard("a test")
 	f.mu.Unlock()
 	check("given up")
 	if _, err := f.Lookup(&revocation.Token{Issuer: idp}, time.Now()); !errors.Is(err, ErrNotReady) {
@@ -302,7 +247,7 @@ func TestItNeverGoesBack(t *testing.T) {
 	}
 	f.Accept([]string{"log-1"})
 	load(t, f, "log-2", 1, "bob")
-	wantAt(t, f, "log-2", 1)
+	wantPosition(t, f, "log-2", 1)
 }
 
 // A set in memory that is not what was put in is given up within a second,
@@ -312,12 +257,12 @@ func TestABreachUnreadies(t *testing.T) {
 		f := open(t, Options{})
 		defer f.Close()
 		load(t, f, "log-1", 5, "alice")
-		ok(t, aLayer(f.held.Load().set).cache.Reset())
+		noError(t, "aSegment", aSegment(f.current.Load().set).cache.Reset())
 		time.Sleep(2 * maintenance)
 		if _, err := f.Lookup(&revocation.Token{Issuer: idp}, time.Now()); !errors.Is(err, ErrNotReady) || f.Status().Ready {
 			t.Errorf("%v", err)
 		}
-		wantAt(t, f, "", 0)
+		wantPosition(t, f, "", 0)
 		load(t, f, "log-1", 5, "alice")
 		if !denies(t, f, "alice") {
 			t.Error("not denied")
@@ -342,7 +287,7 @@ func TestRetentionIsHeldAgainstTheLifetimes(t *testing.T) {
 	if s := f.Status(); !s.Ready {
 		t.Errorf("%+v", s)
 	}
-	ok(t, f.Greet("log-1", 1, month-time.Second))
+	noError(t, "Greet", f.Greet("log-1", 1, month-time.Second))
 	if f.Status().Ready {
 		t.Error("ready with a retention that was lowered")
 	}
@@ -359,7 +304,7 @@ func TestStaleness(t *testing.T) {
 		heard := time.Now()
 		verdict := func() Verdict {
 			v, err := f.Lookup(&revocation.Token{Issuer: idp, Claims: map[string]any{"sub": "alice"}}, time.Now())
-			ok(t, err)
+			noError(t, "err", err)
 			return v
 		}
 		time.Sleep(time.Minute)
@@ -370,16 +315,16 @@ func TestStaleness(t *testing.T) {
 		if v := verdict(); !v.Overdue || !v.Stale || !v.Revoked {
 			t.Errorf("beyond it: %+v", v)
 		}
-		ok(t, f.Close())
+		noError(t, "Close", f.Close())
 		f = open(t, o)
-		defer func() { ok(t, f.Close()) }()
+		defer func() { noError(t, "Close", f.Close()) }()
 		if v := verdict(); !v.Overdue {
 			t.Errorf("after a restart: %+v", v)
 		}
 		if s := f.Status(); !s.LastContact.Equal(heard) {
 			t.Errorf("heard at %v, not %v", s.LastContact, heard)
 		}
-		ok(t, f.Greet("log-1", 1, month))
+		noError(t, "Greet", f.Greet("log-1", 1, month))
 		f.Contact(1, time.Now(), 0)
 		if v := verdict(); v.Overdue || v.Stale {
 			t.Errorf("heard again: %+v", v)
@@ -392,7 +337,7 @@ func TestStaleness(t *testing.T) {
 func TestTheAgeIsWhatTheControlEndpointIsSureOf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := open(t, Options{Dir: t.TempDir(), MaxStaleness: time.Minute})
-		defer func() { ok(t, f.Close()) }()
+		defer func() { noError(t, "Close", f.Close()) }()
 		stale := func(what string, want bool) {
 			t.Helper()
 			if s := f.Status(); s.Overdue != want || s.Stale != want {
@@ -411,7 +356,7 @@ func TestTheAgeIsWhatTheControlEndpointIsSureOf(t *testing.T) {
 		stale("sure 50 s ago", false)
 		time.Sleep(11 * time.Second)
 		stale("sure 61 s ago", true)
-		ok(t, f.Apply([]revocation.Change{change(2, "bob")}))
+		noError(t, "Apply", f.Apply([]revocation.Change{change(2, "bob")}))
 		stale("changed, and no word", true)
 		f.Contact(2, time.Now(), time.Second)
 		f.Contact(2, time.Now(), time.Hour) // from another node, which is cut off
@@ -434,12 +379,12 @@ func TestAClockThatIsWrong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := open(t, Options{})
 		defer f.Close()
-		ok(t, f.Greet("log-1", 1, month))
+		noError(t, "Greet", f.Greet("log-1", 1, month))
 		l, err := f.Load("log-1", 1, 1)
-		ok(t, err)
+		noError(t, "err", err)
 		r := lasting(revocation.ID{Revision: 1, Index: 0}, revocation.MicrosOf(time.Now().Add(30*time.Minute)), revocation.Claim{Name: "sub", Value: value("alice")})
-		ok(t, l.Add([]revocation.Entry{r.Entry()}))
-		ok(t, l.Commit())
+		l.Add([]revocation.Entry{r.Entry()})
+		noError(t, "Commit", l.Commit())
 		server := time.Now().Add(-time.Hour) // ours is an hour fast
 		f.Contact(1, server, 0)
 		denied := func() bool { return denies(t, f, "alice") }
@@ -463,9 +408,9 @@ func FuzzSnapshot(f *testing.F) {
 	dir := f.TempDir()
 	follower := open(f, Options{Dir: dir})
 	load(f, follower, "log-1", 3, "alice", "bob")
-	ok(f, follower.Close())
+	noError(f, "Close", follower.Close())
 	whole, err := os.ReadFile(filepath.Join(dir, snapshotName))
-	ok(f, err)
+	noError(f, "err", err)
 	f.Add(whole)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, _, err := openFrames(bytes.NewReader(b))

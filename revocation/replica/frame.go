@@ -4,20 +4,65 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
-
-	"encoding/json"
+	"time"
 
 	"rescind/revocation"
 )
 
-// errDamaged says that a file is not what was written.
-var errDamaged = errors.New("it is damaged")
+// A snapshot and a journal are made of frames:
+//
+//	file  = magic frame*
+//	frame = length(4) crc32c(4) kind(1) payload
+//
+// The first frame is the header. A snapshot goes on with parts and an end. A
+// snapshot without an end is damaged. A journal goes on with changes. A journal
+// may end within its last change, which then was never acknowledged.
+const (
+	magic      = "rescind revocations 1\n"
+	diskFormat = 1
+	maxFrame   = 256 << 20
+	usualFrame = 1 << 20 // a frame of a snapshot has less
 
-// appendFrame adds a frame whose payload fill appends.
+	frameHeader byte = 'h'
+	framePart   byte = 'p'
+	frameEnd    byte = 'e'
+	frameChange byte = 'c'
+)
+
+// errDamaged reports a file that does not hold what was written.
+var errDamaged = errors.New("the file is damaged")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// header is the payload of the first frame.
+type header struct {
+	Format    int           `json:"format"`
+	Rules     int           `json:"rules,omitempty"` // [revocation.Rules]; absent in the first edition, and then 1
+	Log       string        `json:"log"`
+	Revision  uint64        `json:"revision"`
+	Retention time.Duration `json:"retention"` // ns
+	Entries   int           `json:"entries"`   // of a snapshot, about
+	// Ordered says that a snapshot has the entries in the order in which a set
+	// holds them: it is read much faster than one in the order of the feed.
+	Ordered bool `json:"ordered,omitempty"`
+}
+
+// appendHeader appends the first frame.
+func appendHeader(b []byte, head header) ([]byte, error) {
+	head.Format, head.Rules = diskFormat, revocation.Rules
+	text, err := json.Marshal(head)
+	if err != nil {
+		return nil, err
+	}
+	return appendFrame(b, frameHeader, func(b []byte) []byte { return append(b, text...) }), nil
+}
+
+// appendFrame appends a frame whose payload fill appends.
 func appendFrame(b []byte, kind byte, fill func([]byte) []byte) []byte {
 	at := len(b)
 	b = fill(append(b, 0, 0, 0, 0, 0, 0, 0, 0, kind))
@@ -26,37 +71,11 @@ func appendFrame(b []byte, kind byte, fill func([]byte) []byte) []byte {
 	return b
 }
 
-func appendChange(b []byte, c *revocation.Change) []byte {
-	return appendFrame(b, frameChange, func(b []byte) []byte {
-		b = binary.AppendUvarint(b, c.Revision)
-		added := revocation.AppendEntries(nil, c.Added)
-		b = binary.AppendUvarint(b, uint64(len(added)))
-		b = append(b, added...)
-		return revocation.AppendEntries(b, c.Removed)
-	})
-}
-
-func readChange(b []byte) (change revocation.Change, err error) {
-	c := cursor{rest: b}
-	change.Revision = c.number(1<<64 - 1)
-	added := c.bytes(c.number(maxFrame))
-	if c.bad {
-		return change, fmt.Errorf("%w: a change that is none", errDamaged)
-	}
-	if change.Added, err = revocation.ReadEntries(added); err == nil {
-		change.Removed, err = revocation.ReadEntries(c.rest)
-	}
-	if err != nil {
-		return change, fmt.Errorf("%w: revision %d: %w", errDamaged, change.Revision, err)
-	}
-	return change, nil
-}
-
 // frames reads the frames of a file.
 type frames struct{ in *bufio.Reader }
 
-// openFrames reads the beginning. A file that breaks off in it gives
-// io.ErrUnexpectedEOF.
+// openFrames reads the beginning of a file. It returns io.ErrUnexpectedEOF if
+// the file ends there.
 func openFrames(f io.Reader) (*frames, header, error) {
 	r := &frames{bufio.NewReaderSize(f, 1<<20)}
 	var head header
@@ -65,7 +84,7 @@ func openFrames(f io.Reader) (*frames, header, error) {
 		return nil, head, io.ErrUnexpectedEOF
 	}
 	if string(begin) != magic {
-		return nil, head, fmt.Errorf("%w: it does not begin as it should", errDamaged)
+		return nil, head, fmt.Errorf("%w: it does not begin with %q", errDamaged, magic)
 	}
 	kind, b, err := r.next()
 	switch {
@@ -76,14 +95,13 @@ func openFrames(f io.Reader) (*frames, header, error) {
 	case kind != frameHeader || json.Unmarshal(b, &head) != nil || head.Format != diskFormat || head.Log == "":
 		return nil, head, fmt.Errorf("%w: its header cannot be read", errDamaged)
 	}
+	head.Rules = max(head.Rules, 1)
 	return r, head, nil
 }
 
-// maxPart is more than a frame of a snapshot has.
-const maxPart = 1 << 20
-
-// next is the next frame: io.EOF after the last one, io.ErrUnexpectedEOF if the
-// file breaks off within it. The payload is the caller's.
+// next returns the next frame, and the payload is the caller's. It returns
+// io.EOF after the last frame, and io.ErrUnexpectedEOF if the file ends within
+// one.
 func (r *frames) next() (kind byte, payload []byte, err error) {
 	var head [9]byte
 	if _, err := io.ReadFull(r.in, head[:]); err != nil {
@@ -91,10 +109,10 @@ func (r *frames) next() (kind byte, payload []byte, err error) {
 	}
 	n := binary.BigEndian.Uint32(head[:])
 	if n < 1 || n > maxFrame {
-		return 0, nil, fmt.Errorf("%w: a frame of %d bytes", errDamaged, n)
+		return 0, nil, fmt.Errorf("%w: frame of %d bytes", errDamaged, n)
 	}
-	var b bytes.Buffer // grows with what is there, not with what is announced
-	b.Grow(int(min(n, maxPart)))
+	var b bytes.Buffer // grows with the bytes that come, not with the announced length
+	b.Grow(int(min(n, usualFrame)))
 	if m, err := io.CopyN(&b, r.in, int64(n)-1); err != nil {
 		if m < int64(n)-1 && errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
@@ -104,39 +122,7 @@ func (r *frames) next() (kind byte, payload []byte, err error) {
 	payload = b.Bytes()
 	sum := crc32.Update(crc32.Checksum(head[8:], castagnoli), castagnoli, payload)
 	if sum != binary.BigEndian.Uint32(head[4:]) {
-		return 0, nil, fmt.Errorf("%w: a checksum is wrong", errDamaged)
+		return 0, nil, fmt.Errorf("%w: wrong checksum", errDamaged)
 	}
 	return head[8], payload, nil
-}
-
-// parts yields the entries of a snapshot, and checks that it is whole.
-func (r *frames) parts(yield func([]revocation.Entry)) error {
-	count := uint64(0)
-	for {
-		kind, b, err := r.next()
-		switch {
-		case err != nil:
-			return fmt.Errorf("%w: the snapshot has no end: %w", errDamaged, err)
-		case kind == frameEnd:
-			return r.whole(b, count)
-		case kind != framePart:
-			return fmt.Errorf("%w: a frame of kind %q", errDamaged, kind)
-		}
-		entries, err := revocation.ReadEntries(b)
-		if err != nil {
-			return fmt.Errorf("%w: %w", errDamaged, err)
-		}
-		count += uint64(len(entries))
-		yield(entries)
-	}
-}
-
-func (r *frames) whole(end []byte, count uint64) error {
-	if n, size := binary.Uvarint(end); size != len(end) || n != count {
-		return fmt.Errorf("%w: %d entries instead of %d", errDamaged, count, n)
-	}
-	if _, err := r.in.ReadByte(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: there is something after its end", errDamaged)
-	}
-	return nil
 }

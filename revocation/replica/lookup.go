@@ -1,64 +1,70 @@
 package replica
 
 import (
-	"errors"
 	"sync/atomic"
 
 	"rescind/revocation"
 )
 
-// positives count the look-ups that a filter did not answer.
-type positives struct{ held, none atomic.Uint64 }
+// positives counts the filter's hits: those that an entry confirmed, and those
+// without an entry.
+type positives struct{ confirmed, none atomic.Uint64 }
 
-// lookup finds an entry in force that denies t. clock is the instant until
-// which nothing has expired yet.
-func (s *set) lookup(t *revocation.Token, clock revocation.Micros, counts *positives) (by revocation.ID, kind revocation.Kind, denied bool, err error) {
-	v, budget := s.view.Load(), revocation.LookupBudget
-	for _, shape := range v.shapes[t.Issuer] {
-		var failed error
-		err := t.Digests(shape, &budget, func(d revocation.Digest) bool {
-			by, denied, failed = s.denies(v, &d, t, clock, counts)
-			return !denied && failed == nil
-		})
-		if err = errors.Join(failed, err); denied || err != nil {
-			return by, shape.Kind, denied, err
-		}
-	}
-	return revocation.ID{}, 0, false, nil
+// match is the entry that denies a token.
+type match struct {
+	id   revocation.ID
+	kind revocation.Kind
 }
 
-// denies asks about one digest.
-func (s *set) denies(v *view, d *revocation.Digest, t *revocation.Token, clock revocation.Micros, counts *positives) (by revocation.ID, denied bool, err error) {
-	k := slotOf(d)
-	if !v.filter.has(uint64(k)) {
+// lookup returns an entry that denies t. Entries that end by ended deny nothing.
+// ok is false if there is no such entry.
+func (s *set) lookup(t *revocation.Token, ended revocation.Micros, counts *positives) (by match, ok bool, err error) {
+	v := s.view.Load()
+	shapes := v.shapes[t.Issuer]
+	if shapes == nil {
+		return match{}, false, nil
+	}
+	budget := revocation.LookupBudget
+	shapes.under(t.Claims, func(shape revocation.Shape) bool {
+		failed := t.Digests(shape, &budget, func(d revocation.Digest) bool {
+			by.id, ok, err = s.denies(v.filter, &d, t, ended, counts)
+			return !ok && err == nil
+		})
+		if failed != nil {
+			err = failed
+		}
+		by.kind = shape.Kind
+		return !ok && err == nil
+	})
+	if !ok || err != nil {
+		return match{}, false, err
+	}
+	return by, true, nil
+}
+
+// denies returns the ID of an entry with this digest that denies t.
+func (s *set) denies(f *filter, d *revocation.Digest, t *revocation.Token, ended revocation.Micros, counts *positives) (by revocation.ID, ok bool, err error) {
+	q := queryOf(d, t, ended)
+	if !f.has(uint64(q.key)) {
 		return revocation.ID{}, false, nil
 	}
-	held, key := false, k.String()
-	for _, b := range *s.shelves[k.shelf()].buckets.Load() {
-		err = b.find(k, key, func(r *record) bool {
-			if r.rest != [8]byte(d[8:]) {
-				return true
-			}
-			held = true
-			if denied = r.expires > clock && r.reaches(t); denied {
-				by = r.id
-			}
-			return !denied
-		})
-		if denied || err != nil {
+	q.text = q.key.String()
+	present := false
+	for _, b := range *s.stripes[q.key.stripe()].buckets.Load() {
+		a, err := b.find(&q)
+		if err != nil {
+			return revocation.ID{}, false, err
+		}
+		present = present || a.present
+		if a.denied {
+			by, ok = a.by, true
 			break
 		}
 	}
-	if held {
-		counts.held.Add(1)
+	if present {
+		counts.confirmed.Add(1)
 	} else {
 		counts.none.Add(1)
 	}
-	return by, denied, err
-}
-
-// reaches says whether a token that matches is denied: by its iat, or because
-// it has none.
-func (r *record) reaches(t *revocation.Token) bool {
-	return r.before == 0 || !t.HasIssuedAt || t.IssuedAt < r.before
+	return by, ok, nil
 }

@@ -5,103 +5,102 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"rescind/revocation"
 )
 
-// set is the exact set of entries that are in force: a filter in front of
-// shelves of buckets. One writer changes it, any number of readers look things
-// up meanwhile and never wait for the writer beyond a single entry.
+// set is the exact set of entries that are in force. One writer changes it. Any
+// number of readers look tokens up at the same time, and wait for the writer for
+// the time of a single entry at most.
 //
 // # Where an entry lies
 //
-// Shelves divide the entries by their digests, so that a long change is put in
-// place on several processors. On a shelf, buckets are stretches of time by the
-// end of what they hold, short ones for what ends soon, long ones for what ends
-// late, so that a bucket outstays its first entry by an eighth of that entry's
-// life at most and there are some hundreds at the most. A look-up goes through
-// all buckets of one shelf, but only once the filter has said that there may be
-// something.
+// Stripes divide the entries by their digests, so that a long change uses
+// several processors. Within a stripe, buckets divide them by the time at which
+// they end: short buckets for entries that end soon, long buckets for entries
+// that end late. So a bucket outlasts its first entry by at most an eighth of
+// that entry's life, and there are some hundreds of buckets at most. A look-up
+// goes through all buckets of one stripe, but only after the filter has said
+// that there can be an entry.
 //
 // # Filters
 //
-// A filter never forgets a key, so it fills up with what has expired or was
-// restored. Then, or when it has more keys than it was made for, the next one is
-// filled beside it from the buckets, while the writer adds to both, and takes
-// its place.
+// A filter never forgets a key, so keys of expired and restored entries fill it
+// up. When a filter is full, or mostly full of such keys, the next one is built
+// beside it from the buckets, while the writer adds to both. Then the next one
+// takes its place.
 //
 // # Invariant
 //
-// What is held is what was added, less what was removed, less the buckets that
-// were dropped. While that is so, a filter hit that finds nothing is a proven
-// false positive. check watches it; what it finds out is final.
+// The entries in the set are those that were added, less those that were
+// removed, less those in buckets that were dropped. While this holds, a filter
+// hit without an entry is a proven false positive. check tests it, and what
+// check finds is final.
 type set struct {
-	view    atomic.Pointer[view] // what readers see, but for the buckets
-	shelves [shelves]shelf
-	lost    atomic.Int64 // entries that BigCache has let go by itself
+	view    atomic.Pointer[view] // all that readers see, except the buckets
+	stripes [stripes]stripe
+	evicted atomic.Int64 // entries that BigCache removed by itself: a fault
 	entries atomic.Int64
 
-	mu    sync.Mutex        // the writer; below is its own
-	clock revocation.Micros // when it last looked; never goes back
-	next  *filter           // being filled, or nil
-	added int               // keys in the filter
-
-	shapes  []revocation.Shape // by number
-	numbers map[revocation.Shape]uint32
-	counts  []int // entries, by number
+	mu     sync.Mutex        // held by the writer, for the fields below
+	ended  revocation.Micros // entries that end by then may be dropped; it never goes back
+	next   *filter           // the filter that is being built; nil: none
+	added  int               // keys in the filter
+	shapes shapeTable
 }
 
-// view is what readers need, and is never changed.
+// view is what readers need. A view is replaced, never changed.
 type view struct {
 	filter *filter
-	shapes map[string][]revocation.Shape // in use, by issuer
-	all    []revocation.Shape            // by number
+	shapes map[string]*issuerShapes // in use, by issuer
 }
 
-// margin is how long a bucket stays after its end, for clocks that are set
-// back a little.
-const margin = revocation.Micros(5 * time.Minute / time.Microsecond)
+// clock is the time as the follower knows it.
+type clock struct {
+	now   revocation.Micros // the best guess; it decides where entries lie, and nothing else
+	ended revocation.Micros // every entry that ends by then has ended for certain; 0: none has
+}
 
-// newSet makes an empty set, with room for about expect entries in its filter.
-func newSet(expect int, now revocation.Micros) *set {
-	s := &set{numbers: map[revocation.Shape]uint32{}, clock: now}
-	for i := range s.shelves {
-		s.shelves[i].init(&s.lost)
+// newSet returns an empty set whose filter has room for about expect entries.
+func newSet(expect int) *set {
+	s := &set{shapes: newShapeTable()}
+	for i := range s.stripes {
+		s.stripes[i].init(&s.evicted)
 	}
-	s.view.Store(&view{filter: newFilter(expect + expect/8)})
+	s.view.Store(&view{filter: newFilter(expect + expect/8), shapes: map[string]*issuerShapes{}})
 	return s
 }
 
-// len is how many entries are held.
+// len returns the number of entries.
 func (s *set) len() int { return int(s.entries.Load()) }
 
-// long is a change that is worth several processors.
-const long = 1024
+// parallelThreshold is the number of entries from which a change is divided
+// among processors.
+const parallelThreshold = 1024
 
-// apply makes a change, all of it. Repeated, it does nothing.
-func (s *set) apply(added, removed []revocation.Entry, now revocation.Micros) error {
+// apply adds and removes entries. Entries that are there already, or gone
+// already, change nothing.
+func (s *set) apply(added, removed []revocation.Entry, at clock) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.clock = max(s.clock, now)
-	s.count(added)
-	b := batch{set: s, filter: s.view.Load().filter, added: added, removed: removed}
-	b.filter.touch(added)
+	s.ended = max(s.ended, at.ended)
+	s.shapes.number(added)
+	b := batch{set: s, filter: s.view.Load().filter, added: added, removed: removed, now: max(at.now, s.ended)}
+	b.filter.prefetch(added)
 	var err error
-	if len(added)+len(removed) < long {
-		for i := range s.shelves {
-			err = errors.Join(err, b.put(&s.shelves[i]))
+	if len(added)+len(removed) < parallelThreshold {
+		for i := range s.stripes {
+			err = errors.Join(err, b.put(&s.stripes[i]))
 		}
 	} else {
 		var all errgroup.Group
 		all.SetLimit(runtime.GOMAXPROCS(0))
-		for i := range s.shelves {
-			all.Go(func() error { return b.put(&s.shelves[i]) })
+		for i := range s.stripes {
+			all.Go(func() error { return b.put(&s.stripes[i]) })
 		}
 		err = all.Wait()
 	}
@@ -109,84 +108,57 @@ func (s *set) apply(added, removed []revocation.Entry, now revocation.Micros) er
 	return err
 }
 
-// count gives the shapes of a change their numbers.
-func (s *set) count(entries []revocation.Entry) {
-	for i := range entries {
-		if i > 0 && entries[i].Shape == entries[i-1].Shape {
-			continue
-		}
-		if _, ok := s.numbers[entries[i].Shape]; !ok {
-			s.numbers[entries[i].Shape] = uint32(len(s.shapes))
-			s.shapes = append(s.shapes, entries[i].Shape)
-			s.counts = append(s.counts, 0)
-		}
-	}
-}
-
-// settle takes over what the shelves have counted, and shows readers the shapes
-// if others are in use than before.
+// settle takes over the counts of the stripes. It shows readers the shapes if
+// the shapes in use have changed.
 func (s *set) settle() {
-	changed := false
-	for i := range s.shelves {
-		h := &s.shelves[i]
+	for i := range s.stripes {
+		h := &s.stripes[i]
 		s.added += h.keys
 		h.keys = 0
 		for shape, n := range h.changed {
-			before := s.counts[shape]
-			s.counts[shape] += n
+			s.shapes.count(shape, n)
 			s.entries.Add(int64(n))
-			changed = changed || (before == 0) != (s.counts[shape] == 0)
 		}
 		clear(h.changed)
 	}
-	if changed {
-		s.publish(s.view.Load().filter)
+	old := s.view.Load()
+	if changed := s.shapes.publish(old.shapes); changed != nil {
+		s.view.Store(&view{old.filter, changed})
 	}
 }
 
-// publish shows readers what the writer has, with this filter.
-func (s *set) publish(f *filter) {
-	v := &view{filter: f, shapes: map[string][]revocation.Shape{}, all: slices.Clip(s.shapes)}
-	for n, count := range s.counts {
-		if shape := s.shapes[n]; count > 0 {
-			v.shapes[shape.Issuer] = append(v.shapes[shape.Issuer], shape)
-		}
-	}
-	s.view.Store(v)
-}
-
-// sweep drops what has expired.
-func (s *set) sweep(now revocation.Micros) {
+// sweep drops the buckets whose entries have all ended.
+func (s *set) sweep(ended revocation.Micros) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.clock = max(s.clock, now)
-	for i := range s.shelves {
-		s.shelves[i].sweep(s.clock)
+	s.ended = max(s.ended, ended)
+	for i := range s.stripes {
+		s.stripes[i].sweep(s.ended)
 	}
 	s.settle()
 }
 
-// renew puts a fresh filter in the place of one that has become too full, or
-// full of what is gone. Readers and the writer go on meanwhile.
+// renew replaces the filter if it is too full, or mostly full of keys that are
+// gone. Readers and the writer go on meanwhile.
 func (s *set) renew() error {
 	s.mu.Lock()
-	old, held := s.view.Load().filter, s.len()
-	if s.next != nil || s.added <= old.capacity && (s.added-held <= held || s.added < minFilter) {
+	current, entries := s.view.Load().filter, s.len()
+	if s.next != nil || s.added <= current.capacity && (s.added-entries <= entries || s.added < minFilter) {
 		s.mu.Unlock()
 		return nil
 	}
-	next := newFilter(held + held/2)
+	next := newFilter(entries + entries/2)
 	s.next = next
 	var buckets []*bucket
-	for i := range s.shelves {
-		buckets = append(buckets, *s.shelves[i].buckets.Load()...)
+	for i := range s.stripes {
+		buckets = append(buckets, *s.stripes[i].buckets.Load()...)
 	}
 	before := s.added
 	s.mu.Unlock()
 
 	var err error
 	for _, b := range buckets {
-		if err = b.slots(func(k slot) { next.add(uint64(k)) }); err != nil {
+		if err = b.keys(func(k key) { next.add(uint64(k)) }); err != nil {
 			break
 		}
 	}
@@ -197,48 +169,47 @@ func (s *set) renew() error {
 	if err != nil {
 		return err
 	}
-	s.added += held - before
-	s.publish(next)
+	s.added += entries - before
+	s.view.Store(&view{next, s.view.Load().shapes})
 	return nil
 }
 
-// check says what is wrong with the set, if anything is.
+// check returns an error if the set does not hold what it should.
 func (s *set) check() error {
-	if n := s.lost.Load(); n > 0 {
-		return fmt.Errorf("%d entries were evicted from memory", n)
+	if n := s.evicted.Load(); n > 0 {
+		return fmt.Errorf("BigCache has evicted %d entries", n)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sum, shaped := 0, 0
-	for i := range s.shelves {
-		n, err := s.shelves[i].check()
+	sum := 0
+	for i := range s.stripes {
+		n, err := s.stripes[i].check()
 		if err != nil {
 			return err
 		}
 		sum += n
 	}
-	for _, n := range s.counts {
-		shaped += n
-	}
-	if sum != s.len() || shaped != s.len() {
-		return fmt.Errorf("of %d entries there are %d, and %d by shape", s.len(), sum, shaped)
+	if shaped := s.shapes.entries(); sum != s.len() || shaped != s.len() {
+		return fmt.Errorf("the set must hold %d entries; its stripes hold %d, and its shapes count %d", s.len(), sum, shaped)
 	}
 	return nil
 }
 
-// each yields every entry in parts, without keeping readers or the writer
-// waiting. What is added or removed meanwhile may be among them or not. The
-// shelves take turns, and each comes in the order in which it is held: what is
-// put in place in that order is put there fastest.
+// each yields every entry, in parts. It keeps neither readers nor the writer
+// waiting. An entry that is added or removed meanwhile may be yielded or not.
+// The stripes take turns, and each yields its entries in the order in which it
+// holds them: a set that is filled in that order is filled fastest.
 func (s *set) each(yield func([]revocation.Entry) error) error {
-	v := s.view.Load()
-	var next [shelves]func() ([]revocation.Entry, error, bool)
-	for i := range s.shelves {
-		pull, stop := iter.Pull2(s.shelves[i].parts(v.all))
+	s.mu.Lock()
+	shapes := s.shapes.clone()
+	s.mu.Unlock()
+	var next [stripes]func() ([]revocation.Entry, error, bool)
+	for i := range s.stripes {
+		pull, stop := iter.Pull2(s.stripes[i].parts(shapes))
 		defer stop()
 		next[i] = pull
 	}
-	for open := shelves; open > 0; {
+	for open := stripes; open > 0; {
 		open = 0
 		for _, pull := range next {
 			part, err, more := pull()

@@ -2,7 +2,7 @@ package replica
 
 import "time"
 
-// Status is how a follower does.
+// Status is the state of a follower.
 type Status struct {
 	Ready   bool
 	Missing []string // why it is not ready, or what an operator should know although it is
@@ -12,45 +12,47 @@ type Status struct {
 	Entries  int
 
 	Connected   bool
-	LastContact time.Time // when it was known last that nothing was beyond Revision; zero: never
-	FromDisk    bool      // nothing has been heard since it was read from disk
+	LastContact time.Time // when the set was known last to be up to date; zero: never
+	FromDisk    bool      // there was no contact since the set was read from disk
 	Stale       bool
 	Overdue     bool
-	DiskError   string // why the disk lacks what memory has; empty: it does not
+	DiskError   string // why the disk lacks entries that memory has; empty: it has them all
 	Refused     string // why the control endpoint is not followed; empty: it is
 
-	FilterHeld, FilterFalse uint64 // look-ups that the filter did not answer
+	FilterHeld, FilterFalse uint64 // hits of the filter that an entry confirmed; hits without an entry
 }
 
-// Status takes no lock.
+// Status returns the state of f. It takes no lock.
 func (f *Follower) Status() Status {
-	h := f.held.Load()
+	h := f.current.Load()
 	s := Status{
 		LogID: h.logID, Revision: h.revision, FromDisk: h.fromDisk, Connected: f.connected.Load(),
-		FilterHeld: f.counts.held.Load(), FilterFalse: f.counts.none.Load(),
+		DiskError: f.diskError.String(), Refused: f.refused.String(),
+		FilterHeld: f.counts.confirmed.Load(), FilterFalse: f.counts.none.Load(),
 	}
 	s.Stale, s.Overdue = f.stale(time.Now())
 	c := f.contact.Load()
 	if c != nil {
 		s.LastContact = c.sure
 	}
-	if h.set == nil {
-		s.Missing = append(s.Missing, "there is no complete set of revocations yet: it comes from the control endpoint, see revocation.control")
-	} else {
-		s.Entries = h.set.len()
-	}
-	text := func(p *string) string {
-		if p == nil {
-			return ""
+	missing := func(text string) {
+		if text != "" {
+			s.Missing = append(s.Missing, text)
 		}
-		s.Missing = append(s.Missing, *p)
-		return *p
 	}
-	if h.set != nil && c == nil {
-		s.Missing = append(s.Missing, "the control endpoint has not said yet whether the revocations are up to date")
+	switch {
+	case h.set == nil:
+		missing("there is no complete set of revocations yet: it comes from the control endpoint, see revocation.control")
+	default:
+		s.Entries = h.set.len()
+		if c == nil {
+			missing("the control endpoint has not confirmed yet that the revocations are up to date")
+		}
 	}
-	unfit := text(f.unfit.Load())
-	s.Refused, s.DiskError = text(f.refused.Load()), text(f.diskError.Load())
-	s.Ready = h.set != nil && c != nil && unfit == ""
+	retention := f.retentionTooShort.String()
+	for _, text := range []string{f.otherRules.String(), retention, s.Refused, s.DiskError} {
+		missing(text)
+	}
+	s.Ready = h.set != nil && c != nil && retention == ""
 	return s
 }

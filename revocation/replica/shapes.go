@@ -1,0 +1,209 @@
+package replica
+
+import (
+	"maps"
+	"slices"
+
+	"rescind/revocation"
+)
+
+// shapeNumber stands for a shape in the records of a set. A number is never
+// used again for another shape, so a reader of old records cannot take one shape
+// for another.
+type shapeNumber uint64
+
+// shapeTable holds the shapes in use. A shape without entries is forgotten. The
+// table belongs to the writer of a set.
+type shapeTable struct {
+	numbers map[revocation.Shape]shapeNumber
+	uses    map[shapeNumber]*shapeUse
+	last    shapeNumber
+	fresh   []shapeNumber                   // numbered since the last publish
+	issuers map[string]map[shapeNumber]bool // the shapes in use, by issuer
+	changed map[string]bool                 // issuers whose shapes are not the published ones
+}
+
+type shapeUse struct {
+	shape   revocation.Shape
+	entries int
+}
+
+func newShapeTable() shapeTable {
+	return shapeTable{
+		numbers: map[revocation.Shape]shapeNumber{}, uses: map[shapeNumber]*shapeUse{},
+		issuers: map[string]map[shapeNumber]bool{}, changed: map[string]bool{},
+	}
+}
+
+// number gives the shapes of entries their numbers.
+func (t *shapeTable) number(entries []revocation.Entry) {
+	for i := range entries {
+		shape := entries[i].Shape
+		if i > 0 && shape == entries[i-1].Shape {
+			continue
+		}
+		if _, ok := t.numbers[shape]; ok {
+			continue
+		}
+		t.last++
+		t.numbers[shape] = t.last
+		t.uses[t.last] = &shapeUse{shape: shape}
+		t.fresh = append(t.fresh, t.last)
+	}
+}
+
+// count notes that a shape has n entries more, or fewer.
+func (t *shapeTable) count(number shapeNumber, n int) {
+	use := t.uses[number]
+	before := use.entries
+	use.entries += n
+	if (before == 0) == (use.entries == 0) {
+		return
+	}
+	issuer := use.shape.Issuer
+	t.changed[issuer] = true
+	if before == 0 {
+		if t.issuers[issuer] == nil {
+			t.issuers[issuer] = map[shapeNumber]bool{}
+		}
+		t.issuers[issuer][number] = true
+		return
+	}
+	t.forget(number)
+	if delete(t.issuers[issuer], number); len(t.issuers[issuer]) == 0 {
+		delete(t.issuers, issuer)
+	}
+}
+
+func (t *shapeTable) forget(number shapeNumber) {
+	delete(t.numbers, t.uses[number].shape)
+	delete(t.uses, number)
+}
+
+// publish returns what readers see in the place of published, or nil if that is
+// still right. It forgets the shapes that were numbered for entries that the set
+// did not take.
+func (t *shapeTable) publish(published map[string]*issuerShapes) map[string]*issuerShapes {
+	for _, number := range t.fresh {
+		if use := t.uses[number]; use != nil && use.entries == 0 {
+			t.forget(number)
+		}
+	}
+	t.fresh = t.fresh[:0]
+	if len(t.changed) == 0 {
+		return nil
+	}
+	published = maps.Clone(published)
+	for issuer := range t.changed {
+		if numbers := t.issuers[issuer]; len(numbers) > 0 {
+			published[issuer] = t.index(numbers)
+		} else {
+			delete(published, issuer)
+		}
+	}
+	clear(t.changed)
+	return published
+}
+
+// entries returns how many entries the shapes have together.
+func (t *shapeTable) entries() int {
+	n := 0
+	for _, use := range t.uses {
+		n += use.entries
+	}
+	return n
+}
+
+// clone returns the shapes in use by their numbers.
+func (t *shapeTable) clone() map[shapeNumber]revocation.Shape {
+	shapes := make(map[shapeNumber]revocation.Shape, len(t.uses))
+	for number, use := range t.uses {
+		shapes[number] = use.shape
+	}
+	return shapes
+}
+
+// issuerShapes are the shapes in use of one issuer. A token is looked up under
+// all shapes without claim names, and under those groups whose name it has as a
+// claim. It is never changed.
+type issuerShapes struct {
+	nameless []revocation.Shape
+	groups   []shapeGroup
+	byName   map[string]int // into groups; nil: groups are few
+}
+
+// shapeGroup are shapes that have a claim name in common.
+type shapeGroup struct {
+	name   string
+	shapes []revocation.Shape
+}
+
+// fewGroups is the number of groups up to which a look-up goes through all of
+// them. Beyond it a look-up goes through the claims of the token instead, so
+// that its cost does not grow with the number of shapes.
+const fewGroups = 64
+
+// index groups the shapes of one issuer. Each shape goes to the group of its
+// rarest name, so that a token is spared as many shapes as possible.
+func (t *shapeTable) index(numbers map[shapeNumber]bool) *issuerShapes {
+	out := &issuerShapes{}
+	frequency := map[string]int{}
+	for number := range numbers {
+		for _, name := range t.uses[number].shape.Names() {
+			frequency[name]++
+		}
+	}
+	groups := map[string]int{}
+	for number := range numbers {
+		shape := t.uses[number].shape
+		names := shape.Names()
+		if names == nil {
+			out.nameless = append(out.nameless, shape)
+			continue
+		}
+		rarest := slices.MinFunc(names, func(a, b string) int { return frequency[a] - frequency[b] })
+		i, ok := groups[rarest]
+		if !ok {
+			i = len(out.groups)
+			groups[rarest] = i
+			out.groups = append(out.groups, shapeGroup{name: rarest})
+		}
+		out.groups[i].shapes = append(out.groups[i].shapes, shape)
+	}
+	if len(out.groups) > fewGroups {
+		out.byName = groups
+	}
+	return out
+}
+
+// under yields the shapes under which a token with these claims can be revoked,
+// until yield returns false.
+func (s *issuerShapes) under(claims map[string]any, yield func(revocation.Shape) (more bool)) {
+	for _, shape := range s.nameless {
+		if !yield(shape) {
+			return
+		}
+	}
+	if s.byName == nil {
+		for i := range s.groups {
+			if _, ok := claims[s.groups[i].name]; ok && !s.groups[i].each(yield) {
+				return
+			}
+		}
+		return
+	}
+	for name := range claims {
+		if i, ok := s.byName[name]; ok && !s.groups[i].each(yield) {
+			return
+		}
+	}
+}
+
+func (g *shapeGroup) each(yield func(revocation.Shape) bool) bool {
+	for _, shape := range g.shapes {
+		if !yield(shape) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,108 @@
+package replica
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"rescind/revocation"
+)
+
+// Greet begins a connection to a control endpoint that has this log at this
+// revision and keeps revocations for as long as retention. It returns
+// [ErrForeignLog] or [ErrOlderRevision] if following that control endpoint would
+// lead back.
+func (f *Follower) Greet(logID string, revision uint64, retention time.Duration) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var err error
+	switch {
+	case f.known.logID != "" && f.known.logID != logID:
+		err = fmt.Errorf("%w: it has log %s, and this replica has log %s at revision %d; if that log is gone for good, start the control endpoint once with --accept-log %s",
+			ErrForeignLog, logID, f.known.logID, f.known.revision, f.known.logID)
+	case f.known.logID == logID && revision < f.known.revision:
+		err = fmt.Errorf("%w: it is at revision %d, and this replica is at revision %d; if the log was restored from a backup, start the control endpoint once with --accept-log %s",
+			ErrOlderRevision, revision, f.known.revision, logID)
+	}
+	if err != nil {
+		f.refused.set(err.Error())
+		return err
+	}
+	f.refused.clear()
+	f.greeted, f.retention = position{logID, revision}, retention
+	f.checkRetention()
+	f.connected.Store(true)
+	return nil
+}
+
+// Accept lets another log take the place of the follower's log if that is one of
+// replaced: an operator of the control endpoint has named it. The set stays in
+// force until the new one is loaded, so nothing is lost.
+func (f *Follower) Accept(replaced []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.known.logID == "" || !slices.Contains(replaced, f.known.logID) {
+		return
+	}
+	f.log.Warn("an operator has replaced the log of this replica", "log", f.known.logID, "revision", f.known.revision)
+	f.known = position{}
+}
+
+// Apply puts changes in force and returns when they are on disk too. It passes
+// over changes that are in force already. It fails, and puts nothing in force,
+// if the changes do not follow the follower's revision without a gap.
+func (f *Follower) Apply(changes []revocation.Change) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := f.current.Load()
+	if c.set == nil {
+		return ErrNotReady
+	}
+	for len(changes) > 0 && changes[0].Revision <= c.revision {
+		changes = changes[1:]
+	}
+	for i, change := range changes { // before any of it is in force and not in the journal
+		if want := c.revision + 1 + uint64(i); change.Revision != want {
+			return fmt.Errorf("revision %d came in the place of revision %d", change.Revision, want)
+		}
+	}
+	at := f.clock()
+	for i := range changes {
+		change := &changes[i]
+		if err := c.set.apply(change.Added, change.Removed, at); err != nil {
+			f.discard(err.Error())
+			return err
+		}
+		c = &current{position: position{c.logID, change.Revision}, set: c.set}
+		f.hold(c)
+	}
+	f.toDisk(func(d *directory) error { return d.append(changes) })
+	return nil
+}
+
+// Contact takes the control endpoint's word that an age ago there was nothing
+// beyond this revision, if that is the follower's revision. server is the time
+// now by the control endpoint's clock. Only Contact advances the set's freshness.
+// Loading or applying changes does not: their sender may itself be cut off from
+// the log.
+func (f *Follower) Contact(revision uint64, server time.Time, age time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	h := f.current.Load()
+	if h.set == nil || revision != h.revision {
+		return
+	}
+	if h.fromDisk {
+		f.hold(&current{position: h.position, set: h.set})
+	}
+	now := time.Now()
+	c := &contact{sure: now.Add(-age), at: now, server: server}
+	if old := f.contact.Load(); old != nil && old.sure.After(c.sure) && !old.sure.After(now) {
+		c.sure = old.sure
+	}
+	f.contact.Store(c)
+	f.toDisk(func(d *directory) error { return d.noteContact(c.sure, f.retention) })
+}
+
+// Disconnected notes that the connection is gone. The set stays in force.
+func (f *Follower) Disconnected() { f.connected.Store(false) }
