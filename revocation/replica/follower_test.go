@@ -374,36 +374,6 @@ func TestTheAgeIsWhatTheControlEndpointIsSureOf(t *testing.T) {
 	})
 }
 
-// An entry has ended when both clocks say so. Ours may be stepped by an hour.
-func TestAClockThatIsWrong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := open(t, Options{})
-		defer f.Close()
-		noError(t, "Greet", f.Greet("log-1", 1, month))
-		l, err := f.Load("log-1", 1, 1)
-		noError(t, "err", err)
-		r := lasting(revocation.ID{Revision: 1, Index: 0}, revocation.MicrosOf(time.Now().Add(30*time.Minute)), revocation.Claim{Name: "sub", Value: value("alice")})
-		l.Add([]revocation.Entry{r.Entry()})
-		noError(t, "Commit", l.Commit())
-		server := time.Now().Add(-time.Hour) // ours is an hour fast
-		f.Contact(1, server, 0)
-		denied := func() bool { return denies(t, f, "alice") }
-		time.Sleep(31 * time.Minute)
-		f.Contact(1, server.Add(31*time.Minute), 0)
-		if !denied() {
-			t.Error("it ended by our clock alone")
-		}
-		time.Sleep(time.Hour)
-		if denied() {
-			t.Error("it did not end though both clocks say so")
-		}
-		time.Sleep(time.Hour)
-		if n := f.Status().Entries; n != 0 {
-			t.Errorf("%d entries are left", n)
-		}
-	})
-}
-
 func FuzzSnapshot(f *testing.F) {
 	dir := f.TempDir()
 	follower := open(f, Options{Dir: dir})

@@ -13,10 +13,9 @@ import (
 // segment: a target that is revoked more than once, or two digests whose first
 // eight bytes are equal.
 //
-// The records are sorted by digest, then by end, in runs. So one digest may
-// have any number of records: to add, to remove and to find one takes a binary
-// search. A look-up passes over a whole run if nothing in it reaches the
-// token.
+// The records are sorted by digest, then by ID, in runs. So one digest may have
+// any number of records: to add or to remove one takes a binary search. A look-up
+// passes over a whole run if nothing in it denies the token.
 type overflow struct {
 	size atomic.Int64
 
@@ -28,6 +27,7 @@ type overflow struct {
 type run struct {
 	records []record
 	reach   revocation.Micros // the furthest of the records
+	expires revocation.Micros // the latest of the records
 }
 
 // runSize is the number of records at which a run is divided.
@@ -35,11 +35,16 @@ const runSize = 256
 
 func (b *run) last() *record { return &b.records[len(b.records)-1] }
 
+// measure sets reach and expires.
 func (b *run) measure() {
-	b.reach = 0
+	b.reach, b.expires = 0, 0
 	for i := range b.records {
-		b.reach = max(b.reach, b.records[i].reach())
+		b.include(&b.records[i])
 	}
+}
+
+func (b *run) include(r *record) {
+	b.reach, b.expires = max(b.reach, r.reach()), max(b.expires, r.expires)
 }
 
 // search returns where the first record is that is not before r. The caller
@@ -77,7 +82,7 @@ func (o *overflow) add(r record) {
 	in, at := o.search(&r)
 	if in == len(o.runs) {
 		if in == 0 {
-			o.runs = []*run{{records: []record{r}, reach: r.reach()}}
+			o.runs = []*run{{records: []record{r}, reach: r.reach(), expires: r.expires}}
 			return
 		}
 		in--
@@ -85,7 +90,7 @@ func (o *overflow) add(r record) {
 	}
 	b := o.runs[in]
 	b.records = slices.Insert(b.records, at, r)
-	b.reach = max(b.reach, r.reach())
+	b.include(&r)
 	if len(b.records) < runSize {
 		return
 	}
@@ -126,7 +131,7 @@ func (o *overflow) merge(in int) {
 		return
 	}
 	b.records = append(b.records, next.records...)
-	b.reach = max(b.reach, next.reach)
+	b.reach, b.expires = max(b.reach, next.reach), max(b.expires, next.expires)
 	o.runs = slices.Delete(o.runs, in+1, in+2)
 }
 
@@ -144,17 +149,13 @@ func (o *overflow) find(q *query) (a answer) {
 			break
 		}
 		a.present = true
-		more := b.last().digest == *q.digest // in the next run
-		if b.reach > q.iat && !(more && b.last().expires <= q.ended) {
+		if b.reach > q.iat && b.expires > q.ended {
 			for i := at; i < len(b.records) && b.records[i].digest == *q.digest; i++ {
 				if r := &b.records[i]; q.deniedBy(r) {
 					a.denied, a.by = true, r.id
 					return a
 				}
 			}
-		}
-		if !more {
-			break
 		}
 	}
 	return a

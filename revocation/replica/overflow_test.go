@@ -78,9 +78,9 @@ func TestOverflowAgainstAModel(t *testing.T) {
 					t.Fatalf("each yielded %d records and size is %d, want %d in order", len(all), o.size.Load(), len(model))
 				}
 				for i, run := range o.runs {
-					reach := run.reach
-					if run.measure(); len(run.records) == 0 || len(run.records) >= runSize || reach != run.reach {
-						t.Fatalf("run %d has %d records and reach %d, want 1 to %d records and reach %d", i, len(run.records), reach, runSize-1, run.reach)
+					reach, expires := run.reach, run.expires
+					if run.measure(); len(run.records) == 0 || len(run.records) >= runSize || reach != run.reach || expires != run.expires {
+						t.Fatalf("run %d has %d records, reach %d and end %d; want 1 to %d records, reach %d and end %d", i, len(run.records), reach, expires, runSize-1, run.reach, run.expires)
 					}
 				}
 			},

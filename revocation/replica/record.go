@@ -39,12 +39,13 @@ func recordOf(e *revocation.Entry, shape shapeNumber) record {
 	return record{digest: e.Digest, shape: shape, before: e.Before, expires: e.ExpiresAt, id: e.ID}
 }
 
-// compare orders records. Records that are equal are the same entry.
+// compare orders records. Records that are equal are the same entry: a digest and
+// an ID name one revocation.
 func (r *record) compare(o *record) int {
 	if c := bytes.Compare(r.digest[:], o.digest[:]); c != 0 {
 		return c
 	}
-	return cmp.Or(cmp.Compare(r.expires, o.expires), cmp.Compare(r.id.Revision, o.id.Revision), cmp.Compare(r.id.Index, o.id.Index))
+	return cmp.Or(cmp.Compare(r.id.Revision, o.id.Revision), cmp.Compare(r.id.Index, o.id.Index))
 }
 
 // reach is the instant before which a token must be issued to be denied.
