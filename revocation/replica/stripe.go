@@ -90,7 +90,7 @@ func (b *batch) put(h *stripe) error {
 
 // over reports whether e has ended so long ago that its bucket would be dropped.
 func (b *batch) over(e *revocation.Entry) bool {
-	return b.set.ended > 0 && e.ExpiresAt+margin <= b.set.ended
+	return e.ExpiresAt+margin <= b.set.ended
 }
 
 func (b *batch) add(h *stripe, k key, r *record) error {
