@@ -110,7 +110,10 @@ func postToInForce(b *testing.B, dir func() string) {
 	var feeding *feed.Server
 	e := serve(b, log, func(p *parts) {
 		feeding = feed.NewServer(p.ledger, feed.ServerOptions{Tokens: []feed.Token{{Name: "replicas", SHA256: sha256.Sum256([]byte("replica"))}}})
-		p.api.WaitApplied = func(ctx context.Context, revision uint64) Applied { return Applied(feeding.WaitApplied(ctx, revision)) }
+		p.api.WaitApplied = func(ctx context.Context, revision uint64) Applied {
+			a := feeding.WaitApplied(ctx, feed.Wanted{Revision: revision})
+			return Applied{Applied: a.Applied, Total: a.Total, Pending: a.Pending}
+		}
 	})
 	defer e.stop()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -137,7 +140,7 @@ func postToInForce(b *testing.B, dir func() string) {
 	}
 	await(b, func() bool {
 		e.post(typeJSON, claims(issuerA, `{"sub":"first"}`))
-		a := feeding.WaitApplied(ctx, e.ledger.Revision())
+		a := feeding.WaitApplied(ctx, feed.Wanted{Revision: e.ledger.Revision()})
 		return a.Applied == replicas
 	})
 	took := make([]time.Duration, b.N)

@@ -124,7 +124,7 @@ func (s *Server) askAll(of context.Context, kind string, query []byte, u urgency
 	}
 	a, id, reached := rs.begin(kind, query, nodes, u)
 	if len(nodes) > 0 {
-		if err := s.tellNodes(word{Query: &nodeQuery{id, kind, query, u.skipLate}}); err != nil {
+		if err := s.broadcast(&gossip{Query: &nodeQuery{id, kind, query, u.skipLate}}); err != nil {
 			rs.alone(a)
 		}
 	}

@@ -41,7 +41,7 @@ func BenchmarkPropagation(b *testing.B) {
 		at := time.Now()
 		revision := log.revoke(strconv.Itoa(i))
 		waiting.Go(func() {
-			a := s.WaitApplied(context.Background(), revision)
+			a := s.WaitApplied(context.Background(), Wanted{Revision: revision})
 			took[i] = time.Since(at)
 			if a.Applied != followers {
 				b.Errorf("%+v", a)

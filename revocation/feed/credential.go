@@ -14,8 +14,11 @@ import (
 
 // Token is a credential that replicas may present.
 type Token struct {
-	Name   string            // for the log
+	Name   string            // a replica belongs to the token of this name
 	SHA256 [sha256.Size]byte // of the token
+	// MaxReplicas bounds the replicas of this token that follow now, or were
+	// lost less than a minute ago; default 1024.
+	MaxReplicas int
 }
 
 type tokenKey struct{}

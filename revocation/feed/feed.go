@@ -77,6 +77,8 @@ const (
 	maxPart     = 256 << 10 // bytes of packed entries in one chunk or change
 	maxMessage  = 512 << 10 // bytes of changes in one message, but for the last
 	maxName     = 256       // bytes of a replica's name
+	maxVersion  = 64        // bytes of the version that a replica names
+	maxRules    = 1 << 16   // version of the rules that a replica may name
 
 	// readChanges is how many revisions are taken from the source at once.
 	readChanges = 1024

@@ -16,14 +16,14 @@ import (
 
 	"rescind/revocation"
 	"rescind/revocation/feed/feedpb"
-	revset "rescind/revocation/replica"
+	"rescind/revocation/replica"
 )
 
 func TestAppliedMeansDenied(t *testing.T) {
 	log := newLog("log-1")
 	log.revoke("early")
 	s := serve(t, log, ServerOptions{})
-	var replicas []*revset.Follower
+	var replicas []*replica.Follower
 	for i := range 4 {
 		f := openFollower(t)
 		o := options(s.addr)
@@ -128,7 +128,7 @@ func TestTooFarBehindGetsASnapshot(t *testing.T) {
 	stop := following(t, f, options(s.addr))
 	until(t, "alice", at(f, 1))
 	stop()
-	until(t, "it is lost", func() bool { return !s.Replicas()[0].Connected })
+	until(t, "it has said goodbye", func() bool { return len(s.Replicas()) == 0 })
 	log.restore("alice")
 	for i := range 10 {
 		log.revoke(fmt.Sprint("user-", i))
@@ -204,7 +204,7 @@ func everywhereBut(t testing.TB, s *Server, revision uint64, name string) {
 	until(t, "all but "+name, func() bool {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		return slices.Equal(s.WaitApplied(ctx, revision).Pending, []string{name})
+		return slices.Equal(s.WaitApplied(ctx, Wanted{Revision: revision}).Pending, []string{name})
 	})
 }
 
@@ -308,7 +308,7 @@ func TestCutAtRandom(t *testing.T) {
 }
 
 // compare holds a follower that has stopped against its log.
-func compare(t *testing.T, log *memLog, f *revset.Follower) {
+func compare(t *testing.T, log *memLog, f *replica.Follower) {
 	t.Helper()
 	id, revision := f.Position()
 	if id != log.id {

@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"rescind/revocation/feed/feedpb"
-	revset "rescind/revocation/replica"
+	"rescind/revocation/replica"
 )
 
 const secret = "replica-token"
@@ -69,7 +69,7 @@ func options(addrs ...string) ClientOptions {
 }
 
 // following runs Follow until the test ends, or stop is called.
-func following(t testing.TB, f *revset.Follower, o ClientOptions) (stop func()) {
+func following(t testing.TB, f *replica.Follower, o ClientOptions) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -95,7 +95,7 @@ func until(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-func at(f *revset.Follower, revision uint64) func() bool {
+func at(f *replica.Follower, revision uint64) func() bool {
 	return func() bool {
 		_, r := f.Position()
 		return f.Status().Ready && r >= revision
@@ -107,7 +107,7 @@ func everywhere(t testing.TB, s *Server, revision uint64, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
-	if a := s.WaitApplied(ctx, revision); a.Applied != n || a.Total != n || len(a.Pending) != 0 {
+	if a := s.WaitApplied(ctx, Wanted{Revision: revision}); a.Applied != n || a.Total != n || len(a.Pending) != 0 {
 		t.Fatalf("revision %d: %+v, not applied by %d", revision, a, n)
 	}
 }

@@ -27,7 +27,14 @@ func tell(t testing.TB, addr string, h *feedpb.Hello) *teller {
 	t.Helper()
 	ctx, cancel := context.WithCancel(withToken(context.Background(), secret))
 	t.Cleanup(cancel)
-	stream, err := feedpb.NewFeedClient(dial(t, addr)).Report(ctx)
+	client := feedpb.NewFeedClient(dial(t, addr))
+	follow, err := client.Follow(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = follow.Send(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Hello{Hello: h}})
+	_, _ = follow.Recv() // the greeting, or the refusal of a hello that the report is refused for too
+	stream, err := client.Report(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +107,7 @@ func TestReportsThatDoNotFit(t *testing.T) {
 		}
 	}
 	// what cannot be read is taken: it would be no better the next time
-	r := tell(t, s.addr, newHello("replica-x", "", 0))
+	r := tell(t, s.addr, hello)
 	r.alerts(7, "", "{", `{"key":7}`, `{"key":"a","key":"b"}`, "{\"key\":\"\xff\"}", `{"key":"`+string(make([]byte, maxAlert))+`"}`, `{"key":"good","later":"unknown"}`)
 	if n := r.hear().GetTaken().GetNumber(); n != 7 {
 		t.Errorf("taken %d", n)
@@ -194,13 +201,20 @@ func FuzzReport(f *testing.F) {
 	seed(h, newAlerts(1, `{"detector":"subject_rate","key":"k","first":"2026-11-24T07:00:00Z","count":3}`), newAnswer(1, "x"))
 	seed(h, newAlerts(1, "{"), newAnswer(2, ""))
 	seed(newAnswer(1, "x"))
-	s := NewServer(newLog("log-1"), ServerOptions{})
+	s := NewServer(newLog("log-1"), ServerOptions{Tokens: tokens()})
 	f.Cleanup(s.Close)
+	id, err := identityOf("replicas", h.GetHello())
+	if err != nil {
+		f.Fatal(err)
+	}
+	if _, err := s.replicas.join(arrival{identity: id}, &session{}); err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var sent int
-		s.reports.onAlerts = func(_ context.Context, name string, alerts []insight.Alert) error {
-			if !goodName(name) || len(alerts) > maxAlerts {
-				t.Errorf("%d alerts of %q", len(alerts), name)
+		s.reports.onAlerts = func(_ context.Context, from Replica, alerts []insight.Alert) error {
+			if from.Name != "replica-a" || len(alerts) > maxAlerts {
+				t.Errorf("%d alerts of %q, want at most %d of replica-a", len(alerts), from.Name, maxAlerts)
 			}
 			return nil
 		}

@@ -8,7 +8,7 @@ import (
 
 	"rescind/revocation"
 	"rescind/revocation/feed/feedpb"
-	revset "rescind/revocation/replica"
+	"rescind/revocation/replica"
 )
 
 // Bounds on what a server may announce or make us gather.
@@ -27,7 +27,7 @@ const (
 //
 // It belongs to one goroutine.
 type inbound struct {
-	follower *revset.Follower
+	follower *replica.Follower
 	logID    string
 	holds    bool   // the follower has a set of this log,
 	at       uint64 // at this revision, once ready is applied
@@ -40,14 +40,18 @@ type inbound struct {
 
 // snapshot is one that is being received.
 type snapshot struct {
-	*revset.Loading
+	*replica.Loading
 	revision uint64
 	count    uint64
 	sum      uint32
 }
 
-// greet takes the first message. silence is how long no message is one missed
-// too many.
+// errNewerRules says that the entries of a control endpoint cannot be matched
+// by this replica.
+var errNewerRules = errors.New("the control endpoint is newer than this replica")
+
+// greet takes the first message. silence is the time without a message after
+// which the control endpoint is gone.
 func (in *inbound) greet(g *feedpb.Greeting) (silence time.Duration, err error) {
 	switch {
 	case g == nil:
@@ -56,6 +60,9 @@ func (in *inbound) greet(g *feedpb.Greeting) (silence time.Duration, err error) 
 		return 0, errors.New("the greeting names no log")
 	case g.Retention.CheckValid() != nil || g.Heartbeat.CheckValid() != nil || g.Time.CheckValid() != nil:
 		return 0, errors.New("the greeting has times that make no sense")
+	}
+	if g.Rules > revocation.Rules {
+		return 0, fmt.Errorf("%w: it has version %d of the matching rules, and this replica has version %d; upgrade the replica", errNewerRules, g.Rules, revocation.Rules)
 	}
 	beat := g.Heartbeat.AsDuration()
 	if beat < minHeartbeat || beat > maxHeartbeat {
@@ -73,13 +80,12 @@ func (in *inbound) greet(g *feedpb.Greeting) (silence time.Duration, err error) 
 	return missed * beat, nil
 }
 
-// close gives up what is not whole, and tells the follower that it is on its
-// own.
-func (in *inbound) close() {
+// abandon gives up a snapshot that is not whole.
+func (in *inbound) abandon() {
 	if in.loading != nil {
 		in.loading.Abandon()
+		in.loading = nil
 	}
-	in.follower.Disconnected()
 }
 
 func (in *inbound) take(m *feedpb.ServerMessage) error {
@@ -226,4 +232,4 @@ func (in *inbound) end(e *feedpb.SnapshotEnd) error {
 }
 
 // held is how many entries the follower has.
-func held(f *revset.Follower) uint64 { return uint64(f.Status().Entries) }
+func held(f *replica.Follower) uint64 { return uint64(f.Status().Entries) }

@@ -16,7 +16,7 @@ func TestReplicasAreRememberedOverARestart(t *testing.T) {
 		log := newLog("log-1")
 		log.revoke("alice")
 		dir := t.TempDir()
-		before, wires := serveInMemory(t, log, ServerOptions{Memory: filepath.Join(dir, "replicas.json")})
+		before, wires := serveInMemory(t, log, ServerOptions{Dir: dir})
 		hello := newHello("replica-a", "log-1", 1)
 		wires.call(t, hello)
 		wires.call(t, newHello("replica-b", "log-1", 1))
@@ -30,11 +30,12 @@ func TestReplicasAreRememberedOverARestart(t *testing.T) {
 		}
 
 		// what a killed process leaves
-		file := filepath.Join(dir, "left.json")
+		dir = t.TempDir()
+		file := filepath.Join(dir, "replicas.json")
 		if err := os.WriteFile(file, left, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		after, wires := serveInMemory(t, log, ServerOptions{Memory: file})
+		after, wires := serveInMemory(t, log, ServerOptions{Dir: dir})
 		if got := applied(after, 1); got.Total != 2 || !slices.Equal(got.Pending, []string{"replica-a", "replica-b"}) {
 			t.Errorf("nobody is back yet: %+v", got)
 		}
@@ -44,7 +45,7 @@ func TestReplicasAreRememberedOverARestart(t *testing.T) {
 			t.Errorf("one is back: %+v", got)
 		}
 		began := time.Now()
-		if got := after.WaitApplied(t.Context(), 1); got.Applied != 1 || got.Total != 1 {
+		if got := after.WaitApplied(t.Context(), Wanted{Revision: 1}); got.Applied != 1 || got.Total != 1 {
 			t.Errorf("the other one is forgotten: %+v", got)
 		}
 		if d := time.Since(began); d != 59*time.Second {
@@ -69,16 +70,17 @@ func TestAMemoryThatIsNone(t *testing.T) {
 		"line feed": `[{"name":"a\nb","instance":"00000000000000000000000000000000"}]`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			file := filepath.Join(t.TempDir(), "replicas.json")
+			dir := t.TempDir()
+			file := filepath.Join(dir, "replicas.json")
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			var logged lines
-			s := serve(t, newLog("log-1"), ServerOptions{Memory: file, Logger: logged.logger()})
+			s := serve(t, newLog("log-1"), ServerOptions{Dir: dir, Logger: logged.logger()})
 			if n := len(s.Replicas()); n != 0 {
 				t.Errorf("%d replicas", n)
 			}
-			if !strings.Contains(strings.Join(logged.all, ""), "is not known") {
+			if !strings.Contains(strings.Join(logged.all, ""), "are not known") {
 				t.Errorf("it is not said: %q", logged.all)
 			}
 			call(t, s.addr, newHello("replica-a", "", 0))

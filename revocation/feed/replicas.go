@@ -3,300 +3,376 @@ package feed
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"log/slog"
-	"maps"
 	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"rescind/revocation"
 	"rescind/revocation/feed/feedpb"
 )
 
-// remember is how long a lost replica counts as one that decides.
-const remember = time.Minute
+// lostTime is for how long a lost replica counts as one that decides.
+const lostTime = time.Minute
 
-// maxReplicas bounds what names made up by followers can cost.
-const maxReplicas = 4096
+// defaultMaxReplicas bounds the replicas of one credential where its
+// configuration does not.
+const defaultMaxReplicas = 1024
 
-var errTooManyReplicas = errors.New("too many replicas follow here")
-
-// Replica is a follower, connected now or lost less than a minute ago.
+// Replica is a replica that follows now, or was lost less than a minute ago.
 type Replica struct {
-	Name      string
-	Connected bool
-	Revision  uint64 // the last one that it has in force
-	Behind    uint64 // how many revisions it lacks
-	Entries   uint64
-	LastAck   time.Time // zero if there was none yet
+	Credential string // the name of its feed token
+	Name       string
+	Connected  bool
+	Revision   uint64 // the last one that it has in force
+	Behind     uint64 // how many revisions it lacks
+	Entries    uint64
+	LastAck    time.Time // zero if there was none yet
+
+	Version string // of the product; empty for a replica of the first edition
+	Rules   int    // version of digests and matching rules
+	// Issuers are those that it accepts. They are nil if it does not report
+	// them; it then counts as accepting every issuer.
+	Issuers []revocation.AcceptedIssuer
 }
 
-// Applied says how far a revision has got.
-type Applied struct {
-	Applied int      // replicas that have it in force
-	Total   int      // replicas
-	Pending []string // names of those that have not; sorted, never nil
-}
-
-// identity tells replicas apart. Two processes that were given one name are
-// two replicas: both decide.
+// identity tells replicas apart. A credential speaks for its own replicas
+// alone. Two processes that were given one name are two replicas, because both
+// decide.
 type identity struct {
-	name     string
-	instance [16]byte
+	credential string
+	name       string
+	instance   [16]byte
 }
 
-// replica is what is known of one. Its fields are guarded by replicas.mu.
-type replica struct {
+// description is what a replica says about itself.
+type description struct {
+	version string
+	rules   int
+	profile *profile
+}
+
+// replicaState is what is known of one replica. Its fields are guarded by replicas.mu.
+type replicaState struct {
 	identity
-	node      string   // the other control node that it follows; empty: here
+	description
+	node      string   // the other control node that it follows; empty: this one
 	session   *session // the stream that speaks for it here; nil once lost
 	connected bool
 	joined    time.Time // by the clock of its node
+	lost      time.Time // when it was lost, while it is
 	remote    string
 	revision  uint64
 	known     bool // revision is one of this log's, not a beginner's 0
 	entries   uint64
 	lastAck   time.Time
 	losses    int
-	untold    bool // other nodes do not know this of it yet
+	changed   bool // other nodes have not been told its present state
 }
 
-// replicas are all that count. floor is the least revision that they have in
-// force, the largest number there is if there are none; waiters are those who
-// wait for more than floor.
+// replicas are all that count: they follow this node or another, or were lost
+// less than lostTime ago.
 type replicas struct {
 	logger    *slog.Logger
+	limits    map[string]int // bound of each credential
+	refusals  *refusals
+	knowledge *knowledge
 	onApplied func(name string, revision uint64)
-	changed   func() // is called when one is added or forgotten, with mu held
+	onChange  func() // is called with mu held when a replica is added or forgotten; does not wait
 
-	news   chan struct{} // holds one token when other nodes are to be told something
-	asked  atomic.Bool   // that is all there is
-	others int           // other nodes; 0: it is not known how many
+	news   chan struct{} // holds one token when other nodes have something to be told
+	asked  atomic.Bool   // another node wants all
+	others int           // other nodes; 0: their number is not known
 
-	mu      sync.Mutex
-	all     map[identity]*replica
+	mu    sync.Mutex
+	all   map[identity]*replicaState
+	gone  []replicaRow         // said goodbye here; other nodes are to be told
+	heard map[string]time.Time // when each other node was heard last
+	unmet bool                 // other nodes may have replicas that are not in all
+
+	// floor and rules are the least revision and the least version of the
+	// rules of all replicas; the largest number there is without any.
 	floor   uint64
+	rules   int
 	waiters map[*waiter]struct{}
-	heard   map[string]time.Time // when each other node was heard last
-	unmet   bool                 // other nodes may have replicas that are not in all
 }
 
-type waiter struct {
-	revision uint64
-	done     chan struct{}
-	result   Applied // set before done is closed
-}
-
-func newReplicas(logger *slog.Logger) *replicas {
-	return &replicas{
-		logger: logger, changed: func() {}, all: make(map[identity]*replica),
-		floor: math.MaxUint64, waiters: make(map[*waiter]struct{}),
-		news: make(chan struct{}, 1), heard: make(map[string]time.Time),
+func newReplicas(logger *slog.Logger, tokens []Token, k *knowledge) *replicas {
+	r := &replicas{
+		logger: logger, limits: make(map[string]int), refusals: newRefusals(), knowledge: k, onChange: func() {},
+		news: make(chan struct{}, 1), all: make(map[identity]*replicaState), heard: make(map[string]time.Time),
+		floor: math.MaxUint64, rules: math.MaxInt, waiters: make(map[*waiter]struct{}),
 	}
+	for _, t := range tokens {
+		r.limits[t.Name] = cmp.Or(max(t.MaxReplicas, 0), defaultMaxReplicas)
+	}
+	return r
 }
 
-// join makes s the stream that speaks for the replica of its hello. An older
-// stream of the same process is told to end. One of another process by the
-// same name was restarted if it is lost, and is a mistake of the operator if
-// it is not.
-func (r *replicas) join(id identity, s *session, remote string, revision uint64, known bool, entries uint64) (*replica, error) {
+// arrival is what a stream begins with.
+type arrival struct {
+	identity
+	description
+	remote   string
+	revision uint64
+	known    bool // revision is one of this log's
+	entries  uint64
+}
+
+// join makes s the stream that speaks for the replica, and ends an older stream
+// of the same process. It fails if the credential has as many connected
+// replicas as it may have. A lost replica of the credential makes room.
+func (r *replicas) join(a arrival, s *session) (*replicaState, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p := r.all[id]
+	p := r.find(a.identity)
 	if p == nil {
-		if len(r.all) >= maxReplicas {
-			return nil, errTooManyReplicas
+		r.supersede(a.identity)
+		if err := r.makeRoom(a.credential); err != nil {
+			return nil, err
 		}
-		p = &replica{identity: id}
-		r.all[id] = p
-		r.changed()
+		p = &replicaState{identity: a.identity}
+		r.all[a.identity] = p
+		r.onChange()
 	}
 	if p.session != nil {
 		p.session.replace()
 	}
 	joined := time.Now()
-	if !joined.After(p.joined) { // the clock of the node where it was is ahead
+	if !joined.After(p.joined) { // the clock of the node that it followed before is ahead
 		joined = p.joined.Add(1)
 	}
-	p.session, p.remote, p.node, p.connected, p.joined = s, remote, "", true, joined
-	p.revision, p.known, p.entries = revision, known, entries
-	r.supersede(p)
-	r.changedHere(p)
+	p.session, p.remote, p.node, p.connected, p.joined = s, a.remote, "", true, joined
+	p.revision, p.known, p.entries, p.description = a.revision, a.known, a.entries, a.description
+	r.knowledge.see(p.credential, p.name, p.profile)
+	r.warnOfTwins(p)
+	r.markChanged(p)
 	r.settle()
 	return p, nil
 }
 
-// supersede drops lost replicas of the same name: p is what they were
-// restarted as. The caller holds mu.
-func (r *replicas) supersede(p *replica) {
+// find returns the replica of this identity, or nil. Nodes and files of the
+// first edition do not name the credential: the first to name it is believed.
+// The caller holds mu.
+func (r *replicas) find(id identity) *replicaState {
+	p := r.all[id]
+	if p != nil {
+		return p
+	}
+	if id.credential == "" {
+		for other, q := range r.all {
+			if other.name == id.name && other.instance == id.instance {
+				return q
+			}
+		}
+		return nil
+	}
+	nameless := id
+	nameless.credential = ""
+	if p = r.all[nameless]; p != nil {
+		delete(r.all, nameless)
+		p.identity, r.all[id] = id, p
+		r.onChange()
+	}
+	return p
+}
+
+// supersede forgets the lost replicas that the one of this identity was started
+// again as: those of its credential and name. It also forgets one of the same
+// process whose credential is not configured any more, since nobody can speak
+// for that one again. The caller holds mu.
+func (r *replicas) supersede(id identity) {
 	for other, q := range r.all {
-		switch {
-		case other.name != p.name || q == p:
-		case !q.connected:
+		if q.connected || other == id || other.name != id.name {
+			continue
+		}
+		_, configured := r.limits[other.credential]
+		if other.credential == id.credential || !configured && other.instance == id.instance {
 			r.drop(q)
-		default:
+		}
+	}
+}
+
+// makeRoom makes sure that the credential may have one more replica. At the
+// bound it forgets the oldest lost one; it fails if all are connected. The
+// caller holds mu.
+func (r *replicas) makeRoom(credential string) error {
+	limit := r.limits[credential]
+	count := 0
+	var oldest *replicaState
+	for _, p := range r.all {
+		if p.credential != credential {
+			continue
+		}
+		count++
+		if !p.connected && (oldest == nil || p.lost.Before(oldest.lost)) {
+			oldest = p
+		}
+	}
+	switch {
+	case count < limit:
+		return nil
+	case oldest == nil:
+		r.refusals.full.Inc()
+		return fmt.Errorf("the feed token %q has %d replicas connected, and feed.tokens[].max_replicas allows no more", credential, count)
+	}
+	r.drop(oldest)
+	return nil
+}
+
+// warnOfTwins logs that a connected replica has p's credential and name. The
+// caller holds mu.
+func (r *replicas) warnOfTwins(p *replicaState) {
+	for other, q := range r.all {
+		if q != p && q.connected && other.name == p.name && other.credential == p.credential {
 			r.logger.Warn("two replicas have one name; give each its own", "replica", p.name, "from", p.remote, "and", q.remote)
 		}
 	}
 }
 
 // drop forgets a replica. The caller holds mu.
-func (r *replicas) drop(p *replica) {
+func (r *replicas) drop(p *replicaState) {
 	delete(r.all, p.identity)
-	r.changed()
+	r.onChange()
 }
 
-// leave notes that the stream is gone. The replica counts for a while longer.
-func (r *replicas) leave(p *replica, s *session) {
+// leave notes that the stream is gone, and reports whether it spoke for the
+// replica. If so the replica counts for lostTime more, unless it said goodbye.
+func (r *replicas) leave(p *replicaState, s *session) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if p.session != s {
-		return
+		return false
 	}
-	r.lose(p)
-	r.changedHere(p)
-}
-
-// lose begins the minute that a lost replica counts. The caller holds mu.
-func (r *replicas) lose(p *replica) {
-	p.session, p.connected = nil, false
-	p.losses++
-	loss := p.losses
-	time.AfterFunc(remember, func() { r.forget(p, loss) })
-}
-
-// recall makes those known that an earlier process had: they have been lost
-// with it.
-func (r *replicas) recall(ids []identity) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, id := range ids {
-		p := &replica{identity: id}
-		r.all[id] = p
+	p.session = nil
+	if r.all[p.identity] == p {
 		r.lose(p)
+		r.markChanged(p)
 	}
-	r.settle()
+	return true
 }
 
-// identities are all that count.
-func (r *replicas) identities() []identity {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Collect(maps.Keys(r.all))
+// lose begins the time that a lost replica counts. The caller holds mu.
+func (r *replicas) lose(p *replicaState) {
+	p.session, p.connected, p.lost = nil, false, time.Now()
+	p.losses++
+	losses := p.losses
+	time.AfterFunc(lostTime, func() { r.forget(p, losses) })
+	r.knowledge.see(p.credential, p.name, p.profile)
 }
 
 // forget drops a replica that was lost, unless it came back since.
-func (r *replicas) forget(p *replica, loss int) {
+func (r *replicas) forget(p *replicaState, losses int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.all[p.identity] != p || p.connected || p.losses != loss {
+	if r.all[p.identity] != p || p.connected || p.losses != losses {
 		return
 	}
 	r.drop(p)
 	r.settle()
 }
 
-// ack takes in what a replica says that it has in force.
-func (r *replicas) ack(p *replica, s *session, a *feedpb.Ack) {
+// bid takes a replica's goodbye: it decides no more, so nothing waits for it.
+func (r *replicas) bid(p *replicaState, s *session) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if p.session != s {
+		return
+	}
+	r.knowledge.see(p.credential, p.name, p.profile)
+	row := rowOf(p)
+	row.Connected, row.Gone = false, true
+	r.gone = append(r.gone, row)
+	r.drop(p)
+	r.wakeGossip()
+	r.settle()
+}
+
+// describe takes a replica's new profile.
+func (r *replicas) describe(p *replicaState, s *session, fresh *profile) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p.session != s {
+		return
+	}
+	p.profile = fresh
+	r.knowledge.see(p.credential, p.name, fresh)
+	r.markChanged(p)
+}
+
+// recall takes in the replicas of an earlier process, which were lost with it.
+func (r *replicas) recall(ids []identity) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range ids {
+		p := &replicaState{identity: id}
+		r.all[id] = p
+		p.connected, p.lost = false, time.Now()
+		p.losses++
+		time.AfterFunc(lostTime, func() { r.forget(p, 1) })
+	}
+	r.settle()
+}
+
+// identities returns those of all replicas.
+func (r *replicas) identities() []identity {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ids := make([]identity, 0, len(r.all))
+	for id := range r.all {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// seeAll notes that all connected replicas are there now.
+func (r *replicas) seeAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.all {
+		if p.connected {
+			r.knowledge.see(p.credential, p.name, p.profile)
+		}
+	}
+}
+
+// ack takes in what a replica has in force.
+func (r *replicas) ack(p *replicaState, s *session, a *feedpb.Ack) {
+	r.mu.Lock()
+	if p.session != s || r.all[p.identity] != p {
 		r.mu.Unlock()
 		return
 	}
 	p.lastAck, p.entries = time.Now(), a.Entries
 	before, known := p.revision, p.known
 	p.known = true
-	r.changedHere(p)
+	r.markChanged(p)
 	if a.Revision > before {
 		p.revision = a.Revision
-		r.settle()
+		if before <= r.floor { // otherwise another one is the last
+			r.settle()
+		}
 	}
-	tell := r.onApplied
 	r.mu.Unlock()
-	if tell == nil || !known {
-		return
-	}
-	tellEach(tell, p.name, before, a.Revision)
-}
-
-// tellEach tells of each revision after before, up to then.
-func tellEach(tell func(name string, revision uint64), name string, before, then uint64) {
-	for revision := max(before, then-min(then, maxTold)) + 1; revision <= then; revision++ {
-		tell(name, revision)
+	if r.onApplied != nil && known {
+		eachRevision(before, a.Revision, func(revision uint64) { r.onApplied(p.name, revision) })
 	}
 }
 
-// maxTold bounds how many revisions one acknowledgement is split into.
-const maxTold = 4096
+// maxEach bounds how many revisions one acknowledgement is split into.
+const maxEach = 4096
 
-// settle finds the floor, and ends the wait of those who waited for less. The
-// caller holds mu.
-func (r *replicas) settle() {
-	floor := uint64(math.MaxUint64)
-	if r.unmet {
-		floor = 0
-	}
-	for _, p := range r.all {
-		floor = min(floor, p.revision)
-	}
-	rose := floor > r.floor
-	r.floor = floor
-	if !rose {
-		return
-	}
-	for w := range r.waiters {
-		if w.revision <= floor {
-			w.result = r.applied(w.revision)
-			close(w.done)
-			delete(r.waiters, w)
-		}
+// eachRevision calls f with the revisions after before, up to last.
+func eachRevision(before, last uint64, f func(revision uint64)) {
+	for revision := max(before, last-min(last, maxEach)) + 1; revision <= last; revision++ {
+		f(revision)
 	}
 }
 
-// applied is how far the revision has got. The caller holds mu.
-func (r *replicas) applied(revision uint64) Applied {
-	a := Applied{Total: len(r.all), Pending: []string{}}
-	if r.unmet {
-		a.Pending = append(a.Pending, "(replicas of control nodes that have not been heard yet)")
-	}
-	for _, p := range r.all {
-		if p.revision >= revision {
-			a.Applied++
-		} else {
-			a.Pending = append(a.Pending, p.name)
-		}
-	}
-	slices.Sort(a.Pending)
-	return a
-}
-
-// wait begins to wait for a revision. If every replica has it, w is done.
-func (r *replicas) wait(revision uint64) *waiter {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	w := &waiter{revision: revision, done: make(chan struct{})}
-	if revision <= r.floor {
-		w.result = r.applied(revision)
-		close(w.done)
-	} else {
-		r.waiters[w] = struct{}{}
-	}
-	return w
-}
-
-// giveUp ends the wait; the result is how far the revision has got.
-func (r *replicas) giveUp(w *waiter) Applied {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, waiting := r.waiters[w]; !waiting {
-		return w.result
-	}
-	delete(r.waiters, w)
-	return r.applied(w.revision)
-}
-
-// connected is how many follow now, here or at another node.
+// connected returns how many replicas follow now, this node or another.
 func (r *replicas) connected() (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -319,19 +395,36 @@ func (r *replicas) counted() int {
 	return len(r.all)
 }
 
-// list is all of them, by name.
+// list returns all replicas, by name.
 func (r *replicas) list(head uint64) []Replica {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := make([]Replica, 0, len(r.all))
 	for _, p := range r.all {
-		out = append(out, Replica{
-			Name: p.name, Connected: p.connected, Revision: p.revision,
-			Behind: head - min(head, p.revision), Entries: p.entries, LastAck: p.lastAck,
-		})
+		out = append(out, p.outside(head))
 	}
 	slices.SortFunc(out, func(a, b Replica) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(b.Revision, a.Revision))
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Credential, b.Credential), cmp.Compare(b.Revision, a.Revision))
 	})
 	return out
+}
+
+// outside returns p as other packages see it. The caller holds mu.
+func (p *replicaState) outside(head uint64) Replica {
+	return Replica{
+		Credential: p.credential, Name: p.name, Connected: p.connected, Revision: p.revision,
+		Behind: head - min(head, p.revision), Entries: p.entries, LastAck: p.lastAck,
+		Version: p.version, Rules: max(p.rules, 1), Issuers: p.profile.accepted(),
+	}
+}
+
+// following returns the replica of this identity if it follows this node.
+func (r *replicas) following(id identity, head uint64) (Replica, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.all[id]
+	if p == nil || p.session == nil {
+		return Replica{}, errors.New("a replica reports beside its Follow stream to the same control endpoint, and there is none")
+	}
+	return p.outside(head), nil
 }

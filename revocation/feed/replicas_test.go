@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -17,7 +18,7 @@ import (
 func applied(s *Server, revision uint64) Applied {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	return s.WaitApplied(ctx, revision)
+	return s.WaitApplied(ctx, Wanted{Revision: revision})
 }
 
 func TestEveryReplica(t *testing.T) {
@@ -40,7 +41,7 @@ func TestEveryReplica(t *testing.T) {
 
 		// who waits is released by the last acknowledgement, not before
 		waited := make(chan Applied, 1)
-		go func() { waited <- s.WaitApplied(t.Context(), 1) }()
+		go func() { waited <- s.WaitApplied(t.Context(), Wanted{Revision: 1}) }()
 		synctest.Wait()
 		select {
 		case got := <-waited:
@@ -63,7 +64,7 @@ func TestEveryReplica(t *testing.T) {
 			t.Errorf("%+v", list)
 		}
 		began := time.Now()
-		if got := s.WaitApplied(t.Context(), 2); got.Applied != 1 || got.Total != 1 {
+		if got := s.WaitApplied(t.Context(), Wanted{Revision: 2}); got.Applied != 1 || got.Total != 1 {
 			t.Errorf("when the lost one is forgotten: %+v", got)
 		}
 		if d := time.Since(began); d != time.Minute {
@@ -138,18 +139,6 @@ func TestOneNameTwice(t *testing.T) {
 	})
 }
 
-func TestTheNumberOfReplicasIsBounded(t *testing.T) {
-	r := newReplicas(nil)
-	for i := range maxReplicas {
-		if _, err := r.join(identity{name: fmt.Sprint(i)}, &session{}, "", 0, true, 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := r.join(identity{name: "one more"}, &session{}, "", 0, true, 0); err == nil {
-		t.Error("there is no bound")
-	}
-}
-
 func TestOnAppliedIsToldEachRevisionOnce(t *testing.T) {
 	var mu sync.Mutex
 	told := make(map[string][]uint64)
@@ -184,12 +173,12 @@ func TestOnAppliedIsToldEachRevisionOnce(t *testing.T) {
 // exactly when it should be.
 func TestWaitersAgainstAModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newReplicas(nil)
-		var peers []*replica
-		streams := make(map[*replica]*session)
+		r := newReplicas(slog.New(slog.DiscardHandler), tokens(), newKnowledge(time.Hour))
+		var peers []*replicaState
+		streams := make(map[*replicaState]*session)
 		for i := range 5 {
 			ss := &session{}
-			p, err := r.join(identity{name: fmt.Sprint(i)}, ss, "", 0, true, 0)
+			p, err := r.join(arrival{identity: identity{credential: "replicas", name: fmt.Sprint(i)}, known: true}, ss)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -199,7 +188,7 @@ func TestWaitersAgainstAModel(t *testing.T) {
 		have := make([]uint64, len(peers))
 		waiters := make(map[uint64]*waiter)
 		for revision := uint64(1); revision <= 50; revision++ {
-			waiters[revision] = r.wait(revision)
+			waiters[revision] = r.wait(Wanted{Revision: revision})
 		}
 		for step := range 400 {
 			i := (step * 7) % len(peers)

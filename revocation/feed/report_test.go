@@ -35,7 +35,7 @@ type desk struct {
 	most int           // alerts in one message
 }
 
-func (d *desk) take(ctx context.Context, name string, alerts []insight.Alert) error {
+func (d *desk) take(ctx context.Context, from Replica, alerts []insight.Alert) error {
 	d.mu.Lock()
 	hold := d.hold
 	d.mu.Unlock()
@@ -54,7 +54,7 @@ func (d *desk) take(ctx context.Context, name string, alerts []insight.Alert) er
 	}
 	d.most = max(d.most, len(alerts))
 	for _, a := range alerts {
-		d.got = append(d.got, fmt.Sprintf("%s/%s×%d", name, a.Key, a.Count))
+		d.got = append(d.got, fmt.Sprintf("%s/%s×%d", from.Name, a.Key, a.Count))
 	}
 	return nil
 }
@@ -314,18 +314,19 @@ func TestLostReplicaCountsAsAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, net := serveInMemory(t, newLog("log-1"), ServerOptions{})
 		o := options("memory")
-		o.Name, o.dial, o.Reporter = "replica-a", net.dial, NewReporter(ReporterOptions{Answer: echo("a")})
-		stop := following(t, openFollower(t), o)
+		dial, sever := net.severable()
+		o.Name, o.dial, o.Reporter = "replica-a", dial, NewReporter(ReporterOptions{Answer: echo("a")})
+		following(t, openFollower(t), o)
 		synctest.Wait()
 		if _, asked, answered := s.AskBriefly(t.Context(), "ping", nil); asked != 1 || answered != 1 {
 			t.Errorf("while it follows: got %d of %d answers, want 1 of 1", answered, asked)
 		}
-		stop()
+		sever()
 		synctest.Wait()
 		if _, asked, answered := s.AskBriefly(t.Context(), "ping", nil); asked != 1 || answered != 0 {
 			t.Errorf("once it is lost: got %d of %d answers, want 0 of 1", answered, asked)
 		}
-		time.Sleep(remember + time.Second)
+		time.Sleep(lostTime + time.Second)
 		if _, asked, _ := s.AskBriefly(t.Context(), "ping", nil); asked != 0 {
 			t.Errorf("a minute later: got %d asked, want none", asked)
 		}
@@ -360,7 +361,7 @@ func TestASlowAnswer(t *testing.T) {
 		if d := time.Since(began); d != 50*time.Millisecond {
 			t.Errorf("it took %v, where 50 ms were allowed", d)
 		}
-		if a := s.WaitApplied(t.Context(), log.revoke("alice")); a.Applied != 2 {
+		if a := s.WaitApplied(t.Context(), Wanted{Revision: log.revoke("alice")}); a.Applied != 2 {
 			t.Errorf("the feed waits for an answer: %+v", a)
 		}
 		s.reports.mu.Lock()

@@ -24,11 +24,12 @@ const (
 	briefTime  = 100 * time.Millisecond
 	maxAnswers = 64 << 20 // bytes of the answers to one query
 	maxAsking  = 8        // queries at once; more wait for their turn
+	maxTaken   = 4096     // replicas whose last number is remembered, with those that report now
 )
 
 // reports are the replicas that can be asked, and what they are being asked.
 type reports struct {
-	onAlerts    func(ctx context.Context, name string, alerts []insight.Alert) error
+	onAlerts    func(ctx context.Context, from Replica, alerts []insight.Alert) error
 	onElsewhere func(name string, alerts []insight.Alert)
 	slots       chan struct{} // of maxAsking
 	briefSlots  chan struct{} // likewise, so that slow queries do not hold up brief ones
@@ -42,9 +43,9 @@ type reports struct {
 	last      uint64 // id of a query
 }
 
-func newReports(onAlerts func(context.Context, string, []insight.Alert) error, onElsewhere func(string, []insight.Alert)) *reports {
+func newReports(onAlerts func(context.Context, Replica, []insight.Alert) error, onElsewhere func(string, []insight.Alert)) *reports {
 	if onAlerts == nil {
-		onAlerts = func(context.Context, string, []insight.Alert) error { return nil }
+		onAlerts = func(context.Context, Replica, []insight.Alert) error { return nil }
 	}
 	if onElsewhere == nil {
 		onElsewhere = func(string, []insight.Alert) {}
@@ -73,7 +74,7 @@ type report struct {
 
 // Report takes what one replica has seen, for as long as it lives.
 func (s *Server) Report(stream feedpb.Feed_ReportServer) error {
-	ctx, cancel, _, leave, err := s.enter(stream.Context())
+	ctx, cancel, token, leave, err := s.enter(stream.Context())
 	if err != nil {
 		return err
 	}
@@ -82,27 +83,39 @@ func (s *Server) Report(stream feedpb.Feed_ReportServer) error {
 		server: s, ctx: ctx, cancel: cancel, stream: stream,
 		queries: make(chan *feedpb.Query, maxQueries), taken: make(chan uint64, 1),
 	}
-	return s.verdict(stream.Context(), ctx, r.run())
+	return s.verdict(stream.Context(), ctx, r.run(token))
 }
 
-func (r *report) run() error {
+func (r *report) run(token string) error {
 	s := r.server
 	m, err := first(r.ctx, s, r.stream.Recv)
 	if err != nil {
 		return err
 	}
-	if r.id, err = identityOf(m.GetHello()); err != nil {
+	if r.id, err = identityOf(token, m.GetHello()); err != nil {
 		return err
 	}
-	if !s.reports.join(r) {
-		return status.Error(codes.ResourceExhausted, errTooManyReplicas.Error())
-	}
+	s.reports.join(r)
 	defer s.reports.leave(r)
+	if _, err := r.origin(); err != nil {
+		return err
+	}
 	ended := make(chan error, 2)
 	s.running.Go(func() { ended <- r.receive() })
 	w := &watched{start: time.Now().Add(-1)}
 	s.running.Go(func() { ended <- r.send(w) })
 	return w.watch(r.ctx, ended)
+}
+
+// origin returns the replica that reports, by what is known of it from its
+// Follow stream. It fails if the replica does not follow this node: a Follow
+// stream is what bounds the replicas of a credential.
+func (r *report) origin() (Replica, error) {
+	from, err := r.server.replicas.following(r.id, r.server.src.Revision())
+	if err != nil {
+		return Replica{}, status.Error(codes.FailedPrecondition, err.Error())
+	}
+	return from, nil
 }
 
 func (r *report) receive() error {
@@ -149,7 +162,11 @@ func (r *report) alerts(m *feedpb.Alerts) error {
 		}
 		alerts = append(alerts, a)
 	}
-	if err := r.server.reports.onAlerts(r.ctx, r.id.name, alerts); err != nil {
+	from, err := r.origin()
+	if err != nil {
+		return err
+	}
+	if err := r.server.reports.onAlerts(r.ctx, from, alerts); err != nil {
 		return status.Error(codes.Unavailable, "the alerts cannot be kept now: "+err.Error())
 	}
 	r.server.tellAlerts(r.id.name, alerts)
@@ -178,7 +195,7 @@ func (rs *reports) again(id identity, number uint64) bool {
 func (rs *reports) note(id identity, number uint64) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	if len(rs.taken) >= maxReplicas {
+	if len(rs.taken) >= maxTaken {
 		maps.DeleteFunc(rs.taken, func(id identity, _ uint64) bool { return rs.all[id] == nil })
 	}
 	rs.taken[id] = number
@@ -201,20 +218,26 @@ func (r *report) send(w *watched) error {
 	}
 }
 
-// join makes r the stream of its replica; an older one is told to end.
-func (rs *reports) join(r *report) bool {
+// join makes r the stream of its replica, and ends an older one.
+func (rs *reports) join(r *report) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	old := rs.all[r.id]
-	if old == nil && len(rs.all) >= maxReplicas {
-		return false
-	}
-	if old != nil {
+	if old := rs.all[r.id]; old != nil {
 		old.cancel(errReplaced)
 	}
 	rs.all[r.id] = r
-	return true
 }
+
+// hangUp ends the stream of a replica that follows no more, if it has one.
+func (rs *reports) hangUp(id identity) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if r := rs.all[id]; r != nil {
+		r.cancel(errNotFollowed)
+	}
+}
+
+var errNotFollowed = status.Error(codes.Aborted, "the replica follows no more")
 
 func (rs *reports) leave(r *report) {
 	rs.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"rescind/revocation"
 	"rescind/revocation/feed/feedpb"
 	"rescind/revocation/insight"
 )
@@ -26,19 +28,23 @@ type ServerOptions struct {
 	// OnApplied is told of each revision that a replica has in force, once
 	// for each replica. It is called on the path of the acknowledgements.
 	OnApplied func(name string, revision uint64)
-	// OnAlerts is given what a replica has seen, and returns when it is kept,
-	// or with an error if it is to be told again later. The alerts are as the
-	// replica wrote them. It holds up that replica's reports, and nothing else.
-	OnAlerts func(ctx context.Context, name string, alerts []insight.Alert) error
+	// OnAlerts takes the alerts of a replica, and returns when they are kept.
+	// After an error the replica sends them again later. The alerts are as the
+	// replica wrote them; from is what the control endpoint knows about the
+	// replica. OnAlerts holds up that replica's reports, and nothing else.
+	OnAlerts func(ctx context.Context, from Replica, alerts []insight.Alert) error
 	// OnElsewhere is given what a replica of another node has seen, which is
 	// kept there.
 	OnElsewhere func(name string, alerts []insight.Alert)
 	// Nodes are the other control nodes of the same log; nil: there are none.
 	Nodes  Nodes
 	Others int // how many; 0: it is not known
-	// Memory is a file in which the replicas are kept, for a restart within
-	// the minute that lost ones count; default: they are forgotten then.
-	Memory string
+	// Dir is the directory of two files: the replicas that count, and the
+	// issuers that replicas accept, as both are needed after a restart. Empty:
+	// neither is kept.
+	Dir string
+	// Registerer takes the metrics of the feed; nil: nobody does.
+	Registerer prometheus.Registerer
 }
 
 // Times that bound what a follower can hold up.
@@ -58,10 +64,11 @@ type Server struct {
 	logger    *slog.Logger
 	refusals  rate.Sometimes // bounds what strangers can write into the log
 
-	replicas *replicas
-	nodes    Nodes // nil: there are no others
-	reports  *reports
-	tail     *tail
+	replicas  *replicas
+	knowledge *knowledge
+	nodes     Nodes // nil: there are no others
+	reports   *reports
+	tail      *tail
 
 	ctx     context.Context // ends with Close
 	end     context.CancelFunc
@@ -84,37 +91,46 @@ func NewServer(src Source, o ServerOptions) *Server {
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
-	s.replicas = newReplicas(s.logger)
+	s.knowledge = newKnowledge(src.Retention())
+	s.replicas = newReplicas(s.logger, o.Tokens, s.knowledge)
 	s.replicas.onApplied = o.OnApplied
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(s.replicas.refusals.full)
+	}
 	s.ctx, s.end = context.WithCancel(context.Background())
 	s.running.Go(func() { s.tail.run(s.ctx) })
 	if s.nodes = o.Nodes; s.nodes != nil {
 		s.replicas.others, s.replicas.unmet = o.Others, true
 		s.replicas.settle()
 	}
-	if o.Memory != "" {
-		s.remember(newMemory(o.Memory))
+	if o.Dir != "" {
+		s.remember(o.Dir)
 	}
+	s.running.Go(func() { s.refreshKnowledge(s.ctx) })
 	return s
 }
 
 // HandleAlerts sets the functions of [ServerOptions] that take alerts. A node
 // whose alerts act through the feed makes them after the feed. It must be
 // called before [Server.Register].
-func (s *Server) HandleAlerts(take func(context.Context, string, []insight.Alert) error, elsewhere func(string, []insight.Alert)) {
+func (s *Server) HandleAlerts(take func(context.Context, Replica, []insight.Alert) error, elsewhere func(string, []insight.Alert)) {
 	s.reports.onAlerts, s.reports.onElsewhere = take, elsewhere
 }
 
-// remember keeps the replicas in a file, those first that it has. A file that
-// cannot be read is replaced: it is worth a minute, and no more.
-func (s *Server) remember(m *memory) {
-	ids, err := m.read()
-	if err != nil {
-		s.logger.Warn("which replicas followed before is not known", "error", err)
+// refreshKnowledge keeps what is known of the replicas that stay connected, and
+// forgets what is older than the retention, until ctx ends.
+func (s *Server) refreshKnowledge(ctx context.Context) {
+	tick := time.NewTicker(refreshTime)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.replicas.seeAll()
+			s.knowledge.refresh()
+		}
 	}
-	s.replicas.recall(ids)
-	s.replicas.changed = m.touch
-	s.running.Go(func() { m.run(s.ctx, s.replicas) })
 }
 
 // Options are what the [grpc.Server] must be made with: they demand the
@@ -140,7 +156,7 @@ func (s *Server) Options() []grpc.ServerOption {
 func (s *Server) Register(r grpc.ServiceRegistrar) {
 	feedpb.RegisterFeedServer(r, s)
 	if s.nodes != nil {
-		s.spawn(func() { s.confer(s.ctx) })
+		s.spawn(func() { s.gossip(s.ctx) })
 	}
 }
 
@@ -154,14 +170,18 @@ func (s *Server) Close() {
 	s.running.Wait()
 }
 
-// Replicas are those connected now and those lost less than a minute ago, by
-// name.
+// Replicas returns the replicas that follow now, here or at another node, and
+// those lost less than a minute ago, by name.
 func (s *Server) Replicas() []Replica { return s.replicas.list(s.src.Revision()) }
 
-// WaitApplied waits until every replica has the revision in force, or ctx
+// Accepted returns what is known of the issuers that replicas accept. It takes
+// no lock.
+func (s *Server) Accepted() revocation.KnownIssuers { return s.knowledge.issuers() }
+
+// WaitApplied waits until every replica has in force what is wanted, or ctx
 // ends, and says how far it has got.
-func (s *Server) WaitApplied(ctx context.Context, revision uint64) Applied {
-	w := s.replicas.wait(revision)
+func (s *Server) WaitApplied(ctx context.Context, wanted Wanted) Applied {
+	w := s.replicas.wait(wanted)
 	select {
 	case <-w.done:
 	case <-ctx.Done():

@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"log/slog"
 	"sync/atomic"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -18,6 +17,7 @@ import (
 
 	"rescind/revocation"
 	"rescind/revocation/feed/feedpb"
+	"rescind/revocation/printable"
 )
 
 // session is one stream at the server. One goroutine sends, one receives, and
@@ -63,7 +63,7 @@ func (ss *session) run(token string) error {
 		return err
 	}
 	hello := m.GetHello()
-	id, err := identityOf(hello)
+	id, err := identityOf(token, hello)
 	if err != nil {
 		return err
 	}
@@ -75,21 +75,28 @@ func (ss *session) run(token string) error {
 		ss.at = hello.Revision
 	}
 	from := remote(ss.ctx)
-	replica, err := s.replicas.join(id, ss, from, ss.at, resumes, hello.Entries)
+	log := s.logger.With("replica", hello.Name, "from", from, "credential", token)
+	a := arrival{identity: id, remote: from, revision: ss.at, known: resumes, entries: hello.Entries, description: description{
+		version: hello.Version, rules: int(hello.Rules), profile: profileOf(hello.Profile, log),
+	}}
+	state, err := s.replicas.join(a, ss)
 	if err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
-	defer s.replicas.leave(replica, ss)
+	defer func() {
+		if s.replicas.leave(state, ss) {
+			s.reports.hangUp(id)
+		}
+	}()
 	s.tail.use(1)
 	defer s.tail.use(-1)
-	log := s.logger.With("replica", hello.Name, "from", from)
-	log.Info("a replica follows", "credential", token, "revision", ss.at, "resumes", resumes)
+	log.Info("replica connected", "revision", ss.at, "resumes", resumes, "version", hello.Version)
 
 	ended := make(chan error, 2)
-	s.running.Go(func() { ended <- ss.receive(replica) })
+	s.running.Go(func() { ended <- ss.receive(state, log) })
 	s.running.Go(func() { ended <- ss.send(resumes) })
 	err = ss.watch(ss.ctx, ended)
-	log.Info("a replica is gone", "reason", reason(err), "after", time.Since(ss.start).Round(time.Millisecond))
+	log.Info("replica disconnected", "reason", reason(err), "after", time.Since(ss.start).Round(time.Millisecond))
 	return err
 }
 
@@ -116,25 +123,35 @@ func first[M any](ctx context.Context, s *Server, recv func() (M, error)) (m M, 
 	}
 }
 
-// identityOf is who says hello. What a hello says is believed.
-func identityOf(h *feedpb.Hello) (identity, error) {
-	if h == nil || !goodName(h.Name) || len(h.Instance) != 16 {
+// identityOf returns the identity of the replica that says hello with this
+// credential. It fails if the hello cannot be listed or logged.
+func identityOf(credential string, h *feedpb.Hello) (identity, error) {
+	switch {
+	case h == nil || !goodName(h.Name) || len(h.Instance) != 16:
 		return identity{}, status.Error(codes.InvalidArgument, "the first message must be a hello with a name and an instance")
+	case len(h.Version) > maxVersion || !printable.Valid(h.Version):
+		return identity{}, status.Errorf(codes.InvalidArgument, "the version in a hello is at most %d bytes of printable text", maxVersion)
+	case h.Rules > maxRules:
+		return identity{}, status.Errorf(codes.InvalidArgument, "version %d of the rules does not exist", h.Rules)
 	}
-	return identity{name: h.Name, instance: [16]byte(h.Instance)}, nil
+	return identity{credential, h.Name, [16]byte(h.Instance)}, nil
 }
 
-// goodName tells whether a replica can be listed and logged by that name.
+// goodName reports whether a replica can be listed and logged by this name.
 func goodName(name string) bool {
-	if name == "" || len(name) > maxName || !utf8.ValidString(name) {
-		return false
+	return name != "" && len(name) <= maxName && printable.Valid(name)
+}
+
+// profileOf returns the profile that a replica sends. A replica whose profile
+// is too large counts as one that sends none, since to turn it away would keep
+// revocations from it.
+func profileOf(m *feedpb.Profile, log *slog.Logger) *profile {
+	p, err := readProfile(m)
+	if err != nil {
+		log.Warn("the replica counts as accepting every issuer", "error", err)
+		return nil
 	}
-	for _, r := range name {
-		if !unicode.IsPrint(r) {
-			return false
-		}
-	}
-	return true
+	return p
 }
 
 // watched is the sending side of a stream, of which somebody sees to it that
@@ -170,7 +187,9 @@ func (w *watched) watch(ctx context.Context, ended <-chan error) error {
 	}
 }
 
-func (ss *session) receive(p *replica) error {
+// receive takes in what the replica says, until the end of its stream.
+func (ss *session) receive(p *replicaState, log *slog.Logger) error {
+	r := ss.server.replicas
 	for {
 		m, err := ss.stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -179,16 +198,25 @@ func (ss *session) receive(p *replica) error {
 		if err != nil {
 			return err
 		}
-		a := m.GetAck()
-		if a == nil {
-			return status.Error(codes.InvalidArgument, "after the hello only acknowledgements are expected")
+		switch m := m.GetKind().(type) {
+		case *feedpb.ClientMessage_Ack:
+			if head := ss.server.src.Revision(); m.Ack.GetRevision() > head {
+				return status.Errorf(codes.InvalidArgument, "revision %d is acknowledged, and the log ends at %d", m.Ack.Revision, head)
+			}
+			r.ack(p, ss, m.Ack)
+		case *feedpb.ClientMessage_Profile:
+			r.describe(p, ss, profileOf(m.Profile, log))
+		case *feedpb.ClientMessage_Goodbye:
+			r.bid(p, ss)
+			return errGoodbye
+		default:
+			return status.Error(codes.InvalidArgument, "after the hello only acknowledgements, a profile and a goodbye are expected")
 		}
-		if head := ss.server.src.Revision(); a.Revision > head {
-			return status.Errorf(codes.InvalidArgument, "revision %d is acknowledged, and the log ends at %d", a.Revision, head)
-		}
-		ss.server.replicas.ack(p, ss, a)
 	}
 }
+
+// errGoodbye ends a stream whose replica has said goodbye.
+var errGoodbye = status.Error(codes.Canceled, "the replica said goodbye")
 
 func (ss *session) put(m *feedpb.ServerMessage) error {
 	return ss.watched.put(func() error { return ss.stream.Send(m) })
@@ -249,7 +277,7 @@ func (ss *session) greet(resumes bool) error {
 	revision := src.Revision()
 	err := ss.put(&feedpb.ServerMessage{Kind: &feedpb.ServerMessage_Greeting{Greeting: &feedpb.Greeting{
 		LogId: src.LogID(), Replaces: src.Replaces(), Revision: revision, Retention: durationpb.New(src.Retention()),
-		Heartbeat: durationpb.New(ss.server.heartbeat), Time: timestamppb.Now(),
+		Heartbeat: durationpb.New(ss.server.heartbeat), Time: timestamppb.Now(), Rules: revocation.Rules,
 	}}})
 	if err == nil && resumes && ss.at > revision {
 		return status.Errorf(codes.FailedPrecondition, "this control endpoint is at revision %d of the log, before the follower's %d", revision, ss.at)

@@ -12,7 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rescind/revocation"
-	revset "rescind/revocation/replica"
+	"rescind/revocation/replica"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -25,6 +25,7 @@ type memLog struct {
 	id       string
 	replaces []string
 	remember int // revisions that Changes goes back; 0 = all
+	retains  time.Duration
 
 	mu       sync.Mutex
 	unready  error
@@ -40,7 +41,7 @@ type memLog struct {
 
 func newLog(id string) *memLog {
 	return &memLog{
-		id: id, grown: make(chan struct{}),
+		id: id, grown: make(chan struct{}), retains: 720 * time.Hour,
 		standing: make(map[revocation.ID]revocation.Entry), of: make(map[string]revocation.ID),
 	}
 }
@@ -104,7 +105,7 @@ func (l *memLog) setReady(err error) {
 
 func (l *memLog) LogID() string            { return l.id }
 func (l *memLog) Replaces() []string       { return l.replaces }
-func (l *memLog) Retention() time.Duration { return 720 * time.Hour }
+func (l *memLog) Retention() time.Duration { return l.retains }
 
 func (l *memLog) Age() time.Duration {
 	l.mu.Lock()
@@ -219,9 +220,9 @@ func (l *memLog) revokedAt(revision uint64) map[revocation.ID]revocation.Entry {
 
 var errNoLog = errors.New("the log is being read")
 
-func openFollower(t testing.TB) *revset.Follower {
+func openFollower(t testing.TB) *replica.Follower {
 	t.Helper()
-	f, err := revset.Open(revset.Options{})
+	f, err := replica.Open(replica.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +235,7 @@ func openFollower(t testing.TB) *revset.Follower {
 }
 
 // denies asks the follower about a token of sub.
-func denies(t testing.TB, f *revset.Follower, sub string) bool {
+func denies(t testing.TB, f *replica.Follower, sub string) bool {
 	t.Helper()
 	v, err := f.Lookup(&revocation.Token{Issuer: issuer, Claims: map[string]any{"sub": sub}}, time.Now())
 	if err != nil {

@@ -110,4 +110,33 @@ func (m *wires) call(t *testing.T, h *feedpb.Hello) (*raw, func()) {
 	return r, hangUp
 }
 
+// severable returns a dialer for the network, and a function that cuts all of
+// its connections and lets it make no other: the replica behind it is lost
+// without a goodbye.
+func (m *wires) severable() (dial func(context.Context, string) (net.Conn, error), sever func()) {
+	var mu sync.Mutex
+	var open []net.Conn
+	severed := false
+	dial = func(ctx context.Context, addr string) (net.Conn, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if severed {
+			return nil, errors.New("the connection is severed")
+		}
+		c, err := m.dial(ctx, addr)
+		if err == nil {
+			open = append(open, c)
+		}
+		return c, err
+	}
+	return dial, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		severed = true
+		for _, c := range open {
+			c.Close()
+		}
+	}
+}
+
 func newAck(revision uint64) *feedpb.Ack { return &feedpb.Ack{Revision: revision} }

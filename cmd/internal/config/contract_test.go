@@ -70,7 +70,7 @@ http:
 feed:
   listen: 127.0.0.1:9391
   tls: {cert_file: , key_file: , client_ca_file: }
-  tokens: [{name: replicas, sha256: ` + hashA + `}]
+  tokens: [{name: replicas, sha256: ` + hashA + `, max_replicas: 1024}]
 store:
   dir: /var/lib/rescind/control     # embedded, alone: the default
   cluster: {name: n1, listen: 10.0.0.1:6222, peers: [10.0.0.2:6222, 10.0.0.3:6222], secret_file: cluster.secret, tls: {cert_file: cert.pem, key_file: key.pem, ca_file: cert.pem}}   # embedded, 3 or 5 nodes
@@ -146,14 +146,14 @@ func TestContractControl(t *testing.T) {
 	sum := func(s string) [32]byte { return sha256.Sum256([]byte(s)) }
 	want := Control{
 		HTTP: tcp("127.0.0.1:9390"),
-		Feed: Feed{tcp("127.0.0.1:9391"), []Credential{{Name: "replicas", SHA256: sum("test")}}},
+		Feed: Feed{tcp("127.0.0.1:9391"), []Credential{{Name: "replicas", SHA256: sum("test"), MaxReplicas: 1024}}},
 		Store: Store{Dir: "/var/lib/rescind/control", Retention: 720 * time.Hour, Cluster: &Cluster{
 			"n1", "10.0.0.1:6222", []string{"10.0.0.2:6222", "10.0.0.3:6222"}, filepath.Join(dir, "cluster.secret"),
 			&ClusterTLS{filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "cert.pem")},
 		}},
 		Admin: Admin{[]Credential{
-			{"alice", sum("foo"), []string{"operator"}, nil},
-			{"hr-sync", sum("bar"), []string{"revoker"}, []string{"https://idp.example.com/"}},
+			{Name: "alice", SHA256: sum("foo"), Roles: []string{"operator"}},
+			{Name: "hr-sync", SHA256: sum("bar"), Roles: []string{"revoker"}, Issuers: []string{"https://idp.example.com/"}},
 		}},
 		Log:    Log{Format: "json"},
 		Alerts: Handling{Window: time.Hour},
@@ -189,7 +189,7 @@ func TestDefaults(t *testing.T) {
 		HTTP:  tcp("127.0.0.1:9390"),
 		Feed:  Feed{tcp("127.0.0.1:9391"), []Credential{{Name: "replicas", SHA256: sha256.Sum256([]byte("test"))}}},
 		Store: Store{Dir: filepath.Join(dir, "data"), Retention: 720 * time.Hour},
-		Admin: Admin{[]Credential{{"alice", sha256.Sum256([]byte("foo")), []string{"operator"}, nil}}},
+		Admin: Admin{[]Credential{{Name: "alice", SHA256: sha256.Sum256([]byte("foo")), Roles: []string{"operator"}}}},
 		Log:   Log{slog.LevelInfo, "json"},
 
 		Alerts: Handling{Window: time.Hour},

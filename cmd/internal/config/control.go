@@ -33,6 +33,9 @@ type Credential struct {
 	SHA256  [sha256.Size]byte
 	Roles   []string // viewer, revoker, operator
 	Issuers []string // nil: every issuer
+	// MaxReplicas bounds the replicas of a feed token: those connected, and
+	// those lost less than a minute ago. 0: the default of 1024.
+	MaxReplicas int
 }
 
 // Store is where the durable log is.
@@ -118,6 +121,8 @@ func credential(admin bool, hash as[[sha256.Size]byte]) as[Credential] {
 		if admin {
 			known["roles"] = need(&c.Roles, "viewer, revoker or operator", some(role))
 			known["issuers"] = restrict(&c.Issuers, some(text(isURL)))
+		} else {
+			known["max_replicas"] = into(&c.MaxReplicas, count(1, 100_000))
 		}
 		v.object(known)
 	}

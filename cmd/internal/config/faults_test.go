@@ -222,7 +222,7 @@ var controlFaults = []faulty{
 	{"feed: {tokens: [{name: a, sha256: " + hashA + "}, {name: §a, sha256: §" + strings.ToUpper(hashA) + "}, {§roles: [x], name: §'', sha256: §hunter2}]}\n", []string{
 		"feed.tokens[1].name: duplicate value, first used on line 1",
 		"feed.tokens[1].sha256: duplicate value, first used on line 1",
-		"feed.tokens[2].roles: there is no such key; those here are name, sha256",
+		"feed.tokens[2].roles: there is no such key; those here are max_replicas, name, sha256",
 		"feed.tokens[2].name: is empty",
 		"feed.tokens[2].sha256: is not a SHA-256: 64 hex digits, as from printf %s TOKEN | sha256sum. If it is the token itself, make a new one",
 	}},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
-	"path/filepath"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -12,6 +11,7 @@ import (
 	"rescind/cmd/internal/daemon"
 	"rescind/revocation/control"
 	"rescind/revocation/feed"
+	"rescind/revocation/insight"
 	"rescind/revocation/ledger"
 )
 
@@ -29,7 +29,9 @@ func (n *node) build() (err error) {
 	if err != nil {
 		return err
 	}
-	n.feed.HandleAlerts(alerts.Take, alerts.Heard)
+	n.feed.HandleAlerts(func(ctx context.Context, from feed.Replica, all []insight.Alert) error {
+		return alerts.Take(ctx, from.Name, all)
+	}, alerts.Heard)
 	api, err := control.NewServer(control.Options{
 		Authority: n.authority, Credentials: n.credentials(), Version: n.options.Version,
 		Replicas: n.replicas, WaitApplied: n.waitApplied, Ask: n.feed.Ask,
@@ -40,12 +42,9 @@ func (n *node) build() (err error) {
 }
 
 func (n *node) newFeed() *feed.Server {
-	options := feed.ServerOptions{Logger: n.log, OnApplied: n.ledger.Applied}
+	options := feed.ServerOptions{Dir: n.config.Store.Dir, Registerer: n.registry, Logger: n.log, OnApplied: n.ledger.Applied}
 	for _, t := range n.config.Feed.Tokens {
-		options.Tokens = append(options.Tokens, feed.Token{Name: t.Name, SHA256: t.SHA256})
-	}
-	if dir := n.config.Store.Dir; dir != "" {
-		options.Memory = filepath.Join(dir, "replicas.json")
+		options.Tokens = append(options.Tokens, feed.Token{Name: t.Name, SHA256: t.SHA256, MaxReplicas: t.MaxReplicas})
 	}
 	if !n.alone() {
 		options.Nodes = n.store
@@ -83,7 +82,8 @@ func (n *node) replicas() []control.Replica {
 }
 
 func (n *node) waitApplied(ctx context.Context, revision uint64) control.Applied {
-	return control.Applied(n.feed.WaitApplied(ctx, revision))
+	a := n.feed.WaitApplied(ctx, feed.Wanted{Revision: revision})
+	return control.Applied{Applied: a.Applied, Total: a.Total, Pending: a.Pending}
 }
 
 // serveFeed begins to serve replicas on l.

@@ -86,6 +86,21 @@ func lifetimes(c *config.Reloadable) map[string]time.Duration {
 	return out
 }
 
+// accepted returns the issuers as the control endpoint is told about them.
+func accepted(c *config.Reloadable) []revocation.AcceptedIssuer {
+	var out []revocation.AcceptedIssuer
+	for _, i := range c.Issuers {
+		a := revocation.AcceptedIssuer{Issuer: i.Issuer, Audiences: i.Audiences, AnyAudience: i.AnyAudience, Claims: map[string][]string{}}
+		for name, values := range conditions(i.Claims) {
+			for _, v := range values {
+				a.Claims[name] = append(a.Claims[name], v.String())
+			}
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
 // conditions returns the claims as the authorizer compares them. A name none of
 // whose values can be compared stays without values, which the authorizer
 // refuses, so that no condition is lost.

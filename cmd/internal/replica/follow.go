@@ -27,13 +27,15 @@ func nameOf(c *config.Authz, addr net.Addr) string {
 func (p *process) follow(ctx context.Context, name string) {
 	c := p.options.Config.Revocation
 	options := feed.ClientOptions{
-		Addresses: c.Control, Name: name, Token: config.SecretFrom(c.TokenFile),
+		Addresses: c.Control, Name: name, Version: p.options.Version, Profile: p.profile, Token: config.SecretFrom(c.TokenFile),
 		Plaintext: c.TLS == nil, Reporter: p.reporter, Logger: p.log,
 	}
 	if s := c.TLS; s != nil {
 		options.TLS = daemon.ClientTLS(s.CAFile, s.CertFile, s.KeyFile, s.ServerName, p.log)
 	}
-	following, end := context.WithCancel(ctx)
+	// The teardown ends it, in its turn: the replica says goodbye only after its
+	// last decision.
+	following, end := context.WithCancel(context.WithoutCancel(ctx))
 	ended := p.processes.Run("feed", func() error { return feed.Follow(following, p.follower, options) })
 	p.teardown.Add("feed", daemon.StopAndWait(end, ended))
 }

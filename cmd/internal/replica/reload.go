@@ -32,6 +32,7 @@ func (p *process) reload(ctx context.Context) {
 	p.gate.Replace(authorizer)
 	before := p.running
 	p.adopt(c, keys)
+	p.profile.Set(accepted(&c.Reloadable))
 	p.follower.SetLimits(c.Staleness.Max, lifetimes(&c.Reloadable))
 	p.level.Set(c.LogLevel)
 	p.observers.change(&c.Reloadable)

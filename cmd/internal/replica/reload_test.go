@@ -18,6 +18,7 @@ import (
 	"rescind/cmd/internal/config"
 	"rescind/envoy"
 	"rescind/jwks/jwkstest"
+	"rescind/revocation/feed"
 )
 
 // reloading is a replica with one issuer, that keeps nothing on disk and is
@@ -39,7 +40,8 @@ func startReloading(t *testing.T) *reloading {
 	must(t, 0, os.WriteFile(filepath.Join(dir, "replica.token"), []byte("secret\n"), 0o600))
 	path := filepath.Join(dir, "authz.yaml")
 	r.process = &process{
-		log: slog.New(slog.NewTextHandler(&r.logged, nil)), level: new(slog.LevelVar),
+		profile: feed.NewProfile(nil),
+		log:     slog.New(slog.NewTextHandler(&r.logged, nil)), level: new(slog.LevelVar),
 		follower: follower(t), keys: map[string]issuerKeys{},
 	}
 	r.options = Options{Path: path}

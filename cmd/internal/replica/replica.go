@@ -123,6 +123,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	name := nameOf(c, grpcListener.Addr())
+	p.profile = feed.NewProfile(accepted(&c.Reloadable))
 	p.follow(ctx, name)
 	teardown.Add("alerts", lastAlerts(p.watcher, p.reporter)) // before the feed ends
 	if p.observers, err = p.observe(ctx, name); err != nil {
@@ -156,6 +157,7 @@ type process struct {
 	follower  *revset.Follower
 	watcher   *watch.Watcher
 	reporter  *feed.Reporter
+	profile   *feed.Profile
 	observers *observers
 	gate      *gate.Gate
 

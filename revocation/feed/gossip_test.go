@@ -81,7 +81,7 @@ func TestEveryReplicaOfEveryNode(t *testing.T) {
 	revision = log.revoke("carol")
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if a := nodes[0].WaitApplied(ctx, revision); a.Total != 3 || !slices.Equal(a.Pending, []string{"replica-c"}) {
+	if a := nodes[0].WaitApplied(ctx, Wanted{Revision: revision}); a.Total != 3 || !slices.Equal(a.Pending, []string{"replica-c"}) {
 		t.Errorf("with a slow replica at the other node: %+v", a)
 	}
 	slow.ack(revision)
@@ -119,20 +119,20 @@ func TestTheWordOfNodes(t *testing.T) {
 		wire := &bus{hear: map[string]func(string, []byte){}}
 		s, net := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n1"}, Others: 1})
 		other := on{wire, "n2"}
-		tell := func(w word) {
+		tell := func(g gossip) {
 			t.Helper()
-			if err := other.Tell(encoded(t, w)); err != nil {
+			if err := other.Tell(encoded(t, g)); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if a := s.WaitApplied(ctx, 1); len(a.Pending) != 1 {
+		if a := s.WaitApplied(ctx, Wanted{Revision: 1}); len(a.Pending) != 1 {
 			t.Errorf("before it has heard of the others: %+v", a)
 		}
-		x := told{Name: "replica-x", Instance: [16]byte{1}, Connected: true, Joined: time.Now(), Revision: 1}
-		tell(word{All: true, Replicas: []told{x}})
+		x := replicaRow{Name: "replica-x", Instance: [16]byte{1}, Connected: true, Joined: time.Now(), Revision: 1}
+		tell(gossip{All: true, Replicas: []replicaRow{x}})
 		if a := applied(s, 1); a.Applied != 1 || a.Total != 1 || len(a.Pending) != 0 {
 			t.Errorf("with a replica there: %+v", a)
 		}
@@ -149,8 +149,8 @@ func TestTheWordOfNodes(t *testing.T) {
 		synctest.Wait()
 		lost := x
 		lost.Connected = false
-		for _, late := range []told{x, lost} {
-			tell(word{Replicas: []told{late}})
+		for _, late := range []replicaRow{x, lost} {
+			tell(gossip{Replicas: []replicaRow{late}})
 			if a := applied(s, 2); a.Applied != 1 || a.Total != 1 {
 				t.Errorf("after a late word: %+v", a)
 			}
@@ -158,7 +158,7 @@ func TestTheWordOfNodes(t *testing.T) {
 
 		// It goes back: the stream here is at an end.
 		x.Joined, x.Revision = time.Now().Add(time.Millisecond), 2
-		tell(word{All: true, Replicas: []told{x}})
+		tell(gossip{All: true, Replicas: []replicaRow{x}})
 		if err := here.end(); err == nil {
 			t.Error("the stream here goes on")
 		}
@@ -170,26 +170,26 @@ func TestTheWordOfNodes(t *testing.T) {
 		// minute.
 		began := time.Now()
 		log.revoke("carol")
-		if a := s.WaitApplied(t.Context(), 3); a.Total != 0 {
+		if a := s.WaitApplied(t.Context(), Wanted{Revision: 3}); a.Total != 0 {
 			t.Errorf("%+v", a)
 		}
-		if d := time.Since(began); d < time.Minute+nodeLost-tellAll || d > time.Minute+nodeLost+tellAll {
+		if d := time.Since(began); d < time.Minute+nodeLost-gossipInterval || d > time.Minute+nodeLost+gossipInterval {
 			t.Errorf("it counted for %v", d)
 		}
 
 		// A node of which nothing is heard is not waited for for ever.
 		again, _ := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n3"}, Others: 2})
 		began = time.Now()
-		again.WaitApplied(t.Context(), 3)
-		if d := time.Since(began); d != meeting {
+		again.WaitApplied(t.Context(), Wanted{Revision: 3})
+		if d := time.Since(began); d != meetTime {
 			t.Errorf("waited %v for the others", d)
 		}
 	})
 }
 
-func encoded(t *testing.T, w word) []byte {
+func encoded(t *testing.T, g gossip) []byte {
 	t.Helper()
-	b, err := json.Marshal(&w)
+	b, err := json.Marshal(&g)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -117,7 +117,7 @@ func TestWordsThatDoNotFit(t *testing.T) {
 	reporting(t, "replica-a", s.addr, ReporterOptions{Answer: echo("a")})
 	until(t, "it is there", func() bool { _, _, answered := s.Ask(t.Context(), "ping", nil); return answered == 1 })
 	other := on{wire, "n2"}
-	for _, w := range []word{
+	for _, g := range []gossip{
 		{Query: &nodeQuery{ID: 1, Kind: strings.Repeat("x", maxKind+1)}},
 		{Query: &nodeQuery{ID: 1, Kind: "ping", Query: make([]byte, maxQuery+1)}},
 		{Answer: &nodeAnswer{ID: 1, Answer: []byte("x")}},
@@ -125,7 +125,7 @@ func TestWordsThatDoNotFit(t *testing.T) {
 		{Alerts: &nodeAlerts{"a\nb", []insight.Alert{{Key: "k"}}}},
 		{Alerts: &nodeAlerts{"a", make([]insight.Alert, maxAlerts+1)}},
 	} {
-		if err := other.Tell(encoded(t, w)); err != nil {
+		if err := other.Tell(encoded(t, g)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
 	"rescind/revocation/insight"
 )
 
@@ -43,15 +41,15 @@ type nodeAlerts struct {
 	Alerts  []insight.Alert `json:"alerts"`
 }
 
-// heed takes in what a node says that is not about who follows it.
-func (s *Server) heed(node string, w *word) {
+// answerPeer takes in what another node asks, answers or reports.
+func (s *Server) answerPeer(node string, g *gossip) {
 	switch {
-	case w.Query != nil && len(w.Query.Kind) <= maxKind && len(w.Query.Query) <= maxQuery:
-		s.spawn(func() { s.askFor(w.Query) })
-	case w.Answer != nil:
-		s.reports.takeFrom(node, w.Answer)
-	case w.Alerts != nil && len(w.Alerts.Alerts) <= maxAlerts && goodName(w.Alerts.Replica):
-		s.reports.onElsewhere(w.Alerts.Replica, w.Alerts.Alerts)
+	case g.Query != nil && len(g.Query.Kind) <= maxKind && len(g.Query.Query) <= maxQuery:
+		s.spawn(func() { s.askFor(g.Query) })
+	case g.Answer != nil:
+		s.reports.takeFrom(node, g.Answer)
+	case g.Alerts != nil && len(g.Alerts.Alerts) <= maxAlerts && goodName(g.Alerts.Replica):
+		s.reports.onElsewhere(g.Alerts.Replica, g.Alerts.Alerts)
 	}
 }
 
@@ -64,14 +62,6 @@ func (s *Server) spawn(f func()) {
 	}
 }
 
-func (s *Server) tellNodes(w word) error {
-	message, err := json.Marshal(w)
-	if err != nil {
-		return err
-	}
-	return s.nodes.Tell(message)
-}
-
 // askFor asks the replicas here for another node.
 func (s *Server) askFor(q *nodeQuery) {
 	u := patient
@@ -80,9 +70,9 @@ func (s *Server) askFor(q *nodeQuery) {
 	}
 	answers, _ := s.askAll(s.ctx, q.Kind, q.Query, u.elsewhere(), false)
 	for _, a := range answers {
-		_ = s.tellNodes(word{Answer: &nodeAnswer{ID: q.ID, Answer: a}}) // lost, it is one that did not answer
+		_ = s.broadcast(&gossip{Answer: &nodeAnswer{ID: q.ID, Answer: a}}) // lost, it is one that did not answer
 	}
-	_ = s.tellNodes(word{Answer: &nodeAnswer{ID: q.ID, Done: true}})
+	_ = s.broadcast(&gossip{Answer: &nodeAnswer{ID: q.ID, Done: true}})
 }
 
 // takeFrom is what another node's replica answered.
@@ -109,7 +99,7 @@ func (s *Server) tellAlerts(replica string, alerts []insight.Alert) {
 		return
 	}
 	for part := range slices.Chunk(alerts, maxAlerts) {
-		if err := s.tellNodes(word{Alerts: &nodeAlerts{replica, part}}); err != nil {
+		if err := s.broadcast(&gossip{Alerts: &nodeAlerts{replica, part}}); err != nil {
 			s.logger.Warn("the other control nodes are not told of alerts that are kept here", "error", err)
 		}
 	}

@@ -1,0 +1,115 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"rescind/revocation/feed/feedpb"
+)
+
+// backlog is how many messages may wait to be applied. They are then applied
+// and acknowledged together.
+const backlog = 16
+
+// follow applies the messages of n until it ends. When ctx ends it says
+// goodbye. When the credential changes it moves to a connection that is made
+// with the new one, and says goodbye under the old one only after that: between
+// the two the replica counts twice, never not at all.
+func (c *client) follow(ctx context.Context, n *connection) error {
+	defer c.follower.Disconnected()
+	for {
+		err := n.run(ctx)
+		switch {
+		case ctx.Err() != nil:
+			n.goodbye()
+			return nil
+		case !errors.Is(err, errTokenChanged):
+			n.close()
+			if errors.Is(context.Cause(n.ctx), errSilent) {
+				err = errSilent
+			}
+			return err
+		}
+		next, err := c.connect(ctx, n.addr)
+		if err != nil {
+			if n.failed, err = c.Token(); err == nil {
+				c.Logger.Warn("the control endpoint does not take the new credential, following under the old one", "control", n.addr)
+			}
+			continue
+		}
+		n.goodbye()
+		n = next
+	}
+}
+
+var errTokenChanged = errors.New("the credential has changed")
+
+// run applies and acknowledges the messages of the connection until they end,
+// ctx ends, or the credential changes. After the latter it can run again.
+func (n *connection) run(ctx context.Context) error {
+	look := time.NewTicker(tokenInterval)
+	defer look.Stop()
+	var profiles <-chan struct{}
+	if p := n.client.Profile; p != nil {
+		profiles = p.changed
+	}
+	for {
+		var err error
+		select {
+		case m, more := <-n.messages:
+			if !more {
+				return <-n.ended
+			}
+			err = n.apply(m)
+		case <-profiles:
+			err = n.send(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Profile{Profile: n.client.Profile.message()}})
+		case <-look.C:
+			if n.tokenChanged() {
+				return errTokenChanged
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// tokenChanged reports whether there is a credential that has not been tried
+// yet. One that cannot be read changes nothing.
+func (n *connection) tokenChanged() bool {
+	secret, err := n.client.Token()
+	return err == nil && secret != n.secret && secret != n.failed
+}
+
+// apply takes in a message and all that wait behind it, and acknowledges the
+// revision that is in force then.
+func (n *connection) apply(m *feedpb.ServerMessage) error {
+	in := n.in
+	err := in.take(m)
+	for waiting := len(n.messages); waiting > 0 && err == nil; waiting-- {
+		if m, more := <-n.messages; more {
+			err = in.take(m)
+		}
+	}
+	if err == nil {
+		err = in.flush()
+	}
+	if err != nil || !in.due {
+		return err
+	}
+	in.due = false
+	ack := &feedpb.Ack{Revision: in.at, Entries: held(in.follower)}
+	return n.send(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Ack{Ack: ack}})
+}
+
+// send sends m. If the stream has ended, its messages end too, with the reason.
+func (n *connection) send(m *feedpb.ClientMessage) error {
+	if err := n.stream.Send(m); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}

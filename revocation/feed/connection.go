@@ -1,0 +1,180 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"google.golang.org/grpc"
+	grpcbackoff "google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	"rescind/revocation"
+	"rescind/revocation/feed/feedpb"
+)
+
+// connection is one connection to a control endpoint that has greeted. The
+// goroutine of [Follow] owns it, but for read.
+type connection struct {
+	client *client
+	addr   string
+	secret string // that it was made with
+	failed string // a later credential that could not replace it
+
+	conn   *grpc.ClientConn
+	ctx    context.Context // of the streams; ends with close
+	cancel context.CancelCauseFunc
+	stream feedpb.Feed_FollowClient
+	alarm  *time.Timer // ends the connection; it runs only while a message is awaited
+
+	in       *inbound
+	messages chan *feedpb.ServerMessage // closed by read
+	ended    chan error                 // why read ended
+}
+
+// connect dials the address, says hello and takes the greeting. The connection
+// must be closed in the end.
+func (c *client) connect(ctx context.Context, addr string) (n *connection, err error) {
+	n = &connection{client: c, addr: addr, in: &inbound{follower: c.follower}}
+	if err := n.dial(); err != nil {
+		return nil, err
+	}
+	n.ctx, n.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			if errors.Is(context.Cause(n.ctx), errSilent) {
+				err = errSilent
+			}
+			n.close()
+			n = nil
+		}
+	}()
+	defer context.AfterFunc(ctx, func() { n.cancel(context.Cause(ctx)) })() // only until it has greeted
+	n.alarm = time.AfterFunc(greetingTimeout, func() { n.cancel(errSilent) })
+	n.ctx = metadata.AppendToOutgoingContext(n.ctx, "authorization", "Bearer "+n.secret)
+	if n.stream, err = feedpb.NewFeedClient(n.conn).Follow(n.ctx); err != nil {
+		return n, err
+	}
+	silence, err := n.greet()
+	if err != nil {
+		return n, err
+	}
+	n.messages, n.ended = make(chan *feedpb.ServerMessage, backlog), make(chan error, 1)
+	go func() { n.ended <- n.read(silence) }()
+	n.report()
+	return n, nil
+}
+
+// dial prepares the transport. It reads the credential and the TLS files anew.
+func (n *connection) dial() (err error) {
+	c := n.client
+	if n.secret, err = c.Token(); err != nil {
+		return fmt.Errorf("the credential: %w", err)
+	}
+	transport := insecure.NewCredentials()
+	if c.TLS != nil {
+		config, err := c.TLS()
+		if err != nil {
+			return fmt.Errorf("TLS: %w", err)
+		}
+		transport = credentials.NewTLS(config)
+	}
+	n.conn, err = grpc.NewClient("passthrough:///"+n.addr,
+		grpc.WithTransportCredentials(transport),
+		grpc.WithContextDialer(c.dial),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDisableRetry(),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: grpcbackoff.DefaultConfig, MinConnectTimeout: greetingTimeout}),
+	)
+	return err
+}
+
+// greet says hello and takes the greeting. silence is the time without a
+// message after which the control endpoint is gone.
+func (n *connection) greet() (silence time.Duration, err error) {
+	c := n.client
+	logID, revision := c.follower.Position()
+	hello := &feedpb.Hello{
+		Name: c.Name, Instance: c.instance[:], LogId: logID, Revision: revision, Entries: held(c.follower),
+		Rules: revocation.Rules, Version: c.Version,
+	}
+	if c.Profile != nil {
+		hello.Profile = c.Profile.message()
+	}
+	err = n.stream.Send(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Hello{Hello: hello}})
+	if err != nil && !errors.Is(err, io.EOF) { // EOF: Recv returns the reason
+		return 0, err
+	}
+	m, err := n.stream.Recv()
+	if err != nil {
+		return 0, err
+	}
+	n.alarm.Stop()
+	if silence, err = n.in.greet(m.GetGreeting()); err != nil {
+		return 0, err
+	}
+	c.Logger.Info("following the feed", "control", n.addr, "log", n.in.logID, "revision", n.in.at, "head", m.GetGreeting().GetRevision())
+	return silence, nil
+}
+
+// report lets the reporter have the connection until it is closed.
+func (n *connection) report() {
+	c := n.client
+	if c.Reporter != nil {
+		hello := &feedpb.Hello{Name: c.Name, Instance: c.instance[:]}
+		c.reporting.Go(func() { c.Reporter.serve(n.ctx, n.conn, hello) })
+	}
+}
+
+// read passes on the messages that come, and closes messages at the end.
+func (n *connection) read(silence time.Duration) error {
+	defer close(n.messages)
+	for {
+		n.alarm.Reset(silence)
+		m, err := n.stream.Recv()
+		n.alarm.Stop()
+		if errors.Is(err, io.EOF) {
+			return errEnded
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case n.messages <- m:
+		case <-n.ctx.Done():
+			return context.Cause(n.ctx)
+		}
+	}
+}
+
+var errEnded = errors.New("the control endpoint ended the stream")
+
+// goodbye says that nothing waits for the replica under this credential any
+// more, and closes the connection. It waits for goodbyeTimeout at most.
+func (n *connection) goodbye() {
+	defer time.AfterFunc(goodbyeTimeout, func() { n.cancel(errSilent) }).Stop()
+	defer n.close()
+	if n.stream.Send(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Goodbye{Goodbye: &feedpb.Goodbye{}}}) != nil {
+		return
+	}
+	for range n.messages { // until the control endpoint has taken it and ends the stream
+	}
+}
+
+// close ends the streams and gives up a set that is not whole.
+func (n *connection) close() {
+	n.cancel(nil)
+	if n.alarm != nil {
+		n.alarm.Stop()
+	}
+	if n.messages != nil {
+		for range n.messages { // until read has ended
+		}
+	}
+	n.in.abandon()
+	_ = n.conn.Close()
+}

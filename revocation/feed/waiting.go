@@ -1,0 +1,113 @@
+package feed
+
+import (
+	"math"
+	"slices"
+)
+
+// Wanted is what a caller waits for.
+type Wanted struct {
+	Revision uint64
+	// Rules is the version of the matching rules that the revision needs. A
+	// replica of an earlier version counts as one that does not have it.
+	Rules int
+	// Issuer is the issuer that the revision is about; empty: several.
+	Issuer string
+}
+
+// Applied says how far a revision has got.
+type Applied struct {
+	Applied   int      // replicas that have it in force
+	Total     int      // replicas
+	Accepting int      // those of Applied that accept its issuer; of several issuers, all
+	Pending   []string // names of those that do not have it in force; sorted, never nil
+}
+
+// waiter is a caller that waits for what it wants.
+type waiter struct {
+	Wanted
+	done   chan struct{}
+	result Applied // set before done is closed
+}
+
+// has reports whether p has in force what is wanted. The caller holds mu.
+func (p *replicaState) has(w Wanted) bool {
+	return p.revision >= w.Revision && max(p.rules, 1) >= w.Rules
+}
+
+// settle finds the floor, and releases the waiters that have what they want.
+// The caller holds mu.
+func (r *replicas) settle() {
+	floor, rules := uint64(math.MaxUint64), math.MaxInt
+	if r.unmet {
+		floor = 0
+	}
+	for _, p := range r.all {
+		floor, rules = min(floor, p.revision), min(rules, max(p.rules, 1))
+	}
+	rose := floor > r.floor || rules > r.rules
+	r.floor, r.rules = floor, rules
+	if !rose {
+		return
+	}
+	for w := range r.waiters {
+		if r.everywhere(w.Wanted) {
+			w.result = r.applied(w.Wanted)
+			close(w.done)
+			delete(r.waiters, w)
+		}
+	}
+}
+
+// everywhere reports whether every replica has what is wanted. The caller holds
+// mu.
+func (r *replicas) everywhere(w Wanted) bool { return w.Revision <= r.floor && w.Rules <= r.rules }
+
+// unmetNodes stands in for the replicas of control nodes that have not been
+// heard since this one started.
+const unmetNodes = "(replicas of control nodes that have not been heard yet)"
+
+// applied returns how far the revision has got. The caller holds mu.
+func (r *replicas) applied(w Wanted) Applied {
+	a := Applied{Total: len(r.all), Pending: []string{}}
+	if r.unmet {
+		a.Pending = append(a.Pending, unmetNodes)
+	}
+	for _, p := range r.all {
+		if !p.has(w) {
+			a.Pending = append(a.Pending, p.name)
+			continue
+		}
+		a.Applied++
+		if w.Issuer == "" || p.profile.accepts(w.Issuer) {
+			a.Accepting++
+		}
+	}
+	slices.Sort(a.Pending)
+	return a
+}
+
+// wait begins to wait. If every replica has what is wanted, the waiter is done.
+func (r *replicas) wait(wanted Wanted) *waiter {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w := &waiter{Wanted: wanted, done: make(chan struct{})}
+	if r.everywhere(wanted) {
+		w.result = r.applied(wanted)
+		close(w.done)
+	} else {
+		r.waiters[w] = struct{}{}
+	}
+	return w
+}
+
+// giveUp ends the wait and returns how far the revision has got.
+func (r *replicas) giveUp(w *waiter) Applied {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, waiting := r.waiters[w]; !waiting {
+		return w.result
+	}
+	delete(r.waiters, w)
+	return r.applied(w.Wanted)
+}
