@@ -50,8 +50,8 @@ func readCluster(v value, x **Cluster) {
 	*x = c
 }
 
-// checkRoutes refuses routes over a network in plaintext. Whoever reads them
-// learns the cluster's secret, and with the secret can write the log.
+// checkRoutes refuses routes over a network in plaintext. A reader of the
+// network learns the cluster's secret, and with it can write the log.
 func (c *Cluster) checkRoutes(v value, plaintext bool) {
 	addresses := append([]string{c.Listen}, c.Peers...)
 	far := slices.IndexFunc(addresses, func(s string) bool { return s != "" && !isLoopback(s) })
