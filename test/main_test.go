@@ -4,6 +4,7 @@
 package test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,11 +73,12 @@ func start(t *testing.T, o envoytest.Options) *envoytest.Stack {
 	return startIn(t, t.TempDir(), o)
 }
 
-// startIn has it live in a folder that is there already.
+// startIn is start in a folder that exists. The binary under test runs unless o
+// names another.
 func startIn(t *testing.T, dir string, o envoytest.Options) *envoytest.Stack {
 	t.Helper()
 	needEnvoy(t)
-	o.Binary, o.Envoy, o.Dir = rescind, gateway, dir
+	o.Binary, o.Envoy, o.Dir = cmp.Or(o.Binary, rescind), gateway, dir
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s, err := envoytest.Start(ctx, o)

@@ -58,7 +58,7 @@ store:
 admin:
   tokens: [{name: operator, sha256: %s, roles: [operator]}]
 %s`, strings.TrimPrefix(s.ControlURLs[i], "http://"), s.feeds[i], digest(s.feedToken), store, digest(s.Token), s.ControlConfig)
-	p, err := s.launch(name, "control", text)
+	p, err := s.launch(s.Binary, name, "control", text)
 	if err != nil {
 		return err
 	}

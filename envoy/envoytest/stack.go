@@ -1,6 +1,7 @@
 package envoytest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -19,11 +20,14 @@ import (
 
 // Options of a [Stack].
 type Options struct {
-	Binary      string // the rescind program
-	Envoy       string // an Envoy, see Find
-	Dir         string // configuration, logs and data; must exist
-	Replicas    int    // default 2
-	GatewayPort int    // default: any free one
+	Binary string // the rescind program
+	// ReplicaBinary is another rescind program for the replicas, for example of
+	// another version. Empty: Binary.
+	ReplicaBinary string
+	Envoy         string // an Envoy, see Find
+	Dir           string // configuration, logs and data; must exist
+	Replicas      int    // default 2
+	GatewayPort   int    // default: any free one
 	// ControlNodes is 1, the default, for a control endpoint alone, or 3 or 5
 	// for a cluster.
 	ControlNodes int
@@ -172,7 +176,7 @@ issuers:
   reports: {scopes: ["reports:read"]}
   public: {token: optional}
 %s`, s.GRPC[i], s.HTTP[i], s.Issuer.URL(), s.Options.Issuer, quoted(s.followed), filepath.Join(s.Dir, "replica.token"), name, filepath.Join(s.Dir, name), s.Revocation, s.Authz)
-	p, err := s.launch(name, "authz", text)
+	p, err := s.launch(cmp.Or(s.ReplicaBinary, s.Binary), name, "authz", text)
 	if err != nil {
 		return err
 	}
@@ -181,12 +185,12 @@ issuers:
 	return err
 }
 
-func (s *Stack) launch(name, command, config string) (*Process, error) {
+func (s *Stack) launch(binary, name, command, config string) (*Process, error) {
 	path := filepath.Join(s.Dir, name+".yaml")
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	return start(name, filepath.Join(s.Dir, name+".log"), s.Binary, command, "--config", path)
+	return start(name, filepath.Join(s.Dir, name+".log"), binary, command, "--config", path)
 }
 
 func (s *Stack) startGateway(ctx context.Context) error {
