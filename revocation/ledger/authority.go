@@ -90,7 +90,7 @@ func (a *Authority) Revoke(ctx context.Context, c *Caller, o *Order) (*Revoked, 
 			return nil, a.Refuse(ctx, p.entry, r)
 		}
 	}
-	revision, ids, fresh, err := a.ledger.revoke(ctx, p.candidates, p.entry)
+	revision, ids, fresh, err := a.ledger.revoke(ctx, p.candidates, c.Has(Operator), p.entry)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"rescind/revocation"
@@ -13,28 +12,33 @@ import (
 // attempt is one request to change something, on its way through the
 // committer. All of it happens or none.
 type attempt struct {
-	revokes []Candidate
-	restore *restoration
-	size    int        // in the log
-	entry   AuditEntry // of the audit; the committer adds the outcome
-	done    chan outcome
+	revokes  []Candidate
+	restore  *restoration
+	operator bool       // the caller is one
+	size     int        // in the log
+	entry    AuditEntry // of the audit; the committer adds the outcome
+	done     chan outcome
 }
 
-// Candidate is a revocation that is asked for.
+// Candidate is a revocation that a caller asks for.
 type Candidate struct {
 	revocation.Revocation
-	least  revocation.Micros // until when one that is there already must last to do in its place
+	Line   int               // in a body of many lines, from 1; 0 for a lone request
+	least  revocation.Micros // an existing revocation stands in for it only if it lasts until then
 	entry  revocation.Entry  // without its ID
 	packed []byte
 }
 
-// NewCandidate prepares r, outside of any lock. One that is in force already
-// does in its place if it lasts until least.
-func NewCandidate(r revocation.Revocation, least revocation.Micros) Candidate {
+// newCandidate prepares r, outside of any lock.
+func newCandidate(r revocation.Revocation, least revocation.Micros) Candidate {
 	return Candidate{Revocation: r, least: least, entry: r.Entry(), packed: pack(&r)}
 }
 
-// outcome is what became of an attempt.
+func (c *Candidate) sameness() sameness {
+	return sameness{c.entry.Digest, cut{c.entry.Before, c.Block}}
+}
+
+// outcome is the end of an attempt.
 type outcome struct {
 	revision uint64
 	ids      []revocation.ID // for each candidate
@@ -51,8 +55,8 @@ const (
 // revoke makes the candidates part of the log, all of them or none. Where the
 // same is in force already its ID is returned instead. It returns when the
 // revocations and the note in the audit are durable.
-func (l *Ledger) revoke(ctx context.Context, candidates []Candidate, entry AuditEntry) (revision uint64, ids []revocation.ID, fresh int, err error) {
-	a := &attempt{revokes: candidates, entry: entry, size: 256}
+func (l *Ledger) revoke(ctx context.Context, candidates []Candidate, operator bool, entry AuditEntry) (revision uint64, ids []revocation.ID, fresh int, err error) {
+	a := &attempt{revokes: candidates, operator: operator, entry: entry, size: 256}
 	for i := range candidates {
 		a.size += 8 + len(candidates[i].packed)
 	}
@@ -137,15 +141,16 @@ func (l *Ledger) commit(ctx context.Context) error {
 	}
 }
 
-// commitAll appends one batch for the attempts, again whenever another node
+// commitAll appends batches for the attempts, each again whenever another node
 // was first.
 func (l *Ledger) commitAll(ctx context.Context, attempts []*attempt) {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	for {
+	for len(attempts) > 0 {
 		after, done, err := l.commitOnce(ctx, attempts)
-		if done {
-			return
+		attempts = attempts[done:]
+		if done > 0 {
+			continue
 		}
 		if err == nil {
 			err = l.Wait(ctx, after)
@@ -159,126 +164,33 @@ func (l *Ledger) commitAll(ctx context.Context, attempts []*attempt) {
 	}
 }
 
-// commitOnce weighs the attempts against the state, appends what they come to
-// and applies it. done is false if the log has moved on past after.
-func (l *Ledger) commitOnce(ctx context.Context, attempts []*attempt) (after uint64, done bool, err error) {
+// commitOnce decides the attempts against the state, appends the batch and
+// applies it. It returns how many attempts it settled: none if the log has moved
+// on past after.
+func (l *Ledger) commitOnce(ctx context.Context, attempts []*attempt) (after uint64, done int, err error) {
 	l.order.Lock()
 	defer l.order.Unlock()
-	b := l.weigh(attempts)
-	revision := b.after
+	b := l.decide(attempts)
+	covers := uint64(0)
 	if len(b.ops) > 0 {
 		accepted := l.now()
-		body := packBatch(l.log.Writer(), b.ops)
-		revision, err = l.log.Append(ctx, b.after, b.lasts.Time(), body)
-		if err != nil || revision == 0 {
-			return b.after, false, err
+		covers, err = l.log.Append(ctx, b.after, b.lasts.Time(), packBatch(l.log.Writer(), b.ops))
+		if err != nil || covers == 0 {
+			return b.after, 0, err
 		}
 		l.mu.Lock()
 		l.appends++
-		l.accepted.add(revision, accepted)
+		l.accepted.add(covers, accepted)
 		l.mu.Unlock()
-		l.apply(revision, b.ops)
+		l.apply(covers, b.ops)
 	}
-	for i, a := range attempts {
-		covers := uint64(0)
-		if len(b.ops) > 0 {
-			covers = revision
-		}
-		l.settle(ctx, a, b.outcomes[i], covers)
+	for i, o := range b.outcomes {
+		l.settle(ctx, attempts[i], o, covers)
 	}
-	return b.after, true, nil
+	return b.after, len(b.outcomes), nil
 }
 
-// batch is what some attempts come to at one revision of the state.
-type batch struct {
-	after    uint64
-	ops      []operation
-	outcomes []outcome
-	lasts    revocation.Micros
-
-	index    uint32                   // of the next revocation
-	same     map[sameness]fresh       // revocations of this batch
-	restored map[revocation.ID]uint64 // restored in this batch
-}
-
-// sameness is what two revocations have in common if one can do for the other.
-type sameness struct {
-	shape  revocation.Shape
-	digest revocation.Digest
-	before revocation.Micros
-	block  bool
-}
-
-type fresh struct {
-	id      revocation.ID
-	expires revocation.Micros
-}
-
-func (l *Ledger) weigh(attempts []*attempt) *batch {
-	b := &batch{same: map[sameness]fresh{}, restored: map[revocation.ID]uint64{}, outcomes: make([]outcome, len(attempts))}
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	b.after = l.revision
-	now := l.clock()
-	for i, a := range attempts {
-		if a.restore != nil {
-			b.outcomes[i] = l.weighRestore(b, a.restore, now)
-		} else {
-			b.outcomes[i] = l.weighRevokes(b, a.revokes, now)
-		}
-	}
-	return b
-}
-
-func (l *Ledger) weighRevokes(b *batch, candidates []Candidate, now revocation.Micros) (o outcome) {
-	if !l.rows.room(len(candidates)) {
-		return outcome{err: errors.New("the control endpoint holds as many revocations as it can")}
-	}
-	o.ids = make([]revocation.ID, len(candidates))
-	b.ops = slices.Grow(b.ops, len(candidates))
-	for i := range candidates {
-		c, e := &candidates[i], &candidates[i].entry
-		k := sameness{e.Shape, e.Digest, e.Before, c.Block}
-		if f, ok := b.same[k]; ok && f.expires >= c.least {
-			o.ids[i], o.revision = f.id, max(o.revision, f.id.Revision)
-			continue
-		}
-		if w := l.rows.same(e, c.Block, c.least, now); w != nil && b.restored[w.id()] == 0 {
-			o.ids[i], o.revision = w.id(), max(o.revision, w.revision)
-			continue
-		}
-		id := revocation.ID{Revision: b.after + 1, Index: b.index}
-		b.index++
-		entry := *e
-		entry.ID = id
-		b.ops = append(b.ops, operation{entry: entry, block: c.Block, packed: c.packed})
-		b.same[k] = fresh{id, c.ExpiresAt}
-		b.lasts = max(b.lasts, c.ExpiresAt)
-		o.ids[i], o.revision = id, id.Revision
-		o.fresh++
-	}
-	return o
-}
-
-func (l *Ledger) weighRestore(b *batch, r *restoration, now revocation.Micros) outcome {
-	_, w := l.rows.find(r.ID)
-	switch {
-	case w == nil || w.expires <= now:
-		return outcome{err: ErrUnknown}
-	case w.state == restored:
-		return outcome{revision: l.rows.undone[r.ID].revision}
-	case b.restored[r.ID] != 0:
-		return outcome{revision: b.restored[r.ID]}
-	}
-	b.ops = append(b.ops, operation{restore: *r})
-	b.restored[r.ID] = b.after + 1
-	// It must be there for as long as what it undoes, which lies in a batch
-	// that lasts as long as its longest.
-	b.lasts = max(b.lasts, w.expires)
-	return outcome{revision: b.after + 1, fresh: 1}
-}
-
-// settle hands the attempt to the auditor, who answers it.
+// settle hands the attempt to the auditor, which answers it.
 func (l *Ledger) settle(ctx context.Context, a *attempt, o outcome, covers uint64) {
 	e := a.entry
 	e.Revision = o.revision
@@ -286,7 +198,7 @@ func (l *Ledger) settle(ctx context.Context, a *attempt, o outcome, covers uint6
 		e.ID = o.ids[0].String()
 	}
 	switch {
-	case errors.Is(o.err, ErrUnknown):
+	case errors.Is(o.err, ErrUnknown), errors.As(o.err, new(*Refusal)):
 		e.Outcome = Refused
 	case o.err != nil:
 		e.Outcome = Failed

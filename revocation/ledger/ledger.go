@@ -26,7 +26,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"rescind/revocation"
@@ -64,21 +63,26 @@ type Log interface {
 	Noted(ctx context.Context) (uint64, error)
 }
 
+const defaultShapesPerIssuer = 64
+
 // Options are what a ledger needs to know.
 type Options struct {
-	Retention time.Duration    // the longest that a revocation may last
-	Now       func() time.Time // default: time.Now
-	Logger    *slog.Logger     // default: discards
+	Retention       time.Duration    // the longest that a revocation may last
+	ShapesPerIssuer int              // distinct sets of claim names in force for one issuer; default: 64
+	Now             func() time.Time // default: time.Now
+	Logger          *slog.Logger     // default: discards
 }
 
 // Ledger is the state that the log amounts to: every revocation that has not
 // expired. It changes only by applying the log's batches in their order,
 // whether this process appended them or another. Reads see a revision whole.
 type Ledger struct {
-	log       Log
-	retention time.Duration
-	now       func() time.Time
-	logger    *slog.Logger
+	log             Log
+	retention       time.Duration
+	shapesPerIssuer int
+	maxStanding     int // revocations in force of one digest
+	now             func() time.Time
+	logger          *slog.Logger
 
 	queue chan *attempt // to the committer
 	notes chan note     // to the auditor
@@ -93,14 +97,14 @@ type Ledger struct {
 	rows     *rows
 	sure     time.Time         // when nothing was beyond revision
 	swept    revocation.Micros // no instant before this is believed any more
-	restores restores
+	moves    moves
 	caughtUp bool
 	allRead  chan struct{} // closed when caughtUp is set
 	ended    error
 	appends  uint64
 	accepted acceptances
 
-	propagation prometheus.Histogram
+	metrics *metrics
 }
 
 // New makes a ledger over log. It is empty until [Ledger.Run] runs.
@@ -108,7 +112,10 @@ func New(log Log, o Options) *Ledger {
 	l := &Ledger{
 		log: log, retention: o.Retention, now: o.Now, logger: o.Logger,
 		queue: make(chan *attempt, 256), notes: make(chan note, 256),
-		changed: make(chan struct{}), allRead: make(chan struct{}), rows: newRows(), propagation: newPropagation(),
+		changed: make(chan struct{}), allRead: make(chan struct{}), rows: newRows(), metrics: newMetrics(), shapesPerIssuer: o.ShapesPerIssuer, maxStanding: maxStanding,
+	}
+	if l.shapesPerIssuer <= 0 {
+		l.shapesPerIssuer = defaultShapesPerIssuer
 	}
 	if l.now == nil {
 		l.now = time.Now
@@ -235,13 +242,14 @@ func (l *Ledger) apply(revision uint64, ops []operation) {
 		op := &ops[i]
 		if op.packed == nil {
 			u := undone{revision: revision, at: op.restore.At.UnixMicro(), by: op.restore.By}
-			if w := l.rows.restore(op.restore.ID, u); w != nil {
-				l.restores.add(revision, op.restore.ID)
+			if w, shown := l.rows.restore(op.restore.ID, u); w != nil {
+				l.moves.add(revision, true, shown...)
+				l.moves.add(revision, false, op.restore.ID)
 			}
 			continue
 		}
 		if op.entry.ExpiresAt > l.swept {
-			l.rows.add(op.entry, op.block, op.packed)
+			l.moves.add(revision, false, l.rows.add(op)...)
 		}
 	}
 	l.revision = revision

@@ -19,9 +19,12 @@ const (
 )
 
 // run starts a ledger and returns it with what stops it.
-func run(t testing.TB, log Log, now func() time.Time) (*Ledger, func()) {
+func run(t testing.TB, log Log, now func() time.Time, changes ...func(*Ledger)) (*Ledger, func()) {
 	t.Helper()
 	l := New(log, Options{Retention: retention, Now: now})
+	for _, change := range changes {
+		change(l)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- l.Run(ctx) }()
@@ -129,7 +132,7 @@ func TestAnotherNodeAppendsFirst(t *testing.T) {
 		return nil
 	}
 	mine := made(t, "here", `{"jti":"x"}`)
-	revision, ids, fresh, err := l.revoke(t.Context(), []Candidate{NewCandidate(mine, revocation.MicrosOf(time.Now()))}, AuditEntry{})
+	revision, ids, fresh, err := l.revoke(t.Context(), []Candidate{newCandidate(mine, revocation.MicrosOf(time.Now()))}, false, AuditEntry{})
 	if err != nil || revision != 2 || fresh != 0 || ids[0] != (revocation.ID{Revision: 2}) {
 		t.Errorf("Revoke = revision %d, %v, %d new, %v; want revision 2, [r2.0], 0 new", revision, ids, fresh, err)
 	}
@@ -144,7 +147,7 @@ func TestCrashBeforeTheNote(t *testing.T) {
 	log := ledgertest.New()
 	l, stop := run(t, log, nil)
 	noted := made(t, "revoker", `{"jti":"noted"}`)
-	if _, _, _, err := l.revoke(t.Context(), []Candidate{NewCandidate(noted, 0)}, AuditEntry{By: "revoker"}); err != nil {
+	if _, _, _, err := l.revoke(t.Context(), []Candidate{newCandidate(noted, 0)}, false, AuditEntry{By: "revoker"}); err != nil {
 		t.Fatal(err)
 	}
 	stop()
@@ -193,7 +196,7 @@ func TestTheClockSetBack(t *testing.T) {
 	if faults != nil {
 		t.Fatal(faults)
 	}
-	_, ids, _, err := l.revoke(t.Context(), []Candidate{NewCandidate(rev, rev.ExpiresAt)}, AuditEntry{})
+	_, ids, _, err := l.revoke(t.Context(), []Candidate{newCandidate(rev, rev.ExpiresAt)}, false, AuditEntry{})
 	if err != nil {
 		t.Fatal(err)
 	}

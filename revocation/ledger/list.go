@@ -88,7 +88,7 @@ func (f *filter) chooses(r *rows, c *chunk, w *row) bool {
 	}
 	s, ok := f.shapes[w.shape]
 	if !ok {
-		s = f.shape(r.shapes[w.shape])
+		s = f.shape(r.shapes.all[w.shape].Shape)
 		f.shapes[w.shape] = s
 	}
 	if s.never {

@@ -12,12 +12,24 @@ var (
 	appendsDesc     = prometheus.NewDesc("rescind_control_appends_total", "Batches that this node appended to the log.", nil, nil)
 )
 
-func newPropagation() prometheus.Histogram {
-	return prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name:    "rescind_propagation_seconds",
-		Help:    "Time from the acceptance of a revision to its being in force on a replica.",
-		Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
-	})
+// metrics are the metrics of the ledger beside those of its state.
+type metrics struct {
+	propagation prometheus.Histogram
+	bounds      *prometheus.CounterVec
+}
+
+func newMetrics() *metrics {
+	return &metrics{
+		propagation: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "rescind_propagation_seconds",
+			Help:    "Time from the acceptance of a revision to its being in force on a replica.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+		}),
+		bounds: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rescind_control_revocations_refused_total",
+			Help: "Revocations that met a bound: shapes (sets of claim names of an issuer) or entries (revocations of the same claims).",
+		}, []string{"bound"}),
+	}
 }
 
 // Describe implements [prometheus.Collector].
@@ -25,7 +37,8 @@ func (l *Ledger) Describe(ch chan<- *prometheus.Desc) {
 	ch <- revisionDesc
 	ch <- revocationsDesc
 	ch <- appendsDesc
-	l.propagation.Describe(ch)
+	l.metrics.propagation.Describe(ch)
+	l.metrics.bounds.Describe(ch)
 }
 
 // Collect implements [prometheus.Collector].
@@ -36,7 +49,8 @@ func (l *Ledger) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(revisionDesc, prometheus.GaugeValue, float64(revision))
 	ch <- prometheus.MustNewConstMetric(revocationsDesc, prometheus.GaugeValue, float64(live))
 	ch <- prometheus.MustNewConstMetric(appendsDesc, prometheus.CounterValue, float64(appends))
-	l.propagation.Collect(ch)
+	l.metrics.propagation.Collect(ch)
+	l.metrics.bounds.Collect(ch)
 }
 
 // Applied observes that a replica has a revision in force. Revisions of other
@@ -46,7 +60,7 @@ func (l *Ledger) Applied(_ string, revision uint64) {
 	at, ok := l.accepted.of(revision)
 	l.mu.RUnlock()
 	if ok {
-		l.propagation.Observe(l.now().Sub(at).Seconds())
+		l.metrics.propagation.Observe(l.now().Sub(at).Seconds())
 	}
 }
 

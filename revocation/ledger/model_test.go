@@ -21,6 +21,7 @@ type modelled struct {
 	issuer   string
 	claim    string
 	expires  time.Time
+	reach    reach
 	restored bool
 }
 
@@ -31,7 +32,9 @@ func TestLedgerAgainstModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		clock := ledgertest.NewClock()
 		log := ledgertest.New()
-		l, stop := run(t, log, clock.Now)
+		most := rapid.SampledFrom([]int{3, maxStanding}).Draw(rt, "most")
+		small := func(l *Ledger) { l.maxStanding, l.rows.crowdRows = most, min(most, crowdRows)/2 }
+		l, stop := run(t, log, clock.Now, small)
 		defer func() { stop() }()
 		var model []*modelled
 		follower := map[revocation.ID]revocation.Entry{}
@@ -42,7 +45,7 @@ func TestLedgerAgainstModel(t *testing.T) {
 			"revoke": func(rt *rapid.T) {
 				claim := rapid.SampledFrom([]string{`"sub":"a"`, `"sub":"b"`, `"jti":"a"`, `"n":1`, `"n":"1"`, `"sub":"a","n":1`}).Draw(rt, "claim")
 				issuer := rapid.SampledFrom([]string{issuerA, issuerB}).Draw(rt, "issuer")
-				before := rapid.SampledFrom([]string{"", `,"block":true`, `,"issued_before":"2026-11-01T00:00:00Z"`}).Draw(rt, "before")
+				before := rapid.SampledFrom([]string{"", `,"block":true`, `,"issued_before":"2026-11-01T00:00:00Z"`, `,"issued_before":"2026-11-02T00:00:00Z"`}).Draw(rt, "before")
 				body := fmt.Sprintf(`{"issuer":%q,"claims":{%s}%s`, issuer, claim, before)
 				lasts := rapid.SampledFrom([]time.Duration{0, time.Minute, time.Hour, 400 * time.Hour}).Draw(rt, "lasts")
 				expires, least := clock.Now().Add(retention), clock.Now().Add(retention/2)
@@ -60,9 +63,19 @@ func TestLedgerAgainstModel(t *testing.T) {
 					rt.Fatal(faults)
 				}
 				what := fmt.Sprint(issuer, claim, before, rev.Before)
-				_, ids, fresh, err := l.revoke(t.Context(), []Candidate{NewCandidate(rev, revocation.MicrosOf(least))}, AuditEntry{})
+				_, ids, fresh, err := l.revoke(t.Context(), []Candidate{newCandidate(rev, revocation.MicrosOf(least))}, false, AuditEntry{})
+				standing, furthest := 0, noReach
+				for _, m := range model {
+					if m.issuer == issuer && m.claim == claim && !m.restored && alive(m) {
+						standing++
+						furthest = furthest.and(m.reach)
+					}
+				}
+				if errors.As(err, new(*Refusal)) && standing >= most && !(reach{rev.Before, rev.ExpiresAt}).covers(furthest) {
+					return
+				}
 				if err != nil {
-					rt.Fatal(err)
+					rt.Fatalf("revoke %s where %d are in force: %v", what, standing, err)
 				}
 				was := slices.IndexFunc(model, func(m *modelled) bool { return m.id == ids[0] })
 				enough := func(m *modelled) bool {
@@ -76,7 +89,10 @@ func TestLedgerAgainstModel(t *testing.T) {
 				case fresh == 0 && (was < 0 || !enough(model[was])):
 					rt.Fatalf("%v is not the same as %s", ids[0], what)
 				case fresh == 1:
-					model = append(model, &modelled{ids[0], what, issuer, claim, expires, false})
+					if standing >= most && !(reach{rev.Before, rev.ExpiresAt}).covers(furthest) {
+						rt.Fatalf("%s is accepted, though %d are in force and it does not reach further", what, standing)
+					}
+					model = append(model, &modelled{ids[0], what, issuer, claim, expires, reach{rev.Before, rev.ExpiresAt}, false})
 				}
 			},
 			"restore": func(rt *rapid.T) {
@@ -95,13 +111,12 @@ func TestLedgerAgainstModel(t *testing.T) {
 			},
 			"time": func(rt *rapid.T) {
 				clock.Advance(rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour, 300 * time.Hour}).Draw(rt, "by"))
-				if rapid.Bool().Draw(rt, "sweep") {
-					l.forget()
-				}
+				l.forget()
 			},
 			"restart": func(*rapid.T) {
 				stop()
-				l, stop = run(t, log, clock.Now)
+				l, stop = run(t, log, clock.Now, small)
+				l.forget()
 			},
 			"follow": func(rt *rapid.T) {
 				if followed == 0 {
@@ -139,11 +154,12 @@ func TestLedgerAgainstModel(t *testing.T) {
 					}
 				}
 				for _, m := range model {
-					if !alive(m) {
-						continue
+					_, has := follower[m.id]
+					if alive(m) && m.restored && has {
+						rt.Fatalf("the follower has %v, which was restored", m.id)
 					}
-					if _, ok := follower[m.id]; ok == m.restored {
-						rt.Fatalf("the follower has %v: %v, restored: %v", m.id, ok, m.restored)
+					if alive(m) && !m.restored && !m.deniedBy(model, follower) {
+						rt.Fatalf("the follower has neither %v nor one that covers it: %+v", m.id, follower)
 					}
 				}
 			},
@@ -178,12 +194,24 @@ func TestLedgerAgainstModel(t *testing.T) {
 						live++
 					}
 				}
-				l.forget()
-				if l.Len() != live {
-					rt.Fatalf("%d in force, want %d", l.Len(), live)
+				if got := l.Len() + l.rows.hidden; got != live {
+					rt.Fatalf("%d in force, want %d", got, live)
+				}
+				held := 0
+				if _, err := l.Snapshot(func(part []revocation.Entry) error { held += len(part); return nil }); err != nil || held != l.Len() {
+					rt.Fatalf("a snapshot has %d entries, %v; Len is %d", held, err, l.Len())
 				}
 			},
 		})
+	})
+}
+
+// deniedBy reports whether the follower has m, or a revocation of the same claims
+// that covers m.
+func (m *modelled) deniedBy(model []*modelled, follower map[revocation.ID]revocation.Entry) bool {
+	return slices.ContainsFunc(model, func(o *modelled) bool {
+		_, has := follower[o.id]
+		return has && o.issuer == m.issuer && o.claim == m.claim && o.reach.covers(m.reach)
 	})
 }
 

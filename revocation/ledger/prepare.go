@@ -122,7 +122,9 @@ func (a *Authority) accept(c *Caller, line *Line, now time.Time) (_ Candidate, t
 	if faults != nil {
 		return Candidate{}, "", faults
 	}
-	return NewCandidate(r, revocation.MicrosOf(r.ExpiresAt.Time().Add(-enough))), request.Token, nil
+	out := newCandidate(r, revocation.MicrosOf(r.ExpiresAt.Time().Add(-enough)))
+	out.Line = line.Number
+	return out, request.Token, nil
 }
 
 // issuers returns those of the candidates, as many as an entry of the audit

@@ -11,16 +11,27 @@ import (
 
 // A batch is what one revision of the log holds:
 //
-//	version 1 | writer | count | operations
+//	version 2 | rules | writer | count | operations
 //
 // An operation begins with its kind and its length. Strings carry their
 // length, integers are varints, instants microseconds. The log's checksum has
 // vouched for the bytes before they are read here.
-const batchVersion = 1
+//
+// The rules are the version of digests and matching rules ([revocation.Rules])
+// of the writer. Digests are not in the log: the reader makes them from the
+// claims, so an entry of an earlier version means the same or more. A batch of
+// a later version is refused, because it may mean more than this program knows.
+//
+// Version 1 is that of the first edition. It has no rules and no covers.
+const (
+	batchVersion      = 2
+	firstBatchVersion = 1
+)
 
 const (
 	opRevoke  = 1
 	opRestore = 2
+	opCover   = 3 // a revocation that covers others of its digest
 )
 
 // operation is one of a batch: a revocation, as the index needs it and in the
@@ -29,6 +40,8 @@ type operation struct {
 	packed  []byte // nil if it restores
 	entry   revocation.Entry
 	block   bool
+	cover   bool   // replicas hold it for the rows that it covers
+	by      string // who revoked
 	restore restoration
 }
 
@@ -40,12 +53,17 @@ type restoration struct {
 }
 
 func packBatch(writer string, ops []operation) []byte {
-	b := appendText([]byte{batchVersion}, writer)
+	b := binary.AppendUvarint([]byte{batchVersion}, revocation.Rules)
+	b = appendText(b, writer)
 	b = binary.AppendUvarint(b, uint64(len(ops)))
 	for i := range ops {
 		op := &ops[i]
 		if op.packed != nil {
-			b = append(b, opRevoke)
+			kind := byte(opRevoke)
+			if op.cover {
+				kind = opCover
+			}
+			b = append(b, kind)
 			b = binary.AppendUvarint(b, uint64(len(op.packed)))
 			b = append(b, op.packed...)
 			continue
@@ -62,42 +80,60 @@ func packBatch(writer string, ops []operation) []byte {
 	return b
 }
 
-// readBatch is the operations of the batch at revision. They point into b.
+// readBatch returns the operations of the batch at revision. They point into b.
 func readBatch(b []byte, revision uint64, in *interner) (writer string, ops []operation, err error) {
-	if len(b) == 0 || b[0] != batchVersion {
-		return "", nil, fmt.Errorf("revision %d of the log has another version of batches than this program knows: use the version of rescind that wrote it", revision)
+	d := decoder{b: b, in: in}
+	switch version := d.byte(); version {
+	case firstBatchVersion:
+	case batchVersion:
+		if rules := d.uvarint(); rules > revocation.Rules {
+			return "", nil, newerLog(revision, fmt.Sprintf("version %d of the matching rules, and this program knows %d", rules, revocation.Rules))
+		}
+	default:
+		return "", nil, newerLog(revision, fmt.Sprintf("version %d of batches, and this program knows %d", version, batchVersion))
 	}
-	d := decoder{b: b[1:], in: in}
 	writer = d.text()
 	n := d.uvarint()
 	ops = make([]operation, 0, min(n, uint64(len(d.b)/2))) // none is shorter
 	var index uint32
 	for ; n > 0 && !d.bad; n-- {
-		kind := d.byte()
-		body := d.bytes()
-		switch kind {
-		case opRevoke:
-			r := unpack(body, in)
-			if r == nil {
-				d.bad = true
-				break
-			}
-			r.ID = revocation.ID{Revision: revision, Index: index}
+		op := d.operation()
+		if op.packed != nil {
+			op.entry.ID = revocation.ID{Revision: revision, Index: index}
 			index++
-			ops = append(ops, operation{packed: body, entry: r.Entry(), block: r.Block})
-		case opRestore:
-			e := decoder{b: body, in: in}
-			r := restoration{ID: revocation.ID{Revision: e.uvarint(), Index: uint32(e.uvarint())}, At: time.UnixMicro(e.varint()).UTC(), By: e.text()}
-			d.bad = d.bad || e.bad
-			ops = append(ops, operation{restore: r})
-		default:
-			d.bad = true
 		}
+		ops = append(ops, op)
 	}
 	if d.bad || len(d.b) != 0 {
-		return "", nil, fmt.Errorf("revision %d of the log cannot be read as a batch, though its checksum is right", revision)
+		return "", nil, fmt.Errorf("revision %d of the log cannot be read as a batch, though its checksum is right: restore the log from a backup", revision)
 	}
 	return writer, ops, nil
+}
+
+func newerLog(revision uint64, why string) error {
+	return fmt.Errorf("revision %d of the log is from a newer rescind (%s): run the version of rescind that wrote it, or a later one", revision, why)
+}
+
+// operation reads one operation. The revocation has no ID yet.
+func (d *decoder) operation() (op operation) {
+	kind := d.byte()
+	body := d.bytes()
+	switch kind {
+	case opRevoke, opCover:
+		r := unpack(body, d.in)
+		if r == nil {
+			d.bad = true
+			return op
+		}
+		return operation{packed: body, entry: r.Entry(), block: r.Block, cover: kind == opCover, by: r.CreatedBy}
+	case opRestore:
+		e := decoder{b: body, in: d.in}
+		op.restore = restoration{ID: revocation.ID{Revision: e.uvarint(), Index: uint32(e.uvarint())}, At: time.UnixMicro(e.varint()).UTC(), By: e.text()}
+		d.bad = d.bad || e.bad
+	default:
+		d.bad = true
+	}
+	return op
 }
 
 const flagBlock = 0x80 // on the kind of the target

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"encoding/binary"
 	"iter"
 	"slices"
@@ -20,11 +21,14 @@ type rows struct {
 	chunks  []*chunk // in the order of the log; the last one takes new rows
 	numbers []*chunk // by number; nil where free
 	free    []uint32 // numbers
-	shapes  []revocation.Shape
-	shapeOf map[revocation.Shape]uint32
+	shapes  *shapes
 	index   map[uint64]uint32 // first 8 bytes of a digest → newest row; older ones hang off it
+	crowds  map[revocation.Digest]*crowd
 	undone  map[revocation.ID]undone
 	live    int // neither expired nor restored, as of the last sweep
+	hidden  int // of these, covered by another: replicas do not hold them
+
+	crowdRows int // in a chain; beyond, the digest has a crowd
 }
 
 const (
@@ -57,9 +61,18 @@ type row struct {
 	next     uint32 // 1 + slot of the next older row under the same index key; 0 = none
 	prev     uint32 // 1 + slot of the next newer one; 0 = the index points here
 	size     uint16 // of the text
-	block    bool
+	flags    flags
 	state    state
 }
+
+// flags of a row.
+type flags uint8
+
+const (
+	isBlock  flags = 1 << iota
+	isCover        // replicas hold this row for those that it covers
+	isHidden       // another row covers this one
+)
 
 type state uint8
 
@@ -77,7 +90,7 @@ type undone struct {
 }
 
 func newRows() *rows {
-	return &rows{shapeOf: map[revocation.Shape]uint32{}, index: map[uint64]uint32{}, undone: map[revocation.ID]undone{}}
+	return &rows{shapes: newShapes(), index: map[uint64]uint32{}, crowds: map[revocation.Digest]*crowd{}, undone: map[revocation.ID]undone{}, crowdRows: crowdRows}
 }
 
 func (w *row) id() revocation.ID { return revocation.ID{Revision: w.revision, Index: w.index} }
@@ -87,19 +100,21 @@ func key(d revocation.Digest) uint64 { return binary.LittleEndian.Uint64(d[:8]) 
 func (r *rows) at(s slot) *row { return &r.numbers[s>>chunkBits].rows[s&(chunkRows-1)] }
 
 func (r *rows) entry(w *row) revocation.Entry {
-	return revocation.Entry{Shape: r.shapes[w.shape], Digest: w.digest, Before: w.before, ExpiresAt: w.expires, ID: w.id()}
+	return revocation.Entry{Shape: r.shapes.all[w.shape].Shape, Digest: w.digest, Before: w.before, ExpiresAt: w.expires, ID: w.id()}
 }
 
+// shown reports whether replicas hold the row.
+func (w *row) shown() bool { return w.state == standing && w.flags&isHidden == 0 }
+
+// reach returns which tokens the row denies, and until when.
+func (w *row) reach() reach { return reach{w.before, w.expires} }
+
 // add takes a revocation that comes later in the log than all others. Its
-// packed form is far below 64 KiB: see the limits of a request.
-func (r *rows) add(e revocation.Entry, block bool, packed []byte) {
+// packed form is far below 64 KiB, which follows from the limits of a request.
+// It returns the rows that a cover hides.
+func (r *rows) add(op *operation) (hidden []revocation.ID) {
+	e := &op.entry
 	c := r.last()
-	shape, ok := r.shapeOf[e.Shape]
-	if !ok {
-		shape = uint32(len(r.shapes))
-		r.shapes = append(r.shapes, e.Shape)
-		r.shapeOf[e.Shape] = shape
-	}
 	k := key(e.Digest)
 	here := c.slot(len(c.rows))
 	next := uint32(0)
@@ -108,15 +123,23 @@ func (r *rows) add(e revocation.Entry, block bool, packed []byte) {
 		older := r.at(s)
 		older.prev = here + 1
 	}
-	c.rows = append(c.rows, row{
+	w := row{
 		digest: e.Digest, before: e.Before, expires: e.ExpiresAt,
-		revision: e.ID.Revision, index: e.ID.Index, shape: shape,
-		text: uint32(len(c.text)), size: uint16(len(packed)), next: next, block: block,
-	})
-	c.text = append(c.text, packed...)
+		revision: e.ID.Revision, index: e.ID.Index, shape: r.shapes.use(e.Shape, op.by),
+		text: uint32(len(c.text)), size: uint16(len(op.packed)), next: next,
+	}
+	if op.block {
+		w.flags |= isBlock
+	}
+	if op.cover {
+		w.flags |= isCover
+	}
+	c.rows = append(c.rows, w)
+	c.text = append(c.text, op.packed...)
 	c.soonest = min(c.soonest, e.ExpiresAt)
 	r.index[k] = here
 	r.live++
+	return r.join(&c.rows[len(c.rows)-1])
 }
 
 func (r *rows) last() *chunk {
@@ -164,45 +187,65 @@ func (r *rows) seek(id revocation.ID) (i, j int) {
 	return i, sort.Search(len(w), func(j int) bool { return !less(w[j].id(), id) })
 }
 
-func less(a, b revocation.ID) bool {
-	return a.Revision < b.Revision || a.Revision == b.Revision && a.Index < b.Index
+func less(a, b revocation.ID) bool { return compareIDs(a, b) < 0 }
+
+// compareIDs orders IDs as the log does.
+func compareIDs(a, b revocation.ID) int {
+	return cmp.Or(cmp.Compare(a.Revision, b.Revision), cmp.Compare(a.Index, b.Index))
 }
 
-// chainLimit bounds the look for a row that is the same. A target that was
-// revoked oftener than this with other instants may be revoked anew where an
-// older revocation would have done.
-const chainLimit = 64
-
-// same is the newest row that is in force at now for just what e and block
-// ask, and that lasts until expires at least.
-func (r *rows) same(e *revocation.Entry, block bool, expires, now revocation.Micros) *row {
-	shape, ok := r.shapeOf[e.Shape]
-	if !ok {
-		return nil
+// same returns the newest row that is in force at now for exactly the target
+// and cut-off of e, and that lasts until least.
+func (r *rows) same(e *revocation.Entry, block bool, least, now revocation.Micros) *row {
+	if c := r.crowds[e.Digest]; c != nil {
+		return c.same(r, cut{e.Before, block}, least, now)
 	}
-	s, ok := r.index[key(e.Digest)]
-	for next, n := s+1, 0; ok && next != 0 && n < chainLimit; n++ {
-		w := r.at(next - 1)
-		if w.digest == e.Digest && w.shape == shape && w.before == e.Before && w.block == block &&
-			w.state == standing && w.expires > now && w.expires >= expires {
+	for w := range r.chain(e.Digest) {
+		if w.digest == e.Digest && w.cut() == (cut{e.Before, block}) && w.state == standing && w.expires > now && w.expires >= least {
 			return w
 		}
-		next = w.next
 	}
 	return nil
 }
 
-// restore marks the row of id, and returns nil if there is none or it was
-// restored before.
-func (r *rows) restore(id revocation.ID, u undone) *row {
-	_, w := r.find(id)
-	if w == nil || w.state != standing {
-		return nil
+// chain yields the rows under the index key of a digest, newest first.
+func (r *rows) chain(d revocation.Digest) iter.Seq[*row] {
+	return func(yield func(*row) bool) {
+		s, ok := r.index[key(d)]
+		for next := s + 1; ok && next != 0; {
+			w := r.at(next - 1)
+			if !yield(w) {
+				return
+			}
+			next = w.next
+		}
 	}
+}
+
+// restore marks the row of id. It returns nil if there is none or it was
+// restored before, and the rows that it covered alone, which replicas hold
+// again.
+func (r *rows) restore(id revocation.ID, u undone) (w *row, shown []revocation.ID) {
+	_, w = r.find(id)
+	if w == nil || w.state != standing {
+		return nil, nil
+	}
+	r.end(w)
 	w.state = restored
 	r.undone[id] = u
+	return w, r.uncover(w)
+}
+
+// end takes a standing row out of what is in force.
+func (r *rows) end(w *row) {
 	r.live--
-	return w
+	if w.flags&isHidden != 0 {
+		r.hidden--
+	}
+	r.shapes.end(w.shape)
+	if c := r.crowds[w.digest]; c != nil {
+		c.end(w)
+	}
 }
 
 // sweep forgets what has expired at now.
@@ -235,12 +278,7 @@ func (r *rows) sweepChunk(c *chunk, now revocation.Micros) {
 			size += int(w.size)
 			c.soonest = min(c.soonest, w.expires)
 		case w.state != gone:
-			if w.state == standing {
-				r.live--
-			}
-			w.state = gone
-			delete(r.undone, w.id())
-			r.unlink(w)
+			r.drop(w)
 		}
 	}
 	if left > len(c.rows)/2 {
@@ -259,6 +297,19 @@ func (r *rows) sweepChunk(c *chunk, now revocation.Micros) {
 		kept = append(kept, w)
 	}
 	c.rows, c.text = slices.Clone(kept), text
+}
+
+// drop forgets a row that has expired. The rows that it covered have expired
+// too, because a cover ends last.
+func (r *rows) drop(w *row) {
+	if w.state == standing {
+		r.end(w)
+	}
+	w.state = gone
+	delete(r.undone, w.id())
+	r.shapes.drop(w.shape)
+	r.leave(w)
+	r.unlink(w)
 }
 
 // unlink takes w out of its chain.

@@ -9,43 +9,48 @@ import (
 	"rescind/revocation"
 )
 
-// The ledger is what the feed sends to the replicas. Recent changes are not
-// kept a second time: what a revision added are the rows with its number, in
-// their place, and only what was restored is remembered by revision.
+// The ledger is the source of the feed. It does not keep recent changes a second
+// time: the rows of a revision are in their place, by its number. Only changes
+// to rows of earlier revisions are remembered, as moves.
 
-// restores are the restorations in the order of the log, the newest ones.
-type restores struct {
-	list    []restoredAt
-	dropped uint64 // the revision of the last that is not in list any more
+// moves are changes to older rows in the order of the log, the newest ones: the
+// rows that replicas drop, because they were restored or are covered, and the
+// rows that they hold again.
+type moves struct {
+	list    []move
+	dropped uint64 // the revision of the last move that is not in list any more
 }
 
-type restoredAt struct {
+type move struct {
 	revision uint64
 	id       revocation.ID
+	shown    bool // replicas hold the row again
 }
 
 const (
-	maxRestores = 1 << 20 // 24 MB
-	maxBehind   = 1 << 20 // revisions; beyond, a snapshot is cheaper
-	maxEntries  = 1 << 16 // in one answer of Changes, where a revision does not have more
+	maxMoves   = 1 << 20 // 32 MB
+	maxBehind  = 1 << 20 // revisions; beyond, a snapshot is cheaper
+	maxEntries = 1 << 16 // in one answer of Changes, where a revision does not have more
 )
 
-func (r *restores) add(revision uint64, id revocation.ID) {
-	if len(r.list) == maxRestores {
-		r.dropped = r.list[maxRestores/4-1].revision
-		r.list = slices.Clone(r.list[maxRestores/4:])
+func (m *moves) add(revision uint64, shown bool, ids ...revocation.ID) {
+	for _, id := range ids {
+		if len(m.list) == maxMoves {
+			m.dropped = m.list[maxMoves/4-1].revision
+			m.list = slices.Clone(m.list[maxMoves/4:])
+		}
+		m.list = append(m.list, move{revision, id, shown})
 	}
-	r.list = append(r.list, restoredAt{revision, id})
 }
 
-// of are the restorations of one revision.
-func (r *restores) of(revision uint64) []restoredAt {
-	i := sort.Search(len(r.list), func(i int) bool { return r.list[i].revision >= revision })
+// of returns the moves of one revision.
+func (m *moves) of(revision uint64) []move {
+	i := sort.Search(len(m.list), func(i int) bool { return m.list[i].revision >= revision })
 	j := i
-	for j < len(r.list) && r.list[j].revision == revision {
+	for j < len(m.list) && m.list[j].revision == revision {
 		j++
 	}
-	return r.list[i:j]
+	return m.list[i:j]
 }
 
 // LogID is the identity of the log.
@@ -77,12 +82,12 @@ func (l *Ledger) Age() time.Duration {
 	return time.Since(l.sure)
 }
 
-// Len is the number of revocations in force, give or take those that expired
-// in the last few seconds.
+// Len returns the number of revocations that replicas hold, give or take those
+// that expired in the last few seconds. Covered revocations do not count.
 func (l *Ledger) Len() int {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.rows.live
+	return l.rows.live - l.rows.hidden
 }
 
 // Wait returns when the revision is greater than after.
@@ -116,7 +121,7 @@ func (l *Ledger) Snapshot(yield func([]revocation.Entry) error) (revision uint64
 		now := l.clock()
 		part := make([]revocation.Entry, 0, len(c.rows))
 		for i := range c.rows {
-			if w := &c.rows[i]; w.state == standing && w.expires > now {
+			if w := &c.rows[i]; w.shown() && w.expires > now {
 				part = append(part, l.rows.entry(w))
 			}
 		}
@@ -135,10 +140,13 @@ func (l *Ledger) Snapshot(yield func([]revocation.Entry) error) (revision uint64
 // and none left out, at most so many. held is false if the caller is too far
 // behind, or ahead, for changes: it needs a snapshot. Entries that have
 // expired since are left out.
+//
+// An entry that is added and removed is removed: a revision shows rows before
+// it hides them, and restores no row that it adds.
 func (l *Ledger) Changes(after uint64, most int) (changes []revocation.Change, held bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if after > l.revision || l.revision-after > maxBehind || after < l.restores.dropped {
+	if after > l.revision || l.revision-after > maxBehind || after < l.moves.dropped {
 		return nil, false
 	}
 	now := l.clock()
@@ -150,8 +158,12 @@ func (l *Ledger) Changes(after uint64, most int) (changes []revocation.Change, h
 				c.Added = append(c.Added, l.rows.entry(w))
 			}
 		}
-		for _, r := range l.restores.of(rev) {
-			if _, w := l.rows.find(r.id); w != nil && w.expires > now {
+		for _, m := range l.moves.of(rev) {
+			switch _, w := l.rows.find(m.id); {
+			case w == nil || w.expires <= now:
+			case m.shown:
+				c.Added = append(c.Added, l.rows.entry(w))
+			default:
 				c.Removed = append(c.Removed, l.rows.entry(w))
 			}
 		}

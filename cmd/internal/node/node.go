@@ -133,7 +133,7 @@ func (n *node) openLog(ctx context.Context) (err error) {
 	}
 	n.teardown.Add("log", daemon.Closing(n.store.Close))
 	n.registry.MustRegister(n.figures()...)
-	n.ledger = ledger.New(n.store, ledger.Options{Retention: n.config.Store.Retention, Logger: n.log})
+	n.ledger = ledger.New(n.store, ledger.Options{Retention: n.config.Store.Retention, ShapesPerIssuer: n.config.Limits.ShapesPerIssuer, Logger: n.log})
 	n.registry.MustRegister(n.ledger)
 	reading, end := context.WithCancel(context.WithoutCancel(ctx)) // the teardown ends it, in its turn
 	ended := n.processes.Run("log", func() error { return n.ledger.Run(reading) })

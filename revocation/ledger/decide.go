@@ -1,0 +1,265 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+
+	"rescind/revocation"
+)
+
+// maxMoved bounds the older rows that one batch hides or shows, so that a
+// replica has applied a batch soon, whatever it does.
+const maxMoved = 1 << 14
+
+// batch is the outcome of some attempts at one revision of the state.
+type batch struct {
+	after    uint64
+	ops      []operation
+	outcomes []outcome // of the attempts that the batch has; the others wait
+	lasts    revocation.Micros
+
+	index    uint32                   // of the next revocation
+	added    additions                // revocations of this batch
+	restored map[revocation.ID]uint64 // restored in this batch
+	moved    int                      // older rows that it hides or shows
+}
+
+// sameness is equal for two revocations if one can stand in for the other.
+type sameness struct {
+	digest revocation.Digest
+	cut    cut
+}
+
+type fresh struct {
+	id      revocation.ID
+	expires revocation.Micros
+}
+
+// additions are revocations that are not in the state yet.
+type additions struct {
+	same   map[sameness]fresh
+	crowds map[revocation.Digest]addedCrowd
+	sets   map[revocation.Shape]string // bounded shapes that are new, with their credential
+}
+
+// addedCrowd is how many revocations a digest gets, and how far they reach.
+type addedCrowd struct {
+	count int
+	reach reach
+}
+
+func newAdditions() additions {
+	return additions{map[sameness]fresh{}, map[revocation.Digest]addedCrowd{}, map[revocation.Shape]string{}}
+}
+
+func (a *additions) take(o additions) {
+	maps.Copy(a.same, o.same)
+	maps.Copy(a.crowds, o.crowds)
+	maps.Copy(a.sets, o.sets)
+}
+
+// decide decides attempts against the state, as many as one batch may have and
+// at least one. Only the committer calls it.
+func (l *Ledger) decide(attempts []*attempt) *batch {
+	b := &batch{added: newAdditions(), restored: map[revocation.ID]uint64{}}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	b.after = l.revision
+	now := l.clock()
+	for _, a := range attempts {
+		if b.moved > maxMoved {
+			break
+		}
+		if a.restore != nil {
+			b.outcomes = append(b.outcomes, l.decideRestore(b, a.restore, now))
+		} else {
+			b.outcomes = append(b.outcomes, l.decideRevokes(b, a, now))
+		}
+	}
+	return b
+}
+
+// decideRevokes adds all candidates of an attempt to the batch, or none.
+func (l *Ledger) decideRevokes(b *batch, a *attempt, now revocation.Micros) outcome {
+	if !l.rows.room(len(a.revokes)) {
+		return outcome{err: errors.New("the control endpoint holds as many revocations as it can")}
+	}
+	d := &decision{ledger: l, batch: b, attempt: a, now: now, index: b.index, added: newAdditions(), moved: b.moved}
+	d.out.ids = make([]revocation.ID, len(a.revokes))
+	for i := range a.revokes {
+		if why := d.candidate(i); why != nil {
+			l.metrics.bounds.WithLabelValues(why.bound).Inc()
+			return outcome{err: Invalidate([]Fault{{a.revokes[i].Line, revocation.Fault{Member: why.member, Message: why.text}}})}
+		}
+	}
+	b.ops = append(b.ops, d.ops...)
+	b.index, b.moved = d.index, d.moved
+	b.lasts = max(b.lasts, d.lasts)
+	b.added.take(d.added)
+	return d.out
+}
+
+// decision is one attempt that is being decided. Nothing of it is in the batch
+// until all of it is decided.
+type decision struct {
+	ledger  *Ledger
+	batch   *batch
+	attempt *attempt
+	now     revocation.Micros
+
+	ops   []operation
+	index uint32
+	added additions
+	moved int
+	lasts revocation.Micros
+	out   outcome
+}
+
+// boundMet says which bound a candidate meets.
+type boundMet struct{ bound, member, text string }
+
+func (d *decision) candidate(i int) *boundMet {
+	c := &d.attempt.revokes[i]
+	if id, ok := d.existing(c); ok {
+		d.out.ids[i], d.out.revision = id, max(d.out.revision, id.Revision)
+		return nil
+	}
+	if met := d.newSet(c); met != nil {
+		return met
+	}
+	cover, met := d.newInCrowd(c)
+	if met != nil {
+		return met
+	}
+	id := revocation.ID{Revision: d.batch.after + 1, Index: d.index}
+	d.index++
+	entry := c.entry
+	entry.ID = id
+	d.ops = append(d.ops, operation{entry: entry, block: c.Block, cover: cover, by: c.CreatedBy, packed: c.packed})
+	d.added.same[c.sameness()] = fresh{id, c.ExpiresAt}
+	d.lasts = max(d.lasts, c.ExpiresAt)
+	d.out.ids[i], d.out.revision = id, id.Revision
+	d.out.fresh++
+	return nil
+}
+
+// existing returns the revocation in force, or in this batch, that stands in
+// for a candidate.
+func (d *decision) existing(c *Candidate) (revocation.ID, bool) {
+	for _, added := range []*additions{&d.added, &d.batch.added} {
+		if f, ok := added.same[c.sameness()]; ok && f.expires >= c.least {
+			return f.id, true
+		}
+	}
+	w := d.ledger.rows.same(&c.entry, c.Block, c.least, d.now)
+	if w == nil || d.batch.restored[w.id()] != 0 {
+		return revocation.ID{}, false
+	}
+	return w.id(), true
+}
+
+// Bounds of sets of claim names, beside Options.ShapesPerIssuer. A credential
+// keeps a few sets that no other credential can take from it. Half are kept for
+// each operator.
+const (
+	othersKeep    = 16 // 1/16 for each credential
+	operatorsKeep = 2
+	mostOfOne     = 2 // a credential that is no operator takes half at most
+)
+
+// newSet reports the bound that a candidate meets because its set of claim
+// names is new.
+func (d *decision) newSet(c *Candidate) *boundMet {
+	shape := c.entry.Shape
+	if !bounded(shape) || d.ledger.rows.shapes.inForce(shape) {
+		return nil
+	}
+	by, limit := c.CreatedBy, d.ledger.shapesPerIssuer
+	total, own := d.ledger.rows.shapes.sets(shape.Issuer, by)
+	for _, added := range []*additions{&d.batch.added, &d.added} {
+		for s, owner := range added.sets {
+			if s == shape {
+				return nil
+			}
+			if s.Issuer == shape.Issuer {
+				total++
+				if owner == by {
+					own++
+				}
+			}
+		}
+	}
+	kept, most := max(1, limit/othersKeep), max(1, limit/mostOfOne)
+	if d.attempt.operator {
+		kept, most = max(1, limit/operatorsKeep), total+1
+	}
+	if own >= most || total >= limit && own >= kept {
+		return &boundMet{"shapes", "claims", fmt.Sprintf("is a set of claim names that no revocation in force for this issuer has. "+
+			"An issuer has at most %d such sets (limits.shapes_per_issuer), a credential that is not an operator at most %d: this issuer has %d, of which this credential made %d. "+
+			"Use claims that are in use, or restore revocations of a set that is not needed", limit, max(1, limit/mostOfOne), total, own)}
+	}
+	d.added.sets[shape] = by
+	return nil
+}
+
+// newInCrowd reports the bound that a candidate meets because its digest has
+// as many revocations in force as it may, and whether the candidate is a cover.
+func (d *decision) newInCrowd(c *Candidate) (cover bool, _ *boundMet) {
+	crowd := d.ledger.rows.crowds[c.entry.Digest]
+	mine := reach{c.entry.Before, c.ExpiresAt}
+	count, furthest := 0, noReach
+	if crowd != nil {
+		count, furthest = crowd.standing, crowd.reach(d.ledger.rows)
+	}
+	added, ok := d.added.crowds[c.entry.Digest]
+	if !ok {
+		added, ok = d.batch.added.crowds[c.entry.Digest]
+	}
+	if ok {
+		count, furthest = count+added.count, furthest.and(added.reach)
+	} else {
+		added.reach = noReach
+	}
+	if count >= d.ledger.maxStanding {
+		if !mine.covers(furthest) {
+			return false, &boundMet{"entries", "claims", fmt.Sprintf(
+				"has %d revocations in force, and at most %d are possible for the same claims. Only one that reaches further than all of them is taken: with a later or no issued_before, and a later expires_at",
+				count, d.ledger.maxStanding)}
+		}
+		if hides := d.hides(crowd) + added.count; d.moved+hides <= maxMoved {
+			cover = true
+			d.moved += hides
+		}
+	}
+	d.added.crowds[c.entry.Digest] = addedCrowd{added.count + 1, added.reach.and(mine)}
+	return cover, nil
+}
+
+func (d *decision) hides(c *crowd) int {
+	if c == nil {
+		return 0
+	}
+	return len(c.shown)
+}
+
+func (l *Ledger) decideRestore(b *batch, r *restoration, now revocation.Micros) outcome {
+	_, w := l.rows.find(r.ID)
+	switch {
+	case w == nil || w.expires <= now:
+		return outcome{err: ErrUnknown}
+	case w.state == restored:
+		return outcome{revision: l.rows.undone[r.ID].revision}
+	case b.restored[r.ID] != 0:
+		return outcome{revision: b.restored[r.ID]}
+	}
+	if c := l.rows.crowds[w.digest]; c != nil {
+		b.moved += len(c.covered[r.ID])
+	}
+	b.ops = append(b.ops, operation{restore: *r})
+	b.restored[r.ID] = b.after + 1
+	// It must be there for as long as the revocation that it undoes, which lies
+	// in a batch that lasts as long as its longest.
+	b.lasts = max(b.lasts, w.expires)
+	return outcome{revision: b.after + 1, fresh: 1}
+}
