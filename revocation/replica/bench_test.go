@@ -194,3 +194,29 @@ func BenchmarkLookup(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkLongRevision takes how long a revision of 100,000 entries takes to be
+// in force and on disk.
+//
+//	go test -run '^$' -bench LongRevision -benchtime 10x ./revocation/replica
+func BenchmarkLongRevision(b *testing.B) {
+	f := open(b, Options{Dir: b.TempDir()})
+	defer f.Close()
+	load(b, f, "log-1", 1)
+	revision := uint64(1)
+	for b.Loop() {
+		b.StopTimer()
+		revision++
+		c := revocation.Change{Revision: revision}
+		generate(100_000, time.Now(), func(part []revocation.Entry) {
+			for _, e := range part {
+				e.Digest = digestOf(binary.BigEndian.AppendUint64(e.Digest[:8], revision))
+				e.ID.Revision = revision
+				e.ID.Index = uint32(len(c.Added))
+				c.Added = append(c.Added, e)
+			}
+		})
+		b.StartTimer()
+		noError(b, "Apply", f.Apply([]revocation.Change{c}))
+	}
+}

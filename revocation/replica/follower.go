@@ -111,7 +111,11 @@ type current struct {
 	position
 	set      *set // nil: none
 	fromDisk bool // and there was no contact since
+	ahead    int  // entries of the set that belong to the next revision, of which more is to come
 }
+
+// entries returns the number of entries at the position.
+func (c *current) entries() int { return c.set.len() - c.ahead }
 
 // Open returns a follower with the set that is on disk, if there is a directory
 // and it has one. Damaged files are set aside and logged; the feed replaces

@@ -95,7 +95,7 @@ func TestDamage(t *testing.T) {
 		"a bit in the journal":              {edit("*3.journal", flip(func(b []byte) int { return len(b) / 2 })), 0},
 		"the journal's header":              {edit("*3.journal", flip(func([]byte) int { return len(magic) + 12 })), 0},
 		"the journal breaks off":            {edit("*3.journal", func(b []byte) []byte { return b[:len(b)-3] }), 4},
-		"the journal breaks off at a frame": {edit("*3.journal", func(b []byte) []byte { return b[:len(b)-len(appendChange(nil, new(change(5, "carol"))))] }), 4},
+		"the journal breaks off at a frame": {edit("*3.journal", func(b []byte) []byte { return b[:len(b)-len(appendChange(nil, frameChange, new(change(5, "carol"))))] }), 4},
 		"the journal is lost":               {func(t *testing.T, dir string) { noError(t, "Remove", os.Remove(filepath.Join(dir, journalName(3)))) }, 3},
 		"the snapshot is lost":              {func(t *testing.T, dir string) { noError(t, "Remove", os.Remove(filepath.Join(dir, snapshotName))) }, 0},
 	} {

@@ -20,18 +20,20 @@ import (
 //	frame = length(4) crc32c(4) kind(1) payload
 //
 // The first frame is the header. A snapshot goes on with parts and an end. A
-// snapshot without an end is damaged. A journal goes on with changes. A journal
-// may end within its last change, which then was never acknowledged.
+// snapshot without an end is damaged. A journal goes on with changes, of which
+// a long one is in several parts. A journal may end within its last change, which
+// then was never acknowledged.
 const (
 	magic      = "rescind revocations 1\n"
 	diskFormat = 1
 	maxFrame   = 256 << 20
 	usualFrame = 1 << 20 // a frame of a snapshot has less
 
-	frameHeader byte = 'h'
-	framePart   byte = 'p'
-	frameEnd    byte = 'e'
-	frameChange byte = 'c'
+	frameHeader     byte = 'h'
+	framePart       byte = 'p' // of a snapshot
+	frameEnd        byte = 'e'
+	frameChange     byte = 'c' // a change, or the last part of one
+	frameChangePart byte = 's'
 )
 
 // errDamaged reports a file that does not hold what was written.

@@ -52,7 +52,7 @@ func (d *directory) readJournal(name string, r *recovered, at clock) error {
 			return nil
 		case err != nil:
 			return err
-		case kind != frameChange:
+		case kind != frameChange && kind != frameChangePart:
 			return fmt.Errorf("%w: frame of kind %q", errDamaged, kind)
 		}
 		c, err := readChange(b)
@@ -64,6 +64,9 @@ func (d *directory) readJournal(name string, r *recovered, at clock) error {
 		case c.Revision != r.revision+1:
 			return fmt.Errorf("%w: revision %d comes after %d", errDamaged, c.Revision, r.revision)
 		}
+		if kind == frameChange {
+			r.revision = c.Revision
+		}
 		if err := r.apply(&c, head.Rules, at); err != nil {
 			return err
 		}
@@ -73,7 +76,6 @@ func (d *directory) readJournal(name string, r *recovered, at clock) error {
 // apply applies a change of a journal of these rules. A set that follows more
 // than one version of the rules is no set.
 func (r *recovered) apply(c *revocation.Change, rules int, at clock) error {
-	r.revision = c.Revision
 	if rules != revocation.Rules {
 		r.set = nil
 	}
@@ -142,18 +144,31 @@ func (d *directory) append(changes []revocation.Change) error {
 	if len(changes) == 0 {
 		return nil
 	}
+	var b []byte
+	for i := range changes {
+		b = appendChange(b, frameChange, &changes[i])
+	}
+	if err := d.write(b); err != nil {
+		return err
+	}
+	if err := d.journal.Sync(); err != nil {
+		return fmt.Errorf("cannot write the journal: %w", err)
+	}
+	return nil
+}
+
+// appendPart writes a part of a change. It is on disk when append has returned
+// for the rest of the change.
+func (d *directory) appendPart(part *revocation.Change) error {
+	return d.write(appendChange(nil, frameChangePart, part))
+}
+
+func (d *directory) write(b []byte) error {
 	if d.journal == nil {
 		return errors.New("there is no journal to write to")
 	}
-	var b []byte
-	for i := range changes {
-		b = appendChange(b, &changes[i])
-	}
 	n, err := d.journal.Write(b)
 	d.written += int64(n)
-	if err == nil {
-		err = d.journal.Sync()
-	}
 	if err != nil {
 		return fmt.Errorf("cannot write the journal: %w", err)
 	}
@@ -191,8 +206,8 @@ func (d *directory) clear(revision *uint64) error {
 	return nil
 }
 
-func appendChange(b []byte, c *revocation.Change) []byte {
-	return appendFrame(b, frameChange, func(b []byte) []byte {
+func appendChange(b []byte, kind byte, c *revocation.Change) []byte {
+	return appendFrame(b, kind, func(b []byte) []byte {
 		b = binary.AppendUvarint(b, c.Revision)
 		added := revocation.AppendEntries(nil, c.Added)
 		b = binary.AppendUvarint(b, uint64(len(added)))

@@ -210,8 +210,8 @@ func (m *setMachine) checkAll(t *rapid.T) {
 		t.Fatalf("each yielded %d entries, want %d", len(seen), m.set.len())
 	}
 	s := &m.set.shapes
-	if len(s.numbers) != len(inUse) || len(s.uses) != len(inUse) || len(s.fresh) != 0 {
-		t.Fatalf("%d numbers, %d uses and %d fresh numbers of shapes, want %d, %d and 0", len(s.numbers), len(s.uses), len(s.fresh), len(inUse), len(inUse))
+	if len(s.numbers) != len(inUse) || len(s.uses) != len(inUse) || len(s.touched) != 0 {
+		t.Fatalf("%d numbers, %d uses and %d touched numbers of shapes, want %d, %d and 0", len(s.numbers), len(s.uses), len(s.touched), len(inUse), len(inUse))
 	}
 	published := 0
 	for _, shapes := range m.set.view.Load().shapes {
@@ -241,6 +241,17 @@ func TestSetAgainstAModel(t *testing.T) {
 			"restore": func(t *rapid.T) {
 				if r, ok := m.one(t); ok {
 					m.remove(t, r)
+				}
+			},
+			"replace": func(t *rapid.T) { // one revocation takes the place of others in one change
+				if r, ok := m.one(t); ok {
+					n := genRevocation(t, m.now, m.nextID(t))
+					if rapid.Bool().Draw(t, "of the same shape") {
+						n.Issuer, n.Target = r.Issuer, r.Target
+					}
+					delete(m.model, r.ID)
+					m.model[n.ID], m.all = n, append(m.all, n)
+					noError(t, "apply", m.set.apply([]revocation.Entry{n.Entry()}, []revocation.Entry{r.Entry()}, m.at()))
 				}
 			},
 			"return": func(t *rapid.T) { // as when the revocation that covered it is restored

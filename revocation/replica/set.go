@@ -85,13 +85,19 @@ const parallelThreshold = 1024
 // apply adds and removes entries. Entries that are there already, or gone
 // already, change nothing.
 func (s *set) apply(added, removed []revocation.Entry, at clock) error {
+	_, err := s.change(added, removed, at)
+	return err
+}
+
+// change does what apply does, and returns how many entries the set has more
+// than before.
+func (s *set) change(added, removed []revocation.Entry, at clock) (grown int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = max(s.ended, at.ended)
 	s.shapes.number(added)
 	b := batch{set: s, filter: s.view.Load().filter, added: added, removed: removed, now: max(at.now, s.ended)}
 	b.filter.prefetch(added)
-	var err error
 	if len(added)+len(removed) < parallelThreshold {
 		for i := range s.stripes {
 			err = errors.Join(err, b.put(&s.stripes[i]))
@@ -104,27 +110,29 @@ func (s *set) apply(added, removed []revocation.Entry, at clock) error {
 		}
 		err = all.Wait()
 	}
-	s.settle()
-	return err
+	return s.settle(), err
 }
 
-// settle takes over the counts of the stripes. It shows readers the shapes if
-// the shapes in use have changed.
-func (s *set) settle() {
+// settle takes over the counts of the stripes, and returns how many entries the
+// set has more than before. It shows readers the shapes if the shapes in use
+// have changed.
+func (s *set) settle() (grown int) {
 	for i := range s.stripes {
 		h := &s.stripes[i]
 		s.added += h.keys
 		h.keys = 0
 		for shape, n := range h.changed {
 			s.shapes.count(shape, n)
-			s.entries.Add(int64(n))
+			grown += n
 		}
 		clear(h.changed)
 	}
+	s.entries.Add(int64(grown))
 	old := s.view.Load()
 	if changed := s.shapes.publish(old.shapes); changed != nil {
 		s.view.Store(&view{old.filter, changed})
 	}
+	return grown
 }
 
 // sweep drops the buckets whose entries have all ended.

@@ -18,9 +18,8 @@ type shapeTable struct {
 	numbers map[revocation.Shape]shapeNumber
 	uses    map[shapeNumber]*shapeUse
 	last    shapeNumber
-	fresh   []shapeNumber                   // numbered since the last publish
-	issuers map[string]map[shapeNumber]bool // the shapes in use, by issuer
-	changed map[string]bool                 // issuers whose shapes are not the published ones
+	touched []shapeNumber                   // numbered or counted since the last publish
+	issuers map[string]map[shapeNumber]bool // the shapes that readers see, by issuer
 }
 
 type shapeUse struct {
@@ -30,8 +29,7 @@ type shapeUse struct {
 
 func newShapeTable() shapeTable {
 	return shapeTable{
-		numbers: map[revocation.Shape]shapeNumber{}, uses: map[shapeNumber]*shapeUse{},
-		issuers: map[string]map[shapeNumber]bool{}, changed: map[string]bool{},
+		numbers: map[revocation.Shape]shapeNumber{}, uses: map[shapeNumber]*shapeUse{}, issuers: map[string]map[shapeNumber]bool{},
 	}
 }
 
@@ -48,61 +46,62 @@ func (t *shapeTable) number(entries []revocation.Entry) {
 		t.last++
 		t.numbers[shape] = t.last
 		t.uses[t.last] = &shapeUse{shape: shape}
-		t.fresh = append(t.fresh, t.last)
+		t.touched = append(t.touched, t.last)
 	}
 }
 
 // count notes that a shape has n entries more, or fewer.
 func (t *shapeTable) count(number shapeNumber, n int) {
-	use := t.uses[number]
-	before := use.entries
-	use.entries += n
-	if (before == 0) == (use.entries == 0) {
-		return
-	}
-	issuer := use.shape.Issuer
-	t.changed[issuer] = true
-	if before == 0 {
-		if t.issuers[issuer] == nil {
-			t.issuers[issuer] = map[shapeNumber]bool{}
-		}
-		t.issuers[issuer][number] = true
-		return
-	}
-	t.forget(number)
-	if delete(t.issuers[issuer], number); len(t.issuers[issuer]) == 0 {
-		delete(t.issuers, issuer)
-	}
+	t.uses[number].entries += n
+	t.touched = append(t.touched, number)
 }
 
-func (t *shapeTable) forget(number shapeNumber) {
-	delete(t.numbers, t.uses[number].shape)
-	delete(t.uses, number)
-}
-
-// publish returns what readers see in the place of published, or nil if that is
-// still right. It forgets the shapes that were numbered for entries that the set
-// did not take.
+// publish returns the shapes that readers are to see, or nil if published is
+// still right. It forgets shapes without entries.
 func (t *shapeTable) publish(published map[string]*issuerShapes) map[string]*issuerShapes {
-	for _, number := range t.fresh {
-		if use := t.uses[number]; use != nil && use.entries == 0 {
-			t.forget(number)
+	changed := map[string]bool{}
+	for _, number := range t.touched {
+		use := t.uses[number]
+		if use == nil { // touched twice
+			continue
+		}
+		issuer := use.shape.Issuer
+		if seen := t.issuers[issuer][number]; seen != (use.entries > 0) {
+			changed[issuer] = true
+			t.show(issuer, number, !seen)
+		}
+		if use.entries == 0 {
+			delete(t.numbers, use.shape)
+			delete(t.uses, number)
 		}
 	}
-	t.fresh = t.fresh[:0]
-	if len(t.changed) == 0 {
+	t.touched = t.touched[:0]
+	if len(changed) == 0 {
 		return nil
 	}
 	published = maps.Clone(published)
-	for issuer := range t.changed {
-		if numbers := t.issuers[issuer]; len(numbers) > 0 {
+	for issuer := range changed {
+		if numbers := t.issuers[issuer]; numbers != nil {
 			published[issuer] = t.index(numbers)
 		} else {
 			delete(published, issuer)
 		}
 	}
-	clear(t.changed)
 	return published
+}
+
+// show adds a shape to those that readers see, or removes it.
+func (t *shapeTable) show(issuer string, number shapeNumber, seen bool) {
+	if !seen {
+		if delete(t.issuers[issuer], number); len(t.issuers[issuer]) == 0 {
+			delete(t.issuers, issuer)
+		}
+		return
+	}
+	if t.issuers[issuer] == nil {
+		t.issuers[issuer] = map[shapeNumber]bool{}
+	}
+	t.issuers[issuer][number] = true
 }
 
 // entries returns how many entries the shapes have together.

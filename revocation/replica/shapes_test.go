@@ -44,6 +44,22 @@ func TestUnusedShapesAreFreed(t *testing.T) {
 	noError(t, "check", s.check())
 }
 
+// TestAShapeChangesItsOnlyEntry replaces the only entry of a shape, in one
+// change, by one of another stripe, and back.
+func TestAShapeChangesItsOnlyEntry(t *testing.T) {
+	s := newSet(0)
+	var last []revocation.Entry
+	for i := range 100 {
+		next := []revocation.Entry{entryOf(uint64(i+1), 0, seconds(5000), fmt.Sprint(i))}
+		noError(t, "apply", s.apply(next, last, atSecond(1000)))
+		noError(t, "check", s.check())
+		if _, denied, err := s.lookup(subjectToken(fmt.Sprint(i)), seconds(1000), new(positives)); err != nil || !denied || s.len() != 1 {
+			t.Fatalf("after change %d: %d entries, the entry denies: %v, %v; want 1, true", i, s.len(), denied, err)
+		}
+		last = next
+	}
+}
+
 // TestALookupIsSparedShapesOfOtherClaims shows that a token is looked up under
 // the shapes that it can match, and not under the 20,000 others.
 func TestALookupIsSparedShapesOfOtherClaims(t *testing.T) {

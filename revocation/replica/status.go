@@ -44,7 +44,7 @@ func (f *Follower) Status() Status {
 	case h.set == nil:
 		missing("there is no complete set of revocations yet: it comes from the control endpoint, see revocation.control")
 	default:
-		s.Entries = h.set.len()
+		s.Entries = h.entries()
 		if c == nil {
 			missing("the control endpoint has not confirmed yet that the revocations are up to date")
 		}

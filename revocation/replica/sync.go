@@ -48,6 +48,33 @@ func (f *Follower) Accept(replaced []string) {
 	f.known = position{}
 }
 
+// ApplyPart puts a part of the next revision in force, so that a long revision
+// takes effect while the rest of it is on its way. The follower's revision stays
+// what it is: the revision is in force when [Follower.Apply] has been given the
+// last part. A revision whose last part never comes leaves entries that the log
+// has and that come again, so they are no harm.
+func (f *Follower) ApplyPart(part revocation.Change) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := f.current.Load()
+	switch {
+	case c.set == nil:
+		return ErrNotReady
+	case part.Revision != c.revision+1:
+		return fmt.Errorf("a part of revision %d came in the place of revision %d", part.Revision, c.revision+1)
+	}
+	grown, err := c.set.change(part.Added, part.Removed, f.clock())
+	if err != nil {
+		f.discard(err.Error())
+		return err
+	}
+	next := *c
+	next.ahead += grown
+	f.hold(&next)
+	f.toDisk(func(d *directory) error { return d.appendPart(&part) })
+	return nil
+}
+
 // Apply puts changes in force and returns when they are on disk too. It passes
 // over changes that are in force already. It fails, and puts nothing in force,
 // if the changes do not follow the follower's revision without a gap.
@@ -73,7 +100,7 @@ func (f *Follower) Apply(changes []revocation.Change) error {
 			f.discard(err.Error())
 			return err
 		}
-		c = &current{position: position{c.logID, change.Revision}, set: c.set}
+		c = &current{position: position{c.logID, change.Revision}, set: c.set, fromDisk: c.fromDisk}
 		f.hold(c)
 	}
 	f.toDisk(func(d *directory) error { return d.append(changes) })
@@ -93,7 +120,9 @@ func (f *Follower) Contact(revision uint64, server time.Time, age time.Duration)
 		return
 	}
 	if h.fromDisk {
-		f.hold(&current{position: h.position, set: h.set})
+		next := *h
+		next.fromDisk = false
+		f.hold(&next)
 	}
 	now := time.Now()
 	c := &contact{sure: now.Add(-age), at: now, server: server}
