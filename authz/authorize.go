@@ -17,22 +17,23 @@ import (
 	"rescind/revocation/replica"
 )
 
-// Request is what a decision is made from.
+// Request has the parts of a request that a decision depends on.
 type Request struct {
-	Headers     []Header   // all of them, repeated ones repeated, names in any case
-	Policy      *string    // the one named for the route; nil: DefaultPolicy
+	Headers     []Header   // all of them, in any case; a repeated header is repeated
+	Policy      *string    // the policy that the route names; nil: DefaultPolicy
 	Source      netip.Addr // of the connection to Envoy; the zero Addr if it is not known
-	Certificate string     // the client's, as PEM, URL-encoded; empty if there is none
+	Certificate string     // of the client, as PEM, URL-encoded; empty if there is none
 }
 
-// Authorize decides about r.
+// Authorize decides about r. It returns a denial for every error and every
+// panic. It waits for at most 500 ms, and only for a key that is not there yet.
 func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	d.ID = rand.Text()
 	defer func() {
 		if p := recover(); p != nil {
 			d = d.deny(Internal)
-			// The stack and the type: the value may quote the request.
-			a.log.Error("a decision failed; the request was denied", slog.String("decision_id", d.ID), slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
+			// The log has the type and the stack. The value may quote the request.
+			a.log.Error("decision panicked, request denied", slog.String("decision_id", d.ID), slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
 		}
 	}()
 	now := time.Now()
@@ -73,8 +74,8 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 		return d.deny(UntrustedIssuer)
 	}
 
-	// key: the algorithm first, so that no token costs a fetch that could not
-	// be accepted anyway
+	// key: the algorithm first, so that a token with another one causes no
+	// fetch
 	if !issuer.algorithms[unverified.Algorithm] {
 		return d.deny(UnsupportedAlgorithm)
 	}
@@ -100,8 +101,8 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	d.Subject, d.TokenID, d.Facts = t.text("sub"), t.text("jti"), t.facts()
 
 	// times and audience
-	if missing := issuer.lacks(t); missing != "" {
-		d.Detail = "it has no " + missing
+	if claim := issuer.missing(t); claim != "" {
+		d.Detail = "the token has no " + claim
 		return d.deny(MissingClaim)
 	}
 	if reason := issuer.invalid(t); reason != "" {
@@ -116,7 +117,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 		return d.deny(LifetimeTooLong)
 	}
 
-	// type: an access token, and from whom it was issued to
+	// type: an access token, sent by the client that it was issued to
 	if !issuer.accepts(t) {
 		return d.deny(WrongType)
 	}
@@ -126,7 +127,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 
 	// policy
 	if !issuer.Claims.hold(t.Claims) {
-		d.Detail = "the issuer's own conditions"
+		d.Detail = "the claims that the issuer's configuration demands"
 		return d.deny(ClaimRefused)
 	}
 	if reason := policy.refuses(t, now, issuer.Leeway); reason != "" && policy.Observe {

@@ -5,18 +5,19 @@ import (
 	"unicode/utf8"
 )
 
-// MaxToken is the size of the largest token, in bytes, that is looked at.
+// MaxToken is the size of the largest token that is read, in bytes.
 const MaxToken = 16 << 10
 
-// Header is one field of a request, as it was received, or one to be set.
+// Header is a header field of a request. It was received, or is to be set.
 type Header struct {
 	Name  string `json:"name"`
-	Value string `json:"value"` // bytes: not necessarily UTF-8
+	Value string `json:"value"` // any bytes, not always UTF-8
 }
 
-// bearer finds the credential of a request: what follows "Bearer", whatever it
-// is. The reason is empty if there is one; it is NoToken if the request has no
-// Authorization header, or one of another scheme.
+// bearer returns the text behind "Bearer" in the Authorization header of a
+// request. It does not check that the text is a token. The reason is NoToken if
+// the request has no Authorization header or another scheme, and BadRequest if
+// the header can be read in two ways.
 func bearer(headers []Header) (string, Reason) {
 	value, reason := authorization(headers)
 	if reason != "" {
@@ -32,7 +33,7 @@ func bearer(headers []Header) (string, Reason) {
 	if !strings.EqualFold(value[:scheme], "bearer") {
 		return "", NoToken
 	}
-	// Anything else than spaces after the scheme stays, for the guard to refuse.
+	// Only spaces may follow the scheme. The reader of tokens refuses the rest.
 	token := strings.TrimLeft(value[scheme:], " ")
 	if len(token) > MaxToken {
 		return "", BadRequest
@@ -40,9 +41,10 @@ func bearer(headers []Header) (string, Reason) {
 	return token, ""
 }
 
-// authorization is the value of the one Authorization header. Whoever reads it
-// after us may choose differently among several, and where Envoy merged them a
-// comma is the only trace: no bearer token contains one.
+// authorization returns the value of the one Authorization header. It refuses
+// several, because the upstream may choose another one than rescind. Envoy may
+// have merged several into one value with a comma, and no bearer token contains
+// a comma.
 func authorization(headers []Header) (string, Reason) {
 	found, value := false, ""
 	for _, h := range headers {
@@ -63,8 +65,8 @@ func authorization(headers []Header) (string, Reason) {
 	return value, ""
 }
 
-// isTokenChar says whether b may stand in a token of RFC 9110, section 5.6.2:
-// the name of a field or of an authentication scheme.
+// isTokenChar reports whether b may stand in a token of RFC 9110, section 5.6.2,
+// such as the name of a header or of an authentication scheme.
 func isTokenChar(b byte) bool {
 	return 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", b) >= 0
 }

@@ -11,10 +11,10 @@ import (
 
 var base64url = base64.RawURLEncoding.Strict()
 
-// proven says whether the request proves the key that the token is bound to,
-// if it is bound. A bound token that is taken for a bearer token is worth
-// stealing again, so every confirmation that we cannot check is unproven: of
-// those of RFC 7800 we know x5t#S256 of RFC 8705, alone.
+// proven reports whether the request proves the key that the token is bound to.
+// It is true for a token that is not bound. A bound token that passed as a
+// bearer token would be worth stealing again, so a confirmation that cannot be
+// checked is unproven. The only one that can be checked is x5t#S256 of RFC 8705.
 func (t *verified) proven(r *Request, trustForwarded bool) bool {
 	cnf, bound := t.Claims["cnf"]
 	if !bound {
@@ -33,9 +33,9 @@ func (t *verified) proven(r *Request, trustForwarded bool) bool {
 	return ok && got == [sha256.Size]byte(want)
 }
 
-// certificate is the SHA-256 of the client's certificate: of the one that the
-// connection to Envoy was made with, or, where proxies before it are trusted
-// to have checked it, of the one that they forward.
+// certificate returns the SHA-256 of the client's certificate. That is the
+// certificate of the connection to Envoy, or the one that a proxy before Envoy
+// forwards, where such proxies are trusted to have checked it.
 func (r *Request) certificate(trustForwarded bool) (sum [sha256.Size]byte, ok bool) {
 	if trustForwarded {
 		return forwardedCertificate(r.Headers)
@@ -51,8 +51,8 @@ func (r *Request) certificate(trustForwarded bool) (sum [sha256.Size]byte, ok bo
 	return sha256.Sum256(block.Bytes), true
 }
 
-// forwardedCertificate reads the hash in x-forwarded-client-cert. If there are
-// several hops it does not say which of them is the client, and proves nothing.
+// forwardedCertificate returns the hash in x-forwarded-client-cert. With several
+// hops the header does not say which hop is the client, so it proves nothing.
 func forwardedCertificate(headers []Header) (sum [sha256.Size]byte, ok bool) {
 	var hashes []string
 	for _, h := range headers {
@@ -74,9 +74,9 @@ func forwardedCertificate(headers []Header) (sum [sha256.Size]byte, ok bool) {
 	return [sha256.Size]byte(raw), true
 }
 
-// forwardedHashes are the values of Hash in elements separated by commas, of
-// pairs separated by semicolons; within quotes neither separates. An element
-// without one counts as an empty hash. ok is false if a quote is left open.
+// forwardedHashes returns the values of Hash. Commas separate elements and
+// semicolons separate pairs, but not within quotes. An element without Hash
+// counts as an empty hash. ok is false if a quote is left open.
 func forwardedHashes(value string) (hashes []string, ok bool) {
 	quoted, escaped, start, before := false, false, 0, 0
 	pair := func(end int) {

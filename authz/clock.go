@@ -23,7 +23,8 @@ type clockWarning struct {
 	last atomic.Int64 // when it was last due, in Unix nanoseconds; 0: never
 }
 
-// due reports whether the warning may be logged now, for one caller a minute.
+// due reports whether the caller may log the warning now. It is true for one
+// caller a minute.
 func (w *clockWarning) due(now time.Time) bool {
 	last := w.last.Load()
 	if last != 0 && now.Sub(time.Unix(0, last)) < time.Minute {
@@ -41,7 +42,7 @@ func (a *Authorizer) warnAhead(i *issuer, ahead time.Duration, now time.Time) {
 	}
 	a.log.Warn("the issuer's clock is ahead, its new tokens are refused until their iat is reached",
 		slog.String("issuer", i.Name),
-		slog.String("ahead", ahead.Round(time.Millisecond).String()),
+		slog.String("ahead", ahead.Round(time.Microsecond).String()),
 		slog.String("iat_leeway", i.IatLeeway.String()),
 		slog.String("remedy", "correct the issuer's clock or this replica's, or raise iat_leeway of this issuer to at most its leeway"))
 }

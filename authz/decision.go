@@ -7,7 +7,7 @@ import (
 	"rescind/revocation"
 )
 
-// Reason says why a request was allowed or denied. There are no others than
+// Reason says why a request was allowed or denied. It has no other values than
 // these, so it can be a label of a metric.
 type Reason string
 
@@ -23,7 +23,7 @@ const (
 	UntrustedIssuer      Reason = "untrusted_issuer"
 	UnsupportedAlgorithm Reason = "unsupported_algorithm"
 	UnknownKey           Reason = "unknown_key"
-	AmbiguousKey         Reason = "ambiguous_key" // no kid, and too many keys fit
+	AmbiguousKey         Reason = "ambiguous_key" // no kid, and more keys fit than are tried
 	BadSignature         Reason = "bad_signature"
 	Expired              Reason = "expired"
 	NotYetValid          Reason = "not_yet_valid"
@@ -44,52 +44,43 @@ const (
 	Internal        Reason = "internal"
 )
 
-// Reasons are all of them.
-func Reasons() []Reason {
-	all := []Reason{OK, NoTokenAllowed}
-	for r := range answers {
-		all = append(all, r)
-	}
-	return all
-}
-
 // Decision is the outcome of one request. Its zero value denies.
 type Decision struct {
 	Allow  bool
 	Reason Reason
 	ID     string // random, names this decision in logs
-	Policy string // as asked for, or "default"
-	Detail string // more than Reason says, for the operator's log; never a part of the request
+	Policy string // the name that the request asked for, or "default"
+	Detail string // for the operator's log; quotes nothing of the request
 
-	Issuer  string // of the configuration, and the one that the token names; empty if it names another
-	Subject string // these two only once the signature has been verified
-	TokenID string
+	Issuer  string // the configured issuer that the token names; empty if it names another
+	Subject string // empty before the signature has been verified
+	TokenID string // empty before the signature has been verified
 
-	// Facts are what the token says of itself beyond that, once its signature
-	// has been verified; nil before.
+	// Facts are further claims of the token. They are nil before the signature
+	// has been verified.
 	Facts *Facts
 
 	Revision     uint64        // of the revocations that the decision was made with; 0 if there were none yet
 	RevocationID revocation.ID // on Revoked
 	RevokedBy    revocation.Kind
-	Stale        bool // those revocations are older than they should be
+	Stale        bool // the revocations are older than max_staleness, or than 30s where that is 0
 
-	Scope string // on InsufficientScope: what the policy asks for
+	Scope string // on InsufficientScope: the scopes that the policy demands
 
-	// WouldDeny is what the policy would have denied the request for, if it did
-	// more than observe. Only a decision that allows has it.
+	// WouldDeny is the reason for which a policy that observes would have
+	// denied the request. Only a decision that allows has it.
 	WouldDeny Reason
 
-	// What becomes of the request's headers, if it is allowed. A name is
+	// Set and Remove change the headers of a request that is allowed. A name is
 	// never in both.
 	Set    []Header
 	Remove []string
-	// LeftOut are the managed names whose claim was there and cannot be a
-	// header value. They are in Remove too.
+	// LeftOut are the managed names whose claim cannot be the value of a
+	// header. They are in Remove too.
 	LeftOut []string
 }
 
-// Facts of a verified token. They are the issuer's word.
+// Facts are claims of a verified token. They are the issuer's word.
 type Facts struct {
 	KeyID    string            // of the key that verified the signature, also where the token names none
 	Session  string            // sid
@@ -104,14 +95,14 @@ func (d Decision) deny(r Reason) Decision {
 	return d
 }
 
-// Answer is how a denial looks from outside. Nothing in it comes from the
-// request.
+// Answer is the form of a denial that the caller sees. Nothing in it comes from
+// the request.
 type Answer struct {
 	Code        int32  // gRPC, never 0
 	HTTP        int    // never a success
-	Error       string // of RFC 6750; empty where it has none for this
+	Error       string // of RFC 6750; empty if RFC 6750 has none for the reason
 	Description string
-	RetryAfter  time.Duration // 0: not said
+	RetryAfter  time.Duration // 0: the answer does not say
 }
 
 // codes of gRPC
@@ -164,8 +155,8 @@ func unavailable(retry time.Duration, description string) Answer {
 	return Answer{Code: codeUnavailable, HTTP: http.StatusServiceUnavailable, RetryAfter: retry, Description: description}
 }
 
-// Answer is the denial that d stands for. A decision without a reason is
-// answered as an internal one.
+// Answer returns the form of the denial d. A decision without a known reason is
+// answered as internal.
 func (d *Decision) Answer() Answer {
 	if a, ok := answers[d.Reason]; ok {
 		return a

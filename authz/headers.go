@@ -11,22 +11,23 @@ import (
 	"strings"
 )
 
-// Headers says what an allowed request looks like to the upstream.
+// Headers configures how the headers of an allowed request change on the way to
+// the upstream.
 type Headers struct {
-	// Prefix is that of the names which are ours alone: what a client sends
-	// under it is removed. Default x-jwt-.
+	// Prefix begins the names that only rescind may set. A header that a client
+	// sends under it is removed. "" stands for DefaultPrefix.
 	Prefix string
-	// Claims are the managed names, under the prefix or not, each with the
-	// claim that it carries. Default [DefaultHeaders].
+	// Claims maps managed names to claims. A managed name may lie outside the
+	// prefix. nil stands for DefaultHeaders.
 	Claims map[string]string
 	// RemoveAuthorization keeps the token from the upstream.
 	RemoveAuthorization bool
 }
 
-// DefaultPrefix is that of [DefaultHeaders].
+// DefaultPrefix begins the names of DefaultHeaders.
 const DefaultPrefix = "x-jwt-"
 
-// DefaultHeaders are the managed names of a configuration without any.
+// DefaultHeaders are the managed names of a configuration that sets none.
 var DefaultHeaders = map[string]string{
 	"x-jwt-issuer":  "iss",
 	"x-jwt-subject": "sub",
@@ -120,9 +121,10 @@ func (h *headers) owns(name string) bool {
 	return bytes.HasPrefix(lax, h.prefix) || h.names[string(lax)]
 }
 
-// headerValue writes a claim as the value of a header, if it can be one
-// without any quoting: visible ASCII with spaces inside, a number or a boolean
-// as JSON writes it, or an array of these joined by spaces.
+// headerValue returns a claim as the value of a header. ok is false if the claim
+// would need quoting. A string needs none if it is visible ASCII with spaces
+// inside. A number or boolean is written as in JSON, and an array of these is
+// joined by spaces.
 func headerValue(claim any) (string, bool) {
 	array, ok := claim.([]any)
 	if !ok {

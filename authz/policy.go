@@ -10,28 +10,28 @@ import (
 	"rescind/revocation"
 )
 
-// Policy is what a route asks for beyond what the token's issuer asks for. The
-// zero Policy asks for nothing more than a valid token.
+// Policy holds the conditions of a route. They come on top of the conditions of
+// the token's issuer. The zero Policy demands a valid token and nothing more.
 type Policy struct {
-	Issuers       []string      // one of these; any that is configured if empty
+	Issuers       []string      // one of these; empty: every configured issuer
 	Audiences     []string      // one of these, besides one of the issuer's own
 	Scopes        []string      // all of these
 	Claims        Conditions    // all of these
 	MaxAge        time.Duration // since iat; 0: no limit
-	TokenOptional bool          // no token is allowed; a bad one is still denied
+	TokenOptional bool          // a request without a token passes; a bad token is denied
 
-	// Observe tries the policy out: Audiences, Scopes, Claims and MaxAge deny
-	// nothing, and a decision that allows says what they would have denied it
-	// for. Nothing else changes: a token is required if it was, must be a valid
-	// one of an admitted issuer, and is denied if it has been revoked.
+	// Observe tries the policy out. Audiences, Scopes, Claims and MaxAge then
+	// deny nothing, and a decision that allows names the reason for which they
+	// would have denied. Nothing else changes. A token that is required must
+	// still be there, be valid, come from an admitted issuer and not be revoked.
 	Observe bool
 }
 
-// DefaultPolicy is the name that a request without a policy asks for.
+// DefaultPolicy is the policy of a request that names none.
 const DefaultPolicy = "default"
 
-// Conditions are claims, each with the values of which it must have one. Of a
-// claim that is an array, any element may have it.
+// Conditions maps claims to values. Each claim must have one of its values. A
+// claim that is an array has the value of each element.
 type Conditions map[string][]revocation.Value
 
 func (c Conditions) hold(claims map[string]any) bool {
@@ -53,13 +53,13 @@ func anyElement(claim any, match func(any) bool) bool {
 	return match(claim)
 }
 
-// admits says whether the policy lets tokens of this issuer in.
+// admits reports whether the policy accepts tokens of this issuer.
 func (p *Policy) admits(issuer string) bool {
 	return len(p.Issuers) == 0 || slices.Contains(p.Issuers, issuer)
 }
 
-// refuses is the reason, if there is one, for which a valid token of an
-// admitted issuer does not get what this policy guards.
+// refuses returns the reason for which the policy refuses a valid token of an
+// admitted issuer, or "".
 func (p *Policy) refuses(t *verified, now time.Time, leeway time.Duration) Reason {
 	if len(p.Audiences) > 0 && !anyElement(t.Claims["aud"], func(v any) bool {
 		audience, ok := v.(string)
@@ -89,8 +89,8 @@ func (p *Policy) refuses(t *verified, now time.Time, leeway time.Duration) Reaso
 	return ""
 }
 
-// scope is what the token was granted. Issuers write it as scope or as scp, and
-// either as words or as an array.
+// scope returns the scopes that the token was granted. Issuers write them in
+// scope or scp, as words or as an array.
 func scope(claims map[string]any) []string {
 	var granted []string
 	for _, name := range []string{"scope", "scp"} {
@@ -112,7 +112,7 @@ func (p *Policy) check(issuers map[string]*issuer) error {
 	var errs []error
 	for _, name := range p.Issuers {
 		if issuers[name] == nil {
-			errs = append(errs, fmt.Errorf("issuer %q is not configured", name))
+			errs = append(errs, fmt.Errorf("issuer %q is not one of the configured issuers", name))
 		}
 	}
 	for _, s := range p.Scopes {
@@ -121,10 +121,10 @@ func (p *Policy) check(issuers map[string]*issuer) error {
 		}
 	}
 	if slices.Contains(p.Audiences, "") {
-		errs = append(errs, errors.New("an audience cannot be empty"))
+		errs = append(errs, errors.New("audiences has an empty element"))
 	}
 	if p.MaxAge < 0 {
-		errs = append(errs, fmt.Errorf("max_age %v is negative", p.MaxAge))
+		errs = append(errs, fmt.Errorf("max_age must be 0 or more, not %v", p.MaxAge))
 	}
 	return errors.Join(append(errs, p.Claims.check())...)
 }
@@ -139,8 +139,8 @@ func (c Conditions) check() error {
 	return errors.Join(errs...)
 }
 
-// isScope is scope-token of RFC 6749: what may stand between the quotes of a
-// challenge.
+// isScope reports whether s is a scope-token of RFC 6749, section 3.3. Such a
+// text needs no escape in a challenge.
 func isScope(s string) bool {
 	for i := range len(s) {
 		if b := s[i]; b <= ' ' || b > '~' || b == '"' || b == '\\' {

@@ -10,6 +10,7 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -151,6 +152,7 @@ func options(t testing.TB, signers ...signer) Options {
 	return Options{
 		Issuers:     []Issuer{{Name: idp, Keys: ringOf(signers...), Audiences: []string{"api"}, MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second}},
 		Revocations: following(t),
+		Logger:      slog.New(slog.DiscardHandler),
 	}
 }
 

@@ -134,16 +134,15 @@ func isAlgorithm(s string) error {
 	return fmt.Errorf("%.40q is not an algorithm; those are %s", s, strings.Join(jwks.DefaultAlgorithms, ", "))
 }
 
-// tokenType reads a typ. Some types are signed with the same keys as access
-// tokens and never are one.
+// tokenType reads a typ.
 func tokenType(v value, x *string) {
 	s, ok := v.text()
 	if !ok {
 		return
 	}
-	switch typ := strings.TrimPrefix(strings.ToLower(s), "application/"); {
-	case typ == "logout+jwt" || typ == "secevent+jwt" || typ == "dpop+jwt":
-		v.fault("%s is never the type of an access token; remove it", typ)
+	switch err := authz.CheckTokenType(s); {
+	case err != nil:
+		v.fault("%s", err)
 	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }):
 		v.fault("%.40q is not a media type; write it as at+jwt", s)
 	default:
