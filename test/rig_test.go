@@ -41,6 +41,7 @@ type rig struct {
 	upstream *httptest.Server // says what it saw
 
 	listeners, clusters []any // of the Envoy
+	change              func(bootstrap node)
 	edge                *child
 }
 
@@ -247,6 +248,9 @@ func (w *rig) envoy() map[string]string {
 	at(upstream, "load_assignment", "endpoints", 0, "lb_endpoints", 0, "endpoint").(node)["address"] = address(strings.TrimPrefix(w.upstream.URL, "http://"))
 	resources["listeners"], resources["clusters"] = w.listeners, append(w.clusters, upstream)
 	n["admin"] = node{"address": address("127.0.0.1:0")}
+	if w.change != nil {
+		w.change(n)
+	}
 	text, err := json.Marshal(n)
 	if err != nil {
 		w.t.Fatal(err)
