@@ -23,7 +23,7 @@ const (
 // inbound turns the server's messages into calls of the follower. Whatever the
 // messages are, the follower's set is a whole one at one revision: a snapshot
 // is built beside it and takes its place when it has proved complete, and a
-// revision is applied with all its parts, right after the one before it.
+// revision counts when all its parts are in force, right after the one before it.
 //
 // It belongs to one goroutine.
 type inbound struct {
@@ -33,9 +33,15 @@ type inbound struct {
 	at       uint64 // at this revision, once ready is applied
 
 	loading *snapshot
-	partial *revocation.Change // a revision of which more is to come
+	partial *partial // revision at+1, if some of it has come
 	ready   []revocation.Change
 	due     bool // an acknowledgement
+}
+
+// partial is a revision of which the rest is to come.
+type partial struct {
+	entries int // that have come
+	removed []revocation.Entry
 }
 
 // snapshot is one that is being received.
@@ -130,17 +136,31 @@ func (in *inbound) change(c *feedpb.Change) error {
 	if err != nil {
 		return fmt.Errorf("revision %d: %w", c.Revision, err)
 	}
-	if in.partial == nil {
-		in.partial = &revocation.Change{Revision: c.Revision}
-	}
 	p := in.partial
-	p.Added, p.Removed = append(p.Added, added...), append(p.Removed, removed...)
-	if len(p.Added)+len(p.Removed) > maxRevision {
+	if p == nil {
+		p = &partial{}
+	}
+	if p.entries += len(added) + len(removed); p.entries > maxRevision {
 		return fmt.Errorf("revision %d has more than %d entries", c.Revision, maxRevision)
 	}
-	if !c.More {
-		in.ready, in.partial = append(in.ready, *p), nil
-		in.at = c.Revision
+	p.removed = append(p.removed, removed...)
+	if c.More {
+		in.partial = p
+		return in.part(c.Revision, added)
+	}
+	in.ready = append(in.ready, revocation.Change{Revision: c.Revision, Added: added, Removed: p.removed})
+	in.partial, in.at = nil, c.Revision
+	return nil
+}
+
+// part puts added entries of a revision in force while the rest of it is on its
+// way. Entries that it removes wait for the rest.
+func (in *inbound) part(revision uint64, added []revocation.Entry) error {
+	if err := in.flush(); err != nil {
+		return err
+	}
+	if err := in.follower.ApplyPart(revision, added); err != nil {
+		return fmt.Errorf("revision %d: %w", revision, err)
 	}
 	return nil
 }
@@ -189,7 +209,7 @@ func (in *inbound) begin(b *feedpb.SnapshotBegin) error {
 	case in.loading != nil:
 		return errors.New("a snapshot came within another")
 	case in.partial != nil:
-		return fmt.Errorf("a snapshot came within revision %d", in.partial.Revision)
+		return fmt.Errorf("a snapshot came within revision %d", in.at+1)
 	case in.holds && b.GetRevision() < in.at:
 		return fmt.Errorf("a snapshot of revision %d came after %d", b.Revision, in.at)
 	}

@@ -102,7 +102,7 @@ func TestMessagesThatDoNotFit(t *testing.T) {
 		"a second greeting":             {{Kind: &feedpb.ServerMessage_Greeting{Greeting: newGreeting(100)}}},
 		"a hole":                        {changed(add(5, "bob"))},
 		"a hole within":                 {changed(add(4, "bob"), add(6, "carol"))},
-		"a hole after a part":           {changed(more(add(4, "bob"))), changed(add(5, "carol"))},
+		"a hole after a part":           {changed(more(add(4, "dave"))), changed(add(5, "carol"))},
 		"entries that are none":         {changed(&feedpb.Change{Revision: 4, Added: []byte("nonsense, and long enough for an entry")})},
 		"entries cut off":               {changed(&feedpb.Change{Revision: 4, Added: alice[:len(alice)-1]})},
 		"removed entries that are none": {changed(&feedpb.Change{Revision: 4, Removed: []byte{0xff}})},
@@ -116,7 +116,7 @@ func TestMessagesThatDoNotFit(t *testing.T) {
 		"an end alone":                  {ended(4, 1, sum)},
 		"two begins":                    {begun(4, 1), begun(4, 1)},
 		"an older snapshot":             {begun(2, 1)},
-		"a snapshot within a revision":  {changed(more(add(4, "bob"))), begun(5, 1)},
+		"a snapshot within a revision":  {changed(more(add(4, "dave"))), begun(5, 1)},
 		"changes within a snapshot":     {begun(4, 1), changed(add(4, "bob"))},
 		"a heartbeat within":            {begun(4, 1), beat(3, now)},
 		"a chunk of nonsense":           {begun(4, 1), chunk([]byte("nonsense, and long enough for an entry"))},
@@ -218,17 +218,19 @@ func TestRepeatsAndParts(t *testing.T) {
 	}
 }
 
-// A revision is applied as a whole: while parts of it are missing it is not
-// there, and when the stream is lost it never was.
+// TestHalfARevision shows that the entries which a revision adds are in force as
+// its parts come. The revision does not count, and what it removes stays, until
+// its last part.
 func TestHalfARevision(t *testing.T) {
 	f := holding(t)
 	in := receiving(t, f)
-	if err := takeAll(in, changed(more(add(4, "bob")))); err != nil {
+	half := []*feedpb.ServerMessage{changed(more(add(4, "bob")), more(&feedpb.Change{Revision: 4, Removed: add(3, "alice").Added}))}
+	if err := takeAll(in, half...); err != nil {
 		t.Fatal(err)
 	}
 	in.abandon()
-	if _, revision := f.Position(); revision != 3 || denies(t, f, "bob") {
-		t.Error("a part of a revision is in force")
+	if _, revision := f.Position(); revision != 3 || !denies(t, f, "bob") || !denies(t, f, "alice") || in.due {
+		t.Errorf("half of revision 4: at revision %d, bob denied %v, alice denied %v, an acknowledgement due: %v; want 3, true, true, false", revision, denies(t, f, "bob"), denies(t, f, "alice"), in.due)
 	}
 	if err := takeAll(receiving(t, f), changed(add(4, "bob", "carol"))); err != nil {
 		t.Fatal(err)

@@ -157,10 +157,10 @@ func (d *directory) append(changes []revocation.Change) error {
 	return nil
 }
 
-// appendPart writes a part of a change. It is on disk when append has returned
-// for the rest of the change.
-func (d *directory) appendPart(part *revocation.Change) error {
-	return d.write(appendChange(nil, frameChangePart, part))
+// appendPart writes entries of a change of which the rest is to come. They are on
+// disk when append has returned for the rest.
+func (d *directory) appendPart(revision uint64, added []revocation.Entry) error {
+	return d.write(appendChange(nil, frameChangePart, &revocation.Change{Revision: revision, Added: added}))
 }
 
 func (d *directory) write(b []byte) error {

@@ -10,10 +10,6 @@ import (
 // is not until its last part, and that a replica which is killed in between, or
 // compacts its journal in between, ends with the whole revision.
 func TestPartsOfARevision(t *testing.T) {
-	parts := func() (first, second, last revocation.Change) {
-		all := change(4, "bob", "carol", "dave").Added
-		return revocation.Change{Revision: 4, Added: all[:1]}, revocation.Change{Revision: 4, Added: all[1:2]}, revocation.Change{Revision: 4, Added: all[2:]}
-	}
 	for _, c := range []struct {
 		name    string
 		between func(*testing.T, *Follower, string) *Follower
@@ -38,11 +34,11 @@ func TestPartsOfARevision(t *testing.T) {
 			f := open(t, Options{Dir: dir})
 			alice := subject(1, "alice")
 			loadEntries(t, f, "log-1", 3, alice)
-			first, second, last := parts()
-			first.Removed = []revocation.Entry{alice}
-			noError(t, "ApplyPart", f.ApplyPart(first))
-			noError(t, "ApplyPart", f.ApplyPart(second))
-			wantDenied(t, f, map[string]bool{"alice": false, "bob": true, "carol": true, "dave": false})
+			all := change(4, "bob", "carol", "dave").Added
+			first, second, last := all[:1], all[1:2], revocation.Change{Revision: 4, Added: all[2:], Removed: []revocation.Entry{alice}}
+			noError(t, "ApplyPart", f.ApplyPart(4, first))
+			noError(t, "ApplyPart", f.ApplyPart(4, second))
+			wantDenied(t, f, map[string]bool{"alice": true, "bob": true, "carol": true, "dave": false})
 			wantPosition(t, f, "log-1", 3)
 			if n := f.Status().Entries; n != 1 {
 				t.Errorf("%d entries at revision 3, want 1: the parts of revision 4 do not count", n)
@@ -50,8 +46,8 @@ func TestPartsOfARevision(t *testing.T) {
 			f = c.between(t, f, dir)
 			wantPosition(t, f, "log-1", 3)
 			if c.again {
-				noError(t, "ApplyPart", f.ApplyPart(first))
-				noError(t, "ApplyPart", f.ApplyPart(second))
+				noError(t, "ApplyPart", f.ApplyPart(4, first))
+				noError(t, "ApplyPart", f.ApplyPart(4, second))
 			}
 			apply(t, f, last, change(5, "erin"))
 			for _, when := range []string{"applied", "restarted"} {
@@ -73,12 +69,12 @@ func TestPartsOfARevision(t *testing.T) {
 func TestAPartOfAnotherRevisionIsRefused(t *testing.T) {
 	f := open(t, Options{})
 	defer f.Close()
-	if err := f.ApplyPart(change(1, "bob")); err == nil {
+	if err := f.ApplyPart(1, change(1, "bob").Added); err == nil {
 		t.Error("ApplyPart without a set = nil, want an error")
 	}
 	load(t, f, "log-1", 3)
 	for _, revision := range []uint64{2, 3, 5} {
-		if err := f.ApplyPart(change(revision, "bob")); err == nil {
+		if err := f.ApplyPart(revision, change(revision, "bob").Added); err == nil {
 			t.Errorf("ApplyPart of revision %d at revision 3 = nil, want an error", revision)
 		}
 	}

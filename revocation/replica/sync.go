@@ -48,22 +48,23 @@ func (f *Follower) Accept(replaced []string) {
 	f.known = position{}
 }
 
-// ApplyPart puts a part of the next revision in force, so that a long revision
+// ApplyPart puts entries of the next revision in force, so that a long revision
 // takes effect while the rest of it is on its way. The follower's revision stays
 // what it is: the revision is in force when [Follower.Apply] has been given the
-// last part. A revision whose last part never comes leaves entries that the log
-// has and that come again, so they are no harm.
-func (f *Follower) ApplyPart(part revocation.Change) error {
+// rest. A part has no removed entries, so a revision of which the rest never
+// comes denies too much rather than too little. The log has what it denies, and
+// sends it again.
+func (f *Follower) ApplyPart(revision uint64, added []revocation.Entry) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := f.current.Load()
 	switch {
 	case c.set == nil:
 		return ErrNotReady
-	case part.Revision != c.revision+1:
-		return fmt.Errorf("a part of revision %d came in the place of revision %d", part.Revision, c.revision+1)
+	case revision != c.revision+1:
+		return fmt.Errorf("a part of revision %d came in the place of revision %d", revision, c.revision+1)
 	}
-	grown, err := c.set.change(part.Added, part.Removed, f.clock())
+	grown, err := c.set.change(added, nil, f.clock())
 	if err != nil {
 		f.discard(err.Error())
 		return err
@@ -71,7 +72,7 @@ func (f *Follower) ApplyPart(part revocation.Change) error {
 	next := *c
 	next.ahead += grown
 	f.hold(&next)
-	f.toDisk(func(d *directory) error { return d.appendPart(&part) })
+	f.toDisk(func(d *directory) error { return d.appendPart(revision, added) })
 	return nil
 }
 

@@ -985,7 +985,8 @@ type Change struct {
 	Revision uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	Added    []byte                 `protobuf:"bytes,2,opt,name=added,proto3" json:"added,omitempty"`     // packed entries
 	Removed  []byte                 `protobuf:"bytes,3,opt,name=removed,proto3" json:"removed,omitempty"` // packed entries
-	// More of this revision follows; it is applied as a whole or not at all.
+	// More of this revision follows. Its added entries are in force at once; the
+	// revision counts when the last part is in force.
 	More          bool `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
