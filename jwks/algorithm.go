@@ -13,14 +13,14 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// DefaultAlgorithms are those of an issuer that names none.
+// DefaultAlgorithms are the algorithms of an issuer that names none.
 var DefaultAlgorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
-// ErrSignature says that a signature was not made by this key with this
-// algorithm, or that the two do not fit each other.
-var ErrSignature = errors.New("the signature is not of this key")
+// ErrSignature reports that a signature was not made by this key with this
+// algorithm, or that the key does not fit the algorithm.
+var ErrSignature = errors.New("the signature was not made by this key")
 
-// algorithms are all that may ever be configured: asymmetric ones only.
+// algorithms has every algorithm that may be configured. All are asymmetric.
 var algorithms = map[string]algorithm{
 	"RS256":   {jwt.SigningMethodRS256, fitsRSA},
 	"RS384":   {jwt.SigningMethodRS384, fitsRSA},
@@ -40,9 +40,10 @@ type algorithm struct {
 	fits   func(crypto.PublicKey) bool
 }
 
-// golang-jwt finds methods by name in a table of its own. It takes any PSS
-// salt, where RFC 7518 section 3.5 wants one as long as the hash, and does not
-// know RFC 9864. From here on its parser does as Verify does.
+// golang-jwt finds methods by name in a table of its own. The table's methods
+// accept any PSS salt, where RFC 7518, section 3.5, demands one as long as the
+// hash, and do not know RFC 9864. With these methods its parser agrees with
+// Verify.
 func init() {
 	for name, a := range algorithms {
 		jwt.RegisterSigningMethod(name, func() jwt.SigningMethod { return a.method })
@@ -56,26 +57,27 @@ func saltAsLongAsHash(lax *jwt.SigningMethodRSAPSS) jwt.SigningMethod {
 	}
 }
 
-// fullySpecified is EdDSA by the name that RFC 9864 gives it on this curve.
+// fullySpecified is EdDSA under the name that RFC 9864 gives it on this curve.
 type fullySpecified struct{ *jwt.SigningMethodEd25519 }
 
 func (fullySpecified) Alg() string { return "Ed25519" }
 
-// Supported says whether alg is a name that may be configured.
+// Supported reports whether alg may be configured.
 func Supported(alg string) bool {
 	_, ok := algorithms[alg]
 	return ok
 }
 
-// Fits says whether a key of this type, curve and size may verify signatures
+// Fits reports whether a key of this type, curve and size may verify signatures
 // of alg.
 func Fits(alg string, pub crypto.PublicKey) bool {
 	a, ok := algorithms[alg]
 	return ok && a.fits(pub)
 }
 
-// Verify checks a signature over signingInput, the token up to its last dot.
-// It holds by itself: the key must fit alg, and the alg that its JWK names.
+// Verify returns ErrSignature unless key made the signature over signingInput,
+// which is the token up to its last dot. It does not rely on Find: the key must
+// fit alg, and the alg that its JWK names.
 func Verify(alg string, key Key, signingInput string, signature []byte) error {
 	if !key.fits(alg) {
 		return fmt.Errorf("%w: the key does not fit %s", ErrSignature, alg)
@@ -86,7 +88,7 @@ func Verify(alg string, key Key, signingInput string, signature []byte) error {
 	return nil
 }
 
-// canonical makes one of the two names that the same algorithm has.
+// canonical returns one name for the algorithm that has two.
 func canonical(alg string) string {
 	if alg == "Ed25519" {
 		return "EdDSA"
@@ -94,14 +96,14 @@ func canonical(alg string) string {
 	return alg
 }
 
-// listed says whether list has alg, by either of its names.
+// listed reports whether list has alg, by either of its names.
 func listed(list []string, alg string) bool {
 	return slices.ContainsFunc(list, func(a string) bool { return canonical(a) == canonical(alg) })
 }
 
 const (
 	minRSABits = 2048
-	maxRSABits = 8192 // beyond, a verification costs more than a request may
+	maxRSABits = 8192 // a larger key makes a verification too slow for a request
 )
 
 func fitsRSA(pub crypto.PublicKey) bool {

@@ -9,29 +9,29 @@ import (
 
 const (
 	// patience is how long a request waits for keys, and how long after its
-	// begin a fetch is waited for.
+	// start a fetch is waited for.
 	patience = 500 * time.Millisecond
-	// maxWaiting is how many requests may wait at once. They can all be made
-	// up, and each holds some memory.
+	// maxWaiting is how many requests may wait at once. Anybody can make up
+	// such requests, and each holds some memory.
 	maxWaiting = 1000
 	// maxMisses is how many kids each of the two generations remembers.
 	maxMisses = 4096
 )
 
-// demand is what requests whose key is not there want of the goroutine that
+// demand passes the requests' wish for missing keys on to the goroutine that
 // fetches. mu is held over a few map operations, never over a fetch.
 //
-// Fetches for unknown kids have an interval of their own: one that was made in
-// the background just before does not delay them.
+// Fetches for unknown kids have an interval of their own. A fetch that the
+// background made just before does not delay them.
 type demand struct {
-	every time.Duration // at most one fetch for unknown kids in this time
-	kick  chan struct{} // tells the goroutine to look again
+	every  time.Duration // at most one fetch for unknown kids in this time
+	wakeup chan struct{} // makes the goroutine ask for the next time again
 
 	mu       sync.Mutex
 	flight   *flight   // the fetch under way or asked for; nil if there is none
-	began    time.Time // of the last fetch for unknown kids
+	began    time.Time // start of the last fetch for unknown kids
 	wanted   bool      // a kid has come that no fetch since could have brought
-	answered time.Time // begin of the last fetch that was good
+	answered time.Time // start of the last fetch that succeeded
 	waiting  int
 	misses   misses
 	closed   bool
@@ -39,13 +39,13 @@ type demand struct {
 
 func (d *demand) init(every, longest time.Duration) {
 	d.every = every
-	d.kick = make(chan struct{}, 1)
+	d.wakeup = make(chan struct{}, 1)
 	d.misses = misses{first: every, longest: longest, seed: maphash.MakeSeed(), young: map[uint64]miss{}, old: map[uint64]miss{}}
 }
 
-// await is for a request that did not find its key. It waits for a fetch that
-// may bring it, until latest, and says whether there was one to wait for. keys
-// says whether there are any keys: without, the kid is not to blame.
+// await makes a request that did not find its key wait, until latest, for a
+// fetch that may bring the key. It reports whether there was such a fetch. keys
+// says whether the issuer has any keys; without keys every kid deserves a fetch.
 func (d *demand) await(ctx context.Context, kid string, keys bool, now, latest time.Time) bool {
 	f := d.ask(kid, keys, now)
 	if f == nil {
@@ -58,7 +58,8 @@ func (d *demand) await(ctx context.Context, kid string, keys bool, now, latest t
 	return ctx.Err() == nil
 }
 
-// ask is the fetch to wait for, if there is one; waiting is then counted up.
+// ask returns the fetch to wait for and counts the request in waiting, or returns
+// nil.
 func (d *demand) ask(kid string, keys bool, now time.Time) *flight {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -72,7 +73,7 @@ func (d *demand) ask(kid string, keys bool, now time.Time) *flight {
 		d.flight, d.began = newFlight(now), now
 		d.wake()
 	case !now.Before(d.flight.began.Add(patience)):
-		d.want() // it may have been too early for this kid
+		d.want() // the fetch may have started too early for this kid
 		return nil
 	}
 	if d.waiting >= maxWaiting {
@@ -92,12 +93,12 @@ func (d *demand) want() {
 
 func (d *demand) wake() {
 	select {
-	case d.kick <- struct{}{}:
+	case d.wakeup <- struct{}{}:
 	default:
 	}
 }
 
-// next is when the next fetch is due; regular is when it is in any case.
+// next returns when the next fetch is due, at regular or before.
 func (d *demand) next(regular time.Time) time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -110,7 +111,7 @@ func (d *demand) next(regular time.Time) time.Time {
 	return regular
 }
 
-// begin is called before a fetch, by whom it is asked for or not.
+// begin is called before every fetch, whether a request asked for it or not.
 func (d *demand) begin(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -123,7 +124,7 @@ func (d *demand) begin(now time.Time) {
 	d.wanted = false
 }
 
-// end is called after a fetch; if it was good, its keys are already in use.
+// end is called after every fetch. The keys of a good fetch are in use already.
 func (d *demand) end(good bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -134,7 +135,7 @@ func (d *demand) end(good bool) {
 	d.flight = nil
 }
 
-// close lets all go who wait, and lets nobody wait any more.
+// close releases every request that waits, and makes none wait again.
 func (d *demand) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -147,14 +148,13 @@ func (d *demand) close() {
 
 // flight is one fetch.
 type flight struct {
-	began time.Time     // no later than its first byte is sent
+	began time.Time     // not after its first byte is sent
 	done  chan struct{} // closed when it has ended
 }
 
 func newFlight(now time.Time) *flight { return &flight{now, make(chan struct{})} }
 
-// wait waits for the end of f: until latest, and no longer than anybody waits
-// for f.
+// wait waits for the end of f, until latest, and not beyond the patience of f.
 func (f *flight) wait(ctx context.Context, latest time.Time) {
 	if until := f.began.Add(patience); until.Before(latest) {
 		latest = until
@@ -168,16 +168,16 @@ func (f *flight) wait(ctx context.Context, latest time.Time) {
 	}
 }
 
-// misses remembers kids that were asked for and not there, so that the same one
-// does not cause a fetch in every interval for ever. The pause before it may
-// again doubles, from one interval to that of the background: a token that
-// comes before the issuer has published its key, which happens where issuers
-// are replicated, is accepted after at most twice the delay that it had anyway.
+// misses remembers unknown kids, so that one kid does not cause a fetch in every
+// interval for ever. The pause before a kid may cause another fetch doubles, from
+// one interval to the interval of the background. A token can come before its
+// issuer has published the key, for example where issuers are replicated. It is
+// then accepted after at most twice the issuer's own delay.
 //
-// It holds two generations of hashes and forgets the older one, so a flood of
-// kids costs a fixed amount of memory, and what it makes us forget is only that
-// a kid was asked for. The maps are used again: as garbage they would cost the
-// honest requests beside a flood a multiple of their time.
+// misses holds two generations of hashes and forgets the older one. So a flood of
+// kids takes a fixed amount of memory, and makes misses forget only that a kid
+// was unknown. The maps are used again, because collecting them as garbage would
+// slow honest requests during a flood.
 type misses struct {
 	first, longest time.Duration
 	seed           maphash.Seed
@@ -185,12 +185,12 @@ type misses struct {
 }
 
 type miss struct {
-	asked time.Time // when it last was cause for a fetch
+	asked time.Time // when the kid last caused a fetch
 	pause time.Duration
 }
 
-// due says whether kid may cause a fetch now. answered is the begin of the last
-// fetch that was good.
+// due reports whether kid may cause a fetch now. answered is the start of the
+// last fetch that succeeded.
 func (m *misses) due(kid string, now, answered time.Time) bool {
 	h := maphash.String(m.seed, kid)
 	e, known := m.young[h]
@@ -200,7 +200,7 @@ func (m *misses) due(kid string, now, answered time.Time) bool {
 	switch {
 	case !known:
 		e = miss{asked: now, pause: m.first}
-	case answered.Before(e.asked): // it has had no answer yet
+	case answered.Before(e.asked): // no fetch has succeeded since
 	case now.Before(e.asked.Add(e.pause)):
 		return false
 	default:

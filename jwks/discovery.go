@@ -17,8 +17,8 @@ import (
 )
 
 // discover asks the issuer where its keys are. The document may name another
-// host, as Google's does. It may not name a URL that [Options.permitted] or
-// mayName refuses.
+// host, as Google's does. It may not name a URL that permitted or mayName
+// refuses.
 func (s source) discover(ctx context.Context, c *http.Client) (*url.URL, error) {
 	at := openIDConfiguration(s.o.Issuer)
 	text, err := get(ctx, c, at)
@@ -118,13 +118,13 @@ func (o Options) clientFor(named *url.URL) (*http.Client, error) {
 	if proxy, err := http.ProxyFromEnvironment(&http.Request{URL: named}); proxy != nil || err != nil {
 		return c, err
 	}
-	t.DialContext = (&net.Dialer{Timeout: fetchTimeout, Control: keepAway}).DialContext
+	t.DialContext = (&net.Dialer{Timeout: fetchTimeout, Control: refuseLocal}).DialContext
 	return c, nil
 }
 
-// keepAway refuses to connect to this machine, and to link-local addresses,
+// refuseLocal refuses to connect to this machine, and to link-local addresses,
 // where clouds serve the credentials of a machine.
-func keepAway(_, address string, _ syscall.RawConn) error {
+func refuseLocal(_, address string, _ syscall.RawConn) error {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return err

@@ -219,8 +219,8 @@ func TestDiscoveredHostsAreNotThisMachine(t *testing.T) {
 		"127.0.0.1:443": true, "[::1]:443": true, "[::]:443": true, "0.0.0.0:443": true, "169.254.169.254:80": true, "[fe80::1%eth0]:443": true, "nonsense": true,
 		"10.0.0.1:443": false, "192.0.2.1:443": false, "[2001:db8::1]:443": false,
 	} {
-		if err := keepAway("tcp", address, nil); (err != nil) != refused {
-			t.Errorf("keepAway(%s): got error %v, want one: %v", address, err, refused)
+		if err := refuseLocal("tcp", address, nil); (err != nil) != refused {
+			t.Errorf("refuseLocal(%s): got error %v, want one: %v", address, err, refused)
 		}
 	}
 }

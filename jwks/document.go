@@ -16,7 +16,7 @@ import (
 
 const (
 	maxDocument = 1 << 20 // bytes
-	maxKeys     = 100     // real issuers have less than ten
+	maxKeys     = 100     // real issuers have fewer than ten
 )
 
 // skipped counts the keys of a document that are not used.
@@ -30,13 +30,13 @@ func (s skipped) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// parseDocument reads a JWK Set, RFC 7517 section 5. A fault in one key is no
-// fault of another. Without one that is usable it is an error: an empty answer
-// is how a broken issuer looks, and must not replace keys that work.
+// parseDocument reads a JWK Set, RFC 7517, section 5. It skips each key that has
+// a fault. It returns an error if no key is usable, because a broken issuer
+// answers with an empty set, which must not replace keys that work.
 func parseDocument(text []byte, algorithms []string) ([]Key, skipped, error) {
 	raw, err := rawKeys(text)
 	if err != nil {
-		return nil, nil, fmt.Errorf("this is no JWK Set: %w", err)
+		return nil, nil, fmt.Errorf("the document is not a JWK Set: %w", err)
 	}
 	var keys []Key
 	skip := skipped{}
@@ -62,13 +62,13 @@ func parseDocument(text []byte, algorithms []string) ([]Key, skipped, error) {
 	return keys, skip, nil
 }
 
-// rawKeys are the elements of the one member keys. Only the frame is read
-// strictly here: what is within a key is judged with that key.
+// rawKeys returns the elements of the one member keys. It is strict about the
+// frame alone. parseKey judges the inside of a key.
 func rawKeys(text []byte) ([]jsontext.Value, error) {
 	lax := []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
 	d := jsontext.NewDecoder(bytes.NewReader(text), lax...)
 	if d.PeekKind() != '{' {
-		return nil, errors.New("it is not a JSON object")
+		return nil, errors.New("the document is not a JSON object")
 	}
 	if _, err := d.ReadToken(); err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ func rawKeys(text []byte) ([]jsontext.Value, error) {
 		case err != nil:
 			return nil, err
 		case isKeys && keys != nil:
-			return nil, errors.New(`it has two members "keys"`)
+			return nil, errors.New(`two members are named "keys"`)
 		case isKeys:
 			keys = value.Clone()
 		}
@@ -94,10 +94,10 @@ func rawKeys(text []byte) ([]jsontext.Value, error) {
 		return nil, err
 	}
 	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows the JSON object")
+		return nil, errors.New("text follows the JSON object")
 	}
 	if keys.Kind() != '[' {
-		return nil, errors.New(`it has no member "keys" that is an array`)
+		return nil, errors.New(`no member "keys" is an array`)
 	}
 	var raw []jsontext.Value
 	return raw, json.Unmarshal(keys, &raw, lax...)
@@ -112,11 +112,11 @@ func readFile(name string, limit int64) ([]byte, error) {
 	return limited(f, limit)
 }
 
-// limited reads all of r, unless that is more than a document may have.
+// limited reads all of r, or returns an error if that is more than limit bytes.
 func limited(r io.Reader, limit int64) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(text)) > limit {
-		err = fmt.Errorf("it is larger than %d bytes", limit)
+		err = fmt.Errorf("the document is larger than %d bytes", limit)
 	}
 	return text, err
 }

@@ -8,9 +8,8 @@ import (
 
 // Figures are the metrics of all issuers. A nil *Figures counts nothing.
 //
-// When a configuration is reloaded the new [Keys] of an issuer are opened
-// before the old ones are closed. The newest are the ones that write: owner
-// says which those are.
+// A reload opens the new [Keys] of an issuer before it closes the old ones. Only
+// the newest Keys write the figures of the issuer. They are in owner.
 type Figures struct {
 	keys        *prometheus.GaugeVec
 	refreshes   *prometheus.CounterVec
@@ -29,9 +28,9 @@ func NewFigures(r prometheus.Registerer) (*Figures, error) {
 		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rescind_jwks_refreshes_total",
 			Help: "Fetches of the issuer's keys, by result: success or failure."}, []string{"issuer", "result"}),
 		lastSuccess: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "rescind_jwks_last_success_timestamp_seconds",
-			Help: "When the issuer last said which its keys are; 0: never."}, []string{"issuer"}),
+			Help: "When the issuer last published its keys; 0: never."}, []string{"issuer"}),
 		skips: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rescind_jwks_keys_skipped_total",
-			Help: "Keys that the issuer publishes and that are not used, counted with each refresh."}, []string{"issuer", "reason"}),
+			Help: "Published keys that are not used, counted with each refresh."}, []string{"issuer", "reason"}),
 		owner: map[string]*Keys{},
 	}
 	for _, c := range []prometheus.Collector{f.keys, f.refreshes, f.lastSuccess, f.skips} {
@@ -42,8 +41,8 @@ func NewFigures(r prometheus.Registerer) (*Figures, error) {
 	return f, nil
 }
 
-// take makes k the one that writes the figures of its issuer.
-func (f *Figures) take(k *Keys) {
+// takeOver makes k the owner of the figures of its issuer.
+func (f *Figures) takeOver(k *Keys) {
 	if f == nil {
 		return
 	}
@@ -57,7 +56,7 @@ func (f *Figures) take(k *Keys) {
 	f.lastSuccess.WithLabelValues(k.o.Issuer).Set(0)
 }
 
-// release takes the issuer's figures away, unless another has taken over.
+// release deletes the figures of the issuer, unless other Keys have taken over.
 func (f *Figures) release(k *Keys) {
 	f.by(k, func() {
 		delete(f.owner, k.o.Issuer)

@@ -1,49 +1,50 @@
-// Package jwks has the keys that we trust: for each issuer its own, kept up to
-// date in the background, and never those of another.
+// Package jwks holds the keys that tokens are verified with. Each issuer has its
+// own set, which is kept up to date in the background and is never used for
+// another issuer.
 //
 // # What is trusted
 //
-// The configuration, and what the issuer's own source says about its keys: a
-// JWKS at a URL, one that a discovery document names, or a local file. That
-// document is trusted for this issuer alone, and only key by key: a key that
-// is private, too small, off its curve or made for something else is skipped
-// and counted, and the others are used. Whoever sends tokens is not trusted: a
-// kid is a guess, and a hundred thousand guesses may cost neither us nor the
-// issuer more than one fetch in MinRefreshInterval.
+// The configuration is trusted, and for its own keys the issuer's source: a JWK
+// Set at a URL, a JWK Set that a discovery document names, or a local file. A
+// key that is private, too small, off its curve or made for another purpose is
+// skipped and counted, and the other keys are used. Callers that send tokens are
+// not trusted. A kid is a guess, and a hundred thousand guesses cause no more
+// than one fetch in MinRefreshInterval.
 //
 // # Invariants
 //
 //   - A set of keys never changes once it is made. A refresh that brings a
-//     usable key replaces the set whole, so a key that the issuer removed stops
-//     working with that refresh; one that brings none changes nothing.
+//     usable key replaces the whole set, so a key that the issuer removed stops
+//     working with that refresh. A refresh without a usable key changes nothing.
 //   - A request whose key is known reads one atomic pointer and one map. It
 //     takes no lock and no part in any fetch.
 //   - A request whose key is not known waits for at most 500 ms, only for a
-//     fetch that can bring it (see demand), and at most for the first 500 ms of
-//     any fetch. So an issuer that is down costs requests that much in each
-//     MinRefreshInterval, and not each request that much.
-//   - A kid that no key has is never refused for good. A fetch for unknown
-//     kids that must wait for its interval is made at the end of it, and what
-//     is remembered of kids that were not there only spares the issuer
-//     repeated questions about the same one.
+//     fetch that can bring the key, and only for the first 500 ms of that fetch.
+//     So an issuer that is down delays requests for 500 ms in each
+//     MinRefreshInterval, and not for 500 ms each.
+//   - A kid that no key has is never refused for good. A fetch for unknown kids
+//     that must wait for its interval is made at the end of the interval. The
+//     memory of unknown kids only spares the issuer repeated fetches for the
+//     same kid.
 //
 // # Ownership
 //
-// [Open] starts one goroutine that makes every fetch of its issuer, and is the
-// only one to replace the set and the file in Dir. [Keys.Close] ends it and
-// waits. Everything that requests and this goroutine share is in demand.
+// [Open] starts one goroutine that makes every fetch of its issuer. Only this
+// goroutine replaces the set and the file in Dir. [Keys.Close] ends it and
+// waits. Requests and the goroutine share only the demand.
 //
-// keyfunc, over a jwkset storage that only we fill, says which key belongs to
-// a kid and an alg. It is asked once for each, when a set is made: it keeps
-// one key to a kid where issuers may publish two, and without a kid it offers
-// every key, unchecked. See set. A token without a kid is tried against at most
-// four keys, and the caller learns the kid of the key that verified it: a key
-// that is revoked by its kid stays revoked for tokens that leave the kid out.
+// keyfunc says which key belongs to a kid and an alg, over a jwkset storage that
+// only this package fills. The set asks keyfunc once for each question, because
+// keyfunc keeps one key for each kid, where issuers may publish two, and offers
+// every key, unchecked, for a token without a kid. Such a token is tried against
+// at most four keys, and the caller learns the kid of the key that verified it.
+// So a key that is revoked by its kid stays revoked for tokens without a kid.
 //
-// What a rotation cannot do is change a key and keep its kid: tokens of the new
-// key then have a bad signature until the next refresh in the background. To
-// fetch on a bad signature would let anybody cause fetches with a kid that is
-// public.
+// # A limit
+//
+// An issuer that changes a key and keeps its kid gets bad_signature for tokens
+// of the new key until the next refresh in the background. A fetch for each bad
+// signature would let every caller cause fetches with a kid that is public.
 package jwks
 
 import (
@@ -64,11 +65,11 @@ var (
 	// ErrAmbiguousKey reports that a token names no kid and that too many keys
 	// of the issuer fit its alg.
 	ErrAmbiguousKey = errors.New("the token names no kid, and more than four keys of the issuer fit its alg")
-	// ErrUnavailable says that there are no keys of the issuer to look in.
+	// ErrUnavailable reports that there are no keys of the issuer.
 	ErrUnavailable = errors.New("no keys of the issuer are available")
 )
 
-// Keys are the current keys of one issuer. It is safe for concurrent use.
+// Keys follows the keys of one issuer. It is safe for concurrent use.
 type Keys struct {
 	o       Options
 	log     *slog.Logger
@@ -85,9 +86,10 @@ type Keys struct {
 	lastError string // of the last refresh; empty if it was good
 }
 
-// Open starts to follow the keys of an issuer. It does not wait for them: they
-// are those of the last good refresh, if Dir has it, and come from the source
-// as soon as it answers. The error is every fault of the options.
+// Open starts to follow the keys of an issuer. It does not wait for them. At
+// first the keys are those of the last good refresh, if Dir has them. The keys
+// of the source replace them as soon as the source answers. The error names
+// every fault of the options.
 func Open(o Options) (*Keys, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -103,7 +105,7 @@ func Open(o Options) (*Keys, error) {
 		retry:   &backoff.ExponentialBackOff{InitialInterval: o.MinRefreshInterval, MaxInterval: max(o.MinRefreshInterval, o.RefreshInterval), Multiplier: 2, RandomizationFactor: 0.1},
 	}
 	k.demand.init(o.MinRefreshInterval, max(o.MinRefreshInterval, o.RefreshInterval))
-	o.Figures.take(k)
+	o.Figures.takeOver(k)
 	k.restore()
 	ctx, cancel := context.WithCancel(context.Background())
 	k.cancel = cancel
@@ -150,19 +152,19 @@ func (k *Keys) expired(s *set) bool {
 	return k.o.MaxStale > 0 && time.Since(s.at) > k.o.MaxStale
 }
 
-// Status is what an operator wants to know of an issuer's keys.
+// Status describes the keys of an issuer for an operator.
 type Status struct {
 	Keys        int       // in the current set
-	LastSuccess time.Time // when the issuer last said so; zero: never
-	LastError   string    // of the last refresh; empty if it was good
-	FromDisk    bool      // the issuer has not yet confirmed what was kept in Dir
+	LastSuccess time.Time // when the issuer last published the set; zero: never
+	LastError   string    // of the last refresh; empty if it succeeded
+	FromDisk    bool      // the set was kept in Dir, and the issuer has not confirmed it yet
 	Expired     bool      // the keys are older than MaxStale and not used
 }
 
-// Usable says whether there are keys to verify tokens with.
+// Usable reports whether there are keys to verify tokens with.
 func (s Status) Usable() bool { return s.Keys > 0 && !s.Expired }
 
-// Status reports.
+// Status returns the present status.
 func (k *Keys) Status() Status {
 	k.mu.Lock()
 	st := Status{LastError: k.lastError}
@@ -173,8 +175,8 @@ func (k *Keys) Status() Status {
 	return st
 }
 
-// Close ends the refreshing, a fetch under way too, and waits for that. The
-// keys stay usable for requests that still hold k.
+// Close ends the refreshing, also a fetch under way, and waits until it has
+// ended. Requests that still hold k may go on to use the keys.
 func (k *Keys) Close() {
 	k.cancel()
 	<-k.done

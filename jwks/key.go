@@ -33,28 +33,29 @@ func (k Key) equal(other Key) bool {
 	return ok && k.ID == other.ID && k.Algorithm == other.Algorithm && pub.Equal(other.Public)
 }
 
-// fault says why a JWK is not used. It is a label of a metric, so there are no
-// others than these.
+// fault says why a JWK is not used. It is a label of a metric, so it has no other
+// values than these.
 type fault string
 
 const (
 	usable           fault = ""
-	faultMalformed   fault = "malformed"   // not an object of members of their types, or a name twice
-	faultType        fault = "type"        // a kty or crv that is not ours, encryption keys among them
+	faultMalformed   fault = "malformed"   // not a JSON object, a member of the wrong type, or a duplicate member
+	faultType        fault = "type"        // a kty or crv without an algorithm here, as encryption keys have
 	faultSymmetric   fault = "symmetric"   // oct
-	faultPrivate     fault = "private"     // a private key published is no secret any more
-	faultUse         fault = "use"         // use or key_ops say that it is not for verifying
-	faultPoint       fault = "point"       // not a point of the curve, or one that proves nothing
+	faultPrivate     fault = "private"     // a published private key is no secret
+	faultUse         fault = "use"         // use or key_ops exclude verifying
+	faultPoint       fault = "point"       // not a point of the curve, or one under which anybody can sign
 	faultSize        fault = "size"        // RSA below 2048 or above 8192 bits
 	faultExponent    fault = "exponent"    // RSA with an even, small or huge exponent
 	faultWeak        fault = "weak"        // RSA by a generator known to be broken
-	faultCertificate fault = "certificate" // x5c unreadable, or of another key
-	faultAlgorithm   fault = "algorithm"   // alg contradicts the key, or is not of the issuer's list
-	faultSurplus     fault = "surplus"     // beyond what one set may hold
+	faultCertificate fault = "certificate" // x5c cannot be read, or holds another key
+	faultAlgorithm   fault = "algorithm"   // alg contradicts the key, or is not in the issuer's list
+	faultSurplus     fault = "surplus"     // beyond maxKeys
 )
 
-// member names of a JWK, RFC 7517 and 7518. Unknown ones are ignored, as the
-// RFC demands; null counts as absent, as serializers write it.
+// member has the members of a JWK, RFC 7517 and 7518. Unknown members are
+// ignored, as the RFC demands. null counts as absent, because serializers write
+// it.
 type member struct {
 	Type         string   `json:"kty"`
 	ID           string   `json:"kid"`
@@ -69,7 +70,7 @@ type member struct {
 	N     string `json:"n"`
 	E     string `json:"e"`
 
-	// What only a secret has.
+	// Only a secret has these.
 	D   jsontext.Value `json:"d"`
 	P   jsontext.Value `json:"p"`
 	Q   jsontext.Value `json:"q"`
@@ -80,8 +81,8 @@ type member struct {
 	K   jsontext.Value `json:"k"`
 }
 
-// parseKey reads one JWK. What it returns without a fault is a public key,
-// made for verifying, sound, and fit for one of the algorithms in list.
+// parseKey reads one JWK. A key without a fault is public, made for verifying,
+// sound, and fit for one of the algorithms in list.
 func parseKey(raw jsontext.Value, list []string) (Key, fault) {
 	var m member
 	if raw.Kind() != '{' || json.Unmarshal(raw, &m) != nil {
@@ -104,7 +105,7 @@ func parseKey(raw jsontext.Value, list []string) (Key, fault) {
 	return key, usable
 }
 
-// purpose refuses what is not meant for verifying signatures in public.
+// purpose returns the fault of a key that is secret or not made for verifying.
 func (m *member) purpose() fault {
 	if m.Type == "oct" {
 		return faultSymmetric
@@ -195,8 +196,8 @@ func (m *member) okp() (crypto.PublicKey, fault) {
 	return ed25519.PublicKey(x), usable
 }
 
-// certified says whether the chain, if there is one, begins with this key. The
-// chain itself proves nothing to us: the key is trusted for where it was read.
+// certified reports whether x5c, if it is there, begins with this key. The chain
+// itself is not verified. A key is trusted for the place where it was read.
 func (m *member) certified(pub crypto.PublicKey) bool {
 	for i, text := range m.Certificates {
 		der, err := base64.StdEncoding.DecodeString(text)
@@ -214,7 +215,7 @@ func (m *member) certified(pub crypto.PublicKey) bool {
 	return true
 }
 
-// octets reads base64url. Some issuers pad it, which harms nobody.
+// octets reads base64url, also with the padding that some issuers add.
 func octets(text string) ([]byte, bool) {
 	b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
 	return b, err == nil && len(b) > 0

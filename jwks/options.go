@@ -11,22 +11,22 @@ import (
 	"rescind/jwks/loopback"
 )
 
-// Options of [Open].
+// Options configure [Open].
 type Options struct {
-	Issuer string // iss. With Discovery the document's issuer must be the same, byte for byte
+	Issuer string // iss; with Discovery also the issuer of the document, byte for byte
 
 	// Exactly one of these says where the keys are.
 	URI       string // jwks_uri
-	Discovery bool   // what <Issuer>/.well-known/openid-configuration names, or RFC 8414's document
+	Discovery bool   // <Issuer>/.well-known/openid-configuration names it, or the document of RFC 8414
 	File      string // read again every MinRefreshInterval, and for unknown kids
 
 	Algorithms         []string      // nil: DefaultAlgorithms
 	RefreshInterval    time.Duration // default 5m; at most half of MaxStale
-	MinRefreshInterval time.Duration // default 10s; between fetches for unknown kids, and retries
-	MaxStale           time.Duration // 0: the last good keys for ever
-	AllowHTTP          bool          // otherwise https is demanded, unless the host is loopback
-	CAFile             string        // PEM; instead of the system's roots, and read again at each refresh
-	Dir                string        // where the last good JWKS is kept; empty: nowhere
+	MinRefreshInterval time.Duration // default 10s; between fetches for unknown kids, and between retries
+	MaxStale           time.Duration // 0: the last good keys are used for ever
+	AllowHTTP          bool          // otherwise https is demanded, unless the host is on loopback
+	CAFile             string        // PEM; replaces the system's roots; read again at each refresh
+	Dir                string        // keeps the last good JWK Set; empty: it is not kept
 
 	Figures *Figures     // nil: none
 	Logger  *slog.Logger // nil: slog.Default()
@@ -54,7 +54,7 @@ func (o Options) withDefaults() Options {
 		o.RefreshInterval = min(o.RefreshInterval, o.MinRefreshInterval) // it costs nothing
 	}
 	if o.MaxStale > 0 {
-		o.RefreshInterval = min(o.RefreshInterval, o.MaxStale/2) // keys of a healthy issuer do not expire
+		o.RefreshInterval = min(o.RefreshInterval, o.MaxStale/2) // so the keys of a healthy issuer do not expire
 	}
 	o.RefreshInterval = max(o.RefreshInterval, shortestInterval)
 	if o.Logger == nil {
@@ -63,7 +63,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Validate reports every fault of o at once.
+// Validate returns every fault of o.
 func (o Options) Validate() error {
 	var errs []error
 	fault := func(is bool, format string, args ...any) {
@@ -78,12 +78,12 @@ func (o Options) Validate() error {
 		}
 	}
 	fault(o.Issuer == "", "the issuer is empty")
-	fault(sources != 1, "exactly one of jwks_uri, discovery and jwks_file says where the keys are")
+	fault(sources != 1, "exactly one of jwks_uri, discovery and jwks_file must say where the keys are")
 	for _, alg := range o.Algorithms {
-		fault(!Supported(alg), "algorithm %q is not one that can be accepted", alg)
+		fault(!Supported(alg), "algorithm %q is not supported; use RS, PS, ES or EdDSA", alg)
 	}
-	fault(o.Algorithms != nil && len(o.Algorithms) == 0, "no algorithm is accepted")
-	fault(o.RefreshInterval < 0 || o.MinRefreshInterval < 0 || o.MaxStale < 0, "an interval is negative")
+	fault(o.Algorithms != nil && len(o.Algorithms) == 0, "algorithms is empty; name at least one")
+	fault(o.RefreshInterval < 0 || o.MinRefreshInterval < 0 || o.MaxStale < 0, "refresh_interval, min_refresh_interval and max_stale must be 0 or more")
 	if o.URI != "" {
 		_, err := o.permitted(o.URI)
 		errs = append(errs, prefixed("jwks_uri", err))
@@ -91,7 +91,7 @@ func (o Options) Validate() error {
 	if o.Discovery {
 		u, err := o.permitted(o.Issuer)
 		errs = append(errs, prefixed("discovery", err))
-		fault(err == nil && (u.RawQuery != "" || u.ForceQuery), "discovery: the issuer has a query, so its document has no place; give jwks_uri")
+		fault(err == nil && (u.RawQuery != "" || u.ForceQuery), "discovery: an issuer with a query has no discovery document; use jwks_uri")
 	}
 	if o.CAFile != "" {
 		_, err := o.roots()
@@ -110,9 +110,9 @@ func prefixed(name string, err error) error {
 	return nil
 }
 
-// permitted reads a URL from which keys may be taken. What anybody on the path
-// can change is no proof of anything, so it is https unless the operator said
-// otherwise, or nobody is on the path.
+// permitted returns the URL if keys may be taken from it. Everybody on the path
+// can change a document that comes over http. So http needs a host on loopback,
+// where nobody is on the path, or the operator's allow_http.
 func (o Options) permitted(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
@@ -121,11 +121,11 @@ func (o Options) permitted(raw string) (*url.URL, error) {
 	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
 		return nil, fmt.Errorf("%q is not an https URL with a host", raw)
 	case u.User != nil:
-		return nil, fmt.Errorf("the URL of %s has a user and a password, which would be logged", u.Host)
+		return nil, fmt.Errorf("the URL of %s has a user or a password, which would be logged; remove it", u.Host)
 	case u.Fragment != "":
-		return nil, fmt.Errorf("%q has a fragment", raw)
+		return nil, fmt.Errorf("%q has a fragment; remove it", raw)
 	case u.Scheme == "http" && !o.AllowHTTP && !loopback.Is(u.Hostname()):
-		return nil, fmt.Errorf("%q is not https; if nobody can change what is on the way, set allow_http: true", raw)
+		return nil, fmt.Errorf("%q is not https; use https, or allow_http: true if nobody else is on the path", raw)
 	}
 	return u, nil
 }

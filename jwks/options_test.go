@@ -43,11 +43,11 @@ func TestOptions(t *testing.T) {
 		{"a password in it", func(o *Options) { o.URI = "https://user:geheim@idp.example/jwks" }, []string{"logged"}},
 		{"none", func(o *Options) { o.Algorithms = []string{"RS256", "none"} }, []string{`"none"`}},
 		{"HS256", func(o *Options) { o.Algorithms = []string{"HS256"} }, []string{`"HS256"`}},
-		{"no algorithms", func(o *Options) { o.Algorithms = []string{} }, []string{"no algorithm"}},
-		{"negative", func(o *Options) { o.MaxStale = -1 }, []string{"negative"}},
+		{"no algorithms", func(o *Options) { o.Algorithms = []string{} }, []string{"algorithms is empty"}},
+		{"negative", func(o *Options) { o.MaxStale = -1 }, []string{"max_stale must be 0 or more"}},
 		{"a CA file that is not there", func(o *Options) { o.CAFile = filepath.Join(t.TempDir(), "ca.pem") }, []string{"ca_file", "no such file"}},
 		{"a CA file without certificates", func(o *Options) { o.CAFile = "options_test.go" }, []string{"ca_file", "no certificate"}},
-		{"several at once", func(o *Options) { o.Issuer, o.Algorithms, o.MaxStale = "", []string{"HS256"}, -1 }, []string{"issuer is empty", "HS256", "negative"}},
+		{"several at once", func(o *Options) { o.Issuer, o.Algorithms, o.MaxStale = "", []string{"HS256"}, -1 }, []string{"issuer is empty", "HS256", "max_stale must be 0 or more"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := good

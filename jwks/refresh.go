@@ -19,7 +19,7 @@ func (k *Keys) run(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-k.demand.kick:
+			case <-k.demand.wakeup:
 			case <-time.After(wait):
 			}
 			continue
@@ -32,37 +32,38 @@ func (k *Keys) run(ctx context.Context) {
 	}
 }
 
-// refresh fetches once, and returns how long to wait until the next time. Who
-// waits is let go before anything is written to disk.
+// refresh fetches once and returns the pause before the next fetch. Requests
+// that wait are released before the keys are written to disk.
 func (k *Keys) refresh(ctx context.Context) time.Duration {
 	k.demand.begin(time.Now())
 	text, next, err := k.fetch(ctx)
 	if ctx.Err() != nil {
-		return 0 // we were closed: it says nothing about the issuer
+		return 0 // Close ended the fetch, so it says nothing about the issuer
 	}
 	if err == nil {
 		k.adopt(next)
 	}
 	k.demand.end(err == nil)
 	k.o.Figures.refreshed(k, err == nil)
-	fault := brief(err)
+	fault := shortened(err)
 	k.mu.Lock()
 	k.lastError = fault
 	k.mu.Unlock()
 	if err != nil {
 		pause := max(k.retry.NextBackOff(), k.o.MinRefreshInterval)
-		k.log.Warn("the issuer's keys could not be refreshed; the last good ones stay in use", slog.String("error", fault), slog.Duration("retry_in", pause))
+		k.log.Warn("issuer's keys could not be refreshed, keeping the last good ones", slog.String("error", fault), slog.String("retry_in", pause.Round(time.Millisecond).String()))
 		return pause
 	}
 	if err := k.saved.write(text, next.at); err != nil {
-		k.log.Error("the issuer's keys could not be kept on disk; a restart while the issuer is down would be without keys", slog.String("error", err.Error()))
+		k.log.Error("issuer's keys could not be written to disk, a restart while the issuer is down will have none", slog.String("error", err.Error()))
 	}
 	k.retry.Reset()
 	return k.regular.NextBackOff()
 }
 
-// brief is the text of err, cut: it may quote names that the issuer made up.
-func brief(err error) string {
+// shortened returns the text of err, cut, because it may quote names that the
+// issuer chose. It returns "" for nil.
+func shortened(err error) string {
 	const longest = 500
 	if err == nil {
 		return ""
@@ -74,7 +75,7 @@ func brief(err error) string {
 	return text
 }
 
-// fetch reads and parses what the source has now.
+// fetch reads and parses the document that the source has now.
 func (k *Keys) fetch(ctx context.Context) ([]byte, *set, error) {
 	text, err := k.source.read(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -100,17 +101,17 @@ func (k *Keys) parse(text []byte, at time.Time) (*set, error) {
 	return s, err
 }
 
-// adopt puts s in the place of the set before. Only the goroutine does, or Open
-// before it starts.
+// adopt replaces the set by s. Only the goroutine calls it, and Open before the
+// goroutine starts.
 func (k *Keys) adopt(s *set) {
 	before := k.current.Swap(s)
 	k.o.Figures.adopted(k, s)
 	if before == nil || before.text != s.text || before.fromDisk != s.fromDisk {
-		k.log.Info("the issuer's keys", slog.Int("count", s.size), slog.String("kids", s.text), slog.Bool("from_disk", s.fromDisk))
+		k.log.Info("issuer's keys in use", slog.Int("count", s.size), slog.String("kids", s.text), slog.Bool("from_disk", s.fromDisk))
 	}
 }
 
-// restore takes up what was kept of the last good refresh.
+// restore adopts the keys of the last good refresh from disk.
 func (k *Keys) restore() {
 	text, at, err := k.saved.read()
 	if text == nil && err == nil {
@@ -121,7 +122,7 @@ func (k *Keys) restore() {
 		s, err = k.parse(text, at)
 	}
 	if err != nil {
-		k.log.Warn("the keys that were kept on disk are not used; they come from the issuer", slog.String("file", k.saved.path), slog.String("error", err.Error()))
+		k.log.Warn("keys on disk not used, waiting for the issuer", slog.String("file", k.saved.path), slog.String("error", err.Error()))
 		return
 	}
 	s.fromDisk = true

@@ -15,16 +15,16 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// savedVersion is that of the format.
+// savedVersion is the version of the format.
 const savedVersion = 1
 
-// saved is the file that has the last good document, so that we can start while
-// the issuer is down. It is one line of JSON that says whose and from where it
-// is, and then the document as it came. Whoever can write to it can choose the
-// issuer's keys; what it guards against is damage, and a file that was moved
-// here from another issuer or source.
+// saved is the file of the last good document, for a start while the issuer is
+// down. The file is one line of JSON that names the issuer and the source, and
+// then the document as it came. The line guards against damage, and against a
+// file that was moved here from another issuer or source. It does not guard
+// against somebody who can write the file: they choose the issuer's keys.
 type saved struct {
-	path           string // empty: nothing is kept
+	path           string // empty: the document is not kept
 	issuer, source string
 }
 
@@ -38,7 +38,7 @@ type savedHeader struct {
 
 func newSaved(o Options) saved {
 	s := saved{issuer: o.Issuer, source: newSource(o).name()}
-	if o.Dir != "" && o.File == "" { // a local file is there already, and may be taken away on purpose
+	if o.Dir != "" && o.File == "" { // a local file needs no copy, and may be removed on purpose
 		s.path = filepath.Join(o.Dir, "jwks-"+digest([]byte(o.Issuer))[:32]+".json")
 	}
 	return s
@@ -63,9 +63,9 @@ func (s saved) write(document []byte, at time.Time) error {
 	return renameio.WriteFile(s.path, append(append(text, '\n'), document...), 0o600)
 }
 
-// read returns nothing at all if nothing was kept. A file that is damaged, or
-// not of this issuer, is set aside so that somebody can look at it; one of
-// another source is just no longer right.
+// read returns the document and its time, or nil and no error if none was kept.
+// A file that is damaged, or of another issuer, is renamed for the operator to
+// look at. A file of another source is an error and stays.
 func (s saved) read() (document []byte, at time.Time, err error) {
 	if s.path == "" {
 		return nil, at, nil
@@ -86,13 +86,13 @@ func (s saved) read() (document []byte, at time.Time, err error) {
 		if err := os.Rename(s.path, aside); err != nil {
 			return nil, at, err
 		}
-		return nil, at, fmt.Errorf("%w; it was set aside as %s", err, aside)
+		return nil, at, fmt.Errorf("%w; the file was renamed to %s", err, aside)
 	}
 	if h.Source != s.source {
-		return nil, at, fmt.Errorf("they are from %q, which is not configured any more", h.Source)
+		return nil, at, fmt.Errorf("the keys are from %q, which is not configured any more", h.Source)
 	}
 	if now := time.Now(); h.FetchedAt.After(now) {
-		h.FetchedAt = now // a clock was wrong; they must not outlive max_stale for that
+		h.FetchedAt = now // a clock was wrong, which must not let keys outlive max_stale
 	}
 	return document, h.FetchedAt, nil
 }
@@ -102,13 +102,13 @@ func (s saved) check(text []byte) (document []byte, h savedHeader, err error) {
 	err = json.Unmarshal(line, &h, json.RejectUnknownMembers(true))
 	switch {
 	case err != nil:
-		return nil, h, fmt.Errorf("its first line is not what we write: %w", err)
+		return nil, h, fmt.Errorf("the first line is not one that rescind writes: %w", err)
 	case h.Version != savedVersion:
-		return nil, h, fmt.Errorf("it has version %d, not %d", h.Version, savedVersion)
+		return nil, h, fmt.Errorf("the file has version %d, not %d", h.Version, savedVersion)
 	case h.Issuer != s.issuer:
-		return nil, h, fmt.Errorf("it is of issuer %q", h.Issuer)
+		return nil, h, fmt.Errorf("the file is of issuer %q", h.Issuer)
 	case h.SHA256 != digest(document):
-		return nil, h, errors.New("its digest does not fit its content")
+		return nil, h, errors.New("the digest does not fit the document")
 	}
 	return document, h, nil
 }

@@ -201,8 +201,8 @@ func TestNothingCanBeKept(t *testing.T) {
 		synctest.Wait()
 		wantFound(t, k, "a", "EdDSA", 1, nil)
 		k.Close()
-		if !strings.Contains(log.String(), "could not be kept") {
-			t.Errorf("log: %s", log.String())
+		if want := "could not be written to disk"; !strings.Contains(log.String(), want) {
+			t.Errorf("logged %s, want a line with %q", log.String(), want)
 		}
 	})
 }

@@ -46,7 +46,7 @@ func newSet(keys []Key, algorithms []string, at time.Time) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, alg := range names(algorithms) {
+	for _, alg := range spellings(algorithms) {
 		var fitting []Key
 		for place, key := range keys {
 			s.kids[key.ID] = true
@@ -84,7 +84,8 @@ func (s *set) find(kid, alg string) ([]Key, error) {
 // has reports whether a key has this kid, whatever its alg.
 func (s *set) has(kid string) bool { return kid != "" && s.kids[kid] }
 
-// summary names the keys, for the log. It is bounded whatever they are called.
+// summary returns the kids for the log. Its length is bounded, because the
+// issuer chooses the kids.
 func summary(keys []Key) string {
 	const most, longest = 10, 80
 	var kids []string
@@ -98,8 +99,8 @@ func summary(keys []Key) string {
 	return strings.Join(kids, ", ")
 }
 
-// newKeyfunc is a keyfunc over a storage that has these keys and nothing else,
-// and that nobody writes to again.
+// newKeyfunc returns a keyfunc over a storage of exactly these keys. Nothing
+// writes to the storage again.
 func newKeyfunc(keys []Key) (jwt.Keyfunc, error) {
 	storage := jwkset.NewMemoryStorage()
 	for place, key := range keys {
@@ -122,8 +123,8 @@ func newKeyfunc(keys []Key) (jwt.Keyfunc, error) {
 	return k.Keyfunc, nil
 }
 
-// names are all names by which a token may call these algorithms.
-func names(list []string) []string {
+// spellings returns every name by which a token may call these algorithms.
+func spellings(list []string) []string {
 	var all []string
 	for alg := range algorithms {
 		if listed(list, alg) {

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// rocaPrimes are those by which keys of the Infineon library (CVE-2017-15361)
-// give themselves away.
+// rocaPrimes are the primes that betray keys of the Infineon library
+// (CVE-2017-15361).
 var rocaPrimes = []int64{
 	11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157,
 }
@@ -24,9 +24,9 @@ var rocaResidues = func() []map[int64]bool {
 	return all
 }()
 
-// madeByROCA says whether the modulus is a power of 65537 modulo each of the
-// primes: always so for a key that can be factored by this flaw, and once in
-// 2^27 for another.
+// madeByROCA reports whether the modulus is a power of 65537 modulo each of the
+// primes. That holds for every key that can be factored by this flaw, and for
+// one in 2^27 of the others.
 func madeByROCA(n *big.Int) bool {
 	var r big.Int
 	for i, p := range rocaPrimes {
@@ -45,8 +45,8 @@ var (
 		d.Mul(d, big.NewInt(-121665))
 		return d.Mod(d, edPrime)
 	}()
-	// edTorsion are the y of the points whose order divides 8. Under such a
-	// key anybody can sign anything.
+	// edTorsion has the y of the points whose order divides 8. Under such a key
+	// anybody can sign anything.
 	edTorsion = func() []*big.Int {
 		y8, _ := new(big.Int).SetString("05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826", 16)
 		return []*big.Int{
@@ -55,9 +55,9 @@ var (
 	}()
 )
 
-// soundEd25519 says whether these octets are a point of the curve, written the
-// one right way, and not one of small order. crypto/ed25519 would find out only
-// about the first, and only when it verifies.
+// soundEd25519 reports whether these octets are a point of the curve in its one
+// canonical form, and not a point of small order. crypto/ed25519 checks only the
+// first, and only when it verifies.
 func soundEd25519(octets []byte) bool {
 	if len(octets) != ed25519.PublicKeySize {
 		return false

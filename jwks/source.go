@@ -14,14 +14,15 @@ import (
 // fetchTimeout bounds one refresh, the discovery document included.
 const fetchTimeout = 5 * time.Second
 
-// source is where the document of an issuer comes from.
+// source is the place that the document of an issuer comes from.
 type source struct {
 	o Options
 }
 
 func newSource(o Options) source { return source{o} }
 
-// name says which source this is: keys that were kept of another are not used.
+// name returns the name of the source. Keys that were kept from a source of
+// another name are not used.
 func (s source) name() string {
 	switch {
 	case s.o.File != "":
@@ -60,7 +61,7 @@ func (s source) read(ctx context.Context) ([]byte, error) {
 	return get(ctx, away, named.String())
 }
 
-// statusError is an answer other than 200.
+// statusError reports an answer other than 200.
 type statusError struct {
 	url  string
 	code int
@@ -95,7 +96,7 @@ func get(ctx context.Context, c *http.Client, uri string) ([]byte, error) {
 // client returns a client for one refresh, so that ca_file is read again with
 // each.
 func (o Options) client() (*http.Client, error) {
-	c := &http.Client{Transport: o.transport, CheckRedirect: stay}
+	c := &http.Client{Transport: o.transport, CheckRedirect: sameHost}
 	if o.transport != nil {
 		return c, nil
 	}
@@ -110,7 +111,8 @@ func (o Options) client() (*http.Client, error) {
 	return c, nil
 }
 
-// roots are those of CAFile; nil, which are the system's, without one.
+// roots returns the certificates of CAFile. Without CAFile it returns nil, which
+// stands for the system's.
 func (o Options) roots() (*x509.CertPool, error) {
 	if o.CAFile == "" {
 		return nil, nil
@@ -126,15 +128,15 @@ func (o Options) roots() (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// stay follows redirects only within the host that was configured or named: it
-// alone is trusted.
-func stay(req *http.Request, via []*http.Request) error {
+// sameHost follows redirects within the host of the first request. No other host
+// is trusted.
+func sameHost(req *http.Request, via []*http.Request) error {
 	first := via[0].URL
 	switch {
 	case req.URL.Scheme != first.Scheme || req.URL.Host != first.Host:
-		return fmt.Errorf("it redirects to %s://%s, another host or scheme; configure the URL that has the keys", req.URL.Scheme, req.URL.Host)
+		return fmt.Errorf("the issuer's server redirects to %s://%s, another host or scheme; configure the final URL as jwks_uri", req.URL.Scheme, req.URL.Host)
 	case len(via) > 3:
-		return errors.New("it redirects more than three times")
+		return errors.New("the issuer's server redirects more than three times")
 	}
 	return nil
 }
