@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"rescind/revocation"
+	"rescind/revocation/bearer"
 	"rescind/revocation/feed/feedpb"
 	"rescind/revocation/insight"
 )
@@ -60,6 +61,7 @@ type Server struct {
 
 	src       Source
 	tokens    []Token
+	hashes    []bearer.Hash // of tokens, in their order
 	heartbeat time.Duration
 	logger    *slog.Logger
 	refusals  rate.Sometimes // bounds what strangers can write into the log
@@ -84,6 +86,9 @@ func NewServer(src Source, o ServerOptions) *Server {
 		refusals: rate.Sometimes{Interval: 10 * time.Second},
 		tail:     newTail(src),
 		reports:  newReports(o.OnAlerts, o.OnElsewhere),
+	}
+	for _, t := range o.Tokens {
+		s.hashes = append(s.hashes, t.SHA256)
 	}
 	if s.heartbeat <= 0 {
 		s.heartbeat = time.Second

@@ -97,11 +97,17 @@ func (m *wires) connect(t *testing.T) (*grpc.ClientConn, func()) {
 	return conn, hangUp
 }
 
-// call is a follower by hand, and what cuts its connection.
+// call returns a follower by hand, and a function that cuts its connection.
 func (m *wires) call(t *testing.T, h *feedpb.Hello) (*raw, func()) {
 	t.Helper()
+	return m.callAs(t, secret, h)
+}
+
+// callAs is call with another feed token.
+func (m *wires) callAs(t *testing.T, token string, h *feedpb.Hello) (*raw, func()) {
+	t.Helper()
 	conn, hangUp := m.connect(t)
-	stream, err := feedpb.NewFeedClient(conn).Follow(withToken(t.Context(), secret))
+	stream, err := feedpb.NewFeedClient(conn).Follow(withToken(t.Context(), token))
 	if err != nil {
 		t.Fatal(err)
 	}
