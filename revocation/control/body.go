@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -67,10 +68,10 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c *call) error
 		return s.refuseBody(r, c, tooLarge)
 	}
 	var b bytes.Buffer
-	n, err := copyInTime(&b, w, r, limit+1)
+	n, err := s.copyInTime(&b, w, r, limit+1)
 	switch {
 	case err != nil:
-		return s.refuseBody(r, c, problem(http.StatusRequestTimeout, fmt.Sprintf("the body did not arrive in time: each %d bytes of it may take %s, and all of it %s", importPart, bodyTime, importTime)))
+		return s.refuseBody(r, c, problem(http.StatusRequestTimeout, fmt.Sprintf("the body did not arrive in time: each %d bytes of it may take %s, and all of it %s", importPart, s.bodyTime, importTime)))
 	case n == 0:
 		return s.refuseBody(r, c, problem(http.StatusUnprocessableEntity, "the body is empty"))
 	case n > limit:
@@ -82,14 +83,14 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c *call) error
 
 // copyInTime reads at most limit bytes of the body. Each part has its own
 // deadline, so a slow upload goes on and a stalled one ends.
-func copyInTime(b *bytes.Buffer, w http.ResponseWriter, r *http.Request, limit int64) (n int64, err error) {
+func (s *Server) copyInTime(b *bytes.Buffer, w http.ResponseWriter, r *http.Request, limit int64) (n int64, err error) {
 	connection := http.NewResponseController(w)
 	end := time.Now().Add(importTime)
 	for n < limit {
-		_ = connection.SetReadDeadline(earlier(time.Now().Add(bodyTime), end)) // not supported in tests without a connection
+		_ = connection.SetReadDeadline(earlier(time.Now().Add(s.bodyTime), end)) // not supported in tests without a connection
 		part, err := io.CopyN(b, r.Body, min(importPart, limit-n))
 		n += part
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

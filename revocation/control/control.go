@@ -74,6 +74,7 @@ type Server struct {
 	requests *slots
 	imports  *slots
 	waits    *slots
+	bodyTime time.Duration
 }
 
 // NewServer returns the API, or what is wrong with the credentials.
@@ -91,6 +92,7 @@ func NewServer(o Options) (*Server, error) {
 		noted:    rate.NewLimiter(rate.Every(10*time.Second), 20),
 		requests: newSlots("requests", maxRequests, maxRequests/2, maxRequests/8),
 		imports:  newSlots("imports", maxImports, 1, 1),
+		bodyTime: bodyTime,
 		waits:    newSlots("waits", maxWaits, maxWaits/2, maxWaits/8),
 	}
 	for _, c := range o.Credentials {
