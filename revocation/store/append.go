@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -107,7 +108,9 @@ const (
 	electionTime = 11 * time.Second // NATS waits for up to 9 s before an election
 )
 
-const noQuorum = 10008 // "JetStream system temporarily unavailable"
+// noQuorum is the error of an API call that finds no majority. The client
+// library has no name for it.
+const noQuorum = jetstream.ErrorCode(server.JSClusterNotAvailErr)
 
 // answered takes note of whether the nodes of a log that is not alone take
 // writes, and says for how long they have not.

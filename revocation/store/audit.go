@@ -12,10 +12,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// The audit is a second stream: what was tried, whatever came of it. It does
-// not expire with the batches. A note about accepted batches names the last
-// revision it covers, and lies under a subject of its writer, so that the
-// writer finds out after a crash which of its batches have no note yet.
+// The audit is a second stream: each attempt to change something, with its
+// outcome. Its notes do not expire with the batches. It is bounded in notes, in
+// bytes and in age, and at a bound the oldest notes go first. A note about
+// accepted batches names the last revision that it covers, and lies under a
+// subject of its writer, so that the writer finds out after a crash which of its
+// batches have no note yet.
 
 const auditOther = auditSubjects + "-"
 
@@ -67,6 +69,14 @@ func (l *Log) Notes(ctx context.Context, before uint64, yield func(number uint64
 	}
 	for n--; n >= max(1, info.State.FirstSeq); n-- {
 		f, err := l.note(ctx, k, n)
+		if errors.Is(err, errMissing) {
+			if info, err = k.audit.Info(ctx); err == nil && n < info.State.FirstSeq {
+				return nil // it has been the oldest, and a newer note took its room
+			}
+			if err == nil {
+				err = fmt.Errorf("%w: note %d of its audit is gone", ErrDamaged, n)
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -80,7 +90,7 @@ func (l *Log) Notes(ctx context.Context, before uint64, yield func(number uint64
 func (l *Log) note(ctx context.Context, k *link, n uint64) (frame, error) {
 	m, err := k.audit.GetMsg(ctx, n)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return frame{}, fmt.Errorf("%w: note %d of its audit is gone", ErrDamaged, n)
+		return frame{}, errMissing
 	}
 	if err != nil {
 		return frame{}, err
@@ -139,6 +149,21 @@ func (l *Log) covered(ctx context.Context, k *link, subject string) (uint64, err
 	}
 	f, err := decodeFrame(l.id, 0, m.Data)
 	return f.before, err
+}
+
+// boundAudit gives an audit of an earlier edition, which has fewer bounds, the
+// present ones. A NATS elsewhere may not allow that; then the audit stays as it
+// is, because revoking matters more.
+func (l *Log) boundAudit(ctx context.Context, k *link) {
+	present := k.audit.CachedInfo().Config
+	wanted := present
+	wanted.MaxMsgs, wanted.MaxBytes, wanted.MaxAge = auditNotes, l.opt.auditBytes, auditAge
+	if present.MaxMsgs == wanted.MaxMsgs && present.MaxBytes == wanted.MaxBytes && present.MaxAge == wanted.MaxAge {
+		return
+	}
+	if _, err := k.js.UpdateStream(ctx, wanted); err != nil {
+		l.log.Warn("the bounds of the audit cannot be set, it keeps its own", "error", err)
+	}
 }
 
 // inspectAudit refuses a log that ends before what its audit says was

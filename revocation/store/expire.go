@@ -2,11 +2,13 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -133,8 +135,11 @@ func (l *Log) unite(ctx context.Context, k *link, log, audit *jetstream.ClusterI
 	if k.server == nil || log == nil || audit == nil || log.Leader != k.server.Name() || audit.Leader == log.Leader || audit.Leader == "" {
 		return
 	}
-	request := fmt.Sprintf(`{"placement":{"preferred":%q}}`, log.Leader)
-	if _, err := k.conn.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+auditStream, []byte(request)); err != nil {
+	request, err := json.Marshal(server.JSApiLeaderStepdownRequest{Placement: &server.Placement{Preferred: log.Leader}})
+	if err == nil {
+		_, err = k.conn.RequestWithContext(ctx, fmt.Sprintf(server.JSApiStreamLeaderStepDownT, auditStream), request)
+	}
+	if err != nil {
 		l.log.Debug("the audit keeps its leader", "error", err)
 	}
 }

@@ -8,7 +8,9 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Where there are several nodes each reads from the copy of the stream that is
@@ -96,8 +98,11 @@ func (r *reader) poll(ctx context.Context, k *link) error {
 func (f *fetcher) fetch(ctx context.Context) error {
 	f.asked++
 	reply := fmt.Sprintf("%s.%d", f.inbox, f.asked)
-	request := fmt.Sprintf(`{"seq":%d,"batch":%d,"max_bytes":%d}`, f.next, fetchMessages, fetchBytes)
-	if err := f.link.conn.PublishRequest("$JS.API.DIRECT.GET."+batchStream, reply, []byte(request)); err != nil {
+	request, err := json.Marshal(server.JSApiMsgGetRequest{Seq: f.next, Batch: fetchMessages, MaxBytes: fetchBytes})
+	if err != nil {
+		return err
+	}
+	if err := f.link.conn.PublishRequest(fmt.Sprintf(server.JSDirectMsgGetT, batchStream), reply, request); err != nil {
 		return err
 	}
 	for {
@@ -117,11 +122,11 @@ func (f *fetcher) fetch(ctx context.Context) error {
 		default:
 			return fmt.Errorf("reading the log: %s %s", status, m.Header.Get("Description"))
 		}
-		revision, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
+		revision, err := strconv.ParseUint(m.Header.Get(nats.JSSequence), 10, 64)
 		if err != nil {
 			return fmt.Errorf("reading the log: a message without its revision: %w", err)
 		}
-		if err := f.take(revision, m.Header.Get("Nats-Subject"), m.Data); err != nil {
+		if err := f.take(revision, m.Header.Get(nats.JSSubject), m.Data); err != nil {
 			return err
 		}
 	}
@@ -138,25 +143,24 @@ var errMissing = errors.New("there is no such revision")
 // stored asks the node that leads whether the log has a revision. The library
 // would ask the nearest.
 func (k *link) stored(ctx context.Context, revision uint64) error {
-	m, err := k.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+batchStream, fmt.Appendf(nil, `{"seq":%d}`, revision))
+	request, err := json.Marshal(server.JSApiMsgGetRequest{Seq: revision})
+	if err != nil {
+		return err
+	}
+	m, err := k.conn.RequestWithContext(ctx, fmt.Sprintf(server.JSApiMsgGetT, batchStream), request)
 	if err != nil {
 		return err
 	}
 	var answer struct {
-		Error *struct {
-			Code        int    `json:"err_code"`
-			Description string `json:"description"`
-		} `json:"error"`
+		Error *jetstream.APIError `json:"error"`
 	}
 	switch err := json.Unmarshal(m.Data, &answer); {
 	case err != nil:
 		return err
 	case answer.Error == nil:
 		return nil
-	case answer.Error.Code == noMessage:
+	case answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
 		return errMissing
 	}
-	return errors.New(answer.Error.Description)
+	return answer.Error
 }
-
-const noMessage = 10037

@@ -260,6 +260,7 @@ func (l *Log) findOnce(ctx context.Context, k *link, had bool) (err error) {
 	if got := k.audit.CachedInfo().Config.Metadata[logKey]; got != id {
 		return l.lost(fmt.Sprintf("its audit belongs to log %q", got))
 	}
+	l.boundAudit(ctx, k)
 	if !had && info.State.LastSeq == 0 {
 		if err := l.begin(ctx, k, id); err != nil {
 			return err
@@ -296,13 +297,16 @@ func (l *Log) create(ctx context.Context, k *link, name, id string) (jetstream.S
 	case l.opt.NATS != nil:
 		replicas = max(1, l.opt.NATS.Replicas)
 	}
-	config := streamConfig(name, id, replicas)
+	config := l.streamConfig(name, id, replicas)
 	config.AllowDirect = name == batchStream && !l.alone()
 	s, err := k.js.CreateStream(ctx, config)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another node was first
 		return k.js.Stream(ctx, name)
 	}
-	return s, err
+	if err != nil {
+		return nil, fmt.Errorf("stream %s cannot be made: %w", name, err)
+	}
+	return s, nil
 }
 
 // begin writes the first message, so that a log never is without one.

@@ -80,6 +80,8 @@ type Options struct {
 	Accept string
 
 	Logger *slog.Logger // default: discards
+
+	auditBytes int64 // 0: auditBytes; a test sets less
 }
 
 // Cluster is this node among the others.
@@ -145,6 +147,9 @@ type Log struct {
 func Open(ctx context.Context, o Options) (_ *Log, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.auditBytes == 0 {
+		o.auditBytes = auditBytes
 	}
 	l := &Log{opt: o, log: o.Logger, writer: o.writer(), up: make(chan struct{})}
 	l.tally.hours = map[uint32]uint64{}
@@ -384,13 +389,14 @@ const (
 	formatKey     = "rescind_format" // stream metadata
 )
 
-// What the audit keeps: the newest notes.
+// Bounds of the audit. At a bound the oldest notes go first.
 const (
 	auditNotes = 5_000_000
+	auditBytes = 2 << 30 // in each copy
 	auditAge   = 2 * 365 * 24 * time.Hour
 )
 
-func streamConfig(name, id string, replicas int) jetstream.StreamConfig {
+func (l *Log) streamConfig(name, id string, replicas int) jetstream.StreamConfig {
 	c := jetstream.StreamConfig{
 		Name:       name,
 		Subjects:   []string{batchSubjects + "*"},
@@ -404,7 +410,7 @@ func streamConfig(name, id string, replicas int) jetstream.StreamConfig {
 	}
 	if name == auditStream {
 		c.Subjects = []string{auditSubjects + "*"}
-		c.Discard, c.MaxMsgs, c.MaxAge = jetstream.DiscardOld, auditNotes, auditAge
+		c.Discard, c.MaxMsgs, c.MaxBytes, c.MaxAge = jetstream.DiscardOld, auditNotes, l.opt.auditBytes, auditAge
 	}
 	return c
 }
