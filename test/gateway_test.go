@@ -56,7 +56,7 @@ func minted(t *testing.T, s *envoytest.Stack, claims map[string]any) string {
 	return token
 }
 
-type revocation struct {
+type created struct {
 	ID       string
 	Revision uint64
 	Replicas struct {
@@ -66,9 +66,9 @@ type revocation struct {
 }
 
 // revoked posts a revocation and demands that it is in force on every replica.
-func revoked(t *testing.T, s *envoytest.Stack, body map[string]any) revocation {
+func revoked(t *testing.T, s *envoytest.Stack, body map[string]any) created {
 	t.Helper()
-	var r revocation
+	var r created
 	full := map[string]any{"issuer": s.Issuer.URL()}
 	maps.Copy(full, body)
 	a, err := s.Admin(t.Context(), http.MethodPost, "/v1/revocations?wait=all&timeout=10s", full, &r)

@@ -32,13 +32,8 @@ func run(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	rescind = filepath.Join(dir, "rescind")
-	args := []string{"build", "-o", rescind}
-	if raceEnabled {
-		args = append(args, "-race")
-	}
-	if out, err := exec.Command("go", append(args, "rescind/cmd/rescind")...).CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "%s\n%v\n", out, err)
+	if rescind, err = build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
@@ -52,6 +47,23 @@ func run(m *testing.M) int {
 		fmt.Printf("SKIPPED %d tests: %v\n", skipped, noEnvoy)
 	}
 	return code
+}
+
+// build returns the binary under test: the one that RESCIND_BINARY names, or else a
+// new one of this source.
+func build(dir string) (string, error) {
+	if named := os.Getenv("RESCIND_BINARY"); named != "" {
+		return filepath.Abs(named)
+	}
+	binary := filepath.Join(dir, "rescind")
+	args := []string{"build", "-o", binary}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	if out, err := exec.Command("go", append(args, "rescind/cmd/rescind")...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%s%w", out, err)
+	}
+	return binary, nil
 }
 
 // needEnvoy ends a test for which there is no Envoy: in CI as a failure.

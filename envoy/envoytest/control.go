@@ -52,12 +52,12 @@ func (s *Stack) StartControl(ctx context.Context, i int) error {
 	text := fmt.Sprintf(`http: {listen: %q}
 feed:
   listen: %q
-  tokens: [{name: replicas, sha256: %s}]
+  tokens: [{name: replicas, sha256: %s}%s]
 store:
   %s
 admin:
-  tokens: [{name: operator, sha256: %s, roles: [operator]}]
-%s`, strings.TrimPrefix(s.ControlURLs[i], "http://"), s.feeds[i], digest(s.feedToken), store, digest(s.Token), s.ControlConfig)
+  tokens: [{name: operator, sha256: %s, roles: [operator]}%s]
+%s`, strings.TrimPrefix(s.ControlURLs[i], "http://"), s.feeds[i], Digest(s.feedToken), s.FeedTokens, store, Digest(s.Token), s.AdminTokens, s.ControlConfig)
 	p, err := s.launch(s.Binary, name, "control", text)
 	if err != nil {
 		return err
@@ -69,6 +69,9 @@ admin:
 
 // ControlDir is where control node i has its log.
 func (s *Stack) ControlDir(i int) string { return filepath.Join(s.Dir, NodeName(i)) }
+
+// FeedAddr returns the address of the feed of control node i.
+func (s *Stack) FeedAddr(i int) string { return s.feeds[i] }
 
 // WaitControl waits until control node i says on /readyz that it is ready.
 func (s *Stack) WaitControl(ctx context.Context, i int) error {

@@ -39,6 +39,9 @@ type Options struct {
 	// that of revocation (two), and ControlConfig to that of each control node,
 	// at its top level.
 	Authz, Issuer, Revocation, ControlConfig string
+	// AdminTokens and FeedTokens continue the lists of credentials of each control
+	// node, for example ", {name: viewer, sha256: …, roles: [viewer]}".
+	AdminTokens, FeedTokens string
 	// Feeds, if not nil, stands between the replicas and the feeds: it is given
 	// where the control nodes serve theirs, and says where the replicas find
 	// them.
@@ -307,7 +310,8 @@ func (s *Stack) Close() {
 	s.client.CloseIdleConnections()
 }
 
-func digest(secret string) string {
+// Digest returns the form of a secret in the configuration.
+func Digest(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
 	return hex.EncodeToString(sum[:])
 }
