@@ -142,10 +142,10 @@ func TestEdgeConnectionLimit(t *testing.T) {
 	w := newRig(t, envoytest.Options{Replicas: 1})
 	w.gateway("edge", w.GRPC[0], nil)
 	w.change = func(bootstrap node) {
-		monitor, _ := at(bootstrap, "overload_manager", "resource_monitors", 0, "typed_config").(node)
-		if monitor["max_active_downstream_connections"] == nil {
+		if bootstrap["overload_manager"] == nil {
 			t.Fatal("envoy.yaml does not limit the connections")
 		}
+		monitor := at(bootstrap, "overload_manager", "resource_monitors", 0, "typed_config").(node)
 		monitor["max_active_downstream_connections"] = 2
 	}
 	url := w.envoy()["edge"]
