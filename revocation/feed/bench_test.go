@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rescind/revocation"
+	"rescind/revocation/replica"
 )
 
 // The figures of the feed, over loopback, followers and server in one process:
@@ -79,4 +80,38 @@ func BenchmarkSnapshot(b *testing.B) {
 		stop()
 	}
 	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "entries/s")
+}
+
+// BenchmarkBehindALongRevision takes the time that a revocation waits which
+// comes right behind a revision of 100,000 entries, until a follower with a disk
+// has acknowledged it.
+//
+//	go test -run '^$' -bench BehindALongRevision -benchtime 20x ./revocation/feed
+func BenchmarkBehindALongRevision(b *testing.B) {
+	log := newLog("log-1")
+	s := serve(b, log, ServerOptions{})
+	f, err := replica.Open(replica.Options{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	defer following(b, f, options(s.addr))()
+	until(b, "it follows", func() bool { return len(s.Replicas()) == 1 })
+	everywhere(b, s.Server, log.revoke("first"), 1)
+	long := make([]string, 100_000)
+	var took []time.Duration
+	for n := range b.N {
+		for i := range long {
+			long[i] = fmt.Sprintf("%d-%d", n, i)
+		}
+		b.StopTimer()
+		log.revoke(long...) // includes the time that this takes in the source
+		at := time.Now()
+		b.StartTimer()
+		everywhere(b, s.Server, log.revoke(fmt.Sprint("behind-", n)), 1)
+		took = append(took, time.Since(at))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, "max-ms")
 }
