@@ -11,6 +11,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"slices"
@@ -96,7 +97,7 @@ func TestAuthorize(t *testing.T) {
 		{"a claim of that name which is something else", with("events", []any{"concert"}), OK},
 		{"typ application/x/at+jwt", typed("application/x/at+jwt"), WrongType},
 
-		// What golang-jwt accepts, and the guard does not.
+		// golang-jwt accepts these. The reader of tokens does not.
 		{"crit", key.typed(map[string]any{"crit": []string{"exp"}}, nil), Malformed},
 		{"b64", key.typed(map[string]any{"b64": false}, nil), Malformed},
 		{"nbf beyond int64", key.sign(header, `{"iss":"`+idp+`","aud":"api","exp":`+soon()+`,"nbf":9223372036854775808}`), Malformed},
@@ -112,13 +113,13 @@ func TestAuthorize(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			d := a.Authorize(t.Context(), carrying(c.token))
 			if d.Reason != c.want || d.Allow != (c.want == OK) {
-				t.Fatalf("%+v, want %s", d, c.want)
+				t.Fatalf("got %+v, want %s", d, c.want)
 			}
 			if !d.Allow && len(d.Set)+len(d.Remove)+len(d.LeftOut) > 0 {
-				t.Errorf("a denial changes headers: %+v", d)
+				t.Errorf("a denial sets %q, removes %q and leaves out %q, want no change of headers", d.Set, d.Remove, d.LeftOut)
 			}
 			if d.ID == "" || d.Policy != DefaultPolicy || d.Revision != 7 {
-				t.Errorf("%+v", d)
+				t.Errorf("got ID %q, policy %q and revision %d, want an ID, %q and 7", d.ID, d.Policy, d.Revision, DefaultPolicy)
 			}
 		})
 	}
@@ -126,7 +127,9 @@ func TestAuthorize(t *testing.T) {
 
 func soon() string { return new(big.Int).SetInt64(time.Now().Unix() + 60).String() }
 
-func TestWhatIsSaidOfATokenIsVerified(t *testing.T) {
+// A decision names the subject and the ID of a token only once its signature has
+// been verified.
+func TestSubjectIsVerified(t *testing.T) {
 	key := edKey()
 	a := authorizer(t, options(t, key))
 	for _, c := range []struct {
@@ -142,7 +145,7 @@ func TestWhatIsSaidOfATokenIsVerified(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			d := a.Authorize(t.Context(), carrying(c.token))
 			if d.Issuer != c.issuer || d.Subject != c.subject || (d.TokenID != "") != (c.name == "a subject that is no string" || c.subject != "") {
-				t.Errorf("%+v", d)
+				t.Errorf("got issuer %q, subject %q and ID %q, want issuer %q, subject %q, and an ID if the signature is good", d.Issuer, d.Subject, d.TokenID, c.issuer, c.subject)
 			}
 		})
 	}
@@ -197,9 +200,7 @@ func TestAlgorithms(t *testing.T) {
 				header["alg"] = c.alg
 			}
 			a := authorizer(t, options(t, c.signer))
-			if d := a.Authorize(t.Context(), carrying(c.signer.typed(header, nil))); d.Reason != c.want {
-				t.Errorf("%+v, want %s", d, c.want)
-			}
+			wantReason(t, c.name, a.Authorize(t.Context(), carrying(c.signer.typed(header, nil))), c.want)
 		})
 	}
 	t.Run("HS256 with the public key as the secret", func(t *testing.T) {
@@ -210,9 +211,7 @@ func TestAlgorithms(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := authorizer(t, options(t)).Authorize(t.Context(), carrying(raw)); d.Reason != UnsupportedAlgorithm {
-			t.Errorf("%+v", d)
-		}
+		wantReason(t, "HS256 by the public key", authorizer(t, options(t)).Authorize(t.Context(), carrying(raw)), UnsupportedAlgorithm)
 	})
 	t.Run("a PSS salt of another length", func(t *testing.T) {
 		for alg, hash := range map[string]crypto.Hash{"PS256": crypto.SHA256, "PS384": crypto.SHA384, "PS512": crypto.SHA512} {
@@ -230,15 +229,13 @@ func TestAlgorithms(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if d := authorizer(t, options(t, key)).Authorize(t.Context(), carrying(signed+"."+b64.EncodeToString(signature))); d.Reason != want {
-					t.Errorf("%s, salt of %d: %+v, want %s", alg, salt, d, want)
-				}
+				wantReason(t, fmt.Sprintf("%s, salt of %d", alg, salt), authorizer(t, options(t, key)).Authorize(t.Context(), carrying(signed+"."+b64.EncodeToString(signature))), want)
 			}
 		}
 	})
 }
 
-// A token that cannot be accepted must not make anybody fetch keys.
+// A token that cannot be accepted causes no fetch of keys.
 func TestKeysAreAskedForLast(t *testing.T) {
 	key := edKey()
 	o := options(t, key)
@@ -248,19 +245,19 @@ func TestKeysAreAskedForLast(t *testing.T) {
 	a := authorizer(t, o)
 	for _, token := range []string{key.token(nil), key.typed(map[string]any{"alg": "HS512", "kid": "hidden"}, nil), key.typed(map[string]any{"alg": "none"}, nil), "x.y.z", key.token(map[string]any{"iss": "x"})} {
 		if d := a.Authorize(t.Context(), carrying(token)); d.Allow {
-			t.Errorf("%+v", d)
+			t.Errorf("%s: got %+v, want a denial", token, d)
 		}
 	}
 	if len(keys.asked) > 0 {
-		t.Errorf("asked for %q", keys.asked)
+		t.Errorf("keys asked for %q, want no question", keys.asked)
 	}
-	if d := a.Authorize(t.Context(), carrying(ecKey().token(nil))); d.Reason != UnknownKey || !slices.Equal(keys.asked, []string{"ec1/ES256"}) {
-		t.Errorf("%+v, asked for %q", d, keys.asked)
+	wantReason(t, "an accepted algorithm", a.Authorize(t.Context(), carrying(ecKey().token(nil))), UnknownKey)
+	if want := []string{"ec1/ES256"}; !slices.Equal(keys.asked, want) {
+		t.Errorf("keys asked for %q, want %q", keys.asked, want)
 	}
 }
 
-// A key of one issuer says nothing about tokens of another, under the same kid
-// or not.
+// A key of one issuer verifies no token of another, whatever its kid.
 func TestIssuersDoNotShareKeys(t *testing.T) {
 	mine, theirs := newEd25519("k"), newEd25519("k")
 	o := options(t, mine)
@@ -276,23 +273,17 @@ func TestIssuersDoNotShareKeys(t *testing.T) {
 		{"mine that says theirs", mine.token(map[string]any{"iss": other}), BadSignature},
 		{"theirs that says mine", theirs.token(nil), BadSignature},
 	} {
-		if d := a.Authorize(t.Context(), carrying(c.token)); d.Reason != c.want {
-			t.Errorf("%s: %+v, want %s", c.name, d, c.want)
-		}
+		wantReason(t, c.name, a.Authorize(t.Context(), carrying(c.token)), c.want)
 	}
 }
 
 func TestTwoKeysUnderOneKid(t *testing.T) {
 	one, two := newEd25519("k"), newEd25519("k")
 	a := authorizer(t, options(t, one, two))
-	for _, s := range []signer{one, two} {
-		if d := a.Authorize(t.Context(), carrying(s.token(nil))); d.Reason != OK {
-			t.Errorf("%+v", d)
-		}
+	for i, s := range []signer{one, two} {
+		wantReason(t, fmt.Sprintf("key %d of the kid", i), a.Authorize(t.Context(), carrying(s.token(nil))), OK)
 	}
-	if d := a.Authorize(t.Context(), carrying(newEd25519("k").token(nil))); d.Reason != BadSignature {
-		t.Errorf("%+v", d)
-	}
+	wantReason(t, "a stranger's key", a.Authorize(t.Context(), carrying(newEd25519("k").token(nil))), BadSignature)
 }
 
 func TestIssuerConditions(t *testing.T) {
@@ -316,16 +307,12 @@ func TestIssuerConditions(t *testing.T) {
 		{"another header typ", map[string]any{"typ": "at+jwt"}, map[string]any{"typ": "Bearer"}, WrongType},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if d := a.Authorize(t.Context(), carrying(key.typed(c.header, c.changes))); d.Reason != c.want {
-				t.Errorf("%+v, want %s", d, c.want)
-			}
+			wantReason(t, c.name, a.Authorize(t.Context(), carrying(key.typed(c.header, c.changes))), c.want)
 		})
 	}
 	t.Run("a required claim that is null", func(t *testing.T) {
 		raw := key.sign(`{"alg":"EdDSA","kid":"ed1","typ":"JWT"}`, `{"iss":"`+idp+`","aud":"api","typ":"Bearer","sub":"a","jti":null,"exp":`+soon()+`}`)
-		if d := a.Authorize(t.Context(), carrying(raw)); d.Reason != MissingClaim {
-			t.Errorf("%+v", d)
-		}
+		wantReason(t, "jti null", a.Authorize(t.Context(), carrying(raw)), MissingClaim)
 	})
 }
 
@@ -336,12 +323,12 @@ func TestRevoked(t *testing.T) {
 	o.Policies = map[string]Policy{DefaultPolicy: {}, "public": {TokenOptional: true}}
 	a := authorizer(t, o)
 	if d := a.Authorize(t.Context(), carrying(key.token(nil))); d.Reason != OK || d.RevocationID != (revocation.ID{}) {
-		t.Errorf("%+v", d)
+		t.Errorf("another subject: got %+v, want %s without a revocation", d, OK)
 	}
 	for _, policy := range []string{DefaultPolicy, "public"} {
 		d := a.Authorize(t.Context(), carrying(key.token(map[string]any{"sub": "mallory"})).under(policy))
 		if d.Reason != Revoked || d.Allow || d.RevocationID != (revocation.ID{Revision: 3, Index: 1}) || d.Revision != 7 || d.Subject != "mallory" {
-			t.Errorf("%s: %+v", policy, d)
+			t.Errorf("policy %s: got %+v, want %s of mallory by r3.1 at revision 7", policy, d, Revoked)
 		}
 	}
 }
@@ -378,17 +365,13 @@ func TestRevokedByEachKind(t *testing.T) {
 			o.Issuers = append(o.Issuers, Issuer{Name: other, Keys: ringOf(key), Audiences: []string{"api"}, MaxLifetime: time.Hour})
 			o.Revocations = following(t, r.Entry())
 			a := authorizer(t, o)
-			if d := a.Authorize(t.Context(), carrying(token)); d.Reason != Revoked {
-				t.Errorf("%+v", d)
-			}
+			wantReason(t, "the token itself", a.Authorize(t.Context(), carrying(token)), Revoked)
 			for name, token := range beside {
 				want := OK
 				if slices.Contains(c.also, name) {
 					want = Revoked
 				}
-				if d := a.Authorize(t.Context(), carrying(token)); d.Reason != want {
-					t.Errorf("%s: %+v, want %s", name, d, want)
-				}
+				wantReason(t, name, a.Authorize(t.Context(), carrying(token)), want)
 			}
 		})
 	}
@@ -430,17 +413,14 @@ func TestTokensWithoutAKid(t *testing.T) {
 	for n, want := range map[int]Reason{1: OK, 4: OK, 5: AmbiguousKey} {
 		a := authorizer(t, options(t, signers[:n]...))
 		for _, s := range signers[:n] {
-			if d := a.Authorize(t.Context(), carrying(s.typed(map[string]any{"kid": nil}, nil))); d.Reason != want {
-				t.Errorf("%d keys, signed by %s: got %+v, want %s", n, s.kid, d, want)
-			}
-			if d := a.Authorize(t.Context(), carrying(s.token(nil))); d.Reason != OK {
-				t.Errorf("%d keys, signed by %s and with its kid: got %+v, want %s", n, s.kid, d, OK)
-			}
+			input := fmt.Sprintf("%d keys, signed by %s", n, s.kid)
+			wantReason(t, input, a.Authorize(t.Context(), carrying(s.typed(map[string]any{"kid": nil}, nil))), want)
+			wantReason(t, input+", with its kid", a.Authorize(t.Context(), carrying(s.token(nil))), OK)
 		}
 	}
 }
 
-// What happens once the control endpoint has been silent for too long.
+// A control endpoint that has been silent for too long makes decisions stale.
 func TestStaleness(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -453,7 +433,7 @@ func TestStaleness(t *testing.T) {
 		{"fresh", time.Minute, true, 10 * time.Second, OK, false},
 		{"overdue, to be allowed", time.Minute, false, 2 * time.Minute, OK, true},
 		{"overdue, to be denied", time.Minute, true, 2 * time.Minute, Stale, true},
-		{"without a limit it is said and no more", 0, true, 2 * time.Minute, OK, true},
+		{"stale without a limit, to be allowed", 0, true, 2 * time.Minute, OK, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -469,17 +449,17 @@ func TestStaleness(t *testing.T) {
 				a := authorizer(t, o)
 				time.Sleep(c.silent)
 				if d := a.Authorize(t.Context(), carrying(key.token(nil))); d.Reason != c.want || d.Stale != c.wantStale {
-					t.Errorf("%+v, want %s", d, c.want)
+					t.Errorf("a good token: got %s, stale %v; want %s, stale %v", d.Reason, d.Stale, c.want, c.wantStale)
 				}
 				if d := a.Authorize(t.Context(), carrying(key.token(map[string]any{"sub": "mallory"}))); d.Reason != Revoked || d.Stale != c.wantStale {
-					t.Errorf("%+v", d)
+					t.Errorf("a revoked token: got %s, stale %v; want %s, stale %v", d.Reason, d.Stale, Revoked, c.wantStale)
 				}
 			})
 		})
 	}
 }
 
-// malleated is the second valid ES256 signature of a token: (r, n-s).
+// malleated returns a token with its second valid ES256 signature, (r, n-s).
 func malleated(t *testing.T, raw string) string {
 	t.Helper()
 	dot := strings.LastIndexByte(raw, '.')
@@ -492,7 +472,8 @@ func malleated(t *testing.T, raw string) string {
 	return raw[:dot+1] + b64.EncodeToString(signature)
 }
 
-func TestWhatCannotBeLookedUpDenies(t *testing.T) {
+// A failed look-up denies.
+func TestFailedLookUps(t *testing.T) {
 	key := edKey()
 	unready, err := replica.Open(replica.Options{})
 	if err != nil {
@@ -517,10 +498,10 @@ func TestWhatCannotBeLookedUpDenies(t *testing.T) {
 			c.change(&o)
 			d := authorizer(t, o).Authorize(t.Context(), carrying(key.token(nil)))
 			if d.Reason != c.want || d.Allow || len(d.Set) > 0 {
-				t.Errorf("%+v, want %s", d, c.want)
+				t.Errorf("got %+v, want %s", d, c.want)
 			}
-			if (log.Len() > 0) != (c.name == "a panic") {
-				t.Errorf("logged: %s", &log)
+			if panicked := c.name == "a panic"; (log.Len() > 0) != panicked {
+				t.Errorf("logged %q, want a line: %v", &log, panicked)
 			}
 		})
 	}
@@ -553,9 +534,7 @@ func TestWhatCannotBeLookedUpDenies(t *testing.T) {
 	t.Run("a bad token is still the token's fault", func(t *testing.T) {
 		o := options(t, key)
 		o.Revocations = unready
-		if d := authorizer(t, o).Authorize(t.Context(), carrying(key.token(map[string]any{"exp": 1}))); d.Reason != Expired {
-			t.Errorf("%+v", d)
-		}
+		wantReason(t, "exp 1", authorizer(t, o).Authorize(t.Context(), carrying(key.token(map[string]any{"exp": 1}))), Expired)
 	})
 }
 
@@ -594,7 +573,7 @@ func TestOneFaultDenies(t *testing.T) {
 		}
 		d := a.Authorize(context.Background(), carrying(by.typed(header, claims)))
 		if d.Allow != (faults == 0) {
-			t.Fatalf("%d faults: %+v", faults, d)
+			t.Fatalf("header %v, claims %v, %d faults: got %s, allowed %v; want a denial if there are faults", header, claims, faults, d.Reason, d.Allow)
 		}
 	})
 }
@@ -642,7 +621,7 @@ func TestFaultyOptions(t *testing.T) {
 			}
 			a, err := New(c.options)
 			if a != nil || err == nil || !strings.Contains(err.Error(), c.fault) {
-				t.Errorf("%v %v, want an error with %q", a, err, c.fault)
+				t.Errorf("New: got %v and error %v, want an error with %q", a, err, c.fault)
 			}
 		})
 	}

@@ -44,7 +44,7 @@ func TestBearer(t *testing.T) {
 		{"not UTF-8, in another scheme", []Header{field("authorization", "Basic \xff")}, "", BadRequest},
 		{"too large by one", []Header{field("authorization", "Bearer "+strings.Repeat("a", MaxToken+1))}, "", BadRequest},
 
-		// These say Bearer: they are not "no token", and the guard refuses them.
+		// These say Bearer, so they carry a token, which the reader refuses.
 		{"the scheme alone", []Header{field("authorization", "Bearer")}, "", ""},
 		{"the scheme and spaces", []Header{field("authorization", "Bearer   ")}, "", ""},
 		{"a tab instead of a space", []Header{field("authorization", "Bearer\ta.b.c")}, "\ta.b.c", ""},
@@ -56,7 +56,7 @@ func TestBearer(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			token, reason := bearer(c.headers)
 			if token != c.token || reason != c.reason {
-				t.Errorf("%q %q, want %q %q", token, reason, c.token, c.reason)
+				t.Errorf("bearer(%q): got %q and reason %q, want %q and %q", c.headers, token, reason, c.token, c.reason)
 			}
 		})
 	}
@@ -76,15 +76,15 @@ func FuzzBearer(f *testing.F) {
 		switch reason {
 		case "":
 			if twice || !strings.HasSuffix(strings.Trim(value, " \t"), token) || len(token) > MaxToken || !utf8.ValidString(token) || strings.Contains(token, ",") {
-				t.Errorf("%q from %q", token, value)
+				t.Errorf("Authorization %q, twice %v: got token %q, want none, or the end of the value", value, twice, token)
 			}
 		case NoToken:
 			if twice || len(value) >= 7 && strings.EqualFold(value[:7], "bearer ") {
-				t.Errorf("%q is no token", value)
+				t.Errorf("Authorization %q, twice %v: got %s, want a token or %s", value, twice, reason, BadRequest)
 			}
 		case BadRequest:
 		default:
-			t.Errorf("%q is %q", value, reason)
+			t.Errorf("Authorization %q: got reason %q, want one of bearer's", value, reason)
 		}
 	})
 }

@@ -16,17 +16,17 @@ import (
 	"rescind/revocation"
 )
 
-// The ways around golang-jwt that are known, and tokens as real issuers make
-// them: each with the one beside it that must still be accepted. Keys have
-// theirs in jwks/facts_test.go.
+// These tests try the known ways around golang-jwt, and tokens of real issuers.
+// Each stands beside a token that must still be accepted. The tests of keys are
+// in jwks/facts_test.go.
 
-// asked is what comes of a token.
+// asked returns the reason of the decision about a token.
 func asked(t *testing.T, a *Authorizer, raw string) Reason {
 	t.Helper()
 	return a.Authorize(t.Context(), carrying(raw)).Reason
 }
 
-// resigned is raw with its signature changed.
+// resigned returns raw with its signature changed.
 func resigned(raw string, change func([]byte) []byte) string {
 	dot := strings.LastIndexByte(raw, '.')
 	signature, err := b64.DecodeString(raw[dot+1:])
@@ -52,7 +52,7 @@ func TestFormsOfASignature(t *testing.T) {
 	padded := func(s []byte) []byte { return append([]byte{0}, s...) }
 	twice := func(s []byte) []byte { return append(s, s...) }
 	n := ec.private.(*ecdsa.PrivateKey).Params().N
-	// r and s plus the order: the same numbers to who reduces them.
+	// r and s plus the order are the same numbers after a reduction.
 	unreduced := func(s []byte) []byte {
 		out := make([]byte, 66)
 		new(big.Int).Add(new(big.Int).SetBytes(s[:32]), n).FillBytes(out[:33])
@@ -72,17 +72,17 @@ func TestFormsOfASignature(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := asked(t, a, c.by.token(nil)); got != OK {
-				t.Fatalf("as it was made: %s", got)
+				t.Fatalf("unchanged: got %s, want %s", got, OK)
 			}
 			if got := asked(t, a, resigned(c.by.token(nil), c.change)); got != BadSignature {
-				t.Errorf("%s, want %s", got, BadSignature)
+				t.Errorf("changed: got %s, want %s", got, BadSignature)
 			}
 		})
 	}
 }
 
-// A key that the token brings, or says where to find, is nobody's.
-func TestKeysThatTheTokenBrings(t *testing.T) {
+// A key that the token holds or links to is not used.
+func TestKeysInsideTheToken(t *testing.T) {
 	key, mallory := edKey(), newEd25519("ed1")
 	a := authorizer(t, options(t, key))
 	x := b64.EncodeToString(mallory.private.Public().(ed25519.PublicKey))
@@ -95,18 +95,17 @@ func TestKeysThatTheTokenBrings(t *testing.T) {
 			want = UnknownKey
 		}
 		if got := asked(t, a, mallory.typed(header, nil)); got != want {
-			t.Errorf("%v: %s, want %s", header, got, want)
+			t.Errorf("header %v: got %s, want %s", header, got, want)
 		}
 		delete(header, "kid")
 		if got := asked(t, a, key.typed(header, nil)); got != OK {
-			t.Errorf("%v beside an honest signature: %s", header, got)
+			t.Errorf("header %v beside an honest signature: got %s, want %s", header, got, OK)
 		}
 	}
 }
 
-// The same with the keys' own names: a kid chooses among the keys of the issuer,
-// and does nothing else.
-func TestKidsThatAreNoKids(t *testing.T) {
+// A kid chooses among the keys of the issuer and does nothing else.
+func TestHostileKids(t *testing.T) {
 	key := edKey()
 	keys := ringOf(key)
 	o := options(t, key)
@@ -114,27 +113,27 @@ func TestKidsThatAreNoKids(t *testing.T) {
 	a := authorizer(t, o)
 	for _, kid := range []string{"../../dev/null", "' OR 1=1 --", "ed1\x00", "ed1 ", "ED1", "\u0435d1", "https://evil.example/jwks", strings.Repeat("\u00e9", 256), strings.Repeat("\U0001f511", 256)} {
 		if got := asked(t, a, key.typed(map[string]any{"kid": kid}, nil)); got != UnknownKey {
-			t.Errorf("%q: %s", kid, got)
+			t.Errorf("kid %q: got %s, want %s", kid, got, UnknownKey)
 		}
 		if last := keys.asked[len(keys.asked)-1]; last != kid+"/EdDSA" {
-			t.Errorf("%q was looked for as %q", kid, last)
+			t.Errorf("kid %q: keys asked for %q, want %q", kid, last, kid+"/EdDSA")
 		}
 	}
 	for _, kid := range []any{strings.Repeat("\U0001f511", 257), "", 1, []string{"ed1"}, map[string]any{"ed1": 1}, true} {
 		before := len(keys.asked)
 		if got := asked(t, a, key.typed(map[string]any{"kid": kid}, nil)); got != Malformed || len(keys.asked) != before {
-			t.Errorf("%v: %s", kid, got)
+			t.Errorf("kid %v: got %s after %d questions, want %s and none", kid, got, len(keys.asked)-before, Malformed)
 		}
 	}
-	for _, kid := range []string{"../k", "\u00e9", strings.Repeat("\U0001f511", 256)} { // an issuer may call its keys what it likes
+	for _, kid := range []string{"../k", "\u00e9", strings.Repeat("\U0001f511", 256)} { // an issuer may choose any kid
 		odd := newEd25519(kid)
 		if got := asked(t, authorizer(t, options(t, odd)), odd.token(nil)); got != OK {
-			t.Errorf("%q: %s", kid, got)
+			t.Errorf("a key of kid %q: got %s, want %s", kid, got, OK)
 		}
 	}
 }
 
-// Only what is exactly an accepted type is one.
+// A type is accepted only if it is exactly one of the configured types.
 func TestTypes(t *testing.T) {
 	key := edKey()
 	o := options(t, key)
@@ -142,7 +141,7 @@ func TestTypes(t *testing.T) {
 	a := authorizer(t, o)
 	for _, typ := range []any{"at+jwt", "AT+JWT", "application/at+jwt", "Application/AT+jwt", "X/Y", "application/x/y"} {
 		if got := asked(t, a, key.typed(map[string]any{"typ": typ}, nil)); got != OK {
-			t.Errorf("%q: %s", typ, got)
+			t.Errorf("typ %q: got %s, want %s", typ, got, OK)
 		}
 	}
 	for _, typ := range []any{
@@ -150,21 +149,20 @@ func TestTypes(t *testing.T) {
 		"application/application/at+jwt", "text/at+jwt", "at+jw\u0074\u0301", "at\u002bjwt\u0000", "logout+jwt", "dpop+jwt", "secevent+jwt", "id_token", "y", "/y",
 	} {
 		if got := asked(t, a, key.typed(map[string]any{"typ": typ}, nil)); got != WrongType {
-			t.Errorf("%q: %s", typ, got)
+			t.Errorf("typ %q: got %s, want %s", typ, got, WrongType)
 		}
 	}
 	o.Issuers[0].TokenTypes = []string{""}
 	a = authorizer(t, o)
 	if got := asked(t, a, key.token(nil)); got != OK {
-		t.Errorf("no typ where none is wanted: %s", got)
+		t.Errorf("no typ where none is accepted: got %s, want %s", got, OK)
 	}
 	if got := asked(t, a, key.typed(map[string]any{"typ": "at+jwt"}, nil)); got != WrongType {
-		t.Errorf("at+jwt where none is wanted: %s", got)
+		t.Errorf("typ at+jwt where none is accepted: got %s, want %s", got, WrongType)
 	}
 }
 
-// A verified token is looked up anew each time: nothing remembers that it was
-// good.
+// A verified token is looked up again for each request.
 func TestRevokedBetweenTwoRequests(t *testing.T) {
 	key := edKey()
 	o := options(t, key)
@@ -180,7 +178,7 @@ func TestRevokedBetweenTwoRequests(t *testing.T) {
 	} {
 		if step.change.Revision == 8 {
 			if got := asked(t, a, raw); got != OK {
-				t.Fatalf("at first: %s", got)
+				t.Fatalf("at first: got %s, want %s", got, OK)
 			}
 		}
 		if err := o.Revocations.Apply([]revocation.Change{step.change}); err != nil {
@@ -188,12 +186,13 @@ func TestRevokedBetweenTwoRequests(t *testing.T) {
 		}
 		d := a.Authorize(t.Context(), carrying(raw))
 		if d.Reason != step.want || d.Revision != step.change.Revision {
-			t.Errorf("at revision %d: %+v, want %s", step.change.Revision, d, step.want)
+			t.Errorf("at revision %d: got %s at revision %d, want %s", step.change.Revision, d.Reason, d.Revision, step.want)
 		}
 	}
 }
 
-// A revocation is that of one issuer: jti, sub and sid are unique only within.
+// A revocation reaches tokens of its own issuer alone, because jti, sub and sid
+// are unique only within an issuer.
 func TestRevocationsAreOfOneIssuer(t *testing.T) {
 	key := edKey()
 	for _, claim := range []string{"jti", "sub", "sid"} {
@@ -202,17 +201,17 @@ func TestRevocationsAreOfOneIssuer(t *testing.T) {
 		o.Revocations = following(t, revoked(claim, "same"))
 		a := authorizer(t, o)
 		if got := asked(t, a, key.token(map[string]any{claim: "same"})); got != Revoked {
-			t.Errorf("%s: %s", claim, got)
+			t.Errorf("%s: got %s, want %s", claim, got, Revoked)
 		}
 		if got := asked(t, a, key.token(map[string]any{claim: "same", "iss": other})); got != OK {
-			t.Errorf("%s of another issuer: %s", claim, got)
+			t.Errorf("%s of another issuer: got %s, want %s", claim, got, OK)
 		}
 	}
 }
 
-// What golang-jwt would accept is put to it, so that it is known why there is a
-// guard. A line that fails here is one that golang-jwt has mended.
-func TestWhatTheGuardIsFor(t *testing.T) {
+// golang-jwt accepts these tokens, which is why package jwks/jwt exists. If the
+// first check of a line fails, golang-jwt has repaired that line.
+func TestTokensThatGolangJWTAccepts(t *testing.T) {
 	key := edKey()
 	header := changed(map[string]any{"alg": key.alg, "kid": key.kid}, nil)
 	claims := `"iss":"` + idp + `","aud":"api","exp":` + soon()
@@ -234,16 +233,16 @@ func TestWhatTheGuardIsFor(t *testing.T) {
 			parser := jwt.NewParser(jwt.WithValidMethods([]string{"EdDSA"}), jwt.WithStrictDecoding(), jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithIssuer(idp), jwt.WithAudience("api"))
 			_, err := parser.ParseWithClaims(raw, jwt.MapClaims{}, func(*jwt.Token) (any, error) { return key.private.Public(), nil })
 			if accepts := !strings.HasPrefix(name, "exp "); (err == nil) != accepts {
-				t.Errorf("golang-jwt: %v", err)
+				t.Errorf("golang-jwt: got error %v, want one: %v", err, !accepts)
 			}
 			if d := a.Authorize(t.Context(), carrying(raw)); d.Allow {
-				t.Errorf("%+v", d)
+				t.Errorf("got %+v, want a denial", d)
 			}
 		})
 	}
 }
 
-// Keycloak and oidc-provider, as they were found to be.
+// The tokens are those that Keycloak and oidc-provider were seen to make.
 func TestRealIssuers(t *testing.T) {
 	key, enc := rsaKey(), edKey()
 	keycloak := func(change func(*Issuer)) *Authorizer {
@@ -288,7 +287,7 @@ func TestRealIssuers(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := asked(t, keycloak(c.change), c.token); got != c.want {
-				t.Errorf("%s, want %s", got, c.want)
+				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})
 	}
@@ -297,10 +296,10 @@ func TestRealIssuers(t *testing.T) {
 		a := keycloak(func(i *Issuer) { i.Keys = keys })
 		refresh := enc.typed(map[string]any{"alg": "HS512", "kid": "unpublished", "typ": "JWT"}, map[string]any{"typ": "Refresh"})
 		if got := asked(t, a, refresh); got != UnsupportedAlgorithm || len(keys.asked) > 0 {
-			t.Errorf("%s, asked for %q", got, keys.asked)
+			t.Errorf("a refresh token: got %s and questions %q, want %s and none", got, keys.asked, UnsupportedAlgorithm)
 		}
 		if got := asked(t, a, key.token(nil)); got != KeysUnavailable || !slices.Equal(keys.asked, []string{"rsa1/RS256"}) {
-			t.Errorf("an access token: %s, asked for %q", got, keys.asked)
+			t.Errorf("an access token: got %s and questions %q, want %s and one for rsa1/RS256", got, keys.asked, KeysUnavailable)
 		}
 	})
 	t.Run("2: a session ends by its sid, whatever the jti", func(t *testing.T) {
@@ -309,11 +308,11 @@ func TestRealIssuers(t *testing.T) {
 		a := authorizer(t, o)
 		for jti, want := range map[string]Reason{"a": Revoked, "b": Revoked} {
 			if got := asked(t, a, key.token(map[string]any{"sid": "s1", "jti": jti})); got != want {
-				t.Errorf("%s: %s", jti, got)
+				t.Errorf("jti %s: got %s, want %s", jti, got, want)
 			}
 		}
 		if got := asked(t, a, key.token(map[string]any{"sid": "s2", "jti": "a"})); got != OK {
-			t.Errorf("another session: %s", got)
+			t.Errorf("another session: got %s, want %s", got, OK)
 		}
 	})
 }

@@ -54,7 +54,7 @@ func TestHeaderValue(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got, ok := headerValue(c.claim); ok != c.ok || ok && got != c.want {
-				t.Errorf("%q %v, want %q %v", got, ok, c.want, c.ok)
+				t.Errorf("headerValue(%v): got %q, %v, want %q, %v", c.claim, got, ok, c.want, c.ok)
 			}
 		})
 	}
@@ -140,7 +140,7 @@ func TestLaxName(t *testing.T) {
 	}
 }
 
-// upstream is what arrives when Envoy has set and then removed.
+// upstream returns the headers that arrive after Envoy has set and then removed.
 func upstream(sent, set []Header, remove []string) http.Header {
 	out := http.Header{}
 	for _, h := range sent {
@@ -155,8 +155,9 @@ func upstream(sent, set []Header, remove []string) http.Header {
 	return out
 }
 
-// Whatever is sent and whatever the token says: under a name that is ours,
-// however spelt, the upstream sees the claim or nothing, and every value is one.
+// Under every spelling of a managed name the upstream sees the claim or nothing,
+// for all headers that a client sends and all claims of a token. Every value is
+// the value of a header.
 func TestNobodySpoofsAHeader(t *testing.T) {
 	rules, err := newHeaders(Headers{Claims: map[string]string{"x-jwt-subject": "sub", "x-jwt-groups": "groups", "x-tenant": "tenant"}})
 	if err != nil {
@@ -185,7 +186,7 @@ func TestNobodySpoofsAHeader(t *testing.T) {
 		rules.apply(&d, sent, claims)
 		for _, h := range d.Set {
 			if slices.Contains(d.Remove, h.Name) {
-				t.Fatalf("%s is set and removed", h.Name)
+				t.Fatalf("sent %q: %s is set and removed, want one of them", sent, h.Name)
 			}
 		}
 		set := map[string]string{}
@@ -198,11 +199,11 @@ func TestNobodySpoofsAHeader(t *testing.T) {
 				continue
 			}
 			if len(values) != 1 || values[0] != set[got] || !httpguts.ValidHeaderFieldValue(values[0]) || strings.TrimSpace(values[0]) != values[0] {
-				t.Fatalf("the upstream sees %s: %q; set were %q", got, values, d.Set)
+				t.Fatalf("sent %q: the upstream sees %s: %q, want the value that was set, %q, or nothing", sent, got, values, d.Set)
 			}
 		}
 		if len(d.Set)+len(d.LeftOut) > len(claims) {
-			t.Fatalf("%d claims, %d headers set, %d left out", len(claims), len(d.Set), len(d.LeftOut))
+			t.Fatalf("claims %v: set %q and left out %q, want at most one of them for each claim", claims, d.Set, d.LeftOut)
 		}
 	})
 }
@@ -226,7 +227,7 @@ func TestFaultyHeaders(t *testing.T) {
 			_, err := newHeaders(c.rules)
 			for _, fault := range c.faults {
 				if err == nil || !strings.Contains(err.Error(), fault) {
-					t.Errorf("%v does not say %s", err, fault)
+					t.Errorf("got error %v, want one that says %s", err, fault)
 				}
 			}
 		})
@@ -252,17 +253,17 @@ func FuzzClaimsToHeaders(f *testing.F) {
 		managed := slices.Collect(maps.Keys(DefaultHeaders))
 		for _, h := range d.Set {
 			if !slices.Contains(managed, h.Name) || slices.Contains(d.Remove, h.Name) || !httpguts.ValidHeaderFieldValue(h.Value) || h.Value == "" {
-				t.Errorf("%q is set, %q removed", d.Set, d.Remove)
+				t.Errorf("payload %q: set %q and removed %q, want managed names and valid values, each in one list", payload, d.Set, d.Remove)
 			}
 		}
 		for _, m := range managed {
 			if slices.ContainsFunc(d.Set, func(h Header) bool { return h.Name == m }) == slices.Contains(d.Remove, m) {
-				t.Errorf("%s is in both lists, or in none", m)
+				t.Errorf("payload %q: %s is in both of set %q and removed %q, or in none; want it in one", payload, m, d.Set, d.Remove)
 			}
 		}
 		for got, values := range upstream(sent, d.Set, d.Remove) {
 			if strings.HasPrefix(cgi(got), "X_JWT_") && slices.Contains(values, "spoofed") && !slices.Contains(d.Set, Header{got, "spoofed"}) {
-				t.Errorf("the upstream sees %s: %q", got, values)
+				t.Errorf("sent %q: the upstream sees %s: %q, want no value of the client", sent, got, values)
 			}
 		}
 	})

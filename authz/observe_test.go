@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// What a policy that observes lets through, and what not.
+// A policy that observes denies nothing for its own conditions, and everything
+// for other reasons.
 func TestObserve(t *testing.T) {
 	key := edKey()
 	o := options(t, key)
@@ -40,14 +41,14 @@ func TestObserve(t *testing.T) {
 	}{
 		{"all that is asked for", key.token(good), OK, OK, ""},
 
-		// what the policy asks for
+		// the policy's own conditions
 		{"another audience", but("aud", "api"), WrongAudience, OK, WrongAudience},
 		{"no scope", but("scope", nil), InsufficientScope, OK, InsufficientScope},
 		{"another tenant", but("tenant", "globex"), ClaimRefused, OK, ClaimRefused},
 		{"too old", but("iat", now-200), TooOld, OK, TooOld},
 		{"of no age", but("iat", nil), MissingClaim, OK, MissingClaim},
 
-		// what it does not decide
+		// other reasons
 		{"no token", "", NoToken, NoToken, ""},
 		{"nonsense", "nonsense", Malformed, Malformed, ""},
 		{"an issuer that is not admitted", but("iss", other), UntrustedIssuer, UntrustedIssuer, ""},
@@ -66,14 +67,14 @@ func TestObserve(t *testing.T) {
 			for policy, want := range map[string]Reason{"enforce": c.enforced, "observe": c.observed} {
 				d := a.Authorize(t.Context(), carrying(c.token).under(policy))
 				if d.Reason != want || d.Allow != (want == OK) {
-					t.Errorf("%s: %+v, want %s", policy, d, want)
+					t.Errorf("policy %s: got %s, allowed %v; want %s", policy, d.Reason, d.Allow, want)
 				}
 				would := c.would
 				if policy == "enforce" {
 					would = ""
 				}
 				if d.WouldDeny != would {
-					t.Errorf("%s: would deny for %q, want %q", policy, d.WouldDeny, would)
+					t.Errorf("policy %s: would deny for %q, want %q", policy, d.WouldDeny, would)
 				}
 			}
 		})
@@ -85,13 +86,13 @@ func TestObserveSetsTheHeaders(t *testing.T) {
 	o.Policies = map[string]Policy{DefaultPolicy: {Scopes: []string{"admin"}, Observe: true}}
 	d := authorizer(t, o).Authorize(t.Context(), carrying(edKey().token(nil)))
 	if !d.Allow || d.WouldDeny != InsufficientScope || d.Scope != "" || len(d.Set) == 0 {
-		t.Errorf("%+v", d)
+		t.Errorf("got %+v, want it allowed, with headers, no scope, and %s as the reason that would deny", d, InsufficientScope)
 	}
 }
 
 func TestDenialsForgetWhatWasObserved(t *testing.T) {
 	d := Decision{WouldDeny: TooOld}
 	if d = d.deny(Revoked); d.WouldDeny != "" {
-		t.Errorf("%+v", d)
+		t.Errorf("a denial would deny for %q, want nothing", d.WouldDeny)
 	}
 }

@@ -15,7 +15,7 @@ func values(t testing.TB, raw ...any) []revocation.Value {
 	for i, r := range raw {
 		v, ok := revocation.ValueOf(r)
 		if !ok {
-			t.Fatalf("%v is no value", r)
+			t.Fatalf("ValueOf(%v): got none, want a value", r)
 		}
 		out[i] = v
 	}
@@ -46,19 +46,19 @@ func TestConditions(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := conditions.hold(map[string]any{"tenant": c.claim}); got != c.want {
-				t.Errorf("%v, want %v", got, c.want)
+				t.Errorf("tenant %v holds: got %v, want %v", c.claim, got, c.want)
 			}
 		})
 	}
 	if conditions.hold(map[string]any{}) {
-		t.Error("a claim that is absent holds")
+		t.Error("without the claim: the condition holds, want not")
 	}
 	if !(Conditions)(nil).hold(nil) {
-		t.Error("no conditions do not hold")
+		t.Error("without conditions: they do not hold, want that they do")
 	}
 	two := Conditions{"a": values(t, "1"), "b": values(t, "2")}
 	if two.hold(map[string]any{"a": "1", "b": "1"}) || !two.hold(map[string]any{"a": "1", "b": "2"}) {
-		t.Error("not all of two conditions are asked for")
+		t.Error("two conditions: want both to be needed, and both to be enough")
 	}
 }
 
@@ -80,7 +80,7 @@ func TestScope(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := scope(c.claims); !slices.Equal(got, c.want) {
-				t.Errorf("%q, want %q", got, c.want)
+				t.Errorf("scope(%v): got %q, want %q", c.claims, got, c.want)
 			}
 		})
 	}
@@ -143,42 +143,39 @@ func TestPolicies(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := a.Authorize(t.Context(), carrying(c.token).under(c.policy))
-			if d.Reason != c.want || d.Allow != (c.want == OK || c.want == NoTokenAllowed) || d.Policy != c.policy {
-				t.Errorf("%+v, want %s", d, c.want)
+			wantReason(t, c.name, d, c.want)
+			if d.Policy != c.policy {
+				t.Errorf("got policy %q, want %q", d.Policy, c.policy)
 			}
 			wantScope := ""
 			if c.want == InsufficientScope {
 				wantScope = "reports:read openid"
 			}
 			if d.Scope != wantScope {
-				t.Errorf("asks for scope %q", d.Scope)
+				t.Errorf("the decision demands scope %q, want %q", d.Scope, wantScope)
 			}
 		})
 	}
 	t.Run("two headers where a token is optional", func(t *testing.T) {
 		r := carrying(key.token(nil)).under("public")
 		r.Headers = append(r.Headers, field("authorization", "Basic x"))
-		if d := a.Authorize(t.Context(), r); d.Reason != BadRequest || d.Allow {
-			t.Errorf("%+v", d)
-		}
+		wantReason(t, "Bearer and Basic", a.Authorize(t.Context(), r), BadRequest)
 	})
-	t.Run("without a token nobody is anybody", func(t *testing.T) {
+	t.Run("without a token the client's own headers are removed", func(t *testing.T) {
 		r := carrying("").under("public")
 		r.Headers = append(r.Headers, field("x-jwt-subject", "root"), field("X_JWT_Admin", "yes"))
 		d := a.Authorize(t.Context(), r)
 		if !d.Allow || len(d.Set) > 0 || !slices.Contains(d.Remove, "x-jwt-subject") || !slices.Contains(d.Remove, "x_jwt_admin") {
-			t.Errorf("%+v", d)
+			t.Errorf("got %+v, want it allowed with no header set and both removed", d)
 		}
 	})
 	t.Run("without a name", func(t *testing.T) {
 		if d := a.Authorize(t.Context(), carrying(key.token(nil))); d.Reason != OK || d.Policy != DefaultPolicy {
-			t.Errorf("%+v", d)
+			t.Errorf("got %s under policy %q, want %s under %q", d.Reason, d.Policy, OK, DefaultPolicy)
 		}
 	})
 	t.Run("without a default", func(t *testing.T) {
 		o.Policies = map[string]Policy{"public": {TokenOptional: true}}
-		if d := authorizer(t, o).Authorize(t.Context(), carrying(key.token(nil))); d.Reason != UnknownPolicy || d.Allow {
-			t.Errorf("%+v", d)
-		}
+		wantReason(t, "no policy named default", authorizer(t, o).Authorize(t.Context(), carrying(key.token(nil))), UnknownPolicy)
 	})
 }

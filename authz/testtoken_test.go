@@ -34,7 +34,7 @@ func compact(header, payload string) string {
 	return b64.EncodeToString([]byte(header)) + "." + b64.EncodeToString([]byte(payload)) + ".c2ln"
 }
 
-// signer is a key of an issuer, with its private half.
+// signer is a key of an issuer with its private half.
 type signer struct {
 	alg, kid string
 	private  crypto.Signer
@@ -42,7 +42,7 @@ type signer struct {
 
 func (s signer) public() jwks.Key { return jwks.Key{ID: s.kid, Public: s.private.Public()} }
 
-// sign makes a token of exactly these texts.
+// sign returns a token of exactly these texts.
 func (s signer) sign(header, payload string) string {
 	signed := b64.EncodeToString([]byte(header)) + "." + b64.EncodeToString([]byte(payload))
 	signature, err := jwt.GetSigningMethod(s.alg).Sign(signed, s.private)
@@ -52,7 +52,8 @@ func (s signer) sign(header, payload string) string {
 	return signed + "." + b64.EncodeToString(signature)
 }
 
-// token signs claims that are good now, changed as asked; nil takes one out.
+// token returns a token that is valid now. changes replace claims, and nil removes
+// one.
 func (s signer) token(changes map[string]any) string {
 	return s.typed(map[string]any{}, changes)
 }
@@ -105,12 +106,12 @@ var ecKey = sync.OnceValue(func() signer {
 	return signer{"ES256", "ec1", private}
 })
 
-// ring is the keys of an issuer that is never asked over a network.
+// ring holds the keys of an issuer without a network.
 type ring struct {
 	keys  []jwks.Key
 	err   error
 	panic any
-	asked []string // kid/alg
+	asked []string // kid/alg of each call
 }
 
 func ringOf(signers ...signer) *ring {
@@ -144,7 +145,7 @@ func (r *ring) Find(_ context.Context, kid, alg string) ([]jwks.Key, error) {
 	return found, nil
 }
 
-// options are those of one issuer with one key, and no revocations.
+// options returns a configuration of one issuer and no revocations.
 func options(t testing.TB, signers ...signer) Options {
 	if len(signers) == 0 {
 		signers = []signer{edKey()}
@@ -156,7 +157,7 @@ func options(t testing.TB, signers ...signer) Options {
 	}
 }
 
-// following is a follower in memory that has these entries in force.
+// following returns a follower in memory with these entries in force.
 func following(t testing.TB, entries ...revocation.Entry) *replica.Follower {
 	t.Helper()
 	f, err := replica.Open(replica.Options{})
@@ -190,7 +191,7 @@ func textValue(s string) revocation.Value {
 	return v
 }
 
-// revoked is an entry for one equality of idp.
+// revoked returns an entry for one equality of idp.
 func revoked(claim string, value any) revocation.Entry {
 	v, ok := revocation.ValueOf(value)
 	if !ok {
@@ -213,7 +214,16 @@ func authorizer(t testing.TB, o Options) *Authorizer {
 	return a
 }
 
-// carrying is a request with this token; empty: without one.
+// wantReason fails the test unless d has this reason, and allows for no other
+// reasons than OK and NoTokenAllowed.
+func wantReason(t testing.TB, input string, d Decision, want Reason) {
+	t.Helper()
+	if d.Reason != want || d.Allow != (want == OK || want == NoTokenAllowed) {
+		t.Errorf("%s: got reason %s (%s), allowed %v; want %s", input, d.Reason, d.Detail, d.Allow, want)
+	}
+}
+
+// carrying returns a request with this token, or without one if it is "".
 func carrying(token string) *Request {
 	r := &Request{Headers: []Header{field(":path", "/"), field("accept", "*/*")}}
 	if token != "" {

@@ -7,11 +7,11 @@ import (
 	"net/http"
 )
 
-// session is one login. It ends with the use of a refresh token that was used
-// before: then somebody has it who should not (RFC 9700, section 4.14).
+// session is one login. It ends when a refresh token is used twice, because then
+// a thief may have the token (RFC 9700, section 4.14).
 type session struct {
 	id, subject, client, scope string
-	refresh                    string // the only one that is good
+	refresh                    string // the one refresh token that is accepted
 }
 
 func (i *Issuer) handler() http.Handler {
@@ -63,7 +63,7 @@ func (i *Issuer) jwks(w http.ResponseWriter, r *http.Request) {
 	i.faulty(w, r, f, map[string]any{"keys": published})
 }
 
-// token is the endpoint of RFC 6749, sections 4.3 and 6.
+// token serves the endpoint of RFC 6749, sections 4.3 and 6.
 func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
 	var s session
 	var fault string
@@ -117,7 +117,7 @@ func (i *Issuer) renew(refresh string) (s session, fault string) {
 	return i.continued(s), ""
 }
 
-// continued gives s a new refresh token. It is called with mu held.
+// continued returns s with a new refresh token. The caller holds mu.
 func (i *Issuer) continued(s session) session {
 	s.refresh = rand.Text()
 	i.refresh[s.refresh] = s.id
@@ -125,9 +125,9 @@ func (i *Issuer) continued(s session) session {
 	return s
 }
 
-// revoke is the endpoint of RFC 7009. It ends the session of a refresh token.
-// An access token lives on until it expires, as with most issuers: that is
-// what rescind is for.
+// revoke serves the endpoint of RFC 7009. It ends the session of a refresh token.
+// An access token stays valid until it expires, as it does with most issuers.
+// Rescind exists to revoke it.
 func (i *Issuer) revoke(w http.ResponseWriter, r *http.Request) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

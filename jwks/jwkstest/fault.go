@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Fault is how an endpoint misbehaves. The zero value is none; several at once
-// are possible.
+// Fault makes an endpoint misbehave. Its members combine. The zero Fault does
+// nothing.
 type Fault struct {
 	Delay    time.Duration // before anything else
 	Drop     bool          // the connection is cut without an answer
@@ -15,21 +15,22 @@ type Fault struct {
 	Body     string        // instead of the document
 }
 
-// BreakKeys makes the JWK Set misbehave from now on; Fault{} mends it.
+// BreakKeys makes the JWK Set misbehave from now on. Fault{} ends that.
 func (i *Issuer) BreakKeys(f Fault) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.keysFault = f
 }
 
-// BreakDiscovery makes the discovery document misbehave from now on.
+// BreakDiscovery makes the discovery document misbehave from now on. Fault{} ends
+// that.
 func (i *Issuer) BreakDiscovery(f Fault) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.discoveryFault = f
 }
 
-// faulty answers as f says, or else with document as JSON.
+// faulty answers with document as JSON, changed by f.
 func (i *Issuer) faulty(w http.ResponseWriter, r *http.Request, f Fault, document any) {
 	if f.Delay > 0 {
 		select {

@@ -1,18 +1,17 @@
-// Package jwkstest runs a token issuer on loopback that is real in all that
-// its users can see: a discovery document, a JWK Set, signing keys that rotate,
-// a token endpoint with sessions and rotating refresh tokens, and revocation as
-// RFC 7009 has it. The demo logs its users in with it, and tests make it
-// misbehave.
+// Package jwkstest runs a token issuer on loopback. Its clients see a real one: a
+// discovery document, a JWK Set, signing keys that rotate, a token endpoint with
+// sessions and rotating refresh tokens, and revocation after RFC 7009. The demo
+// logs its users in with it, and tests make it misbehave.
 //
-// It is no identity provider: whoever asks for a token for alice gets it, and
-// anybody who can reach it can rotate its keys. So it listens on loopback.
+// It is not an identity provider. Everybody who asks for a token for alice gets
+// one, and everybody who can reach it can rotate its keys. So it listens on
+// loopback.
 //
 // # Ownership
 //
-// An [Issuer] owns its listener, its server and every key it has made. All its
-// methods are safe for concurrent use; mu is held over map operations and, in
-// Rotate, not over the making of a key. What a [Fault] says is read once by
-// each request.
+// An [Issuer] owns its listener, its server and every key that it has made. All
+// its methods are safe for concurrent use. mu is held over map operations, not
+// over the making of a key. A request reads its [Fault] once.
 //
 //	GET  /.well-known/openid-configuration
 //	GET  /jwks
@@ -34,7 +33,7 @@ import (
 	"time"
 )
 
-// Options of an [Issuer]. The zero value works.
+// Options configure an [Issuer]. The zero value works.
 type Options struct {
 	Algorithm string        // RS256, which is the default, PS256, ES256 or EdDSA
 	Addr      string        // default: any free port of 127.0.0.1
@@ -48,17 +47,17 @@ type Issuer struct {
 	url    string
 	server *http.Server
 	done   chan struct{}
-	stop   chan struct{} // closed by Close: delays end
+	stop   chan struct{} // closed by Close to end delays
 	once   sync.Once
 
 	fetches, discoveries atomic.Int64
 
 	mu             sync.Mutex
-	keys           []key // the last one signs; all are published
+	keys           []key // all are published, and the last one signs
 	keysFault      Fault
 	discoveryFault Fault
 	sessions       map[string]session // by sid
-	refresh        map[string]string  // sid by each refresh token ever issued in it
+	refresh        map[string]string  // sid by refresh token, also by used ones
 }
 
 // Start runs an issuer until Close.
@@ -80,26 +79,26 @@ func Start(o Options) (*Issuer, error) {
 	go func() {
 		defer close(i.done)
 		if err := i.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			panic(err) // a loopback listener that we own does not fail
+			panic(err) // a loopback listener of this process does not fail
 		}
 	}()
 	return i, nil
 }
 
-// URL is the issuer's identifier, and where it listens.
+// URL returns the identifier of the issuer, which is also its address.
 func (i *Issuer) URL() string { return i.url }
 
-// Close ends the issuer at once, and waits until it has. Minting still works.
+// Close ends the issuer at once and waits until it has ended. Mint still works.
 func (i *Issuer) Close() {
 	i.once.Do(func() { close(i.stop) })
 	_ = i.server.Close()
 	<-i.done
 }
 
-// Fetches counts the requests for the JWK Set, whatever they were answered.
+// Fetches returns the number of requests for the JWK Set, failed ones too.
 func (i *Issuer) Fetches() int { return int(i.fetches.Load()) }
 
-// Discoveries counts those for the discovery document.
+// Discoveries returns the number of requests for the discovery document.
 func (i *Issuer) Discoveries() int { return int(i.discoveries.Load()) }
 
 // Rotate makes a new signing key and publishes it at once, beside the old ones.
@@ -114,14 +113,14 @@ func (i *Issuer) Rotate() error {
 	return nil
 }
 
-// Retire unpublishes every key but the one that signs.
+// Retire stops publishing every key but the one that signs.
 func (i *Issuer) Retire() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.keys = i.keys[len(i.keys)-1:]
 }
 
-// KeyID is the kid of the key that signs.
+// KeyID returns the kid of the key that signs.
 func (i *Issuer) KeyID() string { return i.signing().id }
 
 func (i *Issuer) signing() key {
@@ -130,12 +129,12 @@ func (i *Issuer) signing() key {
 	return i.keys[len(i.keys)-1]
 }
 
-// Mint signs a token with the current key. The claims given are set over those
-// of an ordinary access token; nil takes one away.
+// Mint returns a token signed with the current key. The given claims replace
+// those of an ordinary access token. nil removes a claim.
 func (i *Issuer) Mint(claims map[string]any) (string, error) { return i.MintWith(nil, claims) }
 
-// MintWith is Mint with members of the header set, or taken away, too. Whatever
-// alg it then names, the signature is by that of the issuer.
+// MintWith returns a token like Mint and replaces members of the header too. The
+// signature is made with the issuer's algorithm, also if the header names another.
 func (i *Issuer) MintWith(header, claims map[string]any) (string, error) {
 	k := i.signing()
 	now := time.Now()

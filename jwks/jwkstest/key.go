@@ -32,7 +32,7 @@ func newKey(alg string) (key, error) {
 	case "EdDSA":
 		_, k.private, err = ed25519.GenerateKey(rand.Reader)
 	default:
-		err = fmt.Errorf("test issuer: it cannot sign with %q", alg)
+		err = fmt.Errorf("test issuer: algorithm %q is not supported; use RS256, PS256, ES256 or EdDSA", alg)
 	}
 	return k, err
 }
@@ -56,7 +56,7 @@ func (k key) sign(header, claims map[string]any) (string, error) {
 	return signed + "." + b64.EncodeToString(signature), nil
 }
 
-// jwk is the public half as RFC 7517 has it.
+// jwk returns the public half as a JWK, RFC 7517.
 func (k key) jwk() map[string]string {
 	m := map[string]string{"kid": k.id, "alg": k.method.Alg(), "use": "sig"}
 	switch pub := k.private.Public().(type) {
@@ -65,7 +65,7 @@ func (k key) jwk() map[string]string {
 	case *ecdsa.PublicKey:
 		point, err := pub.Bytes()
 		if err != nil {
-			panic(err) // we made it
+			panic(err) // impossible for a key that newKey made
 		}
 		half := len(point) / 2
 		m["kty"], m["crv"], m["x"], m["y"] = "EC", pub.Params().Name, b64.EncodeToString(point[1:1+half]), b64.EncodeToString(point[1+half:])
