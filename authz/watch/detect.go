@@ -146,7 +146,7 @@ func (m *memory) count(e *event, i *issuer, k *token, now stamp) {
 		detector: insight.SubjectRate, of: []string{i.name, e.subject}, times: 1, at: e.at, network: e.network, issuer: i.name,
 		describe: func(a *insight.Alert) {
 			e.describe(a)
-			a.TokenID, a.KeyID = "", ""
+			a.KeyID = "" // the token is the one that went beyond the limit
 			a.Summary = fmt.Sprintf("Requests of %s came to more than %.0f within a minute; usual are %.0f.", e.holder(), limit, usual)
 		},
 	})

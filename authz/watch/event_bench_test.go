@@ -55,3 +55,35 @@ func BenchmarkEvent(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkWeights is what a question about the weight of revocations costs a
+// replica that remembers a million tokens of half a million subjects.
+//
+//	go test -run - -bench Weights ./authz/watch
+func BenchmarkWeights(b *testing.B) {
+	s := Defaults()
+	now := time.Now()
+	m := newMemory(&s, now, func(insight.Alert, uint64) {})
+	for n := range s.Tokens {
+		_, d := seen{subject: fmt.Sprint("user-", n/2), jti: fmt.Sprint("jti-", n), session: fmt.Sprint("sid-", n/2), client: "web", kid: "k1"}.decision(now)
+		m.event = eventOf(nil, d, now)
+		m.note(&m.event)
+	}
+	for name, claims := range map[string]func(i int) map[string]any{
+		"jti": func(i int) map[string]any { return map[string]any{"jti": fmt.Sprint("jti-", i)} },
+		"sub": func(i int) map[string]any { return map[string]any{"sub": fmt.Sprint("user-", i)} },
+		"sid": func(i int) map[string]any { return map[string]any{"sid": fmt.Sprint("sid-", i)} },
+	} {
+		for _, lines := range []int{1, 16, 500} {
+			b.Run(fmt.Sprintf("%s/%d", name, lines), func(b *testing.B) {
+				for n := range b.N {
+					queries := make([]insight.ImpactQuery, lines)
+					for i := range queries {
+						queries[i] = insight.ImpactQuery{Issuer: idp, Claims: claims((n*lines + i) % 1000)}
+					}
+					m.weights(queries, now.Add(time.Duration(n)*time.Millisecond), func() {})
+				}
+			})
+		}
+	}
+}

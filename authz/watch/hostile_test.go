@@ -105,7 +105,7 @@ func TestHostileMemory(t *testing.T) {
 			}
 			m, used := flooded(&s, events, f.make)
 			t.Logf("%d tokens of %d events remembered in %.1f MiB", m.tokens.n, events, float64(used)/(1<<20))
-			if limit := int64(64*s.Tokens + 10<<20); used > limit || m.tokens.n > s.Tokens {
+			if limit := int64(72*s.Tokens + 10<<20); used > limit || m.tokens.n > s.Tokens {
 				t.Errorf("%d bytes for %d tokens", used, m.tokens.n)
 			}
 			runtime.KeepAlive(m)
@@ -123,7 +123,7 @@ func BenchmarkMemory(b *testing.B) {
 				b.ReportMetric(float64(used)/(1<<20), "MiB")
 				b.ReportMetric(float64(m.tokens.n), "tokens")
 				b.ReportMetric(0, "ns/op")
-				if used > 64<<20 {
+				if used > 72<<20 {
 					b.Fatalf("%d bytes", used)
 				}
 				runtime.KeepAlive(m)

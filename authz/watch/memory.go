@@ -108,6 +108,7 @@ func (m *memory) tick(now time.Time) {
 	const share = 60 // all of it once a minute
 	at := m.stamp(now)
 	m.tokens.sweep(share, func(k *token) bool { return m.tokens.dead(k.last, at) }, m.tokens.forget)
+	m.tokens.subjects.shrink()
 	m.subjects.sweep(share, func(s *subject) bool { return at.since(s.last) > forgetSubject }, func(*subject) {})
 	m.holders.sweep(share, func(h *holder) bool { return at.since(h.last) > forgetHolder }, func(*holder) {})
 	m.crossings.sweep(share, func(c *crossing) bool { return at.since(c.last) > m.settings.AtOnce }, func(*crossing) {})

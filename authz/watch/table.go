@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"math/bits"
 	"math/rand/v2"
 	"time"
 )
@@ -37,38 +36,29 @@ type table[E any, P interface {
 	*E
 	keyed
 }] struct {
-	limit int
-	pages [][]E
-	n     int
-	// index is a hash table with linear probing: the number of an entry plus
-	// one, and eight bits of its key, which spare most looks at entries that
-	// are not meant.
-	index  []uint32
+	limit  int
+	pages  [][]E
+	n      int
+	index  slots
 	cursor int // of the sweep
+	// moved is told that an entry has another number; nil: nobody is.
+	moved func(e P, from, to int)
 }
 
 const (
 	pageSize   = 4096
-	numberBits = 24 // of an entry, in the index
 	minIndex   = 256
 	contenders = 8 // for eviction
 )
 
-func tag(key uint64) uint32 { return uint32(key&0xff) << numberBits }
-
 func (t *table[E, P]) at(i int) P { return &t.pages[i/pageSize][i%pageSize] }
-
-func (t *table[E, P]) home(key uint64) int {
-	hi, _ := bits.Mul64(key, uint64(len(t.index)))
-	return int(hi)
-}
 
 // find returns the slot of the index that has key, or the one where it would
 // be put; and the entry, or nil.
 func (t *table[E, P]) find(key uint64) (slot int, _ P) {
-	for slot = t.home(key); t.index[slot] != 0; slot = t.next(slot) {
-		if s := t.index[slot]; s&^(1<<numberBits-1) == tag(key) {
-			if e := t.at(int(s&(1<<numberBits-1)) - 1); e.key() == key {
+	for slot = t.index.home(key); t.index[slot] != 0; slot = t.index.next(slot) {
+		if t.index.maybe(slot, key) {
+			if e := t.at(t.index.number(slot)); e.key() == key {
 				return slot, e
 			}
 		}
@@ -76,11 +66,10 @@ func (t *table[E, P]) find(key uint64) (slot int, _ P) {
 	return slot, nil
 }
 
-func (t *table[E, P]) next(slot int) int {
-	if slot++; slot < len(t.index) {
-		return slot
-	}
-	return 0
+// number returns the number of the entry with this key, which must be there.
+func (t *table[E, P]) number(key uint64) int {
+	slot, _ := t.find(key)
+	return t.index.number(slot)
 }
 
 // get returns the entry of key, or nil.
@@ -107,7 +96,7 @@ func (t *table[E, P]) add(key uint64, gone func(P)) P {
 		t.pages = append(t.pages, make([]E, min(pageSize, t.limit)))
 	}
 	t.n++
-	t.index[slot] = uint32(t.n) | tag(key)
+	t.index[slot] = slotOf(key, t.n-1)
 	return t.at(t.n - 1)
 }
 
@@ -115,15 +104,10 @@ func (t *table[E, P]) grow() {
 	t.resize(max(minIndex, min(2*len(t.index), t.limit*5/4+8)))
 }
 
-func (t *table[E, P]) resize(slots int) {
-	t.index = make([]uint32, slots)
+func (t *table[E, P]) resize(size int) {
+	t.index = make(slots, size)
 	for i := range t.n {
-		key := t.at(i).key()
-		slot := t.home(key)
-		for t.index[slot] != 0 {
-			slot = t.next(slot)
-		}
-		t.index[slot] = uint32(i+1) | tag(key)
+		t.index.put(t.at(i).key(), i)
 	}
 }
 
@@ -142,13 +126,16 @@ func (t *table[E, P]) evict(gone func(P)) {
 // remove takes out entry i. The last one takes its place.
 func (t *table[E, P]) remove(i int) {
 	slot, _ := t.find(t.at(i).key())
-	t.vacate(slot)
+	t.index.vacate(slot, func(number int) uint64 { return t.at(number).key() })
 	last := t.n - 1
 	if i != last {
 		moved := t.at(last)
 		slot, _ := t.find(moved.key())
-		t.index[slot] = uint32(i+1) | tag(moved.key())
+		t.index[slot] = slotOf(moved.key(), i)
 		*t.at(i) = *moved
+		if t.moved != nil {
+			t.moved(t.at(i), last, i)
+		}
 	}
 	var zero E
 	*t.at(last) = zero
@@ -157,20 +144,6 @@ func (t *table[E, P]) remove(i int) {
 		clear(t.pages[spare:])
 		t.pages = t.pages[:spare]
 	}
-}
-
-// vacate empties a slot of the index, and moves those up that were put further
-// on because of it.
-func (t *table[E, P]) vacate(hole int) {
-	for slot := t.next(hole); t.index[slot] != 0; slot = t.next(slot) {
-		home := t.home(t.at(int(t.index[slot]&(1<<numberBits-1)) - 1).key())
-		// It may move if its home is not within (hole, slot], around the end.
-		if (slot-home+len(t.index))%len(t.index) >= (slot-hole+len(t.index))%len(t.index) {
-			t.index[hole] = t.index[slot]
-			hole = slot
-		}
-	}
-	t.index[hole] = 0
 }
 
 // sweep looks at a share of the entries, going round, and takes out those that

@@ -8,10 +8,11 @@ import (
 // tokens are those seen within the window, and what each was used for.
 type tokens struct {
 	table[token, *token]
-	uses   uses
-	window time.Duration
-	names  *names
-	short  memoryLoss
+	subjects *bySubject
+	uses     uses
+	window   time.Duration
+	names    *names
+	short    memoryLoss
 }
 
 // memoryLoss is when something was last forgotten before its time.
@@ -97,6 +98,8 @@ func (s *uses) give(i uint32) {
 func newTokens(limit int, window time.Duration, n *names) *tokens {
 	t := &tokens{window: window, names: n}
 	t.limit = limit
+	t.subjects = newBySubject(limit, t.at)
+	t.moved = t.subjects.move
 	t.uses.limit = min(limit/usesPerToken, 1<<(32-originBits)-1)
 	return t
 }
@@ -133,6 +136,9 @@ func (t *tokens) forget(gone *token) {
 		i = next
 	}
 	t.names.leave(gone.origin())
+	if gone.subject != (brief{}) {
+		t.subjects.remove(gone, t.number(gone.id))
+	}
 }
 
 // begin fills in a new token.
@@ -143,6 +149,9 @@ func (t *tokens) begin(k *token, e *event, i *issuer, now stamp) {
 		k.issued = uint32(min(max(int64(e.issuedAt)/1e6, 1), math.MaxUint32))
 	}
 	k.first, k.last = now, now
+	if k.subject != (brief{}) {
+		t.subjects.add(k, t.number(k.id))
+	}
 }
 
 // record counts a use of a token that is now in force.

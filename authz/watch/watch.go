@@ -13,12 +13,13 @@
 //
 // # Memory
 //
-// What is remembered is bounded, whatever comes: a million tokens in 64 MiB.
+// What is remembered is bounded, whatever comes: a million tokens in 72 MiB.
 // A token is 48 bytes without a pointer, in a table of its own (table.go,
 // tokens.go); who and what it is stands there as hashes, so that a name of 8
-// KiB weighs what any other does. Queries scan the table instead of having
-// indexes: a millisecond for 100,000 tokens, seldom, and in between the pages
-// of the scan events go on. Distributions are sketches (HyperLogLog, DDSketch).
+// KiB weighs what any other does. Tokens are found by their identity and by
+// their subject, because revocations by these are weighed all the time. Other
+// queries scan the table: seldom, and between two pages of the scan the watcher
+// takes in events. Distributions are sketches (HyperLogLog, DDSketch).
 // Where memory is short the least lately used of a few goes, and answers say
 // that they are partial.
 //

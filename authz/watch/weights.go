@@ -8,9 +8,6 @@ import (
 )
 
 const (
-	// maxScanned is how many revocations of one question may need a look at
-	// every token. The weight of those beyond it is partial.
-	maxScanned = 16
 	// totalAge is how old the total of all traffic may be in an answer that
 	// needs no scan for anything else.
 	totalAge = time.Second
@@ -86,11 +83,12 @@ func (w *weighing) add(item *weighed) {
 		if k := w.m.tokens.get(item.id); k != nil {
 			item.count(k, w.m.allowed(k, w.now))
 		}
+	case item.subject != brief{} && w.m.tokens.subjects.find(item.subject, func(k *token) { item.count(k, w.m.allowed(k, w.now)) }):
 	case item.subject != brief{}:
 		w.bySubject[item.subject] = append(w.bySubject[item.subject], item)
 	case item.session != brief{}:
 		w.bySession[item.session] = append(w.bySession[item.session], item)
-	case len(w.scanned) < maxScanned:
+	case len(w.scanned) < insight.MaxScanned:
 		w.scanned = append(w.scanned, item)
 	default:
 		item.partial = true

@@ -79,7 +79,7 @@ func TestQuestionIsBounded(t *testing.T) {
 			t.Fatalf("got %d items and error %v, want %d items", len(got.Items), err, len(queries))
 		}
 		for i, w := range got.Items {
-			if scanned := i < maxScanned; scanned != (w.Requests == 1) || scanned == w.Partial {
+			if scanned := i < insight.MaxScanned; scanned != (w.Requests == 1) || scanned == w.Partial {
 				t.Errorf("revocation %d: got %+v, want it scanned for: %v", i, w, scanned)
 			}
 		}
