@@ -80,7 +80,12 @@ type Alert struct {
 	First    time.Time `json:"first"`
 	Last     time.Time `json:"last"`
 	Count    uint64    `json:"count" doc:"Sightings"`
-	Replicas []string  `json:"replicas,omitempty" doc:"Names of those that saw it"`
+	Replicas []string  `json:"replicas,omitempty" doc:"Names of the replicas that reported it"`
+
+	// Credentials and Hearsay are the control endpoint's own knowledge about
+	// the report. What a replica writes there is overwritten.
+	Credentials []string `json:"credentials,omitempty" doc:"Feed credentials of these replicas"`
+	Hearsay     bool     `json:"hearsay,omitempty" doc:"None of these replicas reports that it accepts tokens of the issuer, so no action is carried out"`
 
 	Issuer       string   `json:"issuer,omitempty"`
 	Subject      string   `json:"subject,omitempty"`

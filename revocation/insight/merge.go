@@ -23,11 +23,14 @@ func (a Alert) Clean() (_ Alert, ok bool) {
 	} {
 		*s = Text(*s)
 	}
-	a.Networks, a.Replicas = texts(a.Networks), texts(a.Replicas)
+	a.Networks, a.Replicas, a.Credentials = texts(a.Networks), texts(a.Replicas), texts(a.Credentials)
 	return a, slices.Contains(Detectors, a.Detector) && a.Key != "" && a.Count > 0
 }
 
 func texts(list []string) []string {
+	if len(list) == 0 {
+		return nil
+	}
 	out := make([]string, 0, min(len(list), maxNetworks))
 	for _, s := range list[:min(len(list), maxNetworks)] {
 		out = append(out, Text(s))
@@ -46,6 +49,8 @@ func MergeAlerts(a, b Alert) Alert {
 	a.Count += b.Count
 	a.Networks = texts(append(slices.Clone(a.Networks), b.Networks...))
 	a.Replicas = texts(append(slices.Clone(a.Replicas), b.Replicas...))
+	a.Credentials = texts(append(slices.Clone(a.Credentials), b.Credentials...))
+	a.Hearsay = a.Hearsay && b.Hearsay
 	return a
 }
 

@@ -5,8 +5,24 @@ import (
 	"time"
 )
 
-// MaxWeighed is the largest number of revocations in one [AskWeights] question.
-const MaxWeighed = 1000
+// Bounds of one [AskWeights] question.
+const (
+	MaxWeighed = 1000 // revocations
+	// MaxScanned is how many of them may make a replica look at every token
+	// (see [ImpactQuery.Scans]). The weight of those beyond it is partial.
+	MaxScanned = 16
+)
+
+// Scans reports whether a replica must look at every token to weigh q: q names
+// neither a token nor a subject nor a session.
+func (q *ImpactQuery) Scans() bool {
+	for _, name := range []string{"jti", "sub", "sid"} {
+		if _, there := q.Claims[name]; there {
+			return false
+		}
+	}
+	return q.Hash == ""
+}
 
 // Weights is a replica's answer to [AskWeights]: the part of the traffic seen
 // lately that each revocation of the question hits, in the order of the

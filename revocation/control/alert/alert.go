@@ -32,9 +32,15 @@
 //
 // # Trust
 //
-// What a replica reports is cleaned once more before it is kept. A target is
-// believed about whether it took an alert. Nothing from a token gets into a
-// log, the label of a metric or a header.
+// The inbox cleans a report once more before it keeps it. A target is believed
+// about whether it took an alert. Nothing from a token gets into a log, the
+// label of a metric or a header.
+//
+// Any holder of a feed credential can make up alerts. So the inbox notes which
+// credential and which replica reported an alert, by the knowledge of the
+// control endpoint. An alert about an issuer is hearsay until a replica reports
+// it that also reports that it accepts this issuer. Hearsay is kept and shown,
+// but no target that demands more is told of it (see [Target]).
 package alert
 
 import (
@@ -155,14 +161,28 @@ func (in *Inbox) Close() error {
 
 var errClosed = errors.New("the control endpoint is shutting down")
 
-// Take keeps what a replica reports; when it returns nil, it is kept.
-func (in *Inbox) Take(ctx context.Context, replica string, alerts []insight.Alert) error {
+// Reporter is the replica that reports alerts, as the control endpoint knows
+// it. Nothing of it comes from the alerts.
+type Reporter struct {
+	Replica    string   // its name
+	Credential string   // the name of its feed credential
+	Issuers    []string // those whose tokens it accepts; nil: it reports none
+}
+
+// Take keeps the alerts that a replica reports. They are kept when it returns
+// nil. Take notes the reporter in alerts, so that the caller can pass them on to
+// other nodes.
+func (in *Inbox) Take(ctx context.Context, from Reporter, alerts []insight.Alert) error {
 	in.mu.Lock()
 	if in.closed {
 		in.mu.Unlock()
 		return errClosed
 	}
-	taken := in.takeFrom(replica, alerts, true)
+	for i := range alerts {
+		alerts[i].Credentials = []string{from.Credential}
+		alerts[i].Hearsay = !slices.Contains(from.Issuers, alerts[i].Issuer)
+	}
+	taken := in.takeFrom(from.Replica, alerts, true)
 	in.figures.refused.Add(float64(len(alerts) - taken))
 	var written chan error
 	if in.file != "" && taken > 0 {
@@ -185,8 +205,9 @@ func (in *Inbox) Take(ctx context.Context, replica string, alerts []insight.Aler
 	}
 }
 
-// Heard is told of what another control node keeps, and hands on. It is known
-// here too then, but it may be lost.
+// Heard takes alerts that another control node keeps and hands on, with the
+// reporter that the other node noted in them. They are known here too then, but
+// they may be lost.
 func (in *Inbox) Heard(replica string, alerts []insight.Alert) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -222,27 +243,49 @@ func sound(a insight.Alert, now time.Time) (insight.Alert, bool) {
 	return a.Clean()
 }
 
-// take makes a known. If it is new, and was reported here, the targets are to be
-// told. The caller holds mu.
+// take makes a known. If it is new here, or was hearsay until now, it is queued
+// for its targets. The caller holds mu.
 func (in *Inbox) take(a insight.Alert, here bool) {
 	a.ID = in.idOf(&a)
 	if r := in.byID[a.ID]; r != nil {
-		r.alert = insight.MergeAlerts(r.alert, a)
+		in.grow(r, a, here)
 		return
 	}
 	r := &record{alert: a}
 	if here {
-		in.address(r)
+		in.address(r, func(*Target) bool { return true })
 		in.figures.alerts.WithLabelValues(string(a.Detector)).Inc()
+		if a.Hearsay {
+			in.figures.hearsay.Inc()
+		}
 	}
 	in.add(r)
 }
 
-// address says who is to be told of r. The caller holds mu.
-func (in *Inbox) address(r *record) {
-	before := slices.ContainsFunc(in.records, func(o *record) bool { return o.alert.Key == r.alert.Key })
+// grow adds a sighting to an alert. The first that is not hearsay replaces the
+// facts of one that is, so that a made-up report can neither choose the token
+// that an action revokes nor keep the action from being carried out. The caller
+// holds mu.
+func (in *Inbox) grow(r *record, a insight.Alert, here bool) {
+	if !r.alert.Hearsay || a.Hearsay {
+		r.alert = insight.MergeAlerts(r.alert, a)
+		return
+	}
+	r.alert = insight.MergeAlerts(a, r.alert)
+	if here {
+		in.address(r, func(t *Target) bool { return t.NoHearsay })
+	}
+}
+
+// address queues r for those of some targets that are to be told of it. The
+// caller holds mu.
+func (in *Inbox) address(r *record, some func(*Target) bool) {
+	before := slices.ContainsFunc(in.records, func(o *record) bool {
+		return o != r && o.alert.Key == r.alert.Key && (!o.alert.Hearsay || r.alert.Hearsay)
+	})
 	for _, c := range in.targets {
-		if c.target.wants(r.alert.Detector) && (!before || !c.target.OncePerKey) {
+		t := &c.target
+		if some(t) && t.wants(&r.alert) && (!before || !t.OncePerKey) {
 			c.add(r)
 		}
 	}

@@ -37,9 +37,14 @@ func alertOf(d insight.Detector, key string) insight.Alert {
 	return insight.Alert{Detector: d, Key: key, Summary: "seen", First: now, Last: now, Count: 1, Issuer: "https://idp.example.com/"}
 }
 
+// reporter is a replica that accepts the issuer of alertOf.
+func reporter(name string) Reporter {
+	return Reporter{Replica: name, Credential: "replicas", Issuers: []string{"https://idp.example.com/"}}
+}
+
 func take(t testing.TB, in *Inbox, replica string, alerts ...insight.Alert) {
 	t.Helper()
-	if err := in.Take(t.Context(), replica, alerts); err != nil {
+	if err := in.Take(t.Context(), reporter(replica), alerts); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -147,6 +152,80 @@ func TestHeardOf(t *testing.T) {
 	if again := open(t, Options{File: file}).List(Query{Limit: 10}); len(again.Items) != 2 {
 		t.Errorf("after a restart: %+v", again.Items)
 	}
+}
+
+// An alert about an issuer that its replica does not accept is shown, and no
+// action is told of it. A made-up alert cannot keep the action from being told
+// of the real one either, and does not choose its token.
+func TestHearsay(t *testing.T) {
+	for name, issuers := range map[string][]string{"another issuer": {"https://other.example.com/"}, "no issuers reported": nil, "no issuer accepted": {}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				action, webhook := &told{}, &told{}
+				target := action.target("action")
+				target.NoHearsay, target.OncePerKey = true, true
+				in := open(t, Options{Targets: []Target{target, webhook.target("webhook")}})
+				madeUp := alertOf(insight.RevokedTokenUsed, "k")
+				madeUp.Subject, madeUp.Hearsay, madeUp.Credentials = "victim", false, []string{"ops"}
+				if err := in.Take(t.Context(), Reporter{Replica: "replica-x", Credential: "stolen", Issuers: issuers}, []insight.Alert{madeUp}); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				got := in.List(Query{Limit: 1}).Items[0]
+				if !got.Hearsay || fmt.Sprint(got.Credentials, got.Replicas) != "[stolen] [replica-x]" {
+					t.Errorf("made up: got %+v, want hearsay of replica-x with the credential stolen", got)
+				}
+				if len(action.list()) != 0 || len(webhook.list()) != 1 {
+					t.Errorf("made up: the action was told %v and the webhook %v, want the webhook alone", action.list(), webhook.list())
+				}
+				honest := alertOf(insight.RevokedTokenUsed, "k")
+				honest.Subject = "mallory"
+				take(t, in, "replica-a", honest)
+				synctest.Wait()
+				got = in.List(Query{Limit: 1}).Items[0]
+				if got.Hearsay || got.Subject != "mallory" || got.Count != 2 || fmt.Sprint(got.Credentials) != "[replicas stolen]" {
+					t.Errorf("then an honest report: got %+v, want its subject and both credentials", got)
+				}
+				if !slices.Equal(action.list(), []string{"k×2"}) || len(webhook.list()) != 1 {
+					t.Errorf("then an honest report: the action was told %v and the webhook %v, want each once", action.list(), webhook.list())
+				}
+				time.Sleep(2 * DefaultWindow) // a later window, with the same key
+				if err := in.Take(t.Context(), Reporter{Replica: "replica-x", Credential: "stolen", Issuers: issuers}, []insight.Alert{alertOf(insight.RevokedTokenUsed, "k2")}); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * DefaultWindow)
+				take(t, in, "replica-a", alertOf(insight.RevokedTokenUsed, "k2"))
+				synctest.Wait()
+				if got := action.list(); len(got) != 2 || got[1] != "k2×1" {
+					t.Errorf("hearsay in an earlier window: the action was told %v, want the honest report too", got)
+				}
+			})
+		})
+	}
+}
+
+// Another node says which alerts are hearsay, and is asked for nothing more.
+func TestHearsayOfAnotherNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		action := &told{}
+		target := action.target("action")
+		target.NoHearsay = true
+		in := open(t, Options{Targets: []Target{target}})
+		madeUp := []insight.Alert{alertOf(insight.RevokedTokenUsed, "k")}
+		elsewhere := open(t, Options{})
+		if err := elsewhere.Take(t.Context(), Reporter{Replica: "replica-x", Credential: "stolen"}, madeUp); err != nil {
+			t.Fatal(err)
+		}
+		in.Heard("replica-x", madeUp)
+		if got := in.List(Query{Limit: 1}).Items[0]; !got.Hearsay || fmt.Sprint(got.Credentials) != "[stolen]" {
+			t.Errorf("heard of: got %+v, want hearsay by the credential stolen", got)
+		}
+		take(t, in, "replica-a", alertOf(insight.RevokedTokenUsed, "k"))
+		synctest.Wait()
+		if got := action.list(); !slices.Equal(got, []string{"k×2"}) {
+			t.Errorf("an honest report here: the action was told %v, want it once", got)
+		}
+	})
 }
 
 func TestHostileAlerts(t *testing.T) {
@@ -275,7 +354,7 @@ func TestTheFileSurvives(t *testing.T) {
 	}
 	before := in.List(Query{Limit: 100})
 	in.Close()
-	if err := in.Take(t.Context(), "a", nil); !errors.Is(err, errClosed) {
+	if err := in.Take(t.Context(), reporter("a"), nil); !errors.Is(err, errClosed) {
 		t.Errorf("taken when closed: %v", err)
 	}
 	again := &told{}
@@ -332,7 +411,7 @@ func TestAFileThatCannotBeWritten(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := in.Take(t.Context(), "a", []insight.Alert{alertOf(insight.SubjectRate, "k")}); err == nil {
+	if err := in.Take(t.Context(), reporter("a"), []insight.Alert{alertOf(insight.SubjectRate, "k")}); err == nil {
 		t.Error("it is said to be kept")
 	}
 	for len(d.list()) == 0 { // but who should know, knows

@@ -19,13 +19,15 @@ type Target struct {
 	// OncePerKey: it is not told of an alert whose like it, or another, was
 	// told of before, as far back as the inbox goes.
 	OncePerKey bool
+	// NoHearsay: the target is not told of an alert while it is hearsay.
+	NoHearsay bool
 	// Send tells of one alert. Its error says that it is to be told again,
 	// unless it is [Refused].
 	Send func(ctx context.Context, a insight.Alert) error
 }
 
-func (t *Target) wants(d insight.Detector) bool {
-	return t.Detectors == nil || slices.Contains(t.Detectors, d)
+func (t *Target) wants(a *insight.Alert) bool {
+	return (t.Detectors == nil || slices.Contains(t.Detectors, a.Detector)) && !(t.NoHearsay && a.Hearsay)
 }
 
 // Refused makes of err one that would be no other the next time.

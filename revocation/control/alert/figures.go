@@ -18,6 +18,7 @@ const (
 type figures struct {
 	alerts     *prometheus.CounterVec
 	refused    prometheus.Counter
+	hearsay    prometheus.Counter
 	deliveries *prometheus.CounterVec
 }
 
@@ -28,6 +29,9 @@ func newFigures(r prometheus.Registerer, targets []Target) (*figures, error) {
 		}, []string{"detector"}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "rescind_control_alerts_refused_total", Help: "Alerts of replicas that made no sense here; are the versions too far apart?",
+		}),
+		hearsay: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "rescind_control_alerts_hearsay_total", Help: "Alerts about an issuer whose tokens the reporting replica does not say that it accepts; no action is carried out for them.",
 		}),
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rescind_alert_deliveries_total", Help: "What became of handing alerts on, by target; failed ones are tried again.",
@@ -44,7 +48,7 @@ func newFigures(r prometheus.Registerer, targets []Target) (*figures, error) {
 	if r == nil {
 		return f, nil
 	}
-	for _, c := range []prometheus.Collector{f.alerts, f.refused, f.deliveries} {
+	for _, c := range []prometheus.Collector{f.alerts, f.refused, f.hearsay, f.deliveries} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
