@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -158,9 +159,15 @@ func (g *faultRig) change(ctx context.Context, method, path string, wait bool, b
 	if len(up) == 0 {
 		return false
 	}
+	query := url.Values{}
 	if wait {
-		path += "?wait=all&timeout=2s"
+		query.Set("wait", "all")
+		query.Set("timeout", "2s")
 	}
+	if method == http.MethodPost { // the load is of few subjects, each a large share of it
+		query.Set("confirm", "true")
+	}
+	path += "?" + query.Encode()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
 	a, err := g.AdminAt(ctx, up[rand.N(len(up))], method, path, body, into)
@@ -272,7 +279,7 @@ func (g *faultRig) barrier(what string) uint64 {
 		Revision uint64
 	}
 	eventually.Succeeds(g.t, fmt.Sprintf("%s, a revocation is in force on all %d replicas", what, len(g.replicas)), func() error {
-		a, err := g.Admin(g.t.Context(), http.MethodPost, "/v1/revocations?wait=all&timeout=10s", body, &got)
+		a, err := g.Admin(g.t.Context(), http.MethodPost, "/v1/revocations?confirm=true&wait=all&timeout=10s", body, &got)
 		if err == nil && (a.Status >= 300 || !got.everywhere() || got.Replicas.Total != len(g.replicas)) {
 			err = fmt.Errorf("the answer is %d %s", a.Status, a.Body)
 		}
@@ -366,7 +373,7 @@ func (g *faultRig) grows(what string, count *atomic.Int64, n int64) time.Duratio
 
 // imports posts lines as one bulk import.
 func (g *faultRig) imports(ctx context.Context, lines []string) (status int, body string, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, g.ControlURLs[0]+"/v1/revocations", bytes.NewBufferString(strings.Join(lines, "\n")))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, g.ControlURLs[0]+"/v1/revocations?confirm=true", bytes.NewBufferString(strings.Join(lines, "\n")))
 	if err != nil {
 		return 0, "", err
 	}

@@ -71,7 +71,7 @@ func revoked(t *testing.T, s *envoytest.Stack, body map[string]any) created {
 	var r created
 	full := map[string]any{"issuer": s.Issuer.URL()}
 	maps.Copy(full, body)
-	a, err := s.Admin(t.Context(), http.MethodPost, "/v1/revocations?wait=all&timeout=10s", full, &r)
+	a, err := s.Admin(t.Context(), http.MethodPost, "/v1/revocations?confirm=true&wait=all&timeout=10s", full, &r)
 	if err != nil || a.Status != http.StatusCreated {
 		t.Fatalf("revoke %v: %d %s %v", body, a.Status, a.Body, err)
 	}

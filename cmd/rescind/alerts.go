@@ -257,10 +257,14 @@ func alertText(a *insight.Alert, now time.Time) string {
 	for _, f := range []struct{ name, value string }{
 		{"times", grouped(int(a.Count))}, {"issuer", a.Issuer}, {"sub", a.Subject}, {"jti", a.TokenID}, {"sid", a.Session}, {"client", a.Client}, {"kid", a.KeyID},
 		{"policy", a.Policy}, {"revocation", a.RevocationID}, {"networks", strings.Join(a.Networks, ", ")}, {"replicas", strings.Join(a.Replicas, ", ")},
+		{"credentials", strings.Join(a.Credentials, ", ")},
 	} {
 		if f.value != "" && (f.name != "times" || a.Count > 1) {
 			facts = append(facts, f.name+" "+clip(printable(f.value), 80))
 		}
+	}
+	if a.Hearsay {
+		facts = append(facts, "hearsay: none of the replicas accepts this issuer")
 	}
 	fmt.Fprintf(&b, "    %s\n", strings.Join(facts, "  "))
 	return b.String()

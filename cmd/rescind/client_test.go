@@ -99,7 +99,7 @@ func TestRefusals(t *testing.T) {
 	rescind(t, as(tokenOf("viewer")), "", "revoke", "--issuer", idp, "--sub", "a").want(1, "this takes the role revoker or operator", "control.yaml")
 	rescind(t, as(tokenOf("revoker")), "", "revoke", "--issuer", idp, "--all").want(1, "all takes the role operator")
 	e.rescind("revoke", "--issuer", "idp", "--claim", "scope=a b", "--expires-in", "2000h").
-		want(1, "refused it, and nothing has changed:\n", "  issuer: is not an issuer", "  claims.scope: ", "  expires_at: lies beyond the store's retention")
+		want(1, "refused it, and nothing has changed:\n", "  issuer: is not an issuer", "  claims.scope: ", "  expires_at: must be at most")
 	e.rescind("show", "r999.0").want(1, "there is no such revocation", "rescind list shows what there is")
 	e.rescind("restore", "r999.0").want(1, "there is no such revocation", "rescind list shows what there is")
 }

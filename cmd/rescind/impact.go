@@ -5,64 +5,88 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"rescind/revocation/control"
+	"rescind/revocation/ledger"
 )
 
-// caution is the pair of flags that have to do with what a revocation hits.
-type caution struct{ dryRun, yes bool }
+// guardFlags are the flags of a revocation that the control endpoint weighs.
+type guardFlags struct{ dryRun, yes, unknownIssuer bool }
 
-func (f *caution) flags(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "revoke nothing, and say what it would have hit lately")
-	cmd.Flags().BoolVar(&f.yes, "yes", false, "also if that is more of the traffic than limits.share_of_traffic allows")
+func (f *guardFlags) flags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "revoke nothing, and print the traffic seen lately that it would have hit")
+	cmd.Flags().BoolVar(&f.yes, "yes", false, "confirm: also revoke every token of an issuer, more of the traffic than limits.share_of_traffic,\nor much that no replica can tell")
+	cmd.Flags().BoolVar(&f.unknownIssuer, "unknown-issuer", false, "also revoke for an issuer that no replica accepts")
 }
 
-func (f *caution) check(w *waiting) error {
+func (f *guardFlags) check(w *waiting) error {
 	switch {
 	case f.dryRun && f.yes:
-		return usage("--yes means nothing beside --dry-run")
+		return usage("--yes cannot stand beside --dry-run, which revokes nothing")
 	case f.dryRun && w.wait:
-		return usage("--wait means nothing beside --dry-run")
+		return usage("--wait cannot stand beside --dry-run, which revokes nothing")
 	}
 	return nil
 }
 
-func (f *caution) ask(c *call) {
+// ask adds the flags to a call.
+func (f *guardFlags) ask(c *call) {
 	if c.query == nil {
 		c.query = url.Values{}
 	}
-	if f.dryRun {
-		c.query.Set("dry_run", "true")
-	}
-	if f.yes {
-		c.query.Set("confirm", "yes")
+	for name, set := range map[string]bool{"dry_run": f.dryRun, "confirm": f.yes, "unknown_issuer": f.unknownIssuer} {
+		if set {
+			c.query.Set(name, "true")
+		}
 	}
 }
 
-// confirmable says with a 409 how to go on.
-func confirmable(err error) error {
+// explainGuard adds to the refusal of a revocation the flag that gets past it.
+func explainGuard(err error) error {
 	var r *refusal
 	var f *failure
-	if errors.As(err, &r) && r.Status == http.StatusConflict && !r.foreign && errors.As(err, &f) {
-		f.message, f.hint = "nothing is revoked: "+printable(r.Detail), "--yes revokes all the same"
+	if !errors.As(err, &r) || r.foreign || !errors.As(err, &f) {
+		return err
+	}
+	switch {
+	case r.Status == http.StatusConflict:
+		f.message = "nothing is revoked: " + printable(r.Detail)
+		f.hint = "--yes confirms it"
+		if strings.HasSuffix(r.Detail, "by an operator") {
+			f.hint = "--yes confirms it, with the token of an operator"
+		}
+	case r.Type == control.TypeUnknownIssuer:
+		f.hint = "--unknown-issuer revokes all the same"
 	}
 	return err
 }
 
-// printImpact is the answer to a dry run.
-func (a *app) printImpact(res *answer) error {
-	if a.output == "json" {
-		return a.printJSON(res.body)
+// printImpact prints the answer to a dry run.
+func (a *app) printImpact(d *control.ImpactDocument) error {
+	for _, w := range d.Warnings {
+		note(a.errs, "warning: %s", printable(w))
 	}
-	var d control.ImpactDocument
-	if err := res.into(&d); err != nil {
+	if err := a.printHit(d); err != nil {
 		return err
 	}
+	switch {
+	case d.Operator:
+		note(a.errs, "revoking it takes --yes, with the token of an operator")
+	case d.Confirm:
+		note(a.errs, "revoking it takes --yes")
+	}
+	return nil
+}
+
+// printHit prints the traffic that a dry run would have hit.
+func (a *app) printHit(d *control.ImpactDocument) error {
 	if d.Partial && d.Requests == 0 {
 		a.sawLittle(d.Replicas, false)
-		_, err := fmt.Fprintln(a.out, "nothing is revoked; what it would have hit cannot be told: memory was short, or replicas do not remember these claims")
+		_, err := fmt.Fprintln(a.out, "nothing is revoked; the traffic that it would have hit is not known: memory was short, a replica keeps no memory, or replicas do not remember these claims")
 		return err
 	}
 	a.sawLittle(d.Replicas, d.Partial)
@@ -74,11 +98,52 @@ func (a *app) printImpact(res *answer) error {
 	row(t, "subjects", grouped(int(d.Subjects)))
 	row(t, "sessions", grouped(int(d.Sessions)))
 	row(t, "requests", fmt.Sprintf("%s of %s (%s)", grouped(int(d.Requests)), grouped(int(d.Total)), percent(d.Share)))
-	if err := t.Flush(); err != nil {
-		return err
+	return t.Flush()
+}
+
+// addImpact adds the dry run of another part of an import to d. Each part was
+// weighed against the same traffic.
+func addImpact(d, part *control.ImpactDocument) {
+	d.Tokens += part.Tokens
+	d.Total = max(d.Total, part.Total)
+	d.Requests = min(d.Requests+part.Requests, d.Total)
+	if d.Total > 0 {
+		d.Share = float64(d.Requests) / float64(d.Total)
 	}
-	if d.Confirm {
-		note(a.errs, "that is more than the %s of the traffic that may be hit without a word: revoking it takes --yes", percent(d.Limit))
+	if part.Since.After(d.Since) {
+		d.Since = part.Since
 	}
-	return nil
+	d.Limit, d.Replicas = part.Limit, part.Replicas
+	d.Confirm, d.Operator, d.Partial = d.Confirm || part.Confirm, d.Operator || part.Operator, d.Partial || part.Partial
+	d.Warnings = append(d.Warnings, part.Warnings...)
+}
+
+// seenText says which traffic seen lately a revocation hits. It is empty where
+// the control endpoint asked no replica.
+func seenText(s *ledger.Seen) string {
+	switch {
+	case s == nil || s.Window == 0 && !s.Partial:
+		return ""
+	case s.Window == 0:
+		return "no replica could tell"
+	}
+	text := fmt.Sprintf("%s requests with %s tokens in the last %s", grouped(int(s.Requests)), grouped(int(s.Tokens)), window(time.Duration(s.Window)))
+	switch {
+	case s.Tokens == 0 && !s.Partial:
+		text = fmt.Sprintf("no token seen in the last %s carries this", window(time.Duration(s.Window)))
+	case s.Tokens == 0:
+		text = fmt.Sprintf("no token that is known of in the last %s carries this", window(time.Duration(s.Window)))
+	}
+	if s.Partial {
+		text += "; not every replica could tell"
+	}
+	return text
+}
+
+// window returns the time that replicas remember, in words.
+func window(d time.Duration) string {
+	if d.Round(time.Minute) == time.Hour {
+		return "hour"
+	}
+	return rough(d)
 }

@@ -27,6 +27,7 @@ then reaches those who logged in since.`
 type importer struct {
 	*app
 	w        waiting
+	guard    guardFlags
 	client   *client
 	parts    *parts
 	name     string // as it was given
@@ -35,6 +36,8 @@ type importer struct {
 	sending []int // lines of the file
 	status  int   // of the last answer
 	total   control.Import
+	lines   int                    // of the parts of a dry run
+	impact  control.ImpactDocument // of the parts of a dry run
 }
 
 func (a *app) importFile() *cobra.Command {
@@ -49,10 +52,11 @@ func (a *app) importFile() *cobra.Command {
 		Args: exactly("a file, or - for standard input,"),
 	}
 	cmd.Flags().IntVar(&from, "from-line", 1, "begin at this `line`, as a failure before has said")
+	i.guard.flags(cmd)
 	i.w.flags(cmd)
 	conn := a.connection(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := i.w.check(cmd); err != nil {
+		if err := errors.Join(i.w.check(cmd), i.guard.check(&i.w)); err != nil {
 			return err
 		}
 		if from < 1 {
@@ -114,6 +118,9 @@ func (i *importer) run(ctx context.Context) error {
 		}
 	}
 	i.progress.end()
+	if i.guard.dryRun {
+		return i.rehearsed()
+	}
 	if err := i.summary(i.now().Sub(begun)); err != nil {
 		return err
 	}
@@ -128,6 +135,7 @@ func (i *importer) send(ctx context.Context, body []byte, numbers []int, last bo
 	if last {
 		i.w.ask(&post)
 	}
+	i.guard.ask(&post)
 	res, err := i.client.do(ctx, post)
 	var r *refusal
 	if errors.As(err, &r) && r.Status == http.StatusRequestEntityTooLarge && len(numbers) > 1 {
@@ -140,16 +148,50 @@ func (i *importer) send(ctx context.Context, body []byte, numbers []int, last bo
 		return i.send(ctx, body[at:], numbers[half:], last)
 	}
 	if err != nil {
-		return err
+		return explainGuard(err)
+	}
+	if i.guard.dryRun {
+		return i.rehearse(res, len(numbers))
 	}
 	var done control.Import
 	if err := res.into(&done); err != nil {
 		return err
 	}
 	i.status = res.status
+	for _, w := range done.Warnings {
+		note(i.errs, "warning: %s", printable(w))
+	}
 	i.total = control.Import{Accepted: i.total.Accepted + done.Accepted, Revision: done.Revision, Replicas: done.Replicas}
 	i.progress.at(i.total.Accepted, i.parts.read)
 	return nil
+}
+
+// rehearse takes in the answer to the dry run of one part.
+func (i *importer) rehearse(res *answer, lines int) error {
+	var part control.ImpactDocument
+	if err := res.into(&part); err != nil {
+		return err
+	}
+	addImpact(&i.impact, &part)
+	i.lines += lines
+	i.progress.at(i.lines, i.parts.read)
+	return nil
+}
+
+// rehearsed prints the outcome of a dry run. The parts together may exceed the
+// share that none of them exceeds; each part is weighed on its own.
+func (i *importer) rehearsed() error {
+	if i.output == "json" {
+		return i.printValue(i.impact)
+	}
+	if i.lines == 0 {
+		_, err := fmt.Fprintln(i.out, "there is nothing to import")
+		return err
+	}
+	if _, err := fmt.Fprintf(i.out, "%s lines can be imported\n", grouped(i.lines)); err != nil {
+		return err
+	}
+	return i.printImpact(&i.impact)
 }
 
 func (i *importer) summary(took time.Duration) error {
@@ -163,7 +205,7 @@ func (i *importer) summary(took time.Duration) error {
 	rate := float64(i.total.Accepted) / max(took, time.Millisecond).Seconds()
 	_, err := fmt.Fprintf(i.out, "%s revocations are in force as of revision %d; that took %s, %s a second\n",
 		grouped(i.total.Accepted), i.total.Revision, took.Round(time.Millisecond), grouped(int(rate)))
-	if t := told(i.total.Replicas); t != "" && err == nil {
+	if t := inForce(i.total.Replicas); t != "" && err == nil {
 		_, err = fmt.Fprintln(i.out, t)
 	}
 	return err

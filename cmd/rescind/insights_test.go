@@ -6,11 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"rescind/revocation"
 	"rescind/revocation/control"
 	"rescind/revocation/control/alert"
 	"rescind/revocation/insight"
@@ -19,14 +22,34 @@ import (
 // seen makes the replicas answer as told.
 func seen(answers map[string][]any, silent int) func(*serving) {
 	return func(o *serving) {
-		o.Ask = func(_ context.Context, kind string, _ []byte) (out [][]byte, asked, answered int) {
-			for _, a := range answers[kind] {
+		o.Ask = func(_ context.Context, kind string, query []byte) (out [][]byte, asked, answered int) {
+			all := answers[kind]
+			if kind == string(insight.AskWeights) {
+				all = weightsOf(answers[string(insight.AskImpact)], query)
+			}
+			for _, a := range all {
 				b, _ := json.Marshal(a)
 				out = append(out, b)
 			}
 			return out, len(out) + silent, len(out)
 		}
 	}
+}
+
+// weightsOf makes of impacts the answers to a question about several
+// revocations, each of which hits that.
+func weightsOf(impacts []any, query []byte) (out []any) {
+	var queries []insight.ImpactQuery
+	_ = json.Unmarshal(query, &queries) // no items otherwise, which fit no question
+	for _, a := range impacts {
+		i := a.(insight.Impact)
+		w := insight.Weights{Since: i.Since, Total: i.Total, Partial: i.Partial}
+		for range queries {
+			w.Items = append(w.Items, insight.Weight{Tokens: i.Tokens, Requests: i.Requests})
+		}
+		out = append(out, w)
+	}
+	return out
 }
 
 func inbox(t testing.TB) (*alert.Inbox, func(*serving)) {
@@ -43,7 +66,7 @@ func raise(t testing.TB, in *alert.Inbox, d insight.Detector, key string) {
 	t.Helper()
 	now := time.Now()
 	a := insight.Alert{Detector: d, Key: key, Summary: "something about " + key, First: now, Last: now, Count: 3, Issuer: idp, Subject: "al ice\"", TokenID: "t1", Networks: []string{"203.0.113.0/24"}}
-	if err := in.Take(t.Context(), "replica-a", []insight.Alert{a}); err != nil {
+	if err := in.Take(t.Context(), alert.Reporter{Replica: "replica-a", Credential: "replicas", Issuers: []string{idp}}, []insight.Alert{a}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -187,24 +210,97 @@ func TestAdvise(t *testing.T) {
 	serve(t).rescind("advise").want(0, "no replica is connected", "no traffic to learn from")
 }
 
+func impactOf(i insight.Impact) map[string][]any {
+	return map[string][]any{string(insight.AskImpact): {i}}
+}
+
+func sharing(p *serving) { p.authority.ShareOfTraffic, p.authority.MinRequests = 0.2, 100 }
+
 func TestDryRunAndYes(t *testing.T) {
 	now := time.Now()
-	e := serve(t, seen(map[string][]any{"impact": {insight.Impact{Since: now.Add(-time.Hour), Tokens: 1234, Subjects: 2, Sessions: 3, Requests: 300, Total: 1000}}}, 0),
-		func(p *serving) { p.authority.ShareLimit = 0.2 })
+	e := serve(t, seen(impactOf(insight.Impact{Since: now.Add(-time.Hour), Tokens: 1234, Subjects: 2, Sessions: 3, Requests: 300, Total: 1000}), 0), sharing)
 	args := []string{"revoke", "--issuer", idp, "--sub", "alice"}
-	e.rescind(append(args, "--dry-run")...).want(0, "nothing is revoked", "tokens    1,234", "requests  300 of 1,000 (30.0%)", "more than the 20.0% of the traffic", "takes --yes")
+	e.rescind(append(args, "--dry-run")...).want(0, "nothing is revoked", "tokens    1,234", "requests  300 of 1,000 (30.0%)", "takes --yes, with the token of an operator")
 	var d control.ImpactDocument
 	e.rescind(append(args, "--dry-run", "-o", "json")...).want(0).json(&d)
 	if d.Tokens != 1234 || !d.Confirm {
-		t.Errorf("%+v", d)
+		t.Errorf("dry run as JSON: got %+v, want 1234 tokens, to be confirmed", d)
 	}
-	e.rescind(args...).want(1, "nothing is revoked: it would deny 300 of the 1000 requests", "--yes revokes all the same")
+	e.rescind(args...).want(1, "nothing is revoked: it would deny 300 of the 1000 requests", "--yes confirms it, with the token of an operator")
 	e.rescind("list").want(0, "no revocation fits")
-	e.rescind(append(args, "--yes")...).want(0, "revoked, durable")
+	e.rescind(append(args, "--yes")...).want(0, "revoked, durable", "seen     300 requests with 1,234 tokens in the last hour")
+	e.rescind("revoke", "--issuer", idp, "--all").want(1, "nothing is revoked: it matches every token of an issuer", "--yes confirms it")
+	e.rescind("revoke", "--issuer", idp, "--all", "--yes").want(0, "revoked, durable")
 
 	// What is not remembered is not none.
-	e = serve(t, seen(map[string][]any{"impact": {insight.Impact{Since: now.Add(-time.Hour), Total: 1000, Partial: true}}}, 0))
-	if got := e.rescind("revoke", "--issuer", idp, "--claim", "tenant=acme", "--dry-run").want(0, "cannot be told"); strings.Contains(got.out, "tokens") {
-		t.Errorf("it says\n%s", got.out)
+	e = serve(t, seen(impactOf(insight.Impact{Since: now.Add(-time.Hour), Total: 1000, Partial: true}), 0), sharing)
+	if got := e.rescind("revoke", "--issuer", idp, "--claim", "tenant=acme", "--dry-run").want(0, "is not known", "it takes --yes"); strings.Contains(got.out, "tokens") {
+		t.Errorf("of a claim that is not remembered it says\n%s", got.out)
+	}
+	if got := e.rescind("revoke", "--issuer", idp, "--claim", "tenant=acme").want(1, "is not fully known", "--yes confirms it"); strings.Contains(got.errs, "operator") {
+		t.Errorf("any role that may revoke can confirm this; it says\n%s", got.errs)
+	}
+}
+
+// The command says which traffic a revocation hits, also a narrow one.
+func TestRevokeSaysSeen(t *testing.T) {
+	for name, c := range map[string]struct {
+		weight insight.Impact
+		silent int
+		want   string
+	}{
+		"some":         {insight.Impact{Since: time.Now().Add(-time.Hour), Tokens: 1, Requests: 12, Total: 100}, 0, "seen     12 requests with 1 tokens in the last hour\n"},
+		"none":         {insight.Impact{Since: time.Now().Add(-time.Hour), Total: 100}, 0, "seen     no token seen in the last hour carries this\n"},
+		"half an hour": {insight.Impact{Since: time.Now().Add(-30 * time.Minute), Total: 100}, 0, "seen     no token seen in the last 30m carries this\n"},
+		"some unknown": {insight.Impact{Since: time.Now().Add(-time.Hour), Total: 100}, 1, "seen     no token that is known of in the last hour carries this; not every replica could tell\n"},
+	} {
+		e := serve(t, seen(impactOf(c.weight), c.silent), sharing)
+		if got := e.rescind("revoke", "--issuer", idp, "--jti", "t1").want(0); !strings.Contains(got.out, c.want) {
+			t.Errorf("%s: got\n%swant %q", name, got.out, c.want)
+		}
+	}
+	e := serve(t, seen(nil, 1), sharing)
+	e.rescind("revoke", "--issuer", idp, "--jti", "t1").want(0, "seen     no replica could tell")
+	if got := serve(t, sharing).rescind("revoke", "--issuer", idp, "--jti", "t1").want(0); strings.Contains(got.out, "seen") {
+		t.Errorf("without replicas: got\n%swant nothing about traffic", got.out)
+	}
+}
+
+// Replicas that accept none of an issuer's tokens do not make a revocation
+// count as in force for anybody.
+func TestUnknownIssuers(t *testing.T) {
+	known := revocation.KnownIssuers{Settled: true, AnyReplica: true, Issuers: []revocation.AcceptedIssuer{{Issuer: idp}}}
+	e := serve(t, func(p *serving) { p.authority.KnownIssuers = func() revocation.KnownIssuers { return known } })
+	e.follows(control.Replica{Name: "replica-a", Connected: true, Revision: 1 << 40, Version: "v2", Issuers: []string{idp}}, control.Replica{Name: "replica-b", Connected: true, Revision: 1 << 40})
+	wrong := strings.TrimSuffix(idp, "/")
+	e.rescind("revoke", "--issuer", wrong, "--jti", "t1").want(1, "issuer: is accepted by no replica", fmt.Sprintf("%q", idp), "--unknown-issuer revokes all the same")
+	e.rescind("revoke", "--issuer", wrong, "--jti", "t1", "--unknown-issuer", "--wait").want(0, "in force on 2 of 2 replicas, 1 of which accept tokens of the issuer", "warning: no replica accepts")
+	if got := e.rescind("revoke", "--issuer", idp, "--jti", "t1", "--wait").want(0, "in force on 2 of 2 replicas\n"); strings.Contains(got.errs, "warning") {
+		t.Errorf("of a known issuer it warns\n%s", got.errs)
+	}
+	e.rescind("replicas").want(0, "VERSION", "ISSUERS", "v2             "+idp, "first edition  not reported")
+}
+
+// An import is weighed as any other revocation is.
+func TestImportIsWeighed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f.ndjson")
+	if err := os.WriteFile(file, []byte(lineFor("a")+"\n"+lineFor("b")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := serve(t, seen(impactOf(insight.Impact{Since: time.Now().Add(-time.Hour), Tokens: 1, Requests: 150, Total: 1000}), 0), sharing)
+	e.rescind("import", file, "--dry-run").want(0, "2 lines can be imported", "nothing is revoked", "requests  300 of 1,000 (30.0%)", "takes --yes")
+	e.rescind("import", file).want(1, "nothing is revoked: it would deny 300 of the 1000 requests", "--yes confirms it", "it stopped at lines 1 to 2: none of them was made")
+	e.rescind("list").want(0, "no revocation fits")
+	e.rescind("import", file, "--yes").want(0, "2 revocations are in force")
+	e.rescind("import", file, "--yes", "--dry-run").want(2, "--yes cannot stand beside --dry-run")
+}
+
+// The dry run of an import adds up its parts.
+func TestDryRunOfParts(t *testing.T) {
+	e := serve(t, seen(impactOf(insight.Impact{Since: time.Now().Add(-time.Hour), Tokens: 1, Requests: 60, Total: 1000}), 0), sharing)
+	i, out, errs := importing(t, e, e.url, lineFor("a")+"\n"+lineFor("b")+"\n"+lineFor("c"))
+	i.guard.dryRun = true
+	if status, text := finish(i.run(t.Context())); status != 0 || !strings.Contains(out.String(), "3 lines") || !strings.Contains(out.String(), "180 of 1,000 (18.0%)") {
+		t.Errorf("got status %d and\n%s%s%s, want 3 lines and 180 of 1,000 requests", status, out, errs, text)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -150,13 +151,16 @@ func (e *endpoint) follows(replicas ...control.Replica) {
 	e.replicas = replicas
 }
 
-func (e *endpoint) waitApplied(_ context.Context, revision uint64) (a control.Applied) {
+func (e *endpoint) waitApplied(_ context.Context, w ledger.Wanted) (a control.Applied) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, r := range e.replicas {
 		a.Total++
-		if r.Revision >= revision {
+		if r.Revision >= w.Revision {
 			a.Applied++
+			if r.Issuers == nil || slices.Contains(r.Issuers, w.Issuer) {
+				a.Accepting++
+			}
 		} else {
 			a.Pending = append(a.Pending, r.Name)
 		}
@@ -263,8 +267,8 @@ func TestWrongUsage(t *testing.T) {
 		{"revoke --issuer i --sub a --expires-in 0s", "must be more than nothing"},
 		{"revoke --issuer i --sub a --expires-in 30d", "invalid argument"},
 		{"revoke --issuer i --sub a --timeout 3s", "--timeout means nothing without --wait"},
-		{"revoke --issuer i --sub a --dry-run --yes", "--yes means nothing beside --dry-run"},
-		{"revoke --issuer i --sub a --dry-run --wait", "--wait means nothing beside --dry-run"},
+		{"revoke --issuer i --sub a --dry-run --yes", "--yes cannot stand beside --dry-run"},
+		{"revoke --issuer i --sub a --dry-run --wait", "--wait cannot stand beside --dry-run"},
 		{"alerts --detector nosuch", "--detector nosuch: there are revoked_token_used"},
 		{"alerts --since yesterday", "--since yesterday: it must be a time"},
 		{"alerts --since -1h", "--since -1h: it must be a time"},

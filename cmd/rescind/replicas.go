@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +13,7 @@ import (
 func (a *app) replicas() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replicas",
-		Short: "Who follows, at which revision, how far behind",
+		Short: "The replicas: at which revision, how far behind, which issuers they accept",
 		Args:  exactly(),
 	}
 	conn := a.connection(cmd)
@@ -37,7 +38,7 @@ func (a *app) replicas() *cobra.Command {
 			return nil
 		}
 		t := columns(a.out)
-		row(t, "NAME", "CONNECTED", "REVISION", "BEHIND", "ENTRIES", "LAST ACK")
+		row(t, "NAME", "CONNECTED", "REVISION", "BEHIND", "ENTRIES", "LAST ACK", "VERSION", "ISSUERS")
 		for _, r := range list.Items {
 			connected, ack := "no", "never"
 			if r.Connected {
@@ -47,9 +48,29 @@ func (a *app) replicas() *cobra.Command {
 				ack = when(*r.LastAck, a.now())
 			}
 			row(t, printable(r.Name), connected, strconv.FormatUint(r.Revision, 10),
-				strconv.FormatUint(r.Behind, 10), strconv.FormatUint(r.Entries, 10), ack)
+				strconv.FormatUint(r.Behind, 10), strconv.FormatUint(r.Entries, 10), ack, versionText(r.Version), issuersText(r.Issuers))
 		}
 		return t.Flush()
 	}
 	return cmd
+}
+
+// versionText returns the version of a replica. The first edition reports none.
+func versionText(version string) string {
+	if version == "" {
+		return "first edition"
+	}
+	return printable(version)
+}
+
+// issuersText returns the issuers that a replica accepts.
+func issuersText(issuers []string) string {
+	if issuers == nil {
+		return "not reported"
+	}
+	names := make([]string, len(issuers))
+	for i, name := range issuers {
+		names[i] = printable(name)
+	}
+	return strings.Join(names, " ")
 }

@@ -50,7 +50,7 @@ type target struct {
 func (a *app) revoke() *cobra.Command {
 	var t target
 	var w waiting
-	var careful caution
+	var guard guardFlags
 	cmd := &cobra.Command{
 		Use:   "revoke",
 		Short: "Revoke tokens: by claims, by key, one, or all of an issuer",
@@ -58,11 +58,11 @@ func (a *app) revoke() *cobra.Command {
 		Args: exactly(),
 	}
 	t.flags(cmd)
-	careful.flags(cmd)
+	guard.flags(cmd)
 	w.flags(cmd)
 	conn := a.connection(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := errors.Join(w.check(cmd), careful.check(&w)); err != nil {
+		if err := errors.Join(w.check(cmd), guard.check(&w)); err != nil {
 			return err
 		}
 		request, err := t.request(cmd, a)
@@ -79,20 +79,35 @@ func (a *app) revoke() *cobra.Command {
 		}
 		post := call{method: http.MethodPost, path: "/v1/revocations", body: body, contentType: "application/json"}
 		w.ask(&post)
-		careful.ask(&post)
+		guard.ask(&post)
+		if !guard.dryRun {
+			post.query.Set("seen", "true")
+		}
 		res, err := c.do(cmd.Context(), post)
 		if err != nil {
-			return confirmable(err)
+			return explainGuard(err)
 		}
-		if careful.dryRun {
-			return a.printImpact(res)
+		if guard.dryRun {
+			return a.dryRun(res)
 		}
 		return a.revoked(res, &w)
 	}
 	return cmd
 }
 
-// revoked prints what came back.
+// dryRun prints the answer to a dry run.
+func (a *app) dryRun(res *answer) error {
+	if a.output == "json" {
+		return a.printJSON(res.body)
+	}
+	var d control.ImpactDocument
+	if err := res.into(&d); err != nil {
+		return err
+	}
+	return a.printImpact(&d)
+}
+
+// revoked prints the revocation that the control endpoint made.
 func (a *app) revoked(res *answer, w *waiting) error {
 	var d control.Document
 	if err := res.into(&d); err != nil {
@@ -108,8 +123,11 @@ func (a *app) revoked(res *answer, w *waiting) error {
 	if res.status == http.StatusOK {
 		done = "revoked already"
 	}
-	if t := told(d.Replicas); t != "" {
+	if t := inForce(d.Replicas); t != "" {
 		done += ", " + t
+	}
+	for _, w := range d.Warnings {
+		note(a.errs, "warning: %s", printable(w))
 	}
 	if _, err := fmt.Fprintln(a.out, done); err != nil {
 		return err

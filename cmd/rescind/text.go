@@ -138,6 +138,9 @@ func details(w io.Writer, d *control.Document, now time.Time) error {
 		row(t, "reaches", "tokens whenever issued")
 	}
 	row(t, "expires", when(d.ExpiresAt, now))
+	if text := seenText(d.Seen); text != "" {
+		row(t, "seen", text)
+	}
 	if d.Reason != "" {
 		row(t, "reason", printable(d.Reason))
 	}

@@ -55,6 +55,16 @@ func told(a *control.Applied) string {
 	return fmt.Sprintf("in force on %d of %d replicas", a.Applied, a.Total)
 }
 
+// inForce is told for a revocation. It adds how many of the replicas accept
+// tokens of the issuer where not all do: the others deny them anyway.
+func inForce(a *control.Applied) string {
+	text := told(a)
+	if a != nil && a.Accepting < a.Applied {
+		text += fmt.Sprintf(", %d of which accept tokens of the issuer", a.Accepting)
+	}
+	return text
+}
+
 // confirmed is nil unless the API answered that some replica had it not yet.
 func (w *waiting) confirmed(status int, a *control.Applied) error {
 	if status != http.StatusAccepted || a == nil {

@@ -41,7 +41,7 @@ func (a Action) Target(authority *ledger.Authority, logger *slog.Logger) alert.T
 	x := &actor{Action: a, authority: authority, caller: a.caller(), logger: logger, noted: rate.NewLimiter(rate.Every(time.Minute), 10)}
 	return alert.Target{
 		Name: "action:" + string(a.Detector) + ":" + a.Revoke, Detectors: []insight.Detector{a.Detector},
-		OncePerKey: true, Send: x.act,
+		OncePerKey: true, NoHearsay: true, Send: x.act,
 	}
 }
 
@@ -73,7 +73,7 @@ func (x *actor) act(ctx context.Context, a insight.Alert) error {
 	}
 	now := x.authority.Now()
 	entry := x.authority.Entry(&x.caller, ledger.ActRevoke)
-	entry.Reason = fmt.Sprintf("alert %s: %s", a.ID, x.Detector)
+	entry.Reason = reasonOf(&a)
 	if a.Issuer != "" {
 		entry.Issuers = []string{a.Issuer}
 	}
@@ -99,6 +99,15 @@ func (x *actor) act(ctx context.Context, a insight.Alert) error {
 		x.logger.Warn("an alert has revoked", "alert", a.ID, "detector", string(x.Detector), "revoke", x.Revoke)
 	}
 	return err
+}
+
+// reasonOf says which alert the action is about, and who reported it.
+func reasonOf(a *insight.Alert) string {
+	reason := fmt.Sprintf("alert %s: %s", a.ID, a.Detector)
+	if len(a.Credentials) > 0 {
+		reason += ", reported with the feed credential " + insight.Text(strings.Join(a.Credentials, ", "))
+	}
+	return reason
 }
 
 // rehearse notes the revocation that the action would make.
@@ -142,6 +151,8 @@ func (x *actor) request(ctx context.Context, a *insight.Alert, now time.Time) (*
 	switch {
 	case text == "" || a.Issuer == "":
 		return nil, "the alert names no " + x.Revoke
+	case a.TokenID == "":
+		return nil, "the alert names no token"
 	case !exact(text) || !exact(a.Issuer):
 		return nil, "the alert has the name of the " + x.Revoke + " only in part"
 	}

@@ -154,7 +154,7 @@ func TestAnActionWaitsForTheLog(t *testing.T) {
 	log.FailAppend = func() error { return ledgertest.ErrDisk }
 	log.Unlock()
 	in := inbox(t, Action{Detector: insight.RevokedTokenUsed, Revoke: "token", MaxPerHour: 10}.Target(e.authority, slog.New(slog.DiscardHandler)))
-	if err := in.Take(t.Context(), "replica-a", []insight.Alert{ofToken()}); err != nil {
+	if err := in.Take(t.Context(), reporter("replica-a"), []insight.Alert{ofToken()}); err != nil {
 		t.Fatal(err)
 	}
 	for e.audited(func(a ledger.AuditEntry) bool { return a.Outcome == ledger.Failed }) == 0 {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -63,13 +64,16 @@ func serve(t testing.TB, log ledger.Log, changes ...func(*parts)) *endpoint {
 			defer e.mu.Unlock()
 			return e.replicas
 		},
-		WaitApplied: func(ctx context.Context, revision uint64) (a Applied) {
+		WaitApplied: func(ctx context.Context, w ledger.Wanted) (a Applied) {
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			for _, r := range e.replicas {
 				a.Total++
-				if r.Revision >= revision {
+				if r.Revision >= w.Revision {
 					a.Applied++
+					if r.Issuers == nil || slices.Contains(r.Issuers, w.Issuer) {
+						a.Accepting++
+					}
 				} else {
 					a.Pending = append(a.Pending, r.Name)
 				}

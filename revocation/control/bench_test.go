@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc"
 
 	"rescind/revocation/feed"
+	"rescind/revocation/ledger"
 	"rescind/revocation/replica"
 	"rescind/revocation/store"
 )
@@ -110,9 +111,9 @@ func postToInForce(b *testing.B, dir func() string) {
 	var feeding *feed.Server
 	e := serve(b, log, func(p *parts) {
 		feeding = feed.NewServer(p.ledger, feed.ServerOptions{Tokens: []feed.Token{{Name: "replicas", SHA256: sha256.Sum256([]byte("replica"))}}})
-		p.api.WaitApplied = func(ctx context.Context, revision uint64) Applied {
-			a := feeding.WaitApplied(ctx, feed.Wanted{Revision: revision})
-			return Applied{Applied: a.Applied, Total: a.Total, Pending: a.Pending}
+		p.api.WaitApplied = func(ctx context.Context, w ledger.Wanted) Applied {
+			a := feeding.WaitApplied(ctx, feed.Wanted(w))
+			return Applied{Applied: a.Applied, Accepting: a.Accepting, Total: a.Total, Pending: a.Pending}
 		}
 	})
 	defer e.stop()

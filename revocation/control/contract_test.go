@@ -121,7 +121,7 @@ func TestPostEachForm(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			e.t = t
-			a := e.do("operator", "POST", "/v1/revocations", tt.body).want(201)
+			a := e.do("operator", "POST", "/v1/revocations?confirm=true", tt.body).want(201)
 			d := a.document()
 			if got := fmt.Sprint(d.Target); got != tt.target {
 				t.Errorf("target %s, want %s", got, tt.target)
@@ -378,7 +378,7 @@ func TestRoles(t *testing.T) {
 	}
 	// Restoring what only an operator may revoke takes an operator.
 	for _, body := range []string{block, kid, all} {
-		d := e.revoke("operator", body)
+		d := e.do("operator", "POST", "/v1/revocations?confirm=true", body).want(201).document()
 		for _, who := range []string{"viewer", "revoker", "bound", "boundviewer"} {
 			e.do(who, "DELETE", "/v1/revocations/"+d.ID, "").want(403)
 		}

@@ -46,9 +46,9 @@ type Options struct {
 
 	// Replicas lists the followers of the feed.
 	Replicas func() []Replica
-	// WaitApplied returns when every replica has the revision in force, or when
+	// WaitApplied returns when every replica has the change in force, or when
 	// ctx ends.
-	WaitApplied func(ctx context.Context, revision uint64) Applied
+	WaitApplied func(ctx context.Context, w ledger.Wanted) Applied
 	Ask         ledger.Ask
 	Alerts      *alert.Inbox // nil: there are none
 
@@ -62,7 +62,7 @@ type Server struct {
 	credentials []Credential
 	hashes      []bearer.Hash // of the credentials, in their order
 	replicas    func() []Replica
-	waitApplied func(context.Context, uint64) Applied
+	waitApplied func(context.Context, ledger.Wanted) Applied
 	ask         ledger.Ask
 	alerts      *alert.Inbox
 	logger      *slog.Logger

@@ -23,6 +23,10 @@ type Document struct {
 	RestoredBy       string     `json:"restored_by,omitempty"`
 	RestoredRevision uint64     `json:"restored_revision,omitempty"`
 	Replicas         *Applied   `json:"replicas,omitempty" doc:"With wait: who has it in force"`
+
+	// Of a revocation that was made with this answer.
+	Seen     *ledger.Seen `json:"seen,omitempty" doc:"The traffic seen lately that it hits"`
+	Warnings []string     `json:"warnings,omitempty" doc:"What the caller may not have meant"`
 }
 
 // Target is the target of a revocation as the API writes it.
@@ -47,17 +51,22 @@ func documentOf(it *ledger.Item) *Document {
 // Applied says how far a change has got. Every replica means those connected
 // now and those lost less than a minute ago.
 type Applied struct {
-	Applied int      `json:"applied" doc:"Replicas that have it in force"`
-	Total   int      `json:"total" doc:"Replicas connected now or lost less than a minute ago"`
-	Pending []string `json:"pending" doc:"Names of those that have not" nullable:"false"`
+	Applied   int      `json:"applied" doc:"Replicas that have it in force"`
+	Accepting int      `json:"accepting" doc:"Those of applied that accept tokens of the issuer; all of them where the change is about several issuers"`
+	Total     int      `json:"total" doc:"Replicas connected now or lost less than a minute ago"`
+	Pending   []string `json:"pending" doc:"Names of those that have not" nullable:"false"`
 }
 
 // Replica is a follower of the feed.
 type Replica struct {
-	Name      string     `json:"name"`
-	Connected bool       `json:"connected"`
-	Revision  uint64     `json:"revision" doc:"The last one it has in force"`
-	Behind    uint64     `json:"behind" doc:"How many revisions it lacks"`
-	Entries   uint64     `json:"entries" doc:"How many revocations it holds"`
-	LastAck   *time.Time `json:"last_ack,omitempty"`
+	Name       string     `json:"name"`
+	Credential string     `json:"credential,omitempty" doc:"Name of its feed token"`
+	Connected  bool       `json:"connected"`
+	Revision   uint64     `json:"revision" doc:"The last one it has in force"`
+	Behind     uint64     `json:"behind" doc:"How many revisions it lacks"`
+	Entries    uint64     `json:"entries" doc:"How many revocations it holds"`
+	LastAck    *time.Time `json:"last_ack,omitempty"`
+	Issuers    []string   `json:"issuers" doc:"Whose tokens it accepts; null: it does not report them, and counts as accepting every issuer"`
+	Version    string     `json:"version,omitempty" doc:"Of the product; absent: the first edition"`
+	Rules      int        `json:"rules,omitempty" doc:"Version of its matching rules"`
 }

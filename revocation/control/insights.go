@@ -38,7 +38,7 @@ func (s *Server) activity(ctx context.Context, in *activityInput) (*activityOutp
 		e.Issuers = []string{in.Issuer}
 		return nil, s.authority.Refuse(ctx, e, &ledger.Refusal{Cause: ledger.Forbidden, Detail: "the credential is not for this issuer"})
 	}
-	all, of := ledger.Gather[insight.Activity](ctx, s.ask, s.logger, "activity", insight.ActivityQuery{Issuer: in.Issuer, By: insight.Dimension(in.By), Value: in.Value})
+	all, of := ledger.Gather[insight.Activity](ctx, s.ask, s.logger, insight.AskActivity, insight.ActivityQuery{Issuer: in.Issuer, By: insight.Dimension(in.By), Value: in.Value})
 	return &activityOutput{ActivityDocument{insight.MergeActivities(all...), of}}, nil
 }
 
@@ -52,7 +52,7 @@ type adviceOutput struct{ Body AdviceDocument }
 
 func (s *Server) advice(ctx context.Context, _ *struct{}) (*adviceOutput, error) {
 	c := callOf(ctx)
-	all, of := ledger.Gather[insight.AdviceData](ctx, s.ask, s.logger, "advice", struct{}{})
+	all, of := ledger.Gather[insight.AdviceData](ctx, s.ask, s.logger, insight.AskAdvice, struct{}{})
 	for i := range all {
 		all[i].Groups = slices.DeleteFunc(all[i].Groups, func(g insight.AdviceGroup) bool { return !c.Covers(g.Issuer) })
 	}

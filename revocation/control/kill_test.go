@@ -41,7 +41,7 @@ func child(dir string) error {
 	l := ledger.New(log, ledger.Options{Retention: retention})
 	server, err := NewServer(Options{Authority: ledger.NewAuthority(l, ledger.AuthorityOptions{}), Credentials: []Credential{credential("operator", nil, ledger.Operator)},
 		Replicas:    func() []Replica { return nil },
-		WaitApplied: func(context.Context, uint64) Applied { return Applied{} }})
+		WaitApplied: func(context.Context, ledger.Wanted) Applied { return Applied{} }})
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 // Problem is an error as RFC 9457 writes it. Nothing of a request is echoed in
 // it but the names of members.
 type Problem struct {
-	Type   string         `json:"type" format:"uri-reference" doc:"about:blank: the status says it all"`
+	Type   string         `json:"type" format:"uri-reference" doc:"about:blank: the status says it all; unknown_issuer: no replica accepts the issuer"`
 	Title  string         `json:"title" doc:"The status in words"`
 	Status int            `json:"status" doc:"The HTTP status"`
 	Detail string         `json:"detail,omitempty" doc:"What is wrong, and what to do about it"`
@@ -98,14 +98,23 @@ func refusalProblem(r *ledger.Refusal) *Problem {
 	for i, f := range r.Faults {
 		faults[i] = ProblemError{Line: f.Line, Member: f.Member, Message: f.Message}
 	}
-	return problem(statusOf[r.Cause], r.Detail, faults...)
+	p := problem(statusOf[r.Cause], r.Detail, faults...)
+	if r.Cause == ledger.UnknownIssuer {
+		p.Type = TypeUnknownIssuer
+	}
+	return p
 }
 
+// TypeUnknownIssuer is the type of the problem that no replica accepts the
+// issuer of a revocation.
+const TypeUnknownIssuer = "unknown_issuer"
+
 var statusOf = map[ledger.Cause]int{
-	ledger.Invalid:     http.StatusUnprocessableEntity,
-	ledger.Forbidden:   http.StatusForbidden,
-	ledger.TooLarge:    http.StatusRequestEntityTooLarge,
-	ledger.Unconfirmed: http.StatusConflict,
+	ledger.Invalid:       http.StatusUnprocessableEntity,
+	ledger.Forbidden:     http.StatusForbidden,
+	ledger.TooLarge:      http.StatusRequestEntityTooLarge,
+	ledger.Unconfirmed:   http.StatusConflict,
+	ledger.UnknownIssuer: http.StatusUnprocessableEntity,
 }
 
 // invalid returns the refusal of a request for one parameter.

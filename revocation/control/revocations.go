@@ -14,10 +14,12 @@ import (
 
 type postInput struct {
 	Waiting
-	DryRun      string `query:"dry_run" enum:"true,false" doc:"true: nothing is revoked; 200 with the traffic that it would have hit lately"`
-	Confirm     string `query:"confirm" enum:"true,false,yes" doc:"true: also if it hits a greater share of the traffic than the operator has allowed; yes means true"`
-	ContentType string `header:"Content-Type"`
-	RawBody     []byte `contentType:"application/json"`
+	DryRun        string `query:"dry_run" enum:"true,false" doc:"true: nothing is revoked; 200 with the traffic that it would have hit lately"`
+	Confirm       string `query:"confirm" enum:"true,false,yes" doc:"true: also where a 409 asks for a confirmation; yes means true"`
+	UnknownIssuer string `query:"unknown_issuer" enum:"true,false" doc:"true: also for an issuer that no replica accepts"`
+	Seen          string `query:"seen" enum:"true,false" doc:"true: the answer says which traffic it hits, also where nothing else asks for it"`
+	ContentType   string `header:"Content-Type"`
+	RawBody       []byte `contentType:"application/json"`
 }
 
 type postOutput struct {
@@ -31,6 +33,9 @@ type Import struct {
 	Accepted int      `json:"accepted" doc:"Lines of the body: all of them are in force"`
 	Revision uint64   `json:"revision" doc:"The revision of the log as of which they are"`
 	Replicas *Applied `json:"replicas,omitempty" doc:"With wait: who has it in force"`
+
+	Seen     *ledger.Seen `json:"seen,omitempty" doc:"The traffic seen lately that the lines hit together"`
+	Warnings []string     `json:"warnings,omitempty"`
 }
 
 // post revokes.
@@ -48,9 +53,10 @@ func (s *Server) post(ctx context.Context, in *postInput) (*postOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	applied := s.applied(ctx, done.Revision, wait)
+	applied := s.applied(ctx, done.Wanted, wait)
 	if order.Action == ledger.ActImport {
-		return &postOutput{Status: applied.status(http.StatusCreated), Body: Import{len(order.Lines), done.Revision, applied}}, nil
+		body := Import{Accepted: len(order.Lines), Revision: done.Revision, Replicas: applied, Seen: done.Seen, Warnings: done.Warnings}
+		return &postOutput{Status: applied.status(http.StatusCreated), Body: body}, nil
 	}
 	return revokedOutput(done, applied), nil
 }
@@ -58,15 +64,16 @@ func (s *Server) post(ctx context.Context, in *postInput) (*postOutput, error) {
 // order returns the order that a request asks for. Where the request is
 // refused, the order has its action.
 func (in *postInput) order() (o *ledger.Order, wait time.Duration, r *ledger.Refusal) {
-	o = &ledger.Order{Action: ledger.ActRevoke, Lines: []ledger.Line{{Body: in.RawBody}}, Confirm: in.Confirm == "true" || in.Confirm == "yes"}
+	o = &ledger.Order{
+		Action: ledger.ActRevoke, Lines: []ledger.Line{{Body: in.RawBody}},
+		Confirm: in.Confirm == "true" || in.Confirm == "yes", UnknownIssuer: in.UnknownIssuer == "true", Seen: in.Seen == "true",
+	}
 	if contentType(in.ContentType) == typeNDJSON {
 		o.Action, o.Lines = ledger.ActImport, split(in.RawBody)
 	}
 	wait, r = in.limit()
 	switch {
 	case r != nil:
-	case in.DryRun == "true" && o.Action == ledger.ActImport:
-		r = invalid("dry_run", "is for one revocation, not for lines of them")
 	case in.DryRun == "true" && wait > 0:
 		r = invalid("wait", "cannot stand beside dry_run, which changes nothing")
 	case len(o.Lines) == 0:
@@ -95,7 +102,7 @@ func split(body []byte) (lines []ledger.Line) {
 
 func revokedOutput(done *ledger.Revoked, applied *Applied) *postOutput {
 	d := documentOf(&done.First)
-	d.Replicas = applied
+	d.Replicas, d.Seen, d.Warnings = applied, done.Seen, done.Warnings
 	status := http.StatusOK
 	if done.Fresh > 0 {
 		status = http.StatusCreated
@@ -105,7 +112,7 @@ func revokedOutput(done *ledger.Revoked, applied *Applied) *postOutput {
 
 // applied waits for the replicas. It returns nil if the caller does not wait. A
 // call that waits holds no slot.
-func (s *Server) applied(ctx context.Context, revision uint64, limit time.Duration) *Applied {
+func (s *Server) applied(ctx context.Context, w ledger.Wanted, limit time.Duration) *Applied {
 	if limit == 0 {
 		return nil
 	}
@@ -119,7 +126,7 @@ func (s *Server) applied(ctx context.Context, revision uint64, limit time.Durati
 	defer place.free()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	a := s.waitApplied(ctx, revision)
+	a := s.waitApplied(ctx, w)
 	if a.Pending == nil {
 		a.Pending = []string{}
 	}
@@ -180,7 +187,7 @@ func (s *Server) delete(ctx context.Context, in *deleteInput) (*deleteOutput, er
 	if err != nil {
 		return nil, err
 	}
-	out := Restoration{ID: u.ID.String(), Revision: u.Revision, RestoredAt: u.At, RestoredBy: u.By, Replicas: s.applied(ctx, u.Revision, wait)}
+	out := Restoration{ID: u.ID.String(), Revision: u.Revision, RestoredAt: u.At, RestoredBy: u.By, Replicas: s.applied(ctx, u.Wanted, wait)}
 	return &deleteOutput{Status: out.Replicas.status(http.StatusOK), Body: out}, nil
 }
 

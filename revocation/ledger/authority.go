@@ -16,6 +16,7 @@ import (
 type Authority struct {
 	ledger     *Ledger
 	guard      *guard
+	known      func() revocation.KnownIssuers
 	tellIssuer func(token string, e AuditEntry)
 	logger     *slog.Logger
 }
@@ -23,10 +24,18 @@ type Authority struct {
 // AuthorityOptions are the parts around an authority. The zero value of each is
 // its absence.
 type AuthorityOptions struct {
+	// Ask asks the replicas for the weight of a revocation, so it must return
+	// within about 100 ms.
 	Ask Ask
-	// ShareLimit is the share of the traffic, up to 1, that a revocation may
-	// hit without being confirmed. 0 is no limit.
-	ShareLimit float64
+	// KnownIssuers returns the issuers that the replicas accept. The default
+	// knows no replica.
+	KnownIssuers func() revocation.KnownIssuers
+	// ShareOfTraffic is the share of the traffic, up to 1, that a revocation may
+	// hit without an operator's confirmation. 0 switches the weighing off.
+	ShareOfTraffic float64
+	// MinRequests is how many requests must have been seen lately before a
+	// share of them means anything.
+	MinRequests uint64
 	// TellIssuer passes on a raw token that was revoked, with the entry of its
 	// revocation.
 	TellIssuer func(token string, e AuditEntry)
@@ -42,15 +51,21 @@ func NewAuthority(l *Ledger, o AuthorityOptions) *Authority {
 	if a.tellIssuer == nil {
 		a.tellIssuer = func(string, AuditEntry) {}
 	}
-	a.guard = &guard{ask: o.Ask, limit: o.ShareLimit, logger: a.logger}
+	if a.known = o.KnownIssuers; a.known == nil {
+		a.known = func() revocation.KnownIssuers { return revocation.KnownIssuers{} }
+	}
+	a.guard = &guard{share: o.ShareOfTraffic, minRequests: o.MinRequests, weigher: weigher{ask: o.Ask, logger: a.logger}}
 	return a
 }
 
 // Order is a request to revoke. All of its lines are revoked, or none.
 type Order struct {
-	Action  string // ActRevoke or ActImport
-	Lines   []Line
-	Confirm bool // the caller knows how much traffic the order hits
+	Action string // ActRevoke or ActImport
+	Lines  []Line
+
+	Confirm       bool // the caller knows how much traffic the order hits
+	UnknownIssuer bool // also for an issuer that no replica accepts
+	Seen          bool // answer with the traffic that is hit, also if nothing asks for its weight
 }
 
 // Line asks for one revocation, by Body or by Request.
@@ -60,12 +75,21 @@ type Line struct {
 	Request *revocation.Request // of a caller inside the process
 }
 
+// Wanted is a change that a caller can wait for until it is in force.
+type Wanted struct {
+	Revision uint64
+	Rules    int    // version of the matching rules that a replica needs for it
+	Issuer   string // empty: several
+}
+
 // Revoked is the answer to an order.
 type Revoked struct {
-	Revision uint64          // the revision at which all of it is in force
+	Wanted                   // all of it
 	IDs      []revocation.ID // for each line
 	Fresh    int             // lines that were not in force before
 	First    Item            // of the first line
+	Seen     *Seen           // nil: the order was not weighed
+	Warnings []string
 }
 
 // Admit reports whether the caller may change anything at all. Front ends ask
@@ -85,16 +109,19 @@ func (a *Authority) Revoke(ctx context.Context, c *Caller, o *Order) (*Revoked, 
 	if err != nil {
 		return nil, err
 	}
-	if !o.Confirm && o.Action == ActRevoke {
-		if r := a.guard.weigh(ctx, &p.candidates[0].Revocation); r != nil {
-			return nil, a.Refuse(ctx, p.entry, r)
-		}
+	var seen *Seen
+	if o.Seen || a.guard.weighs(p.breadth) {
+		seen = a.guard.seen(ctx, p.candidates, a.ledger.now())
+	}
+	if u := a.guard.judge(p.breadth, seen, consent{confirmed: o.Confirm, operator: c.Has(Operator)}); u != nil {
+		return nil, a.Refuse(ctx, p.entry, u.refusal())
 	}
 	revision, ids, fresh, err := a.ledger.revoke(ctx, p.candidates, c.Has(Operator), p.entry)
 	if err != nil {
 		return nil, err
 	}
-	done := &Revoked{Revision: revision, IDs: ids, Fresh: fresh}
+	done := &Revoked{Wanted: wanted(p.candidates), IDs: ids, Fresh: fresh, Seen: seen, Warnings: p.warnings}
+	done.Revision = revision
 	if done.First, err = a.ledger.Find(ids[0]); err != nil { // it has expired since
 		done.First = Item{Revocation: p.candidates[0].Revocation}
 		done.First.ID = ids[0]
@@ -106,13 +133,27 @@ func (a *Authority) Revoke(ctx context.Context, c *Caller, o *Order) (*Revoked, 
 	return done, nil
 }
 
+// wanted returns the change that some candidates are, without its revision.
+func wanted(candidates []Candidate) (w Wanted) {
+	w.Issuer = candidates[0].Issuer
+	for i := range candidates {
+		w.Rules = max(w.Rules, candidates[i].Target.RulesNeeded())
+		if candidates[i].Issuer != w.Issuer {
+			w.Issuer = ""
+		}
+	}
+	return w
+}
+
 // Impact returns the traffic that an order would hit. It revokes nothing.
 func (a *Authority) Impact(ctx context.Context, c *Caller, o *Order) (*Impact, error) {
 	p, err := a.prepare(ctx, c, o)
 	if err != nil {
 		return nil, err
 	}
-	return a.guard.impact(ctx, &p.candidates[0].Revocation), nil
+	i := a.guard.impact(ctx, p.candidates, p.breadth, a.ledger.now())
+	i.Warnings = p.warnings
+	return i, nil
 }
 
 // Rehearse notes in the audit the revocation that an order would make. It
@@ -128,10 +169,10 @@ func (a *Authority) Rehearse(ctx context.Context, c *Caller, o *Order) error {
 
 // Undone is the answer to a restoration.
 type Undone struct {
-	ID       revocation.ID
-	Revision uint64 // the revision that undid it
-	At       time.Time
-	By       string
+	Wanted // the revision that undid it
+	ID     revocation.ID
+	At     time.Time
+	By     string
 }
 
 // Restore undoes a revocation. Repeated, it returns the first restoration.
@@ -155,7 +196,7 @@ func (a *Authority) Restore(ctx context.Context, c *Caller, id string) (*Undone,
 	if err != nil {
 		return nil, err
 	}
-	u := &Undone{ID: item.ID, Revision: revision, At: entry.At, By: entry.By}
+	u := &Undone{Wanted: Wanted{Revision: revision, Issuer: item.Issuer}, ID: item.ID, At: entry.At, By: entry.By}
 	if item, err := a.ledger.Find(item.ID); err == nil && item.Restored != nil { // an earlier restoration counts
 		u.At, u.By = item.Restored.At, item.Restored.By
 	}

@@ -2,96 +2,137 @@ package ledger
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"rescind/revocation"
 	"rescind/revocation/insight"
 )
 
-// Ask puts a question to every connected replica, and returns the answers that
-// come in time.
-type Ask func(ctx context.Context, kind string, query []byte) (answers [][]byte, asked, answered int)
-
-// Answered says how many of the connected replicas an answer is of.
-type Answered struct {
-	Asked    int `json:"asked" doc:"Replicas that are connected"`
-	Answered int `json:"answered" doc:"Those whose memory this is: the others did not answer in time, or cannot"`
-}
-
-// Gather asks every replica. An answer that cannot be read counts as none.
-func Gather[A any](ctx context.Context, ask Ask, logger *slog.Logger, kind string, query any) (all []A, of Answered) {
-	if ask == nil {
-		return nil, of
-	}
-	b, err := json.Marshal(query)
-	if err != nil {
-		return nil, of
-	}
-	answers, asked, _ := ask(ctx, kind, b)
-	for _, text := range answers {
-		var a A
-		if err := json.Unmarshal(text, &a); err != nil {
-			logger.Warn("the answer of a replica cannot be read", "kind", kind, "bytes", len(text))
-			continue
-		}
-		all = append(all, a)
-	}
-	return all, Answered{Asked: asked, Answered: len(all)}
-}
-
-// Impact is the traffic that a revocation would have hit lately: the answer to
-// a dry run.
-type Impact struct {
-	Since    time.Time `json:"since" doc:"How far back the memory goes"`
-	Tokens   uint64    `json:"tokens" doc:"Distinct tokens seen that it would deny"`
-	Subjects uint64    `json:"subjects"`
-	Sessions uint64    `json:"sessions"`
-	Requests uint64    `json:"requests" doc:"Allowed requests with these tokens"`
-	Total    uint64    `json:"total" doc:"All allowed requests in the same time"`
-	Share    float64   `json:"share" doc:"requests of total, 0 to 1"`
-	Limit    float64   `json:"limit,omitempty" doc:"A greater share takes confirm=yes; absent: there is no limit"`
-	Confirm  bool      `json:"confirm" doc:"It takes confirm=yes"`
-	Partial  bool      `json:"partial,omitempty" doc:"Memory was short, or a claim is not remembered: the numbers are what is known"`
-	Replicas Answered  `json:"replicas"`
-}
-
-// guard weighs revocations by the traffic that they would hit.
+// guard keeps a revocation from denying more of the traffic than its caller may
+// have meant. It asks the replicas how much of the traffic seen lately the
+// revocation hits. It demands a confirmation where that is much, or where the
+// weight of a broad revocation is not fully known.
+//
+// The guard prevents accidents. It is no access control: a caller that splits a
+// batch gets past it. A narrow revocation is never weighed, so the guard cannot
+// protect a stolen token that is used a lot.
 type guard struct {
-	ask    Ask
-	limit  float64 // share of the traffic; 0 is none
-	logger *slog.Logger
+	share       float64 // of the traffic, up to 1; 0: nothing is weighed
+	minRequests uint64  // that must have been seen before a share means anything
+	weigher     weigher
 }
 
-// impact returns the traffic that r would hit.
-func (g *guard) impact(ctx context.Context, r *revocation.Revocation) *Impact {
-	all, of := Gather[insight.Impact](ctx, g.ask, g.logger, "impact", insight.ImpactQueryOf(r))
-	i := insight.MergeImpacts(all...)
-	d := &Impact{
-		Since: i.Since, Tokens: i.Tokens, Subjects: i.Subjects, Sessions: i.Sessions, Requests: i.Requests, Total: i.Total,
-		Limit: g.limit, Partial: i.Partial, Replicas: of,
+// Seen is the traffic seen lately that a revocation hits.
+type Seen struct {
+	Tokens   uint64           `json:"tokens" doc:"Distinct tokens seen that it denies"`
+	Requests uint64           `json:"requests" doc:"Allowed requests with these tokens"`
+	Window   insight.Duration `json:"window" doc:"How far back the replicas remember" example:"1h0m0s"`
+	Partial  bool             `json:"partial" doc:"Not every replica answered, or a claim is not remembered: the numbers are what is known"`
+
+	since    time.Time
+	total    uint64 // all allowed requests in the window
+	replicas Answered
+}
+
+// consent is a caller's permission to go beyond the limits of the guard.
+type consent struct {
+	confirmed bool // the caller said confirm=true
+	operator  bool // the caller has the role operator
+}
+
+// seen returns how much of the traffic the revocations hit together.
+func (g *guard) seen(ctx context.Context, revocations []Candidate, now time.Time) *Seen {
+	if len(revocations) == 1 {
+		return g.weigher.one(ctx, insight.ImpactQueryOf(&revocations[0].Revocation)).seen(now)
 	}
-	if d.Total > 0 {
-		d.Share = min(1, float64(d.Requests)/float64(d.Total))
+	return g.weigher.batch(ctx, revocations).seen(now)
+}
+
+// weighs reports whether the guard asks for the weight of a revocation.
+func (g *guard) weighs(b breadth) bool { return g.share > 0 && b != narrow || b == whole }
+
+// judge returns the refusal of a revocation that needs a confirmation other
+// than c, or nil. Every door has these rules, and no others:
+//
+//   - every token of an issuer: always confirmed, by an operator;
+//   - above the share of the traffic, once enough requests were seen: confirmed
+//     by an operator;
+//   - broad, with a weight that is not fully known: confirmed.
+func (g *guard) judge(b breadth, s *Seen, c consent) *unconfirmed {
+	switch {
+	case b == whole && !(c.confirmed && c.operator):
+		return &unconfirmed{operator: true, why: "it matches every token of an issuer" + s.known(", and would deny ")}
+	case g.share <= 0 || b == narrow:
+		return nil
+	case s.total >= g.minRequests && s.share() > g.share && !(c.confirmed && c.operator):
+		return &unconfirmed{operator: true, why: fmt.Sprintf("it would deny %s, more than limits.share_of_traffic (%s)", s.figures(), percent(g.share))}
+	case b == broad && s.Partial && !c.confirmed:
+		return &unconfirmed{why: "how much of the traffic it would deny is not fully known" + s.known("; known is ")}
 	}
-	d.Confirm = d.Limit > 0 && d.Share > d.Limit
+	return nil
+}
+
+// unconfirmed says which confirmation is missing, and why one is needed.
+type unconfirmed struct {
+	operator bool // an operator's
+	why      string
+}
+
+func (u *unconfirmed) refusal() *Refusal {
+	if u.operator {
+		return &Refusal{Cause: Unconfirmed, Detail: u.why + "; this takes confirm=true by an operator"}
+	}
+	return &Refusal{Cause: Unconfirmed, Detail: u.why + "; this takes confirm=true"}
+}
+
+// share returns the part of all traffic that is hit, from 0 to 1.
+func (s *Seen) share() float64 {
+	if s.total == 0 {
+		return 0
+	}
+	return min(1, float64(s.Requests)/float64(s.total))
+}
+
+// figures says in words how much of the traffic is hit.
+func (s *Seen) figures() string {
+	return fmt.Sprintf("%d of the %d requests seen in the last %s (%s), with %d tokens, as seen by %d of %d replicas",
+		s.Requests, s.total, time.Duration(s.Window), percent(s.share()), s.Tokens, s.replicas.Answered, s.replicas.Asked)
+}
+
+// known returns the figures after a prefix, or nothing if no replica was asked.
+func (s *Seen) known(prefix string) string {
+	if s.replicas.Asked == 0 {
+		return ""
+	}
+	return prefix + s.figures()
+}
+
+func percent(share float64) string { return fmt.Sprintf("%.3g %%", 100*share) }
+
+// impact returns the traffic that the revocations would have hit, and whether
+// they need a confirmation.
+func (g *guard) impact(ctx context.Context, revocations []Candidate, b breadth, now time.Time) *Impact {
+	d := &Impact{Limit: g.share}
+	var s *Seen
+	if len(revocations) == 1 {
+		s = g.impactOfOne(ctx, &revocations[0].Revocation, d, now)
+	} else {
+		s = g.seen(ctx, revocations, now)
+	}
+	d.Since, d.Tokens, d.Requests, d.Total = s.since, s.Tokens, s.Requests, s.total
+	d.Share, d.Partial, d.Replicas = s.share(), s.Partial, s.replicas
+	if u := g.judge(b, s, consent{}); u != nil {
+		d.Confirm, d.Operator = true, u.operator
+	}
 	return d
 }
 
-// weigh refuses a revocation that would hit more than the limit. Where no
-// replica answers nothing is refused, because revoking must work when all else
-// is in trouble.
-func (g *guard) weigh(ctx context.Context, r *revocation.Revocation) *Refusal {
-	if g.limit <= 0 {
-		return nil
-	}
-	d := g.impact(ctx, r)
-	if !d.Confirm {
-		return nil
-	}
-	return &Refusal{Cause: Unconfirmed, Detail: fmt.Sprintf(
-		"it would deny %d of the %d requests seen since %s (%.0f %%, and more than %.0f %% takes confirm=yes): tokens %d, subjects %d, sessions %d, as seen by %d of %d replicas",
-		d.Requests, d.Total, d.Since.UTC().Format(time.RFC3339), 100*d.Share, 100*d.Limit, d.Tokens, d.Subjects, d.Sessions, d.Replicas.Answered, d.Replicas.Asked)}
+func (g *guard) impactOfOne(ctx context.Context, r *revocation.Revocation, d *Impact, now time.Time) *Seen {
+	all, of := Gather[insight.Impact](ctx, g.weigher.ask, g.weigher.logger, insight.AskImpact, insight.ImpactQueryOf(r))
+	i := insight.MergeImpacts(all...)
+	d.Subjects, d.Sessions = i.Subjects, i.Sessions
+	w := weight{since: i.Since, total: i.Total, replicas: of}
+	w.Tokens, w.Requests, w.Partial = i.Tokens, i.Requests, i.Partial || of.Answered < of.Asked
+	return w.seen(now)
 }

@@ -22,6 +22,8 @@ type prepared struct {
 	candidates []Candidate
 	token      string // raw, of a lone revocation by token
 	entry      AuditEntry
+	breadth    breadth
+	warnings   []string
 }
 
 // prepare reads and accepts every line of an order, and decides whether the
@@ -50,7 +52,17 @@ func (a *Authority) prepare(ctx context.Context, c *Caller, o *Order) (*prepared
 		}
 		return nil, a.Refuse(ctx, entry, &Refusal{Cause: Forbidden, Detail: detail, Faults: clip(read.denials)})
 	}
-	return &prepared{candidates: read.candidates, token: read.token, entry: entry}, nil
+	known := a.known()
+	p := &prepared{candidates: read.candidates, token: read.token, entry: entry, breadth: breadthOfAll(read.candidates, &known)}
+	if faults := unknownIssuers(read.candidates, &known, c); faults != nil {
+		if !o.UnknownIssuer {
+			r := Invalidate(clip(faults))
+			r.Cause = UnknownIssuer
+			return nil, a.Refuse(ctx, entry, r)
+		}
+		p.warnings = append(p.warnings, fmt.Sprintf("no replica accepts the issuer of %d of the revocations, so these deny nobody for now", len(faults)))
+	}
+	return p, nil
 }
 
 // reading is the outcome of reading some lines.

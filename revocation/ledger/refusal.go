@@ -25,10 +25,11 @@ type Cause int
 
 // The causes of a refusal.
 const (
-	Invalid     Cause = iota // the request is wrong in itself, or meets a bound
-	Forbidden                // the caller may not do this
-	Unconfirmed              // the caller must confirm
-	TooLarge                 // the request has more than is taken at once
+	Invalid       Cause = iota // the request is wrong in itself, or meets a bound
+	Forbidden                  // the caller may not do this
+	Unconfirmed                // the caller must confirm
+	TooLarge                   // the request has more than is taken at once
+	UnknownIssuer              // no replica accepts the issuer
 )
 
 // Refusal is the error of an operation that changes nothing because of its

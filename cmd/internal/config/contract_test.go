@@ -193,7 +193,7 @@ func TestDefaults(t *testing.T) {
 		Log:   Log{slog.LevelInfo, "json"},
 
 		Alerts: Handling{Window: time.Hour},
-		Limits: Limits{MinRequests: 1000, ShapesPerIssuer: 64},
+		Limits: Limits{ShareOfTraffic: 0.2, MinRequests: 1000, ShapesPerIssuer: 64},
 	})
 }
 

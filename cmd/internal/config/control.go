@@ -54,7 +54,7 @@ func readControl(v value, c *Control) {
 		Log:   Log{Format: "json"},
 
 		Alerts: Handling{Window: time.Hour},
-		Limits: Limits{MinRequests: 1000, ShapesPerIssuer: 64},
+		Limits: Limits{ShareOfTraffic: 0.2, MinRequests: 1000, ShapesPerIssuer: 64},
 	}
 	hash := distinct(parsed(digest)) // one for the whole file: a token is either the one or the other
 	v.object(keys{

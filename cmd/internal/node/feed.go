@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
 	"rescind/cmd/internal/daemon"
+	"rescind/revocation"
 	"rescind/revocation/control"
+	"rescind/revocation/control/alert"
 	"rescind/revocation/feed"
 	"rescind/revocation/insight"
 	"rescind/revocation/ledger"
@@ -20,7 +23,10 @@ import (
 func (n *node) build() (err error) {
 	n.feed = n.newFeed()
 	n.teardown.Add("feed", daemon.Closing(func() error { n.feed.Close(); return nil }))
-	options := ledger.AuthorityOptions{Ask: n.feed.Ask, ShareLimit: n.config.Limits.ShareOfTraffic, Logger: n.log}
+	options := ledger.AuthorityOptions{
+		Ask: n.feed.AskBriefly, KnownIssuers: n.feed.Accepted,
+		ShareOfTraffic: n.config.Limits.ShareOfTraffic, MinRequests: uint64(n.config.Limits.MinRequests), Logger: n.log,
+	}
 	if upstream := n.upstream(); upstream != nil {
 		options.TellIssuer = upstream.Tell
 	}
@@ -30,7 +36,7 @@ func (n *node) build() (err error) {
 		return err
 	}
 	n.feed.HandleAlerts(func(ctx context.Context, from feed.Replica, all []insight.Alert) error {
-		return alerts.Take(ctx, from.Name, all)
+		return alerts.Take(ctx, alert.Reporter{Replica: from.Name, Credential: from.Credential, Issuers: namesOf(from.Issuers)}, all)
 	}, alerts.Heard)
 	api, err := control.NewServer(control.Options{
 		Authority: n.authority, Credentials: n.credentials(), Version: n.options.Version,
@@ -72,7 +78,10 @@ func (n *node) replicas() []control.Replica {
 	all := n.feed.Replicas()
 	out := make([]control.Replica, len(all))
 	for i, r := range all {
-		out[i] = control.Replica{Name: r.Name, Connected: r.Connected, Revision: r.Revision, Behind: r.Behind, Entries: r.Entries}
+		out[i] = control.Replica{
+			Name: r.Name, Credential: r.Credential, Connected: r.Connected, Revision: r.Revision, Behind: r.Behind, Entries: r.Entries,
+			Issuers: namesOf(r.Issuers), Version: r.Version, Rules: r.Rules,
+		}
 		if !r.LastAck.IsZero() {
 			at := r.LastAck.UTC()
 			out[i].LastAck = &at
@@ -81,9 +90,22 @@ func (n *node) replicas() []control.Replica {
 	return out
 }
 
-func (n *node) waitApplied(ctx context.Context, revision uint64) control.Applied {
-	a := n.feed.WaitApplied(ctx, feed.Wanted{Revision: revision})
-	return control.Applied{Applied: a.Applied, Total: a.Total, Pending: a.Pending}
+// namesOf returns the issuers that a replica accepts, by name. They are nil if
+// it does not report them.
+func namesOf(accepted []revocation.AcceptedIssuer) []string {
+	if accepted == nil {
+		return nil
+	}
+	names := make([]string, 0, len(accepted))
+	for i := range accepted {
+		names = append(names, accepted[i].Issuer)
+	}
+	return slices.Compact(names)
+}
+
+func (n *node) waitApplied(ctx context.Context, w ledger.Wanted) control.Applied {
+	a := n.feed.WaitApplied(ctx, feed.Wanted(w))
+	return control.Applied{Applied: a.Applied, Total: a.Total, Accepting: a.Accepting, Pending: a.Pending}
 }
 
 // serveFeed begins to serve replicas on l.

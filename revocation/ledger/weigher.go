@@ -1,0 +1,202 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"rescind/revocation/insight"
+)
+
+const (
+	// maxQuestion is the size of the largest question, in bytes. The feed
+	// carries no larger one.
+	maxQuestion = 60 << 10
+	// maxFlights is how many questions about single revocations are under way
+	// at once. Those that come meanwhile share the next question.
+	maxFlights = 2
+	// batchTime bounds the weighing of a batch. The weight of the lines that
+	// are left by then is not known.
+	batchTime = 2 * time.Second
+)
+
+// weigher asks the replicas how much of the traffic revocations hit. Single
+// revocations that come while a question is under way share the next one, as
+// commits share an append.
+type weigher struct {
+	ask    Ask
+	logger *slog.Logger
+
+	mu      sync.Mutex
+	waiting []*single
+	flights int
+}
+
+// single is one revocation that waits for its weight.
+type single struct {
+	query  insight.ImpactQuery
+	size   int // of the query, in bytes
+	weight weight
+	done   chan struct{} // closed once weight is set
+}
+
+// weight is how much of the traffic some revocations hit together, and of how
+// many replicas that is known.
+type weight struct {
+	insight.Weight
+	since    time.Time
+	total    uint64
+	replicas Answered
+}
+
+// unknown returns the weight of a revocation that the replicas could not be
+// asked about.
+func unknown() weight { return weight{Weight: insight.Weight{Partial: true}} }
+
+// seen returns the weight as it is shown.
+func (w weight) seen(now time.Time) *Seen {
+	s := &Seen{Tokens: w.Tokens, Requests: w.Requests, Partial: w.Partial, since: w.since, total: w.total, replicas: w.replicas}
+	if !w.since.IsZero() {
+		s.Window = insight.Duration(max(0, now.Sub(w.since)).Round(time.Second))
+	}
+	return s
+}
+
+// one returns the weight of one revocation.
+func (w *weigher) one(ctx context.Context, q insight.ImpactQuery) weight {
+	if w.ask == nil {
+		return weight{}
+	}
+	size, ok := sizeOf(q)
+	if !ok {
+		return unknown()
+	}
+	s := &single{query: q, size: size, done: make(chan struct{})}
+	w.mu.Lock()
+	w.waiting = append(w.waiting, s)
+	if w.flights < maxFlights {
+		w.flights++
+		go w.fly() // ends when nothing waits; each round takes 100 ms at most
+	}
+	w.mu.Unlock()
+	select {
+	case <-s.done:
+		return s.weight
+	case <-ctx.Done():
+		return unknown()
+	}
+}
+
+// sizeOf returns the size of a query within a question. It is not ok if the
+// query does not fit into one.
+func sizeOf(q insight.ImpactQuery) (n int, ok bool) {
+	b, err := json.Marshal(q)
+	return len(b) + 1, err == nil && len(b) < maxQuestion-2
+}
+
+// fly asks about the revocations that wait, until there are none.
+func (w *weigher) fly() {
+	for {
+		w.mu.Lock()
+		n := fitting(len(w.waiting), func(i int) (*insight.ImpactQuery, int) { return &w.waiting[i].query, w.waiting[i].size })
+		taken := w.waiting[:n:n]
+		w.waiting = w.waiting[n:]
+		if n == 0 {
+			w.flights--
+			w.mu.Unlock()
+			return
+		}
+		w.mu.Unlock()
+		queries := make([]insight.ImpactQuery, n)
+		for i, s := range taken {
+			queries[i] = s.query
+		}
+		all, of := w.question(context.Background(), queries)
+		for i, s := range taken {
+			s.weight = weightOf(all.Items[i], &all, of)
+			close(s.done)
+		}
+	}
+}
+
+// fitting returns how many of n queries fit into one question.
+func fitting(n int, query func(int) (*insight.ImpactQuery, int)) int {
+	size, scans := 2, 0
+	for i := range min(n, insight.MaxWeighed) {
+		q, bytes := query(i)
+		if size += bytes; size > maxQuestion {
+			return i
+		}
+		if q.Scans() {
+			if scans++; scans > insight.MaxScanned {
+				return i
+			}
+		}
+	}
+	return min(n, insight.MaxWeighed)
+}
+
+// question puts one question to the replicas.
+func (w *weigher) question(ctx context.Context, queries []insight.ImpactQuery) (insight.Weights, Answered) {
+	answers, of := Gather[insight.Weights](ctx, w.ask, w.logger, insight.AskWeights, queries)
+	answers = slices.DeleteFunc(answers, func(a insight.Weights) bool { return !a.Fits(len(queries)) })
+	of.Answered = len(answers)
+	all := insight.MergeWeights(len(queries), answers...)
+	all.Partial = all.Partial || of.Answered < of.Asked
+	return all, of
+}
+
+func weightOf(item insight.Weight, all *insight.Weights, of Answered) weight {
+	item.Partial = item.Partial || all.Partial
+	return weight{Weight: item, since: all.Since, total: all.Total, replicas: of}
+}
+
+// batch returns the weight of many revocations together: the sum of their
+// weights, at most all traffic.
+func (w *weigher) batch(ctx context.Context, revocations []Candidate) (sum weight) {
+	if w.ask == nil {
+		return weight{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, batchTime)
+	defer cancel()
+	queries := make([]insight.ImpactQuery, 0, insight.MaxWeighed)
+	sizes := make([]int, 0, insight.MaxWeighed)
+	for len(revocations) > 0 {
+		if ctx.Err() != nil {
+			sum.Partial = true
+			return sum
+		}
+		queries, sizes = queries[:0], sizes[:0]
+		for i := range revocations[:min(len(revocations), insight.MaxWeighed)] {
+			q := insight.ImpactQueryOf(&revocations[i].Revocation)
+			size, ok := sizeOf(q)
+			if !ok { // of this line nothing can be known
+				sum.Partial = true
+				q, size = insight.ImpactQuery{Issuer: q.Issuer, Claims: map[string]any{"jti": ""}}, 0
+			}
+			queries, sizes = append(queries, q), append(sizes, size)
+		}
+		n := fitting(len(queries), func(i int) (*insight.ImpactQuery, int) { return &queries[i], sizes[i] })
+		all, of := w.question(ctx, queries[:n])
+		sum.add(weightOf(all.Sum(), &all, of))
+		revocations = revocations[n:]
+	}
+	return sum
+}
+
+// add takes in the weight of more revocations.
+func (w *weight) add(o weight) {
+	w.total = max(w.total, o.total)
+	w.Tokens += min(o.Tokens, ^uint64(0)-w.Tokens)
+	w.Requests = min(w.total, w.Requests+min(o.Requests, ^uint64(0)-w.Requests))
+	w.Partial = w.Partial || o.Partial
+	if w.since.IsZero() || o.since.After(w.since) {
+		w.since = o.since
+	}
+	if w.replicas.Asked == 0 || o.replicas.Answered < w.replicas.Answered {
+		w.replicas = o.replicas
+	}
+}
