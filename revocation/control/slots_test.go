@@ -138,7 +138,7 @@ func TestBodyThatDoesNotArrive(t *testing.T) {
 // A request that waits for replicas holds no slot.
 func TestWaitHoldsNoSlot(t *testing.T) {
 	e := serve(t, ledgertest.New(), func(p *parts) {
-		p.api.WaitApplied = func(ctx context.Context, _ uint64) Applied {
+		p.api.WaitApplied = func(ctx context.Context, _ ledger.Wanted) Applied {
 			<-ctx.Done()
 			return Applied{Total: 1, Pending: []string{"replica-a"}}
 		}
