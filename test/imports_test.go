@@ -18,7 +18,7 @@ var arrows = map[string][]string{
 	"rescind/revocation/feed/feedpb":       nil,
 	"rescind/revocation/insight":           {"rescind/revocation"},
 	"rescind/revocation/store":             {"rescind/revocation"},
-	"rescind/revocation/ledger":            {"rescind/revocation", "rescind/revocation/insight"},
+	"rescind/revocation/ledger":            {"rescind/revocation", "rescind/revocation/insight", "rescind/revocation/printable"},
 	"rescind/revocation/ledger/ledgertest": nil,
 	"rescind/revocation/control":           {"rescind/revocation", "rescind/revocation/bearer", "rescind/revocation/control/alert", "rescind/revocation/control/outbound", "rescind/revocation/insight", "rescind/revocation/ledger"},
 	"rescind/revocation/control/alert":     {"rescind/revocation/control/outbound", "rescind/revocation/insight"},

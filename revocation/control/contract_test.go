@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -589,4 +590,116 @@ func FuzzPost(f *testing.F) {
 			e.do("viewer", "GET", a.Header().Get("Location"), "").want(200)
 		}
 	})
+}
+
+// A denied import of many issuers writes a short entry into the audit.
+func TestDeniedImportWritesAShortEntry(t *testing.T) {
+	log := ledgertest.New()
+	e := serve(t, log)
+	var body strings.Builder
+	for i := range 200 {
+		body.WriteString(claims(fmt.Sprintf("https://%d.example/%s", i, strings.Repeat("x", 900)), `{"sub":"a"}`) + "\n")
+	}
+	e.do("bound", "POST", "/v1/revocations", body.String(), "Content-Type", typeNDJSON).want(403)
+	if n := len(log.Lines[len(log.Lines)-1]); n > 5000 {
+		t.Errorf("a denied import of 200 issuers wrote %d bytes into the audit, want at most 4 KiB and the brackets", n)
+	}
+}
+
+// An ID that does not exist and one of another issuer get the same answer, and
+// the same entry in the audit.
+func TestOtherIssuersIDsAreUnknown(t *testing.T) {
+	log := ledgertest.New()
+	e := serve(t, log)
+	d := e.revoke("revoker", claims(issuerA, `{"sub":"a"}`))
+	for _, method := range []string{"GET", "DELETE"} {
+		var answers, entries []string
+		for _, id := range []string{d.ID, "r2.9"} {
+			before := len(log.Lines)
+			a := e.do("bound", method, "/v1/revocations/"+id, "").want(404)
+			answers = append(answers, a.Body.String())
+			if len(log.Lines) != before+1 {
+				t.Fatalf("%s %s by another issuer's credential wrote %d entries, want 1", method, id, len(log.Lines)-before)
+			}
+			var lines []ledger.AuditEntry
+			if err := json.Unmarshal(log.Lines[before], &lines); err != nil {
+				t.Fatal(err)
+			}
+			lines[0].At, lines[0].ID = time.Time{}, ""
+			entries = append(entries, fmt.Sprintf("%+v", lines))
+		}
+		if answers[0] != answers[1] || entries[0] != entries[1] {
+			t.Errorf("%s of an ID of another issuer and of an ID that does not exist:\nanswers %q\nentries %q\nwant each pair equal", method, answers, entries)
+		}
+	}
+}
+
+// A repeated revocation is found only if the existing one lasts as long,
+// within a minute. A repeated block is never shorter than asked for.
+func TestRevokedAlreadyNeverWeakens(t *testing.T) {
+	e := serve(t, ledgertest.New())
+	now := time.Now()
+	at := func(d time.Duration) string { return now.Add(d).UTC().Format(time.RFC3339Nano) }
+	body := func(expires string) string {
+		return fmt.Sprintf(`{"issuer":%q,"claims":{"sub":"mallory"},"block":true%s}`, issuerA, expires)
+	}
+	until := func(d time.Duration) string { return body(fmt.Sprintf(`,"expires_at":%q`, at(d))) }
+	first := e.do("operator", "POST", "/v1/revocations", until(400*time.Hour)).want(201).document()
+	for _, tt := range []struct {
+		name, body string
+		status     int
+	}{
+		{"the same", until(400 * time.Hour), 200},
+		{"half a minute longer", until(400*time.Hour + 30*time.Second), 200},
+		{"two minutes longer", until(400*time.Hour + 2*time.Minute), 201},
+		{"as long as the retention", body(""), 201},
+		{"as long as the retention, again", body(""), 200},
+		{"shorter", until(time.Hour), 200},
+	} {
+		d := e.do("operator", "POST", "/v1/revocations", tt.body).want(tt.status).document()
+		if d.ExpiresAt.Before(first.ExpiresAt) {
+			t.Errorf("%s: ends at %v, before the first one at %v", tt.name, d.ExpiresAt, first.ExpiresAt)
+		}
+	}
+}
+
+// A parameter that is empty or given twice is refused, so that no change is
+// made by a slip.
+func TestEmptyParametersAreRefused(t *testing.T) {
+	e := serve(t, ledgertest.New())
+	body := claims(issuerA, `{"sub":"alice"}`)
+	for query, member := range map[string]string{
+		"dry_run=": "dry_run", "dry_run": "dry_run", "confirm=": "confirm", "wait=": "wait", "timeout=&wait=all": "timeout",
+		"dry_run=1": "dry_run", "confirm=maybe": "confirm", "dry_run=false&dry_run=true": "dry_run",
+	} {
+		p := e.do("operator", "POST", "/v1/revocations?"+query, body).want(422).problem()
+		if len(p.Errors) != 1 || p.Errors[0].Member != member {
+			t.Errorf("?%s: errors %+v, want %s named", query, p.Errors, member)
+		}
+	}
+	if e.ledger.Len() != 0 {
+		t.Errorf("%d revocations in force, want none", e.ledger.Len())
+	}
+	for _, query := range []string{"dry_run=false", "confirm=true", "confirm=false", "confirm=yes"} {
+		if code := e.do("operator", "POST", "/v1/revocations?"+query, body).Code; code != 200 && code != 201 {
+			t.Errorf("?%s: %d, want 200 or 201", query, code)
+		}
+	}
+}
+
+func TestCredentialsAreChecked(t *testing.T) {
+	a, b := credential("a", nil, ledger.Viewer), credential("b", nil, ledger.Viewer)
+	same := b
+	same.SHA256 = a.SHA256
+	for want, list := range map[string][]Credential{
+		"have the same sha256":       {a, same},
+		"two tokens have the name a": {a, a},
+		"has no role":                {credential("c", nil)},
+		`has the role "root"`:        {credential("c", nil, "root")},
+		"has no name":                {credential("", nil, ledger.Viewer)},
+	} {
+		if _, err := NewServer(Options{Credentials: list}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("NewServer = %v, want an error that says %q", err, want)
+		}
+	}
 }

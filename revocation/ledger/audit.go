@@ -11,18 +11,19 @@ import (
 
 // AuditEntry is one line of the audit: who tried what, and what came of it.
 type AuditEntry struct {
-	At       time.Time `json:"at"`
-	By       string    `json:"by,omitempty" doc:"Name of the credential; absent if there was none that is known"`
-	Action   string    `json:"action" enum:"revoke,import,restore,read,authenticate,revoke_at_issuer"`
-	Outcome  string    `json:"outcome" enum:"accepted,existing,refused,denied,failed,dry_run"`
-	Issuers  []string  `json:"issuers,omitempty" doc:"Issuers that it was about"`
-	ID       string    `json:"id,omitempty" doc:"The revocation that it was about"`
-	Target   *Target   `json:"target,omitempty" doc:"What was to be revoked"`
-	Count    int       `json:"count,omitempty" doc:"How many revocations, or how many attempts alike"`
-	Revision uint64    `json:"revision,omitempty" doc:"The revision that it came to, or that was there already"`
-	Reason   string    `json:"reason,omitempty" doc:"As the request gave it"`
-	Detail   string    `json:"detail,omitempty" doc:"Why it was refused, denied or failed"`
-	From     string    `json:"from,omitempty" doc:"Network address of the caller"`
+	At             time.Time `json:"at"`
+	By             string    `json:"by,omitempty" doc:"Name of the credential; absent if there was none that is known"`
+	Action         string    `json:"action" enum:"revoke,import,restore,read,authenticate,revoke_at_issuer"`
+	Outcome        string    `json:"outcome" enum:"accepted,existing,refused,denied,failed,dry_run"`
+	Issuers        []string  `json:"issuers,omitempty" doc:"Issuers that it was about"`
+	IssuersOmitted int       `json:"issuers_omitted,omitempty" doc:"How many more issuers it was about"`
+	ID             string    `json:"id,omitempty" doc:"The revocation that it was about"`
+	Target         *Target   `json:"target,omitempty" doc:"What was to be revoked"`
+	Count          int       `json:"count,omitempty" doc:"How many revocations, or how many attempts alike"`
+	Revision       uint64    `json:"revision,omitempty" doc:"The revision that it came to, or that was there already"`
+	Reason         string    `json:"reason,omitempty" doc:"As the request gave it"`
+	Detail         string    `json:"detail,omitempty" doc:"Why it was refused, denied or failed"`
+	From           string    `json:"from,omitempty" doc:"Network address of the caller"`
 }
 
 // What is tried, and what comes of it.
@@ -116,7 +117,10 @@ func (l *Ledger) audit(ctx context.Context) error {
 }
 
 func (l *Ledger) write(ctx context.Context, entries []AuditEntry, covers uint64) error {
-	body, err := json.Marshal(entries)
+	for i := range entries {
+		entries[i] = entries[i].bounded()
+	}
+	body, err := appendJSON(nil, entries)
 	if err == nil {
 		_, err = l.log.Note(ctx, covers, body)
 	}

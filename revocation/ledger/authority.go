@@ -3,10 +3,12 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"rescind/revocation"
+	"rescind/revocation/printable"
 )
 
 // Authority carries out the operations of the control endpoint. Every operation
@@ -19,6 +21,7 @@ type Authority struct {
 	known      func() revocation.KnownIssuers
 	tellIssuer func(token string, e AuditEntry)
 	logger     *slog.Logger
+	refusals   refusals
 }
 
 // AuthorityOptions are the parts around an authority. The zero value of each is
@@ -242,8 +245,17 @@ func (a *Authority) Entry(c *Caller, action string) AuditEntry {
 const recordTimeout = 5 * time.Second
 
 // record writes the entry of a refusal. The answer does not depend on it,
-// because it is a refusal either way.
+// because it is a refusal either way. A caller that is refused more often than a
+// person or a program at work gets fewer entries, and the next one says how many
+// are missing.
 func (a *Authority) record(ctx context.Context, e AuditEntry) {
+	missing, ok := a.refusals.allow(e.By)
+	if !ok {
+		return
+	}
+	if missing > 0 {
+		e.Detail = printable.Cut(e.Detail, maxText-64) + fmt.Sprintf(" (%d refusals before are not in the audit)", missing)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	if err := a.ledger.Record(ctx, e); err != nil {
@@ -286,32 +298,34 @@ func (a *Authority) List(c *Caller, q Query) (items []Item, next revocation.ID, 
 		return nil, next, err
 	}
 	q.Issuers = append(q.Issuers, c.Issuers)
-	items, more := a.ledger.List(q)
-	if more {
-		next = items[len(items)-1].ID
-	}
+	items, next = a.ledger.List(q)
 	return items, next, nil
 }
 
 // Audit returns entries of the audit that the caller may see, newest first, from
 // just before the cursor. The zero cursor begins at the newest. next is where the
-// next page begins; it is zero on the last page.
+// next page begins; it is zero on the last page. A page that has looked at many
+// entries ends there, so it may have fewer entries than the limit.
 func (a *Authority) Audit(ctx context.Context, c *Caller, before AuditCursor, limit int) (entries []AuditEntry, next AuditCursor, err error) {
 	var last AuditCursor
+	looked := 0
 	err = a.ledger.Audit(ctx, before, func(at AuditCursor, e AuditEntry) bool {
-		if !c.maySee(&e) {
-			return true
-		}
-		if len(entries) == limit {
+		if len(entries) == limit && c.maySee(&e) || looked == maxAuditScan {
 			next = last
 			return false
 		}
 		last = at
-		entries = append(entries, e)
+		looked++
+		if c.maySee(&e) {
+			entries = append(entries, e)
+		}
 		return true
 	})
 	return entries, next, err
 }
+
+// maxAuditScan bounds the entries of the audit that one page looks at.
+const maxAuditScan = 20_000
 
 // Ready returns why the authority cannot serve, or nil.
 func (a *Authority) Ready() error { return a.ledger.Ready() }

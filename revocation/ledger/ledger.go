@@ -81,6 +81,7 @@ type Ledger struct {
 	retention       time.Duration
 	shapesPerIssuer int
 	maxStanding     int // revocations in force of one digest
+	maxScan         int // rows that a page looks at
 	now             func() time.Time
 	logger          *slog.Logger
 
@@ -112,7 +113,7 @@ func New(log Log, o Options) *Ledger {
 	l := &Ledger{
 		log: log, retention: o.Retention, now: o.Now, logger: o.Logger,
 		queue: make(chan *attempt, 256), notes: make(chan note, 256),
-		changed: make(chan struct{}), allRead: make(chan struct{}), rows: newRows(), metrics: newMetrics(), shapesPerIssuer: o.ShapesPerIssuer, maxStanding: maxStanding,
+		changed: make(chan struct{}), allRead: make(chan struct{}), rows: newRows(), metrics: newMetrics(), shapesPerIssuer: o.ShapesPerIssuer, maxStanding: maxStanding, maxScan: maxScan,
 	}
 	if l.shapesPerIssuer <= 0 {
 		l.shapesPerIssuer = defaultShapesPerIssuer

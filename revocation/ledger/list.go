@@ -17,31 +17,53 @@ type Query struct {
 	Limit   int
 }
 
-// List is the newest revocations that the query chooses, newest first, up to
-// the limit; more says that there are others. Later revocations do not move
-// what comes after an ID, so an ID is a stable place to go on from.
-func (l *Ledger) List(q Query) (items []Item, more bool) {
+// maxScan bounds the rows that one page looks at.
+const maxScan = 1 << 20
+
+// List returns the newest revocations that the query chooses, newest first, up
+// to the limit. next is where the next page begins; it is the zero ID on the
+// last page. A page that has looked at many rows ends there, so it may have
+// fewer items than the limit. Later revocations do not move what comes after an
+// ID, so an ID is a stable place to go on from.
+func (l *Ledger) List(q Query) (items []Item, next revocation.ID) {
 	q.Limit = max(q.Limit, 1)
 	in, wanted := newInterner(), &filter{Query: q, shapes: map[uint32]shapeFilter{}}
+	if l.choosesNone(wanted) {
+		return nil, revocation.ID{}
+	}
 	from := q.Before
 	if from == (revocation.ID{}) {
 		from = revocation.ID{Revision: 1<<64 - 1}
 	}
 	// A chunk at a time, so that a long search does not keep writers waiting.
-	for {
+	for chunks := 0; chunks < l.maxScan/chunkRows; chunks++ {
 		var done bool
 		from, done = l.listChunk(from, wanted, func(c *chunk, w *row) bool {
 			if len(items) == q.Limit {
-				more = true
+				next = items[len(items)-1].ID
 				return false
 			}
 			items = append(items, l.item(c, w, in))
 			return true
 		})
 		if done {
-			return items, more
+			return items, next
 		}
 	}
+	return items, from
+}
+
+// choosesNone reports whether no shape in use can have a row that the query
+// chooses.
+func (l *Ledger) choosesNone(f *filter) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, n := range l.rows.shapes.numbers {
+		if f.shapes[n] = f.shape(l.rows.shapes.all[n].Shape); !f.shapes[n].never {
+			return false
+		}
+	}
+	return true
 }
 
 // listChunk yields what is chosen of the last chunk that has rows before from.

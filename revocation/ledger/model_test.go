@@ -175,7 +175,9 @@ func TestLedgerAgainstModel(t *testing.T) {
 					q.Limit = 2
 					for more := true; more; {
 						var items []Item
-						items, more = l.List(q)
+						var next revocation.ID
+						items, next = l.List(q)
+						more = next != revocation.ID{}
 						for _, it := range items {
 							got = append(got, fmt.Sprint(it.ID, it.Restored != nil, it.ExpiresAt.Time()))
 							q.Before = it.ID

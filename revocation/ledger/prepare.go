@@ -139,8 +139,8 @@ func (a *Authority) accept(c *Caller, line *Line, now time.Time) (_ Candidate, t
 	return out, request.Token, nil
 }
 
-// issuers returns those of the candidates, as many as an entry of the audit
-// takes.
+// issuers returns the issuers of the candidates, as many as an entry of the audit
+// could hold.
 func (r *reading) issuers() (out []string) {
 	for i := range r.candidates {
 		if iss := r.candidates[i].Issuer; !slices.Contains(out, iss) {

@@ -25,8 +25,8 @@ func TestFirstEditionLogMeansTheSame(t *testing.T) {
 	at := time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
 	l, stop := run(t, log, func() time.Time { return at.Add(-30 * time.Minute) })
 	defer stop()
-	items, more := l.List(Query{Limit: 100})
-	if more {
+	items, next := l.List(Query{Limit: 100})
+	if next != (revocation.ID{}) {
 		t.Error("a page of 100 does not hold the batch")
 	}
 	var got []string
