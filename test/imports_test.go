@@ -28,7 +28,7 @@ var arrows = map[string][]string{
 	"rescind/jwks/loopback":                nil,
 	"rescind/jwks/jwkstest":                nil,
 	"rescind/authz":                        {"rescind/jwks", "rescind/jwks/jwt", "rescind/revocation", "rescind/revocation/replica"},
-	"rescind/authz/decisionlog":            {"rescind/authz", "rescind/revocation/insight"},
+	"rescind/authz/decisionlog":            {"rescind/authz", "rescind/revocation/insight", "rescind/revocation/printable"},
 	"rescind/authz/tracing":                {"rescind/authz", "rescind/authz/decisionlog"},
 	"rescind/authz/otlp":                   nil,
 	"rescind/authz/watch":                  {"rescind/authz", "rescind/revocation", "rescind/revocation/insight"},

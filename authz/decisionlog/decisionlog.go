@@ -1,35 +1,37 @@
-// Package decisionlog records decisions, one line each: who was denied, why and
-// from where, and a sample of who was allowed.
+// Package decisionlog records decisions, one line each: the denied requests with
+// reason and source network, and a sample of the allowed requests.
 //
-// # Off the path of a Check
+// # The path of a Check
 //
-// [Log.Record] copies what it needs, cut to what can be shown, into a bounded
-// queue and returns. If the queue is full the record is dropped and counted
-// ([Options.Registerer]); a Check never waits for a disk, a pipe or a
-// collector. One goroutine takes records from the queue, cleans them and hands
-// them to the [Output], many at once: when one has come it waits a moment for
-// more, so that a record wakes nobody. What the queue can hold is at most some
-// 20 MiB, whatever is in the requests.
+// [Log.Record] copies the texts that it needs, cut to the size that is shown,
+// into a bounded queue and returns. If the queue is full, the record is dropped
+// and counted in a metric. A Check never waits for a disk, a pipe or a
+// collector. One goroutine takes the records from the queue, cleans them and
+// hands them to the [Output] in batches. After the first record it waits for
+// more, so that a single record does not wake it. A full queue takes about 20
+// MiB at most, whatever the requests contain.
 //
-// # What is in a line
+// # The line
 //
-// The schema is [Schema]: flat JSON, with the attribute names of OpenTelemetry
-// where it has one and rescind.* where not; a member that is not known is left
-// out. The same attributes are those of an exported log record and of a span
-// (authz/tracing). Client addresses are recorded as networks. The path of a
-// request is not recorded: it may carry what is secret, and Envoy's access log
-// has it under the same decision id.
+// The schema is [Schema]: flat JSON. Its names are the attribute names of
+// OpenTelemetry where there is one, and rescind.* otherwise. A member without a
+// value is left out. An exported log record and a span (authz/tracing) have the
+// same attributes. The address of a client is recorded as a network. The path of
+// a request is not recorded, because it may contain secrets. Envoy's access log
+// has the path under the same decision ID.
 //
 // # Trust
 //
-// Subjects, ids and key ids are the issuer's word; x-request-id and traceparent
-// are the client's. All of it is cut to [insight.MaxText] bytes, stripped of
-// what is not printable, and quoted: it cannot end a line, begin a member or
-// move a cursor. A raw token is never in a line: not even in place of something
-// else, such as the request id.
+// Subjects, token IDs and key IDs are the issuer's word. x-request-id and
+// traceparent are the client's word. Each is cut to [insight.MaxText] bytes,
+// cleaned of unprintable characters, and quoted, so it cannot end a line, begin
+// a member or move a cursor. No line contains a raw token, even if a client
+// sends its token as x-request-id.
 //
-// With a sampling rate below 1, each line says which it was recorded at, so
-// that counts can be estimated.
+// # Sampling
+//
+// A line recorded at a rate below 1 names the rate, so that counts can be
+// estimated.
 package decisionlog
 
 import (
@@ -53,32 +55,32 @@ import (
 type Options struct {
 	Rates      Rates
 	Output     Output                // closed by Close
-	Registerer prometheus.Registerer // nil: no figures
-	Logger     *slog.Logger          // is told when records cannot be written
+	Registerer prometheus.Registerer // nil: no metrics
+	Logger     *slog.Logger          // for records that cannot be written; nil: slog.Default()
 	Queue      int                   // default 4096 records
-	// Moment is for how long the writer lets records gather. A queue that is
-	// half full ends it. Default 20 ms.
-	Moment time.Duration
+	// BatchDelay is how long the writer waits for more records after the first
+	// of a batch. It stops waiting when the queue is half full. Default 20 ms.
+	BatchDelay time.Duration
 }
 
-// Rates are the shares of decisions that are recorded, from 0 to 1. What a
-// policy would have denied, if it did more than observe, counts as denied.
+// Rates are the shares of decisions that are recorded, from 0 to 1. A request
+// that a policy would have denied without mode: observe counts as denied.
 type Rates struct{ Denied, Allowed float64 }
 
-// Sizes of what waits and of what is written at once, in records.
+// Sizes of the queue and of a batch, in records.
 const (
 	defaultQueue = 4096
 	maxBatch     = 512
 )
 
-// step is after how long the writer looks at the queue again.
-const step = 20 * time.Millisecond
+// pollInterval is how often a waiting writer looks at the length of the queue.
+const pollInterval = 20 * time.Millisecond
 
 // Log records decisions. It is safe for concurrent use.
 type Log struct {
 	output  Output
 	log     *slog.Logger
-	moment  time.Duration
+	delay   time.Duration
 	denied  rate
 	allowed rate
 
@@ -96,14 +98,14 @@ type Log struct {
 	warned  time.Time // owned by the writer
 }
 
-// Why a record was dropped.
+// Reasons for a dropped record, as the label of a metric.
 const (
 	queueFull   = "queue_full"
 	writeFailed = "write_failed"
-	isClosed    = "closed"
+	logClosed   = "closed"
 )
 
-// New starts a log.
+// New returns a log and starts its writer.
 func New(o Options) (*Log, error) {
 	if o.Output == nil {
 		return nil, errors.New("a decision log needs an output")
@@ -114,19 +116,19 @@ func New(o Options) (*Log, error) {
 	if o.Queue == 0 {
 		o.Queue = defaultQueue
 	}
-	if o.Moment == 0 {
-		o.Moment = step
+	if o.BatchDelay == 0 {
+		o.BatchDelay = pollInterval
 	}
 	l := &Log{
-		output: o.Output, log: o.Logger, moment: o.Moment, queue: make(chan *Record, o.Queue), stop: make(chan struct{}), done: make(chan struct{}),
+		output: o.Output, log: o.Logger, delay: o.BatchDelay, queue: make(chan *Record, o.Queue), stop: make(chan struct{}), done: make(chan struct{}),
 		lines: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "rescind_decision_log_records_total", Help: "Decisions recorded in the decision log.",
 		}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "rescind_decision_log_dropped_total", Help: "Decisions that should have been recorded and were not, by reason.",
+			Name: "rescind_decision_log_dropped_total", Help: "Decisions that were not recorded although they should have been, by reason.",
 		}, []string{"reason"}),
 	}
-	for _, reason := range []string{queueFull, writeFailed, isClosed} {
+	for _, reason := range []string{queueFull, writeFailed, logClosed} {
 		l.dropped.WithLabelValues(reason)
 	}
 	l.SetRates(o.Rates)
@@ -140,17 +142,16 @@ func New(o Options) (*Log, error) {
 	return l, nil
 }
 
-// SetRates changes the rates, for decisions from now on.
+// SetRates changes the rates for later decisions.
 func (l *Log) SetRates(r Rates) {
 	l.denied.set(r.Denied)
 	l.allowed.set(r.Allowed)
 }
 
-// Record records a decision, or not, as the rates say. It does not block, and
-// keeps nothing of what it is given. in is the span that the decision has been
-// recorded in; if it is the zero one the record names the span that the request
-// says it belongs to.
-func (l *Log) Record(r *authz.Request, d *authz.Decision, at time.Time, took time.Duration, in trace.SpanContext) {
+// Record records a decision if the rates select it. It does not block and keeps
+// no reference to r or d. span is the span of the decision. If span is zero, the
+// record names the span that the request belongs to by its own word.
+func (l *Log) Record(r *authz.Request, d *authz.Decision, at time.Time, took time.Duration, span trace.SpanContext) {
 	of := &l.denied
 	if d.Allow && d.WouldDeny == "" {
 		of = &l.allowed
@@ -160,12 +161,12 @@ func (l *Log) Record(r *authz.Request, d *authz.Decision, at time.Time, took tim
 		return
 	}
 	out := NewRecord(r, d, at, took)
-	out.Rate, out.Trace = share, in
-	if !in.IsValid() && r != nil {
+	out.Rate, out.Trace = share, span
+	if !span.IsValid() && r != nil {
 		out.Trace = Parent(r.Headers)
 	}
 	if l.closed.Load() {
-		l.dropped.WithLabelValues(isClosed).Inc()
+		l.dropped.WithLabelValues(logClosed).Inc()
 		return
 	}
 	select {
@@ -175,8 +176,8 @@ func (l *Log) Record(r *authz.Request, d *authz.Decision, at time.Time, took tim
 	}
 }
 
-// Close writes what has been recorded, and closes the output. When ctx ends,
-// what is left is given up: it is counted, and that is the error.
+// Close writes the queued records and closes the output. If ctx ends first,
+// Close drops and counts the remaining records, and returns an error.
 func (l *Log) Close(ctx context.Context) error {
 	l.once.Do(func() {
 		l.closed.Store(true)
@@ -185,13 +186,13 @@ func (l *Log) Close(ctx context.Context) error {
 	select {
 	case <-l.done:
 	case <-ctx.Done():
-		l.abort() // ends an export; a write to a pipe that nobody reads it does not
-		return fmt.Errorf("the decision log could not be written to its end: %w", context.Cause(ctx))
+		l.abort() // ends an export, but not a write to a pipe without a reader
+		return fmt.Errorf("the decision log was not written completely: %w", context.Cause(ctx))
 	}
 	return l.err
 }
 
-// run is the one goroutine that writes.
+// run is the goroutine that writes.
 func (l *Log) run() {
 	defer close(l.done)
 	defer l.abort()
@@ -199,14 +200,14 @@ func (l *Log) run() {
 	for {
 		select {
 		case r := <-l.queue:
-			l.gather()
-			for batch = l.more(append(batch[:0], r)); len(batch) > 0; batch = l.more(batch[:0]) {
-				l.put(batch)
+			l.wait()
+			for batch = l.fill(append(batch[:0], r)); len(batch) > 0; batch = l.fill(batch[:0]) {
+				l.writeBatch(batch)
 				clear(batch)
 			}
 		case <-l.stop:
-			for batch = l.more(batch[:0]); len(batch) > 0; batch = l.more(batch[:0]) {
-				l.put(batch)
+			for batch = l.fill(batch[:0]); len(batch) > 0; batch = l.fill(batch[:0]) {
+				l.writeBatch(batch)
 			}
 			l.err = l.output.Close(l.write)
 			return
@@ -214,11 +215,12 @@ func (l *Log) run() {
 	}
 }
 
-// gather waits a moment, or until the end.
-func (l *Log) gather() {
-	tick := time.NewTicker(min(step, l.moment))
+// wait waits for more records, until the delay has passed, the queue is half full
+// or the log is closed.
+func (l *Log) wait() {
+	tick := time.NewTicker(min(pollInterval, l.delay))
 	defer tick.Stop()
-	for end := time.Now().Add(l.moment); time.Now().Before(end) && len(l.queue) < cap(l.queue)/2; {
+	for end := time.Now().Add(l.delay); time.Now().Before(end) && len(l.queue) < cap(l.queue)/2; {
 		select {
 		case <-tick.C:
 		case <-l.stop:
@@ -227,8 +229,8 @@ func (l *Log) gather() {
 	}
 }
 
-// more takes what waits, as far as there is room in batch.
-func (l *Log) more(batch []*Record) []*Record {
+// fill appends queued records to batch until it is full or the queue is empty.
+func (l *Log) fill(batch []*Record) []*Record {
 	for len(batch) < cap(batch) {
 		select {
 		case r := <-l.queue:
@@ -240,28 +242,29 @@ func (l *Log) more(batch []*Record) []*Record {
 	return batch
 }
 
-// complaints are at least so far apart.
-const complaints = time.Minute
+// warnInterval is the shortest time between two errors in the log.
+const warnInterval = time.Minute
 
-func (l *Log) put(batch []*Record) {
+// writeBatch writes a batch and counts the records that were lost.
+func (l *Log) writeBatch(batch []*Record) {
 	n, err := l.output.Write(l.write, batch)
 	l.lines.Add(float64(n))
 	if err == nil {
 		return
 	}
 	l.dropped.WithLabelValues(writeFailed).Add(float64(len(batch) - n))
-	if now := time.Now(); now.Sub(l.warned) >= complaints {
+	if now := time.Now(); now.Sub(l.warned) >= warnInterval {
 		l.warned = now
-		l.log.Error("the decision log cannot be written; what is lost is counted in rescind_decision_log_dropped_total", slog.String("error", err.Error()))
+		l.log.Error("decision log not written, lost records are counted in rescind_decision_log_dropped_total", slog.String("error", err.Error()))
 	}
 }
 
-// rate is a share that can be changed while it is used.
+// rate is a share that can change while it is used.
 type rate struct{ bits atomic.Uint64 }
 
 func (r *rate) set(share float64) { r.bits.Store(math.Float64bits(share)) }
 
-// sample says whether this one is among those to be recorded.
+// sample returns the share, and whether this decision is selected.
 func (r *rate) sample() (share float64, yes bool) {
 	share = math.Float64frombits(r.bits.Load())
 	return share, share > 0 && (share >= 1 || rand.Float64() < share) //nolint:gosec // no secret depends on it

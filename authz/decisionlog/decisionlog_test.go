@@ -28,39 +28,39 @@ const (
 	jwt    = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
 )
 
-// held is an output that waits until it is let go.
-type held struct {
+// blocked is an output whose Write waits until release is closed.
+type blocked struct {
 	mu      sync.Mutex
 	records int
 	largest int
-	let     chan struct{}
+	release chan struct{}
 	entered chan struct{}
 	fails   error
 }
 
-func (h *held) Write(ctx context.Context, records []*Record) (int, error) {
-	if h.let != nil {
+func (b *blocked) Write(ctx context.Context, records []*Record) (int, error) {
+	if b.release != nil {
 		select {
-		case h.entered <- struct{}{}:
+		case b.entered <- struct{}{}:
 		default:
 		}
 		select {
-		case <-h.let:
+		case <-b.release:
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.fails != nil {
-		return 0, h.fails
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.fails != nil {
+		return 0, b.fails
 	}
-	h.records += len(records)
-	h.largest = max(h.largest, len(records))
+	b.records += len(records)
+	b.largest = max(b.largest, len(records))
 	return len(records), nil
 }
 
-func (h *held) Close(context.Context) error { return nil }
+func (b *blocked) Close(context.Context) error { return nil }
 
 func started(t *testing.T, o Options) (*Log, *prometheus.Registry) {
 	t.Helper()
@@ -89,9 +89,9 @@ func (l *Log) droppedFor(reason string) float64 {
 	return testutil.ToFloat64(l.dropped.WithLabelValues(reason))
 }
 
-// An output that does not take anything costs records, and nobody's time.
+// An output that takes nothing loses records, and Record does not wait for it.
 func TestRecordNeverWaits(t *testing.T) {
-	out := &held{let: make(chan struct{}), entered: make(chan struct{}, 1)}
+	out := &blocked{release: make(chan struct{}), entered: make(chan struct{}, 1)}
 	l, _ := started(t, Options{Rates: Rates{Denied: 1}, Output: out, Queue: 10})
 	r, d := denied()
 	l.Record(r, d, time.Now(), 0, trace.SpanContext{})
@@ -102,57 +102,57 @@ func TestRecordNeverWaits(t *testing.T) {
 	if got := l.droppedFor(queueFull); got != 990 {
 		t.Errorf("%v dropped, want 990", got)
 	}
-	close(out.let)
+	close(out.release)
 	closed(t, l)
 	if out.records != 11 || testutil.ToFloat64(l.lines) != 11 {
-		t.Errorf("%d recorded", out.records)
+		t.Errorf("%d records written, want 11", out.records)
 	}
 	l.Record(r, d, time.Now(), 0, trace.SpanContext{})
-	if l.droppedFor(isClosed) != 1 {
-		t.Error("what comes after Close is not counted")
+	if l.droppedFor(logClosed) != 1 {
+		t.Errorf("%v dropped after Close, want 1", l.droppedFor(logClosed))
 	}
 }
 
 func TestCloseIsBounded(t *testing.T) {
-	out := &held{let: make(chan struct{}), entered: make(chan struct{}, 1)}
+	out := &blocked{release: make(chan struct{}), entered: make(chan struct{}, 1)}
 	l, _ := started(t, Options{Rates: Rates{Denied: 1}, Output: out})
 	r, d := denied()
 	l.Record(r, d, time.Now(), 0, trace.SpanContext{})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if err := l.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("%v", err)
+		t.Errorf("Close: %v, want %v", err, context.DeadlineExceeded)
 	}
 	<-l.done // its context has ended
 	if l.droppedFor(writeFailed) != 1 {
-		t.Error("what was given up is not counted")
+		t.Errorf("%v dropped, want 1", l.droppedFor(writeFailed))
 	}
 }
 
-func TestFailuresAreCountedAndSaidOnce(t *testing.T) {
-	var said bytes.Buffer
-	out := &held{fails: errors.New("disk full")}
-	l, _ := started(t, Options{Rates: Rates{Denied: 1}, Output: out, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+func TestFailuresAreCountedAndLoggedOnce(t *testing.T) {
+	var logged bytes.Buffer
+	out := &blocked{fails: errors.New("disk full")}
+	l, _ := started(t, Options{Rates: Rates{Denied: 1}, Output: out, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	r, d := denied()
 	for range 100 {
 		l.Record(r, d, time.Now(), 0, trace.SpanContext{})
 	}
 	closed(t, l)
-	if l.droppedFor(writeFailed) != 100 || strings.Count(said.String(), "disk full") != 1 {
-		t.Errorf("%v dropped; said:\n%s", l.droppedFor(writeFailed), &said)
+	if l.droppedFor(writeFailed) != 100 || strings.Count(logged.String(), "disk full") != 1 {
+		t.Errorf("%v dropped, want 100, and one error in the log:\n%s", l.droppedFor(writeFailed), &logged)
 	}
 }
 
 func TestRates(t *testing.T) {
 	for _, c := range []struct {
-		rates                  Rates
-		allow, would           bool
-		fewest, most, recorded int
+		rates        Rates
+		allow, would bool
+		fewest, most int
 	}{
-		{Rates{1, 0}, false, false, 10000, 10000, 0}, {Rates{1, 0}, true, false, 0, 0, 0}, {Rates{0, 1}, false, false, 0, 0, 0},
-		{Rates{0, .01}, true, false, 50, 160, 0}, {Rates{.5, 0}, false, false, 4700, 5300, 0}, {Rates{1, 0}, true, true, 10000, 10000, 0},
+		{Rates{1, 0}, false, false, 10000, 10000}, {Rates{1, 0}, true, false, 0, 0}, {Rates{0, 1}, false, false, 0, 0},
+		{Rates{0, .01}, true, false, 50, 160}, {Rates{.5, 0}, false, false, 4700, 5300}, {Rates{1, 0}, true, true, 10000, 10000},
 	} {
-		out := &held{}
+		out := &blocked{}
 		l, _ := started(t, Options{Output: out, Queue: 10000})
 		l.SetRates(c.rates)
 		_, d := denied()
@@ -165,12 +165,12 @@ func TestRates(t *testing.T) {
 		}
 		closed(t, l)
 		if out.records < c.fewest || out.records > c.most {
-			t.Errorf("%+v, allow %t: %d of 10000 recorded", c.rates, c.allow, out.records)
+			t.Errorf("%+v, allow %t, would deny %t: %d of 10000 recorded, want %d to %d", c.rates, c.allow, c.would, out.records, c.fewest, c.most)
 		}
 	}
 }
 
-// A million different decisions leave nothing behind.
+// A million different decisions leave no memory in use.
 func TestNothingGrows(t *testing.T) {
 	n := 1_000_000
 	if raceEnabled || testing.Short() {
@@ -195,12 +195,12 @@ func TestNothingGrows(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 4<<20 {
-		t.Errorf("%d bytes more in use", grown)
+		t.Errorf("%d bytes more in use, want at most 4 MiB", grown)
 	}
 	if total := testutil.ToFloat64(l.lines) + l.droppedFor(queueFull); total != float64(n+5000) {
-		t.Errorf("%v are accounted for", total)
+		t.Errorf("%v written or dropped, want %d", total, n+5000)
 	}
 	if series, err := testutil.GatherAndCount(registry); err != nil || series != 4 {
-		t.Errorf("%d series, %v", series, err)
+		t.Errorf("%d series, %v, want 4", series, err)
 	}
 }

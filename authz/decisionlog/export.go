@@ -10,28 +10,27 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Exported sends records through an exporter of the OpenTelemetry SDK, a batch
-// a call.
+// Exported returns an Output that sends each batch through an exporter of the
+// OpenTelemetry SDK.
 //
-// The SDK has a queue and a batch of its own, which drop without a word; ours
-// counts. So its provider, which alone can make records, is given a processor
-// that merely gathers, and what it has gathered is exported by the goroutine
-// that waits for the outcome.
+// The SDK's own queue drops records without counting them. Only its provider can
+// make records, so the provider gets a processor that collects them, and Write
+// exports the collected records and waits for the outcome.
 func Exported(e sdklog.Exporter, of *resource.Resource) Output {
-	g := &gathering{}
-	provider := sdklog.NewLoggerProvider(sdklog.WithResource(of), sdklog.WithProcessor(g))
-	return &exported{exporter: e, provider: provider, logger: provider.Logger("rescind/authz/decisionlog"), gathering: g}
+	c := &collecting{}
+	provider := sdklog.NewLoggerProvider(sdklog.WithResource(of), sdklog.WithProcessor(c))
+	return &exported{exporter: e, provider: provider, logger: provider.Logger("rescind/authz/decisionlog"), collecting: c}
 }
 
 type exported struct {
-	exporter  sdklog.Exporter
-	provider  *sdklog.LoggerProvider
-	logger    log.Logger
-	gathering *gathering
+	exporter   sdklog.Exporter
+	provider   *sdklog.LoggerProvider
+	logger     log.Logger
+	collecting *collecting
 }
 
 func (e *exported) Write(ctx context.Context, records []*Record) (int, error) {
-	e.gathering.records = e.gathering.records[:0]
+	e.collecting.records = e.collecting.records[:0]
 	for _, r := range records {
 		var out log.Record
 		out.SetEventName(EventName)
@@ -42,7 +41,7 @@ func (e *exported) Write(ctx context.Context, records []*Record) (int, error) {
 		out.AddAttributes(r.Attributes()...)
 		e.logger.Emit(trace.ContextWithRemoteSpanContext(ctx, r.Trace), out)
 	}
-	if err := e.exporter.Export(ctx, e.gathering.records); err != nil {
+	if err := e.exporter.Export(ctx, e.collecting.records); err != nil {
 		return 0, err
 	}
 	return len(records), nil
@@ -54,15 +53,15 @@ func (e *exported) Close(ctx context.Context) error {
 	return errors.Join(e.provider.Shutdown(ctx), e.exporter.Shutdown(ctx))
 }
 
-// gathering is a processor that keeps what it is given.
-type gathering struct{ records []sdklog.Record }
+// collecting is a processor that keeps the records.
+type collecting struct{ records []sdklog.Record }
 
-func (g *gathering) Enabled(context.Context, sdklog.EnabledParameters) bool { return true }
+func (c *collecting) Enabled(context.Context, sdklog.EnabledParameters) bool { return true }
 
-func (g *gathering) OnEmit(_ context.Context, r *sdklog.Record) error {
-	g.records = append(g.records, r.Clone())
+func (c *collecting) OnEmit(_ context.Context, r *sdklog.Record) error {
+	c.records = append(c.records, r.Clone())
 	return nil
 }
 
-func (g *gathering) Shutdown(context.Context) error   { return nil }
-func (g *gathering) ForceFlush(context.Context) error { return nil }
+func (c *collecting) Shutdown(context.Context) error   { return nil }
+func (c *collecting) ForceFlush(context.Context) error { return nil }

@@ -8,17 +8,17 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 )
 
-// Schema is the JSON Schema of a line. Members are added to it, never taken
-// away or given another meaning.
+// Schema is the JSON Schema of a line. Later versions add members. They never
+// remove a member or change its meaning.
 //
 //go:embed schema.json
 var Schema []byte
 
-// EventName is that of each record, in OpenTelemetry's sense.
+// EventName is the event name of each record in OpenTelemetry.
 const EventName = "rescind.decision"
 
-// appendLine appends r as one line. Members are in a fixed order, so that it
-// can be read by eye. scratch is memory for its attributes.
+// appendLine appends r as one line. The order of members is fixed, so that people
+// can read the line. scratch is memory for the attributes.
 func appendLine(dst []byte, r *Record, instance string, scratch []attribute.KeyValue) []byte {
 	dst = append(dst, `{"timestamp":"`...)
 	dst = r.At.UTC().AppendFormat(dst, timestamp)
@@ -39,7 +39,7 @@ func appendLine(dst []byte, r *Record, instance string, scratch []attribute.KeyV
 	}
 	if r.requestID != "" {
 		dst = append(dst, `,"http.request.header.x-request-id":[`...)
-		dst = appendText(dst, shown(r.requestID))
+		dst = appendText(dst, safe(r.requestID))
 		dst = append(dst, ']')
 	}
 	for _, a := range r.appendAttributes(scratch[:0]) {
@@ -65,8 +65,7 @@ func appendValue(dst []byte, v attribute.Value) []byte {
 	return appendText(dst, v.AsString())
 }
 
-// appendText appends s in quotes. What is not UTF-8 in it comes out as U+FFFD,
-// and is no error here.
+// appendText appends s in quotes. Bytes that are not UTF-8 become U+FFFD.
 func appendText(dst []byte, s string) []byte {
 	dst, _ = jsontext.AppendQuote(dst, s)
 	return dst

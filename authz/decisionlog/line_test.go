@@ -15,7 +15,7 @@ import (
 	"rescind/revocation"
 )
 
-// published is the schema as others will read it.
+// published returns the compiled schema.
 func published(t testing.TB) *jsonschema.Schema {
 	t.Helper()
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(Schema))
@@ -46,19 +46,19 @@ func reasons(t testing.TB) []authz.Reason {
 	return schema.Properties["rescind.decision.reason"].Enum
 }
 
-// line is the one line that r makes, checked against the schema.
+// line returns the line for r and its members, checked against the schema.
 func line(t testing.TB, s *jsonschema.Schema, r *Record) (text string, members map[string]any) {
 	t.Helper()
 	text = string(appendLine(nil, r, "replica-a", nil))
 	if strings.Count(text, "\n") != 1 || !strings.HasSuffix(text, "\n") {
-		t.Fatalf("not one line: %q", text)
+		t.Fatalf("got %q, want one line", text)
 	}
 	value, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 	if err != nil {
-		t.Fatalf("%v in %q", err, text)
+		t.Fatalf("%q is not JSON: %v", text, err)
 	}
 	if err := s.Validate(value); err != nil {
-		t.Errorf("%v\n%s", err, text)
+		t.Errorf("%s does not fit the schema: %v", text, err)
 	}
 	if err := json.Unmarshal([]byte(text), &members); err != nil {
 		t.Fatal(err)
@@ -102,10 +102,10 @@ func TestLine(t *testing.T) {
 		delete(got, name)
 	}
 	if id, _ := got["http.request.header.x-request-id"].([]any); len(id) != 1 || id[0] != "r-1" || len(got) != 1 {
-		t.Errorf("and %v", got)
+		t.Errorf("remaining members %v, want the request ID r-1 alone", got)
 	}
 	if strings.Contains(text, "secret") || strings.Contains(text, "eyJ") {
-		t.Errorf("it has what it must not have: %s", text)
+		t.Errorf("the line has the path or the token: %s", text)
 	}
 }
 
@@ -115,28 +115,28 @@ func TestLineOfAnythingFitsTheSchema(t *testing.T) {
 		allow := reason == authz.OK || reason == authz.NoTokenAllowed
 		_, got := line(t, s, &Record{Rate: .5, reason: reason, allow: allow, id: "x"})
 		if got["rescind.decision.reason"] != string(reason) {
-			t.Errorf("%v", got)
+			t.Errorf("reason %v, want %s", got["rescind.decision.reason"], reason)
 		}
 		d := authz.Decision{ID: "x", Reason: reason, Allow: allow, Facts: &authz.Facts{Hash: [32]byte{0xab, 0xcd}}, WouldDeny: authz.TooOld}
 		r := NewRecord(&authz.Request{Source: netip.MustParseAddr("2001:db8:1:2::3")}, &d, time.Now(), time.Second)
 		r.Rate = 1
 		_, got = line(t, s, r)
 		if got["rescind.token.id"] != "sha256:abcd000000000000" || got["client.address"] != "2001:db8:1::/48" || got["rescind.decision.would_deny"] != "too_old" {
-			t.Errorf("%v", got)
+			t.Errorf("%s: %v, want the hash as token ID, a /48 as address, and would_deny too_old", reason, got)
 		}
 		if status, there := got["http.response.status_code"]; there == allow {
-			t.Errorf("%s: status %v", reason, status)
+			t.Errorf("%s, allowed %t: status %v, want one only if denied", reason, allow, status)
 		}
 	}
 	d := authz.Decision{ID: "x", Reason: authz.Internal} // a request that could not be read
 	r := NewRecord(nil, &d, time.Now(), 0)
 	r.Rate = 1
 	if _, got := line(t, s, r); got["severity_text"] != "ERROR" {
-		t.Errorf("%v", got)
+		t.Errorf("an unreadable request: severity %v, want ERROR", got["severity_text"])
 	}
 }
 
-// hostile is a decision that is made of text wherever it can be.
+// hostile returns the record of a decision with text wherever there can be one.
 func hostile(text string) *Record {
 	r := &authz.Request{Headers: []authz.Header{
 		{Name: ":method", Value: text}, {Name: "x-request-id", Value: text}, {Name: "traceparent", Value: text}, {Name: text, Value: text},
@@ -161,18 +161,18 @@ func TestNothingIsInjected(t *testing.T) {
 	for _, text := range attacks {
 		out, got := line(t, s, hostile(text))
 		if len(out) > 12<<10 {
-			t.Errorf("%.20q makes %d bytes", text, len(out))
+			t.Errorf("%.20q: a line of %d bytes, want at most 12 KiB", text, len(out))
 		}
 		if subject, _ := got["user.id"].(string); subject == "" || subject == "root" {
-			t.Errorf("%.40q became %q", text, got["user.id"])
+			t.Errorf("%.40q: user.id %q, want some text that is not root", text, got["user.id"])
 		}
 		for _, r := range strings.TrimSuffix(out, "\n") {
 			if !unicode.IsPrint(r) {
-				t.Fatalf("%.40q: %q is in the line", text, r)
+				t.Fatalf("%.40q: the line contains the unprintable %q", text, r)
 			}
 		}
 		if strings.Contains(out, jwt) {
-			t.Errorf("a token is in the line: %s", out)
+			t.Errorf("%.40q: the line contains a token: %s", text, out)
 		}
 	}
 }

@@ -10,20 +10,20 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 )
 
-// Output is where records go. It is called by one goroutine.
+// Output takes records. One goroutine calls it.
 type Output interface {
-	// Write returns how many of the first records it has taken.
+	// Write writes the records in order, and returns how many it has written.
 	Write(ctx context.Context, records []*Record) (int, error)
 	Close(ctx context.Context) error
 }
 
-// chunk is about how much is written at once: whole lines, and never more than
-// a rotated file may have.
-const chunk = 64 << 10
+// writeSize is the approximate size of one write. A write has whole lines, and
+// is smaller than a rotated file may be.
+const writeSize = 64 << 10
 
-// Lines writes records to w, one a line, whole lines at a time. instance names
-// this replica in each. w is closed with it if it is an io.Closer other than
-// one of the standard streams, which a [File] is.
+// Lines returns an Output that writes records to w, one per line. instance is the
+// name of this replica in each line. Closing the Output closes w only if w is a
+// [File].
 func Lines(w io.Writer, instance string) Output {
 	return &lines{w: w, instance: instance, scratch: make([]attribute.KeyValue, 0, 32)}
 }
@@ -33,17 +33,17 @@ type lines struct {
 	instance string
 	buffer   []byte
 	scratch  []attribute.KeyValue
-	torn     bool // the last thing in w is a part of a line
+	torn     bool // w ends with a part of a line
 }
 
 func (l *lines) Write(_ context.Context, records []*Record) (written int, err error) {
 	l.buffer = l.buffer[:0]
 	for i, r := range records {
 		if l.torn && len(l.buffer) == 0 {
-			l.buffer = append(l.buffer, '\n') // what is torn is one line, not two
+			l.buffer = append(l.buffer, '\n') // the torn line must not run into the next
 		}
 		l.buffer = appendLine(l.buffer, r, l.instance, l.scratch)
-		if len(l.buffer) < chunk && i < len(records)-1 {
+		if len(l.buffer) < writeSize && i < len(records)-1 {
 			continue
 		}
 		n, err := l.w.Write(l.buffer)
@@ -63,12 +63,12 @@ func (l *lines) Close(context.Context) error {
 	return nil
 }
 
-// File is a file that is rotated: when it would grow above a size it is given
-// the time as a part of its name, and another is begun.
+// File is a rotated file. Before it grows above its size, it gets the time in its
+// name, and a new file begins.
 type File struct{ *timberjack.Logger }
 
-// OpenFile makes a File that keeps at most files of sizeMB each, the one that
-// is written to included: at least 2. That it can be written to is tried first.
+// OpenFile returns a File that keeps at most files of sizeMB each, with the
+// current one, and at least 2. It returns an error if path cannot be written.
 func OpenFile(path string, sizeMB, files int) (File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return File{}, err
@@ -83,4 +83,4 @@ func OpenFile(path string, sizeMB, files int) (File, error) {
 	return File{&timberjack.Logger{Filename: path, MaxSize: sizeMB, MaxBackups: max(files, 2) - 1, FileMode: fileMode}}, nil
 }
 
-const fileMode = 0o600 // it says who does what
+const fileMode = 0o600 // it names subjects

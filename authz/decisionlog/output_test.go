@@ -20,7 +20,7 @@ type discard struct{}
 
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
-// scarce takes so many bytes and fails then, until there is room again.
+// scarce is a writer that fails once room is used up.
 type scarce struct {
 	bytes.Buffer
 	room int
@@ -43,12 +43,12 @@ func TestTornLinesTearNoOthers(t *testing.T) {
 	record := NewRecord(r, d, time.Now(), 0)
 	for range 2 {
 		if n, err := out.Write(t.Context(), []*Record{record}); n != 0 || err == nil {
-			t.Errorf("%d %v", n, err)
+			t.Errorf("a write without room: %d records, %v, want 0 and an error", n, err)
 		}
 	}
 	w.room = 1 << 20
 	if n, err := out.Write(t.Context(), []*Record{record, record}); n != 2 || err != nil {
-		t.Errorf("%d %v", n, err)
+		t.Errorf("a write with room: %d records, %v, want 2", n, err)
 	}
 	whole := 0
 	for l := range strings.Lines(w.String()) {
@@ -57,7 +57,7 @@ func TestTornLinesTearNoOthers(t *testing.T) {
 		}
 	}
 	if whole != 2 {
-		t.Errorf("%d whole lines in %s", whole, w)
+		t.Errorf("%d whole lines, want 2, in %s", whole, w)
 	}
 }
 
@@ -81,12 +81,12 @@ func TestFileRotates(t *testing.T) {
 	closed(t, l)
 	files, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*"))
 	if err != nil || len(files) != 2 {
-		t.Fatalf("%v %v", files, err)
+		t.Fatalf("files %v, %v, want 2", files, err)
 	}
 	for _, name := range files {
 		info, err := os.Stat(name)
 		if err != nil || info.Size() > 1<<20 || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s: %d bytes, %v, %v", name, info.Size(), info.Mode(), err)
+			t.Errorf("%s: %d bytes, mode %v, %v, want at most 1 MiB and 0600", name, info.Size(), info.Mode(), err)
 		}
 		text, err := os.ReadFile(name)
 		if err != nil {
@@ -95,7 +95,7 @@ func TestFileRotates(t *testing.T) {
 		first, _, _ := strings.Cut(string(text), "\n")
 		value, err := jsonschema.UnmarshalJSON(strings.NewReader(first))
 		if err != nil || s.Validate(value) != nil || !strings.HasSuffix(string(text), "}\n") {
-			t.Errorf("%s begins with %s", name, first)
+			t.Errorf("%s begins with %s, want a line of the schema, and a whole line at the end", name, first)
 		}
 	}
 }

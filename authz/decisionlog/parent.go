@@ -9,16 +9,16 @@ import (
 	"rescind/authz"
 )
 
-// maxTraceState is what W3C asks everybody to pass on at least.
+// maxTraceState is the size that W3C asks every system to pass on.
 const maxTraceState = 512
 
-// Parent is the span that the checked request belongs to: its traceparent
-// header (W3C Trace Context). It is the client's word, or that of a proxy in
-// front: it names a trace and can do nothing else. The zero SpanContext stands
-// for none, and for one that is malformed or there twice.
+// Parent returns the span that the checked request belongs to, from its
+// traceparent header (W3C Trace Context). The header is the word of the client or
+// of a proxy. It names a trace and has no other effect. Parent returns the zero
+// SpanContext if the header is absent, malformed or repeated.
 //
-// The SDK's propagator does the same with a context, a carrier and several
-// allocations; most requests need only the answer that nobody samples them.
+// The SDK's propagator does the same with several allocations. Most requests are
+// not sampled and need none.
 func Parent(headers []authz.Header) trace.SpanContext {
 	var value string
 	for i := range headers {
@@ -32,7 +32,8 @@ func Parent(headers []authz.Header) trace.SpanContext {
 	return ParseParent(value)
 }
 
-// ParseParent reads the value of a traceparent header.
+// ParseParent returns the span that the value of a traceparent header names, or
+// the zero SpanContext.
 func ParseParent(s string) trace.SpanContext {
 	const length = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	if len(s) < length || s[2] != '-' || s[35] != '-' || s[52] != '-' {
@@ -57,7 +58,8 @@ func ParseParent(s string) trace.SpanContext {
 	return parent
 }
 
-// lowerHex decodes s, which must be as long as dst wants and in lower case.
+// lowerHex decodes s into dst. It reports whether s is lower case and fills dst
+// exactly.
 func lowerHex(dst []byte, s string) bool {
 	for i := range len(s) {
 		if 'A' <= s[i] && s[i] <= 'F' {
@@ -68,8 +70,8 @@ func lowerHex(dst []byte, s string) bool {
 	return err == nil && n == len(dst)
 }
 
-// State is the tracestate of the checked request, for a span whose parent is
-// Parent; empty if there is none that can be passed on.
+// State returns the tracestate of the checked request, for a span whose parent is
+// [Parent]. It returns the empty state if there is none, or none that is valid.
 func State(headers []authz.Header) trace.TraceState {
 	var values []string
 	size := 0

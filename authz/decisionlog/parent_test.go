@@ -30,8 +30,8 @@ func TestParent(t *testing.T) {
 		{"twice", headers(parent, parent), false, false},
 		{"upper case", headers(strings.ToUpper(parent)), false, false},
 		{"longer", headers(parent + "-x"), false, false},
-		{"a later version", headers("cc" + parent[2:] + "-what"), true, true},
-		{"a later version, run together", headers("cc" + parent[2:] + "what"), false, false},
+		{"a later version", headers("cc" + parent[2:] + "-more"), true, true},
+		{"a later version, run together", headers("cc" + parent[2:] + "more"), false, false},
 		{"version ff", headers("ff" + parent[2:]), false, false},
 		{"no trace", headers("00-00000000000000000000000000000000-b7ad6b7169203331-01"), false, false},
 		{"no span", headers("00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01"), false, false},
@@ -40,13 +40,13 @@ func TestParent(t *testing.T) {
 		{"another header", []authz.Header{{Name: "tracepärent", Value: parent}}, false, false},
 	} {
 		if got := Parent(c.headers); got.IsValid() != c.valid || got.IsSampled() != c.sampled || got.IsRemote() != c.valid {
-			t.Errorf("%s: %+v", c.name, got)
+			t.Errorf("%s: %+v, want valid %t, sampled %t", c.name, got, c.valid, c.sampled)
 		}
 	}
 }
 
-// The SDK's own propagator is the reference, but for flags that version 00 does
-// not know: W3C has them ignored.
+// The SDK's own propagator is the reference, except for flags that version 00
+// does not define. W3C asks readers to ignore them.
 func TestParentAgreesWithTheSDK(t *testing.T) {
 	const alphabet = "0123456789abcdefABF-z"
 	for range 20_000 {
@@ -66,11 +66,11 @@ func TestParentAgreesWithTheSDK(t *testing.T) {
 func TestState(t *testing.T) {
 	one := []authz.Header{{Name: "tracestate", Value: "a=1"}, {Name: "Tracestate", Value: "b=2"}}
 	if got := State(one).String(); got != "a=1,b=2" {
-		t.Errorf("%q", got)
+		t.Errorf("two headers: %q, want a=1,b=2", got)
 	}
 	for _, value := range []string{"", "=", "a=\x01", "a=" + strings.Repeat("x", 600), strings.Repeat("a=1,", 200)} {
 		if got := State([]authz.Header{{Name: "tracestate", Value: value}}); got.Len() != 0 {
-			t.Errorf("%.20q: %v", value, got)
+			t.Errorf("tracestate %.20q: %v, want none", value, got)
 		}
 	}
 }
@@ -78,6 +78,6 @@ func TestState(t *testing.T) {
 func TestParentCostsNoMemory(t *testing.T) {
 	headers := []authz.Header{{Name: ":method", Value: "GET"}, {Name: "traceparent", Value: parent}}
 	if n := testing.AllocsPerRun(100, func() { _ = Parent(headers) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("%v allocations, want 0", n)
 	}
 }

@@ -12,18 +12,19 @@ import (
 
 	"rescind/authz"
 	"rescind/revocation/insight"
+	"rescind/revocation/printable"
 )
 
-// Record is what is kept of one decision. It owns all of it: what it was made
-// of may be reused or dropped.
+// Record holds the recorded parts of one decision. It refers to no memory of the
+// request or of the decision.
 type Record struct {
 	At   time.Time
 	Took time.Duration
-	// Trace is the span that the decision was recorded in, or else the one
-	// that the request belongs to.
+	// Trace is the span of the decision, or else the span that the request
+	// belongs to.
 	Trace trace.SpanContext
-	// Rate is the share of decisions like this one that are recorded; 0: it is
-	// not known.
+	// Rate is the share of decisions like this one that are recorded. 0 stands
+	// for an unknown rate.
 	Rate float64
 
 	allow, stale bool
@@ -33,11 +34,11 @@ type Record struct {
 	method       string // of [methods]
 	revision     uint64
 
-	// As they came, but cut: see [keep].
+	// Texts as they came, but cut by copyTexts.
 	id, policy, detail, issuer, subject, tokenID, session, client, keyID, requestID, revocation, wouldDeny string
 }
 
-// Attributes that OpenTelemetry has no name for.
+// Attributes without a name in OpenTelemetry.
 const (
 	keyID        = attribute.Key("rescind.decision.id")
 	keyOutcome   = attribute.Key("rescind.decision.outcome")
@@ -56,8 +57,7 @@ const (
 	keyRevokedBy = attribute.Key("rescind.revocations.id")
 )
 
-// NewRecord keeps what there is to say of d, which was made about r; r may be
-// nil.
+// NewRecord returns the record of a decision d about r. r may be nil.
 func NewRecord(r *authz.Request, d *authz.Decision, at time.Time, took time.Duration) *Record {
 	out := &Record{
 		At: at, Took: took,
@@ -70,9 +70,9 @@ func NewRecord(r *authz.Request, d *authz.Decision, at time.Time, took time.Dura
 	}
 	if r != nil {
 		out.source = networkOf(r.Source)
-		out.ofHeaders(r.Headers)
+		out.readHeaders(r.Headers)
 	}
-	keep(&out.id, &out.policy, &out.detail, &out.subject, &out.tokenID, &out.session, &out.client, &out.keyID, &out.requestID)
+	copyTexts(&out.id, &out.policy, &out.detail, &out.subject, &out.tokenID, &out.session, &out.client, &out.keyID, &out.requestID)
 	if !d.Allow {
 		out.status = d.Answer().HTTP
 	}
@@ -85,8 +85,8 @@ func NewRecord(r *authz.Request, d *authz.Decision, at time.Time, took time.Dura
 	return out
 }
 
-// ofHeaders takes the first of each header that it looks for.
-func (r *Record) ofHeaders(headers []authz.Header) {
+// readHeaders takes the method and the request ID from the first header of each.
+func (r *Record) readHeaders(headers []authz.Header) {
 	for i := range headers {
 		switch h := &headers[i]; {
 		case r.method == "" && h.Name == ":method":
@@ -97,7 +97,7 @@ func (r *Record) ofHeaders(headers []authz.Header) {
 	}
 }
 
-// methods are those that have a name in OpenTelemetry; the others share one.
+// methods are the methods with a name in OpenTelemetry. Others are _OTHER.
 var methods = []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "QUERY", "CONNECT", "TRACE"}
 
 func methodOf(s string) string {
@@ -109,7 +109,8 @@ func methodOf(s string) string {
 	return "_OTHER"
 }
 
-// networkOf is coarse enough not to name a person: a /24, or a /48.
+// networkOf returns the /24 or /48 of an address, so that no record identifies a
+// person by address.
 func networkOf(a netip.Addr) netip.Prefix {
 	bits := 48
 	if a.Is4() {
@@ -122,10 +123,10 @@ func networkOf(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// keep puts copies of their beginnings in place of texts, all in one piece of
-// memory: who observes a request may keep none of it. A copy is one byte more
-// than is shown: what has been cut is seen by it.
-func keep(texts ...*string) {
+// copyTexts replaces each text with a copy of its beginning, because an observer
+// must not keep the texts of a request. All copies share one allocation. A copy
+// may be one byte longer than a shown text, so that a cut text can be marked.
+func copyTexts(texts ...*string) {
 	size := 0
 	for _, t := range texts {
 		*t = (*t)[:min(len(*t), insight.MaxText+1)]
@@ -143,16 +144,16 @@ func keep(texts ...*string) {
 	}
 }
 
-// Attributes are what is known, cleaned, and nothing for what is not.
+// Attributes returns the attributes of r, cleaned. Unknown ones are left out.
 func (r *Record) Attributes() []attribute.KeyValue {
 	all := r.appendAttributes(make([]attribute.KeyValue, 0, 24))
 	if r.requestID != "" {
-		all = append(all, semconv.HTTPRequestHeader("x-request-id", shown(r.requestID)))
+		all = append(all, semconv.HTTPRequestHeader("x-request-id", safe(r.requestID)))
 	}
 	return all
 }
 
-// appendAttributes appends all but the request id, which alone is an array.
+// appendAttributes appends all attributes but the request ID, which is an array.
 func (r *Record) appendAttributes(all []attribute.KeyValue) []attribute.KeyValue {
 	outcome := "deny"
 	if r.allow {
@@ -170,7 +171,7 @@ func (r *Record) appendAttributes(all []attribute.KeyValue) []attribute.KeyValue
 		{keyRevokedBy, r.revocation}, {semconv.HTTPRequestMethodKey, r.method},
 	} {
 		if text.value != "" {
-			all = append(all, text.key.String(shown(text.value)))
+			all = append(all, text.key.String(safe(text.value)))
 		}
 	}
 	if r.status != 0 {
@@ -188,19 +189,19 @@ func (r *Record) appendAttributes(all []attribute.KeyValue) []attribute.KeyValue
 	return all
 }
 
-// shown is s as it may leave: cleaned, and not if it looks like a token. A
-// client may send its own as x-request-id, and an issuer may write anything.
-func shown(s string) string {
+// safe returns s cleaned, cut, and replaced if it looks like a token. A client may
+// send its token as x-request-id, and an issuer may put anything into a claim.
+func safe(s string) string {
 	if strings.HasPrefix(s, "eyJ") && strings.Count(s, ".") >= 2 {
 		return "[a token]"
 	}
 	if len(s) <= insight.MaxText && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return s // as nearly all are
+		return s // the common case, without an allocation
 	}
-	return insight.Text(s)
+	return printable.Clean(s, insight.MaxText)
 }
 
-// severity is how much an operator should care.
+// severity returns the severity text of OpenTelemetry.
 func (r *Record) severity() string {
 	switch {
 	case r.allow:
@@ -210,6 +211,3 @@ func (r *Record) severity() string {
 	}
 	return "WARN"
 }
-
-// Internal says whether the decision could not be made for a fault of ours.
-func (r *Record) Internal() bool { return r.reason == authz.Internal }

@@ -1,19 +1,19 @@
-// Package otlp connects to an OpenTelemetry collector: where decision logs
-// (authz/decisionlog) and traces (authz/tracing) are exported to over OTLP. It
-// is the only package that imports the exporters.
+// Package otlp exports decision logs (authz/decisionlog) and traces
+// (authz/tracing) to an OpenTelemetry collector. It is the only package that
+// imports the exporters.
 //
-// What a [Collector] does not say, the variables OTEL_EXPORTER_OTLP_* of the
-// environment may: headers, the timeout, compression, certificates. Where the
-// collector is they do not say: what leaves this process, and to whom, stands
-// in the configuration. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go into
-// the resource.
+// # The environment
+//
+// The variables OTEL_EXPORTER_OTLP_* set headers, timeout, compression and
+// certificates where a [Collector] leaves them open. They do not set the address:
+// the configuration alone decides which collector receives data.
+// OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go into the resource.
 //
 // # Trust
 //
-// The collector is trusted with what the decision log has: subjects, token ids,
-// source networks. So it is reached over TLS, unless the configuration has been
-// explicit about it. Nothing that it answers is believed beyond "taken" or
-// "not taken".
+// The collector receives the contents of the decision log: subjects, token IDs
+// and source networks. So it is reached over TLS unless the configuration asks
+// for plaintext. Of its answers only "taken" or "not taken" is used.
 package otlp
 
 import (
@@ -38,41 +38,41 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// Protocols are those that a collector can be spoken to with.
+// Protocols of a collector.
 const (
 	GRPC = "grpc"
 	HTTP = "http" // protobuf, to URL/v1/traces and URL/v1/logs
 )
 
-// Collector is where to export to.
+// Collector is the address of a collector and how to reach it.
 type Collector struct {
-	URL      string            // http://host:port[/path] is plaintext, https:// is not
+	URL      string            // http://host:port[/path] in plaintext, https:// with TLS
 	Protocol string            // [GRPC] or [HTTP]
-	Headers  map[string]string // sent with each export: credentials
-	CAFile   string            // whom to trust for https; empty: the system's authorities
+	Headers  map[string]string // sent with each export, for example credentials
+	CAFile   string            // trusted authorities for https; empty: those of the system
 }
 
-// For how long an export is tried again, if the collector says that it may be:
-// then what it was to export is lost, and counted.
+// Retries of an export, if the collector allows them. After retryUntil its data
+// is lost and counted.
 const (
 	retryFirst = 500 * time.Millisecond
 	retryMost  = 5 * time.Second
 	retryUntil = 10 * time.Second
 )
 
-// Spans is an exporter of spans to c. It connects when it first has something.
+// Spans returns an exporter of spans. It connects with its first export.
 func (c Collector) Spans(ctx context.Context) (sdktrace.SpanExporter, error) {
-	trust, err := c.trust()
+	config, err := c.tlsConfig()
 	if err != nil {
 		return nil, err
 	}
 	if c.Protocol == HTTP {
 		options := []otlptracehttp.Option{
-			otlptracehttp.WithEndpointURL(c.signal("traces")),
+			otlptracehttp.WithEndpointURL(c.endpoint("traces")),
 			otlptracehttp.WithRetry(otlptracehttp.RetryConfig{Enabled: true, InitialInterval: retryFirst, MaxInterval: retryMost, MaxElapsedTime: retryUntil}),
 		}
-		if trust != nil {
-			options = append(options, otlptracehttp.WithTLSClientConfig(trust))
+		if config != nil {
+			options = append(options, otlptracehttp.WithTLSClientConfig(config))
 		}
 		if c.Headers != nil {
 			options = append(options, otlptracehttp.WithHeaders(c.Headers))
@@ -83,8 +83,8 @@ func (c Collector) Spans(ctx context.Context) (sdktrace.SpanExporter, error) {
 		otlptracegrpc.WithEndpointURL(c.URL),
 		otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: true, InitialInterval: retryFirst, MaxInterval: retryMost, MaxElapsedTime: retryUntil}),
 	}
-	if trust != nil {
-		options = append(options, otlptracegrpc.WithTLSCredentials(credentials.NewTLS(trust)))
+	if config != nil {
+		options = append(options, otlptracegrpc.WithTLSCredentials(credentials.NewTLS(config)))
 	}
 	if c.Headers != nil {
 		options = append(options, otlptracegrpc.WithHeaders(c.Headers))
@@ -92,20 +92,19 @@ func (c Collector) Spans(ctx context.Context) (sdktrace.SpanExporter, error) {
 	return otlptracegrpc.New(ctx, options...)
 }
 
-// Logs is an exporter of log records to c. It connects when it first has
-// something.
+// Logs returns an exporter of log records. It connects with its first export.
 func (c Collector) Logs(ctx context.Context) (sdklog.Exporter, error) {
-	trust, err := c.trust()
+	config, err := c.tlsConfig()
 	if err != nil {
 		return nil, err
 	}
 	if c.Protocol == HTTP {
 		options := []otlploghttp.Option{
-			otlploghttp.WithEndpointURL(c.signal("logs")),
+			otlploghttp.WithEndpointURL(c.endpoint("logs")),
 			otlploghttp.WithRetry(otlploghttp.RetryConfig{Enabled: true, InitialInterval: retryFirst, MaxInterval: retryMost, MaxElapsedTime: retryUntil}),
 		}
-		if trust != nil {
-			options = append(options, otlploghttp.WithTLSClientConfig(trust))
+		if config != nil {
+			options = append(options, otlploghttp.WithTLSClientConfig(config))
 		}
 		if c.Headers != nil {
 			options = append(options, otlploghttp.WithHeaders(c.Headers))
@@ -116,8 +115,8 @@ func (c Collector) Logs(ctx context.Context) (sdklog.Exporter, error) {
 		otlploggrpc.WithEndpointURL(c.URL),
 		otlploggrpc.WithRetry(otlploggrpc.RetryConfig{Enabled: true, InitialInterval: retryFirst, MaxInterval: retryMost, MaxElapsedTime: retryUntil}),
 	}
-	if trust != nil {
-		options = append(options, otlploggrpc.WithTLSCredentials(credentials.NewTLS(trust)))
+	if config != nil {
+		options = append(options, otlploggrpc.WithTLSCredentials(credentials.NewTLS(config)))
 	}
 	if c.Headers != nil {
 		options = append(options, otlploggrpc.WithHeaders(c.Headers))
@@ -125,17 +124,17 @@ func (c Collector) Logs(ctx context.Context) (sdklog.Exporter, error) {
 	return otlploggrpc.New(ctx, options...)
 }
 
-// signal is where c takes a signal by HTTP.
-func (c Collector) signal(name string) string {
+// endpoint returns the URL for one kind of data over HTTP.
+func (c Collector) endpoint(name string) string {
 	return strings.TrimSuffix(c.URL, "/") + "/v1/" + name
 }
 
-// trust is nil where there is nothing to say: plaintext, or what the system or
-// the environment says.
-func (c Collector) trust() (*tls.Config, error) {
+// tlsConfig returns the TLS configuration for CAFile. It returns nil for
+// plaintext, and where the system or the environment decides.
+func (c Collector) tlsConfig() (*tls.Config, error) {
 	u, err := url.Parse(c.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("%q is not the URL of a collector", c.URL)
+		return nil, fmt.Errorf("%q is not the URL of a collector; write http://host:port or https://host:port", c.URL)
 	}
 	if c.CAFile == "" || u.Scheme == "http" {
 		return nil, nil
@@ -146,20 +145,20 @@ func (c Collector) trust() (*tls.Config, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return nil, errors.New(c.CAFile + " has no certificate in it")
+		return nil, errors.New(c.CAFile + " contains no certificate in PEM")
 	}
 	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }
 
-// Resource is what says of exported signals whose they are: this program, and
-// which of its replicas.
+// Resource returns the resource of all exported data: this program, its version
+// and the name of the replica.
 func Resource(version, instance string) *resource.Resource {
 	own := resource.NewSchemaless(semconv.ServiceName("rescind-authz"), semconv.ServiceVersion(version), semconv.ServiceInstanceID(instance))
-	said, err := resource.New(context.Background(), resource.WithFromEnv())
+	fromEnv, err := resource.New(context.Background(), resource.WithFromEnv())
 	if err != nil {
 		return own
 	}
-	merged, err := resource.Merge(own, said)
+	merged, err := resource.Merge(own, fromEnv)
 	if err != nil {
 		return own
 	}

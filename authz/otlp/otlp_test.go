@@ -25,16 +25,16 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// taken is what a collector with TLS has got, by either protocol.
+// taken holds the exports that a collector with TLS has received.
 type taken struct {
-	mu   sync.Mutex
-	what []string // signal, and the credential that came with it
+	mu      sync.Mutex
+	exports []string // kind of data, and the credential sent with it
 }
 
 func (c *taken) take(signal string, credentials []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.what = append(c.what, signal+" "+strings.Join(credentials, ","))
+	c.exports = append(c.exports, signal+" "+strings.Join(credentials, ","))
 }
 
 func (c *taken) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -69,7 +69,8 @@ func (l logsTaken) Export(ctx context.Context, _ *logspb.ExportLogsServiceReques
 	return &logspb.ExportLogsServiceResponse{}, nil
 }
 
-// collecting starts one of each protocol; ca is whom to trust for both.
+// collecting starts a collector for each protocol. ca is the trusted authority of
+// both.
 func collecting(t *testing.T) (c *taken, overGRPC, overHTTP, ca string) {
 	t.Helper()
 	c = &taken{}
@@ -92,7 +93,7 @@ func collecting(t *testing.T) (c *taken, overGRPC, overHTTP, ca string) {
 	return c, "https://" + l.Addr().String(), web.URL + "/base/", ca
 }
 
-// export sends a span and a record.
+// export sends a span and a log record.
 func export(t *testing.T, c Collector) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
@@ -122,12 +123,12 @@ func TestExport(t *testing.T) {
 		}
 	}
 	want := []string{"spans s3cret", "logs s3cret", "/base/v1/traces s3cret", "/base/v1/logs s3cret"}
-	if !slices.Equal(c.what, want) {
-		t.Errorf("taken: %q, want %q", c.what, want)
+	if !slices.Equal(c.exports, want) {
+		t.Errorf("taken: %q, want %q", c.exports, want)
 	}
 }
 
-// Without the authority nothing leaves, and neither does it with what is none.
+// Nothing is exported without the right authority, or to a URL that is none.
 func TestTrust(t *testing.T) {
 	c, overGRPC, overHTTP, ca := collecting(t)
 	none := filepath.Join(t.TempDir(), "none.pem")
@@ -139,11 +140,11 @@ func TestTrust(t *testing.T) {
 		{strings.Replace(overHTTP, "https", "http", 1), HTTP, nil, ca}, {"x", HTTP, nil, ""}, {"ftp://x", GRPC, nil, ""},
 	} {
 		if err := export(t, to); err == nil {
-			t.Errorf("%+v: exported", to)
+			t.Errorf("%+v: exported, want an error", to)
 		}
 	}
-	if len(c.what) > 0 {
-		t.Errorf("taken: %q", c.what)
+	if len(c.exports) > 0 {
+		t.Errorf("taken: %q, want nothing", c.exports)
 	}
 }
 
@@ -152,7 +153,7 @@ func TestResource(t *testing.T) {
 	got := Resource("1.2.3", "replica-a").String()
 	for _, want := range []string{"service.name=rescind-authz", "service.version=1.2.3", "service.instance.id=replica-a", "deployment.environment.name=prod"} {
 		if !strings.Contains(got, want) {
-			t.Errorf("%s is not in %s", want, got)
+			t.Errorf("resource %s, want %s in it", got, want)
 		}
 	}
 }

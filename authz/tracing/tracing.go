@@ -1,26 +1,26 @@
-// Package tracing records decisions as spans of OpenTelemetry, a part of the
-// trace that the checked request belongs to.
+// Package tracing records decisions as OpenTelemetry spans in the trace that the
+// checked request belongs to.
 //
-// # After the fact
+// # Cost
 //
-// A span is made when the decision has been made, with the times that it took,
-// and only if it is sampled: before that there is nothing to pay for but a look
-// at the headers. It has no children, so nothing needs it earlier.
+// A span is made after the decision, from its start time and duration, and only
+// if it is sampled. An unsampled decision costs a look at the headers. The span
+// has no children, so nothing needs it earlier.
 //
-// # Which are sampled
+// # Sampling
 //
-// The parent is the span that the traceparent header of the checked request
-// names, or else the one of Envoy's call to us. If there is a parent, its
-// sampled flag decides, so that a trace is whole or not there at all. If there
-// is none, [Options.Ratio] of the decisions begin a trace.
+// The parent is the span in the traceparent header of the checked request, or
+// else the span of Envoy's own call. If there is a parent, its sampled flag
+// decides, so that a trace is recorded completely or not at all. Without a parent
+// a share of [Options.Ratio] of the decisions begins a trace.
 //
 // # Trust
 //
-// A traceparent may be the client's own, and with the sampled flag it asks us
-// to work and the collector to store. It cannot ask for more than
-// [Options.MaxPerSecond]; what is beyond it is counted and not recorded. What a
-// span says of a decision is what the decision log says (authz/decisionlog),
-// cleaned and bounded as there.
+// A traceparent may come from the client. With the sampled flag it causes work
+// here and storage at the collector, so there are at most [Options.MaxPerSecond]
+// spans. Further ones are counted and not recorded. A span has the same
+// attributes as a line of the decision log (authz/decisionlog), cleaned and cut
+// in the same way.
 package tracing
 
 import (
@@ -49,12 +49,12 @@ type Options struct {
 	Resource     *resource.Resource
 	Ratio        float64               // of the decisions without a parent, from 0 to 1
 	MaxPerSecond int                   // spans; default 200
-	Registerer   prometheus.Registerer // nil: no figures
+	Registerer   prometheus.Registerer // nil: no metrics
 }
 
 const defaultMaxPerSecond = 200
 
-// SpanName is that of each span.
+// SpanName is the name of each span.
 const SpanName = "rescind.check"
 
 // Tracer records decisions. It is safe for concurrent use.
@@ -66,7 +66,7 @@ type Tracer struct {
 	limited  prometheus.Counter
 }
 
-// New makes a tracer.
+// New returns a tracer.
 func New(o Options) (*Tracer, error) {
 	if o.Exporter == nil {
 		return nil, errors.New("a tracer needs an exporter")
@@ -75,11 +75,11 @@ func New(o Options) (*Tracer, error) {
 		o.MaxPerSecond = defaultMaxPerSecond
 	}
 	spans := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "rescind_spans_total", Help: "Sampled decisions: exported as spans, failed to be exported, or limited by how many there may be in a second.",
+		Name: "rescind_spans_total", Help: "Sampled decisions by result: exported as spans, failed to export, or limited by the number of spans per second.",
 	}, []string{"result"})
 	counted := &countedExporter{o.Exporter, spans.WithLabelValues("exported"), spans.WithLabelValues("failed")}
 	t := &Tracer{
-		// Whoever calls the SDK's tracer has sampled already.
+		// Record has sampled before it calls the SDK.
 		provider: sdktrace.NewTracerProvider(sdktrace.WithResource(o.Resource), sdktrace.WithSampler(sdktrace.AlwaysSample()), sdktrace.WithBatcher(counted)),
 		limit:    rate.NewLimiter(rate.Limit(o.MaxPerSecond), o.MaxPerSecond),
 		limited:  spans.WithLabelValues("limited"),
@@ -94,11 +94,11 @@ func New(o Options) (*Tracer, error) {
 	return t, nil
 }
 
-// SetRatio changes the ratio, for decisions from now on.
+// SetRatio changes the ratio for later decisions.
 func (t *Tracer) SetRatio(ratio float64) { t.ratio.Store(math.Float64bits(ratio)) }
 
-// Record records a decision, if it is sampled, and returns the span that it is
-// then in; otherwise the zero SpanContext. ctx is that of Envoy's call.
+// Record records a decision if it is sampled, and returns its span. Otherwise it
+// returns the zero SpanContext. ctx is the context of Envoy's call.
 func (t *Tracer) Record(ctx context.Context, r *authz.Request, d *authz.Decision, at time.Time, took time.Duration) trace.SpanContext {
 	parent, sampled := t.sample(ctx, r)
 	if !sampled {
@@ -108,7 +108,7 @@ func (t *Tracer) Record(ctx context.Context, r *authz.Request, d *authz.Decision
 		t.limited.Inc()
 		return trace.SpanContext{}
 	}
-	if r != nil && decisionlog.Parent(r.Headers).IsValid() { // tracestate goes with traceparent
+	if r != nil && decisionlog.Parent(r.Headers).IsValid() { // tracestate belongs to traceparent
 		parent = parent.WithTraceState(decisionlog.State(r.Headers))
 	}
 	record := decisionlog.NewRecord(r, d, at, took)
@@ -121,7 +121,8 @@ func (t *Tracer) Record(ctx context.Context, r *authz.Request, d *authz.Decision
 	return span.SpanContext()
 }
 
-// sample costs no memory.
+// sample returns the parent, and whether the decision is sampled. It allocates
+// nothing.
 func (t *Tracer) sample(ctx context.Context, r *authz.Request) (parent trace.SpanContext, sampled bool) {
 	if r != nil {
 		parent = decisionlog.Parent(r.Headers)
@@ -138,10 +139,10 @@ func (t *Tracer) sample(ctx context.Context, r *authz.Request) (parent trace.Spa
 	return parent, ratio > 0 && (ratio >= 1 || rand.Float64() < ratio) //nolint:gosec // no secret depends on it
 }
 
-// Close exports what there is. When ctx ends, what is left is lost.
+// Close exports the remaining spans. Spans that are left when ctx ends are lost.
 func (t *Tracer) Close(ctx context.Context) error { return t.provider.Shutdown(ctx) }
 
-// countedExporter counts what becomes of spans.
+// countedExporter counts spans by the result of their export.
 type countedExporter struct {
 	sdktrace.SpanExporter
 	exported, failed prometheus.Counter

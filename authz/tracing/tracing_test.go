@@ -31,12 +31,13 @@ const (
 	unsampled = "00-" + traceID + "-" + spanID + "-00"
 )
 
-// started is a tracer, and what ends it and says what it has exported.
-func started(t *testing.T, o Options) (tracer *Tracer, ended func() tracetest.SpanStubs) {
+// started returns a tracer, and a function that closes the tracer and returns the
+// exported spans.
+func started(t *testing.T, o Options) (tracer *Tracer, exported func() tracetest.SpanStubs) {
 	t.Helper()
-	kept := tracetest.NewInMemoryExporter()
+	memory := tracetest.NewInMemoryExporter()
 	if o.Exporter == nil {
-		o.Exporter = &keeping{InMemoryExporter: kept}
+		o.Exporter = &keeping{InMemoryExporter: memory}
 	}
 	o.Resource = resource.Empty()
 	tracer, err := New(o)
@@ -48,11 +49,11 @@ func started(t *testing.T, o Options) (tracer *Tracer, ended func() tracetest.Sp
 		if err := tracer.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
-		return kept.GetSpans()
+		return memory.GetSpans()
 	}
 }
 
-// keeping forgets nothing when it is shut down.
+// keeping is an exporter that keeps its spans after Shutdown.
 type keeping struct{ *tracetest.InMemoryExporter }
 
 func (keeping) Shutdown(context.Context) error { return nil }
@@ -66,27 +67,27 @@ func request(headers ...string) *authz.Request {
 }
 
 func TestSpan(t *testing.T) {
-	tracer, ended := started(t, Options{})
+	tracer, exported := started(t, Options{})
 	at := time.Date(2026, 11, 24, 7, 0, 0, 0, time.UTC)
 	d := &authz.Decision{ID: "D1", Reason: authz.Revoked, Policy: "default", Issuer: "https://idp.example/", Subject: "alice", TokenID: "t1", Revision: 7}
-	in := tracer.Record(t.Context(), request("traceparent", sampled, "tracestate", "vendor=x"), d, at, time.Millisecond)
-	if in.TraceID().String() != traceID || !in.IsSampled() || in.SpanID().String() == spanID {
-		t.Errorf("%+v", in)
+	span := tracer.Record(t.Context(), request("traceparent", sampled, "tracestate", "vendor=x"), d, at, time.Millisecond)
+	if span.TraceID().String() != traceID || !span.IsSampled() || span.SpanID().String() == spanID {
+		t.Errorf("span %+v, want a new sampled one in trace %s", span, traceID)
 	}
-	spans := ended()
+	spans := exported()
 	if len(spans) != 1 {
-		t.Fatalf("%d spans", len(spans))
+		t.Fatalf("%d spans, want 1", len(spans))
 	}
 	s := spans[0]
 	if s.Name != "rescind.check" || s.SpanKind != trace.SpanKindServer || s.Parent.SpanID().String() != spanID || !s.Parent.IsRemote() ||
 		s.SpanContext.TraceState().String() != "vendor=x" || !s.StartTime.Equal(at) || !s.EndTime.Equal(at.Add(time.Millisecond)) || s.Status.Code != codes.Unset {
-		t.Errorf("%+v", s)
+		t.Errorf("span %+v, want rescind.check of kind server, with the parent, its state and the times", s)
 	}
 	got := map[string]any{}
 	for _, a := range s.Attributes {
 		got[string(a.Key)] = a.Value.AsInterface()
 		if strings.Contains(a.Value.String(), "eyJ") {
-			t.Errorf("a token: %v", a)
+			t.Errorf("attribute %s has a token: %v", a.Key, a.Value)
 		}
 	}
 	for name, want := range map[string]any{
@@ -122,30 +123,30 @@ func TestWhichAreSampled(t *testing.T) {
 		{"a malformed one is none", call, []string{"traceparent", "x"}, 0, true, traceID},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			tracer, ended := started(t, Options{Ratio: c.ratio})
-			in := tracer.Record(c.ctx, request(c.headers...), &authz.Decision{ID: "x"}, time.Now(), 0)
-			if in.IsSampled() != c.sampled || c.trace != "" && in.TraceID().String() != c.trace {
-				t.Errorf("%v %v", in.IsSampled(), in.TraceID())
+			tracer, exported := started(t, Options{Ratio: c.ratio})
+			span := tracer.Record(c.ctx, request(c.headers...), &authz.Decision{ID: "x"}, time.Now(), 0)
+			if span.IsSampled() != c.sampled || c.trace != "" && span.TraceID().String() != c.trace {
+				t.Errorf("sampled %t in trace %v, want %t in %q", span.IsSampled(), span.TraceID(), c.sampled, c.trace)
 			}
-			if n := len(ended()); (n == 1) != c.sampled {
-				t.Errorf("%d spans", n)
+			if n := len(exported()); (n == 1) != c.sampled {
+				t.Errorf("%d spans exported, want one only if sampled (%t)", n, c.sampled)
 			}
 		})
 	}
-	tracer, ended := started(t, Options{Ratio: 0})
+	tracer, exported := started(t, Options{Ratio: 0})
 	tracer.SetRatio(1)
 	if !tracer.Record(t.Context(), nil, &authz.Decision{ID: "x", Reason: authz.Internal}, time.Now(), 0).IsSampled() { // could not be read
-		t.Error("a new ratio is not in force")
+		t.Error("SetRatio(1) samples nothing, want every decision")
 	}
-	if spans := ended(); len(spans) != 1 || spans[0].Status.Code != codes.Error {
-		t.Errorf("%+v", spans)
+	if spans := exported(); len(spans) != 1 || spans[0].Status.Code != codes.Error {
+		t.Errorf("spans %+v, want one with status error", spans)
 	}
 }
 
-// Clients that ask for a span with each request do not get it.
+// Clients that ask for a span with each request get a limited number.
 func TestLimit(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	tracer, ended := started(t, Options{MaxPerSecond: 5, Registerer: registry})
+	tracer, exported := started(t, Options{MaxPerSecond: 5, Registerer: registry})
 	n := 0
 	for range 1000 {
 		if tracer.Record(t.Context(), request("traceparent", sampled), &authz.Decision{ID: "x"}, time.Now(), 0).IsSampled() {
@@ -153,28 +154,28 @@ func TestLimit(t *testing.T) {
 		}
 	}
 	if n < 5 || n > 50 || testutil.ToFloat64(tracer.limited) != float64(1000-n) {
-		t.Errorf("%d recorded", n)
+		t.Errorf("%d of 1000 recorded and %v limited, want 5 to 50 and the rest", n, testutil.ToFloat64(tracer.limited))
 	}
-	if spans := ended(); len(spans) != n {
-		t.Errorf("%d exported of %d", len(spans), n)
+	if spans := exported(); len(spans) != n {
+		t.Errorf("%d exported, want the %d recorded", len(spans), n)
 	}
 }
 
 func TestHostileSpans(t *testing.T) {
-	tracer, ended := started(t, Options{})
+	tracer, exported := started(t, Options{})
 	for _, text := range []string{strings.Repeat("a", 8<<10), strings.Repeat("\xff", 8<<10), "a\n\x1b[31m\u202e\x00", "eyJhbGciOiJ9.eyJ9.c2ln"} {
 		d := &authz.Decision{ID: "x", Reason: authz.Revoked, Policy: text, Subject: text, TokenID: text, Detail: text, Facts: &authz.Facts{Session: text, Client: text, KeyID: text}}
 		tracer.Record(t.Context(), request("traceparent", sampled, "tracestate", text, "x-request-id", text, ":method", text), d, time.Now(), 0)
 	}
-	spans := ended()
+	spans := exported()
 	if len(spans) != 4 {
-		t.Errorf("%d spans", len(spans))
+		t.Errorf("%d spans, want 4", len(spans))
 	}
 	for _, s := range spans {
 		for _, a := range s.Attributes {
 			text := a.Value.String()
 			if len(text) > 1024 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || strings.Contains(text, "c2ln") {
-				t.Errorf("%s: %q", a.Key, text)
+				t.Errorf("attribute %s is %q, want it short, printable and without a token", a.Key, text)
 			}
 		}
 	}
@@ -194,7 +195,7 @@ func TestLostSpansAreCounted(t *testing.T) {
 		tracer.Record(t.Context(), request(), &authz.Decision{ID: "x"}, time.Now(), 0)
 	}
 	_ = tracer.Close(t.Context())
-	want := "# HELP rescind_spans_total Sampled decisions: exported as spans, failed to be exported, or limited by how many there may be in a second.\n" +
+	want := "# HELP rescind_spans_total Sampled decisions by result: exported as spans, failed to export, or limited by the number of spans per second.\n" +
 		"# TYPE rescind_spans_total counter\nrescind_spans_total{result=\"exported\"} 0\nrescind_spans_total{result=\"failed\"} 3\nrescind_spans_total{result=\"limited\"} 0\n"
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
 		t.Error(err)

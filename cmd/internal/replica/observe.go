@@ -45,7 +45,7 @@ func (p *process) observe(ctx context.Context, instance string) (*observers, err
 	o := &observers{}
 	options := decisionlog.Options{Rates: decisionlog.Rates(c.Shares), Output: output, Registerer: p.registry, Logger: p.log}
 	if c.Decisions.Output == "otlp" {
-		options.Moment = exportDelay
+		options.BatchDelay = exportDelay
 	}
 	if o.decisions, err = decisionlog.New(options); err != nil {
 		return nil, err
