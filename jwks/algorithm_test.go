@@ -24,8 +24,8 @@ func signed(t *testing.T, method jwt.SigningMethod, private any) []byte {
 	return signature
 }
 
-// Each algorithm accepts what was made with it, and nothing that was made with
-// another, or with another key.
+// Each algorithm accepts signatures of its own, and none of another algorithm, of
+// another key or over another text.
 func TestVerifyBindsTheAlgorithm(t *testing.T) {
 	other := must(rsa.GenerateKey(rand.Reader, 2048))
 	for alg, private := range map[string]crypto.Signer{
@@ -38,22 +38,22 @@ func TestVerifyBindsTheAlgorithm(t *testing.T) {
 		for name := range algorithms {
 			err := Verify(name, Key{Public: private.Public()}, signingInput, signature)
 			if want := canonical(name) == canonical(alg); (err == nil) != want {
-				t.Errorf("a signature of %s verified as %s: %v", alg, name, err)
+				t.Errorf("a signature of %s verified as %s: got error %v, want acceptance %v", alg, name, err, want)
 			}
 			if err != nil && !errors.Is(err, ErrSignature) {
-				t.Errorf("%v does not wrap ErrSignature", err)
+				t.Errorf("a signature of %s verified as %s: got error %v, want one that wraps ErrSignature", alg, name, err)
 			}
 		}
 		if Verify(alg, Key{Public: other.Public()}, signingInput, signature) == nil {
-			t.Errorf("%s by another key is accepted", alg)
+			t.Errorf("%s by another key: accepted, want an error", alg)
 		}
 		if Verify(alg, Key{Public: private.Public()}, signingInput+"A", signature) == nil {
-			t.Errorf("%s of another text is accepted", alg)
+			t.Errorf("%s over another text: accepted, want an error", alg)
 		}
 		for _, bound := range []string{"RS256", "ES256", "EdDSA", "HS256", "none"} {
 			err := Verify(alg, Key{Algorithm: bound, Public: private.Public()}, signingInput, signature)
 			if want := canonical(bound) == canonical(alg); (err == nil) != want {
-				t.Errorf("%s by a key whose JWK says %s: %v", alg, bound, err)
+				t.Errorf("%s by a key whose JWK says %s: got error %v, want acceptance %v", alg, bound, err, want)
 			}
 		}
 	}
@@ -62,23 +62,23 @@ func TestVerifyBindsTheAlgorithm(t *testing.T) {
 func TestOnlyAsymmetricAlgorithmsAreSupported(t *testing.T) {
 	for _, alg := range []string{"none", "None", "NONE", "", "HS256", "HS384", "HS512", "rs256", "RSA-OAEP", "dir", "ES256K", "Ed448"} {
 		if Supported(alg) || Fits(alg, rsaKey().Public()) || Verify(alg, Key{Public: rsaKey().Public()}, signingInput, nil) == nil {
-			t.Errorf("%q is accepted", alg)
+			t.Errorf("alg %q: supported, want not", alg)
 		}
 	}
 	for _, alg := range append(DefaultAlgorithms, "Ed25519") {
 		if !Supported(alg) {
-			t.Errorf("%s is not", alg)
+			t.Errorf("alg %s: not supported, want it", alg)
 		}
 	}
 }
 
-// The text of a public key is no secret: HMAC with it must not pass.
+// A public key is not a secret, so HMAC with it does not pass.
 func TestHMACWithThePublicKey(t *testing.T) {
 	secret := rsaKey().N.Bytes()
 	signature := signed(t, jwt.SigningMethodHS256, secret)
 	for _, alg := range []string{"HS256", "RS256"} {
 		if Verify(alg, Key{Public: rsaKey().Public()}, signingInput, signature) == nil {
-			t.Errorf("accepted as %s", alg)
+			t.Errorf("HMAC with the public key, verified as %s: accepted, want an error", alg)
 		}
 	}
 }
@@ -89,12 +89,12 @@ func TestSaltOfPSS(t *testing.T) {
 		method := &jwt.SigningMethodRSAPSS{SigningMethodRSA: jwt.SigningMethodPS256.SigningMethodRSA, Options: &rsa.PSSOptions{SaltLength: length, Hash: crypto.SHA256}}
 		err := Verify("PS256", Key{Public: rsaKey().Public()}, signingInput, signed(t, method, rsaKey()))
 		if (err == nil) != want {
-			t.Errorf("a salt of %d bytes: %v", length, err)
+			t.Errorf("a salt of %d bytes: got error %v, want acceptance %v", length, err, want)
 		}
 	}
 }
 
-// golang-jwt's own parser, by the methods that we register, is as strict.
+// golang-jwt's own parser is as strict, because the methods are registered there.
 func TestParserUsesTheSameMethods(t *testing.T) {
 	salted := &jwt.SigningMethodRSAPSS{SigningMethodRSA: jwt.SigningMethodPS256.SigningMethodRSA, Options: &rsa.PSSOptions{SaltLength: 20, Hash: crypto.SHA256}}
 	for _, c := range []struct {
@@ -114,7 +114,7 @@ func TestParserUsesTheSameMethods(t *testing.T) {
 		}
 		_, err = jwt.Parse(token, func(*jwt.Token) (any, error) { return c.private.Public(), nil })
 		if (err == nil) != c.want {
-			t.Errorf("%s: %v", c.name, err)
+			t.Errorf("%s: got error %v, want acceptance %v", c.name, err, c.want)
 		}
 	}
 }
@@ -147,7 +147,7 @@ func TestFits(t *testing.T) {
 		{"bytes", "HS256", []byte("secret"), false},
 	} {
 		if got := Fits(c.alg, c.pub); got != c.want {
-			t.Errorf("%s: %v", c.name, got)
+			t.Errorf("Fits(%s) of %s: got %v, want %v", c.alg, c.name, got, c.want)
 		}
 	}
 }

@@ -38,7 +38,7 @@ func BenchmarkFind(b *testing.B) {
 
 func BenchmarkFindBogus(b *testing.B) {
 	_, k := openIssuer(b, jwkstest.Options{Algorithm: "EdDSA"})
-	_, _ = k.Find(background, "the first is waited for", "EdDSA")
+	_, _ = k.Find(background, "the first one waits", "EdDSA")
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		if _, err := k.Find(background, numbered("bogus-", i), "EdDSA"); err == nil {
@@ -47,8 +47,8 @@ func BenchmarkFindBogus(b *testing.B) {
 	}
 }
 
-// honest finds the key of token and verifies it, for as long as ctx lasts, and
-// returns the 99th percentile of the time that takes.
+// honest finds the key of token and verifies the token, again and again until ctx
+// ends. It returns the 99th percentile of the time that one round takes.
 func honest(ctx context.Context, b *testing.B, k *Keys, token, kid string) time.Duration {
 	cut := strings.LastIndexByte(token, '.')
 	signature := must(b64.DecodeString(token[cut+1:]))
@@ -66,8 +66,8 @@ func honest(ctx context.Context, b *testing.B, k *Keys, token, kid string) time.
 	return took[len(took)*99/100]
 }
 
-// flood asks as fast as it can, 100,000 times and until the new key of a
-// rotation in the middle is accepted, if there is one.
+// flood asks as fast as it can, 100,000 times. With rotate it goes on until the
+// new key of a rotation in the middle is accepted.
 func flood(k *Keys, kid func(n int) string, rotate func() string) (accepted time.Duration) {
 	var rotated time.Time
 	var fresh string
@@ -85,14 +85,14 @@ func flood(k *Keys, kid func(n int) string, rotate func() string) (accepted time
 	return accepted
 }
 
-// BenchmarkFlood sends 100,000 bogus kids at full speed, and the honest tokens
-// of one client beside them; in the middle the issuer rotates its key. It
-// reports the 99th percentile of the honest client alone, beside the same
-// number of questions for a kid that exists, and beside the flood; the fetches
-// that the issuer saw, and after how long the new key was accepted (the
-// interval is 1 s). Run it with -benchtime 1x, on a machine that is idle.
+// BenchmarkFlood sends 100,000 bogus kids at full speed and the honest tokens of
+// one client beside them. In the middle the issuer rotates its key. The benchmark
+// reports the 99th percentile of the honest client alone, beside the same number
+// of questions for a kid that exists, and beside the flood. It also reports the
+// fetches that the issuer saw, and the time until the new key was accepted, where
+// the interval is 1 s. Run it with -benchtime 1x on an idle machine.
 func BenchmarkFlood(b *testing.B) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as the binary does that holds this little
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as the binary does with so little memory in use
 	i, k := openIssuer(b, jwkstest.Options{})
 	id, token := i.KeyID(), must(i.Mint(nil))
 	beside := func(load func()) time.Duration {

@@ -29,7 +29,7 @@ func TestFirstFetchIsWaitedFor(t *testing.T) {
 			begun := time.Now()
 			_, err := k.Find(background, "a", "EdDSA")
 			if took := time.Since(begun); !errors.Is(err, c.err) || took != c.wait {
-				t.Errorf("a first fetch of %s: waited %s, %v", c.delay, took, err)
+				t.Errorf("a first fetch of %s: got error %v after %s, want %v after %s", c.delay, err, took, c.err, c.wait)
 			}
 			time.Sleep(time.Second)
 			wantFound(t, k, "a", "EdDSA", 1, nil)
@@ -37,9 +37,8 @@ func TestFirstFetchIsWaitedFor(t *testing.T) {
 	}
 }
 
-// An issuer that does not answer costs requests the first 500 ms of each fetch,
-// however many requests there are, and there is no more than one fetch in each
-// interval.
+// An issuer that does not answer delays requests for the first 500 ms of each
+// fetch, whatever their number. There is at most one fetch in each interval.
 func TestIssuerThatDoesNotAnswer(t *testing.T) {
 	o := originOf("")
 	o.set("", answer{delay: time.Hour})
@@ -58,17 +57,17 @@ func TestIssuerThatDoesNotAnswer(t *testing.T) {
 				waited = max(waited, took)
 				asked := o.asked()
 				if last := asked[len(asked)-1]; took > 0 && at.Sub(last) >= patience {
-					t.Errorf("a request waited %s for a fetch that had been under way for %s", took, at.Sub(last))
+					t.Errorf("a request waited %s for a fetch that had been under way for %s, want no wait after %s", took, at.Sub(last), patience)
 				}
 				if !errors.Is(err, ErrUnavailable) {
-					t.Errorf("%v", err)
+					t.Errorf("got error %v, want %v", err, ErrUnavailable)
 				}
 			})
 			time.Sleep(100 * time.Millisecond)
 		}
 		wg.Wait()
 		if waited > patience {
-			t.Errorf("a request waited %s", waited)
+			t.Errorf("a request waited %s, want at most %s", waited, patience)
 		}
 		if n, most := len(o.asked()), int(time.Since(begun)/every)+2; n > most || n < most/2 {
 			t.Errorf("%d fetches in %s, want about %d", n, time.Since(begun), most)
@@ -76,7 +75,7 @@ func TestIssuerThatDoesNotAnswer(t *testing.T) {
 	})
 }
 
-// An issuer that refuses costs a request that finds the interval used nothing.
+// An issuer that refuses connections delays no request within the interval.
 func TestIssuerThatIsDown(t *testing.T) {
 	o := originOf("")
 	o.set("", answer{err: errDown})
@@ -88,7 +87,7 @@ func TestIssuerThatIsDown(t *testing.T) {
 			}
 		}
 		if took, n := time.Since(begun), len(o.asked()); took != 0 || n != 2 {
-			t.Errorf("a thousand requests took %s and %d fetches", took, n)
+			t.Errorf("a thousand requests took %s and %d fetches, want no time and 2", took, n)
 		}
 		o.publish(kid("a"))
 		time.Sleep(every + time.Second)
@@ -106,7 +105,7 @@ func TestUnknownKidIsFetchedOnceForAll(t *testing.T) {
 				begun := time.Now()
 				wantFound(t, k, "new", "EdDSA", 1, nil)
 				if took := time.Since(begun); took > 200*time.Millisecond {
-					t.Errorf("waited %s", took)
+					t.Errorf("a request waited %s, want at most the 200ms of the fetch", took)
 				}
 			})
 		}
@@ -117,7 +116,7 @@ func TestUnknownKidIsFetchedOnceForAll(t *testing.T) {
 	})
 }
 
-// A fetch in the background, just before, does not use up the interval.
+// A fetch that the background made just before does not use up the interval.
 func TestBackgroundDoesNotDelayUnknownKids(t *testing.T) {
 	o := originOf(document(kid("old")))
 	bubble(t, o, func(t *testing.T, k *Keys) {
@@ -127,7 +126,7 @@ func TestBackgroundDoesNotDelayUnknownKids(t *testing.T) {
 	})
 }
 
-// Within the interval nobody waits, and one fetch is made at the end of it.
+// Within the interval no request waits, and one fetch is made at its end.
 func TestUnknownKidWithinTheInterval(t *testing.T) {
 	o := originOf(document(kid("old")))
 	bubble(t, o, func(t *testing.T, k *Keys) {
@@ -138,23 +137,23 @@ func TestUnknownKidWithinTheInterval(t *testing.T) {
 		begun := time.Now()
 		wantFound(t, k, "new", "EdDSA", 0, ErrUnknownKey)
 		if took := time.Since(begun); took != 0 {
-			t.Errorf("waited %s", took)
+			t.Errorf("a request waited %s, want no wait", took)
 		}
-		time.Sleep(every - 3*time.Second) // nobody asks again
+		time.Sleep(every - 3*time.Second) // no request comes
 		synctest.Wait()
 		asked := o.asked()
 		if len(asked) != 3 || asked[2].Sub(spent) != every {
-			t.Fatalf("fetches at %v, the interval began at %s", asked, spent)
+			t.Fatalf("fetches at %v, want the third one %s after %s", asked, every, spent)
 		}
 		wantFound(t, k, "new", "EdDSA", 1, nil)
 		time.Sleep(3 * every)
 		if n := len(o.asked()); n != 3 {
-			t.Errorf("%d fetches, want no more", n)
+			t.Errorf("%d fetches, want still 3", n)
 		}
 	})
 }
 
-// A fetch that began before the key was published does not answer for it.
+// A fetch that began before the key was published says nothing about its kid.
 func TestFetchThatWasTooEarly(t *testing.T) {
 	o := originOf(document(kid("old")))
 	bubble(t, o, func(t *testing.T, k *Keys) {
@@ -162,7 +161,7 @@ func TestFetchThatWasTooEarly(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() { wantFound(t, k, "bogus", "EdDSA", 0, ErrUnknownKey) })
 		time.Sleep(50 * time.Millisecond)
-		wg.Go(func() { wantFound(t, k, "new", "EdDSA", 0, ErrUnknownKey) }) // waits for it, in vain
+		wg.Go(func() { wantFound(t, k, "new", "EdDSA", 0, ErrUnknownKey) }) // waits for the fetch in vain
 		wg.Wait()
 		o.publish(kid("old"), kid("new"))
 		time.Sleep(every)
@@ -185,7 +184,7 @@ func TestRepeatedBogusKid(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		if n := len(o.asked()); n < 8 || n > 11 { // pauses of 10 s, 20 s, 40 s …
-			t.Errorf("%d fetches in an hour", n)
+			t.Errorf("%d fetches in an hour, want 8 to 11", n)
 		}
 	})
 }
@@ -207,15 +206,15 @@ func TestKeyPublishedLate(t *testing.T) {
 				time.Sleep(100 * time.Millisecond)
 			}
 			if took := time.Since(begun); took > max(2*late+every, every+time.Second) {
-				t.Errorf("published after %s, accepted after %s", late, took)
+				t.Errorf("published after %s, accepted after %s, want at most twice as long and one interval of %s", late, took, every)
 			}
 		})
 	}
 }
 
-// A fetch that failed says nothing about a kid: it is asked for again as soon
-// as the interval allows.
-func TestFailedFetchBlamesNoKid(t *testing.T) {
+// A fetch that failed says nothing about a kid. The kid causes another fetch as
+// soon as the interval allows.
+func TestFailedFetchSaysNothingOfAKid(t *testing.T) {
 	o := originOf(document(kid("old")))
 	bubble(t, o, func(t *testing.T, k *Keys) {
 		o.set("", answer{err: errDown})
@@ -230,9 +229,9 @@ func TestFailedFetchBlamesNoKid(t *testing.T) {
 	})
 }
 
-// A kid that is there, for another alg, is no reason to fetch; neither is a
-// token without a kid where more keys fit than may be tried.
-func TestWhatNoFetchWouldChange(t *testing.T) {
+// A kid that is there for another alg causes no fetch. Neither does a token
+// without a kid if more keys fit than are tried.
+func TestQuestionsThatCauseNoFetch(t *testing.T) {
 	o := originOf(document(kid("a"), kid("b"), kid("c"), kid("d"), kid("e")))
 	bubble(t, o, func(t *testing.T, k *Keys) {
 		for range 100 {
@@ -240,16 +239,16 @@ func TestWhatNoFetchWouldChange(t *testing.T) {
 			wantFound(t, k, "", "EdDSA", 0, ErrAmbiguousKey)
 		}
 		if n := len(o.asked()); n != 1 {
-			t.Errorf("%d fetches", n)
+			t.Errorf("%d fetches, want the first one alone", n)
 		}
-		// Where none fits, there may be one by now.
+		// If no key fits, the issuer may have published one by now.
 		o.publish(kid("a"), jwk(rsaKey().Public(), map[string]any{"kid": "rsa"}))
 		wantFound(t, k, "", "RS256", 1, nil)
 	})
 }
 
-// One hundred thousand kids that do not exist, in 30 s, with an honest rotation
-// in the middle, at the worst moment: the interval has just begun.
+// The flood is 100,000 kids that do not exist, in 30 s. An honest rotation comes
+// in the middle, at the worst moment, when the interval has just begun.
 func TestFloodOfBogusKids(t *testing.T) {
 	o := originOf(document(kid("old")))
 	bubble(t, o, func(t *testing.T, k *Keys) {
@@ -277,7 +276,7 @@ func TestFloodOfBogusKids(t *testing.T) {
 		}
 		elapsed := time.Since(begun)
 		if accepted < every/2 || accepted > every+time.Second {
-			t.Errorf("the new key was accepted after %s", accepted)
+			t.Errorf("the new key was accepted after %s, want %s to %s", accepted, every/2, every+time.Second)
 		}
 		if n, most := len(o.asked()), int(elapsed/every)+2; n > most {
 			t.Errorf("%d fetches in %s, want at most %d", n, elapsed, most)
@@ -286,12 +285,12 @@ func TestFloodOfBogusKids(t *testing.T) {
 		k.demand.mu.Lock()
 		defer k.demand.mu.Unlock()
 		if n := len(k.demand.misses.young) + len(k.demand.misses.old); n > 2*maxMisses {
-			t.Errorf("%d misses are remembered", n)
+			t.Errorf("%d misses are remembered, want at most %d", n, 2*maxMisses)
 		}
 	})
 }
 
-// However slow the issuer is, a bounded number of requests wait.
+// A slow issuer makes a bounded number of requests wait.
 func TestWaitersAreBounded(t *testing.T) {
 	o := originOf(document(kid("a")))
 	bubble(t, o, func(t *testing.T, k *Keys) {
@@ -312,7 +311,7 @@ func TestWaitersAreBounded(t *testing.T) {
 			t.Errorf("%d requests waited, want %d", n, maxWaiting)
 		}
 		if k.demand.waiting != 0 {
-			t.Errorf("%d are thought to wait still", k.demand.waiting)
+			t.Errorf("%d requests are counted as waiting after the last one, want 0", k.demand.waiting)
 		}
 	})
 }
@@ -326,16 +325,16 @@ func TestRequestThatIsGivenUp(t *testing.T) {
 		begun := time.Now()
 		_, err := k.Find(ctx, "new", "EdDSA")
 		if took := time.Since(begun); !errors.Is(err, context.DeadlineExceeded) || took != 100*time.Millisecond {
-			t.Errorf("%v after %s", err, took)
+			t.Errorf("Find with a deadline of 100ms: got error %v after %s, want %v after 100ms", err, took, context.DeadlineExceeded)
 		}
-		// What is known is answered all the same: it needs no waiting.
+		// A known key needs no wait, so it is found all the same.
 		if keys, err := k.Find(ctx, "a", "EdDSA"); len(keys) != 1 || err != nil {
-			t.Errorf("%v, %v", keys, err)
+			t.Errorf("Find of a known key after the deadline: got %v and error %v, want the key", keys, err)
 		}
 	})
 }
 
-// A request whose key is known waits for nothing, whatever the fetch does.
+// A request whose key is known does not wait for a fetch under way.
 func TestKnownKeyDuringAFetch(t *testing.T) {
 	o := originOf(document(kid("a")))
 	bubble(t, o, func(t *testing.T, k *Keys) {
@@ -345,7 +344,7 @@ func TestKnownKeyDuringAFetch(t *testing.T) {
 			begun := time.Now()
 			wantFound(t, k, "a", "EdDSA", 1, nil)
 			if took := time.Since(begun); took != 0 {
-				t.Fatalf("waited %s", took)
+				t.Fatalf("a request waited %s, want no wait", took)
 			}
 			time.Sleep(100 * time.Millisecond)
 		}

@@ -30,7 +30,7 @@ func TestDiscoveryDocument(t *testing.T) {
 	} {
 		uri, err := parseDiscovery([]byte(c.text), idp)
 		if uri != c.uri || (err == nil) != (c.fault == "") || err != nil && !strings.Contains(err.Error(), c.fault) {
-			t.Errorf("%s: %q, %v", c.name, uri, err)
+			t.Errorf("%s: got %q and error %v, want %q and an error with %q", c.name, uri, err, c.uri, c.fault)
 		}
 	}
 }
@@ -104,8 +104,8 @@ func discovery(issuer, jwksURI string) string {
 	return `{"issuer":"` + issuer + `","jwks_uri":"` + jwksURI + `"}`
 }
 
-// A key set that moves is followed, and one that is broken is not fallen back
-// from: RFC 8414's document is asked for on 404 alone.
+// A discovery document that fails brings no keys. The document of RFC 8414 is
+// asked for after a 404 alone.
 func TestDiscoveryFaults(t *testing.T) {
 	i, err := jwkstest.Start(jwkstest.Options{Algorithm: "EdDSA"})
 	if err != nil {
@@ -117,19 +117,19 @@ func TestDiscoveryFaults(t *testing.T) {
 		before := i.Fetches()
 		st := fetched(t, Options{Issuer: i.URL(), Discovery: true})
 		if st.Keys != 0 || st.LastError == "" || i.Fetches() != before {
-			t.Errorf("%+v: %+v, %d fetches of keys", f, st, i.Fetches()-before)
+			t.Errorf("%+v: got status %+v and %d fetches of keys, want no keys, an error and no fetch", f, st, i.Fetches()-before)
 		}
 	}
 	i.BreakDiscovery(jwkstest.Fault{})
 	wantFault(t, fetched(t, Options{Issuer: i.URL(), Discovery: true}), "")
 }
 
-// roundTrip is a network of one function.
+// roundTrip is a network that one function answers for.
 type roundTrip func(*http.Request) *http.Response
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r), nil }
 
-// What an issuer off loopback names is refused before anything connects to it.
+// A jwks_uri that may not be named is refused before a connection is made.
 func TestDiscoveryCannotBeAimed(t *testing.T) {
 	for _, c := range []struct {
 		name, issuer, names, fault string
@@ -231,10 +231,10 @@ func FuzzDiscovery(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		uri, err := parseDiscovery(text, idp)
 		if (err == nil) != (uri != "") {
-			t.Fatalf("%q, %v", uri, err)
+			t.Fatalf("document %q: got %q and error %v, want one of them", text, uri, err)
 		}
 		if u, err := (Options{}).permitted(uri); err == nil && (u.Scheme != "https" && !loopback.Is(u.Hostname()) || u.Hostname() == "") {
-			t.Errorf("%q is permitted", uri)
+			t.Errorf("document %q: %q is permitted, want https or loopback, and a host", text, uri)
 		}
 	})
 }

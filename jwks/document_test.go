@@ -21,7 +21,7 @@ func TestDocument(t *testing.T) {
 		{"two keys", document(a, b), 2, "", ""},
 		{"with other members", `{"x":{"keys":[]},"keys":[` + one + `],"y":1}`, 1, "", ""},
 		{"with white space", " \n{ \"keys\" : [ " + one + " ] } \r\n", 1, "", ""},
-		{"a member twice that is none of ours", `{"x":1,"keys":[` + one + `],"x":2}`, 1, "", ""},
+		{"an unknown member twice", `{"x":1,"keys":[` + one + `],"x":2}`, 1, "", ""},
 		{"the same key twice", document(a, a), 1, "", ""},
 		{"the same kid for two keys", document(a, with(b, map[string]any{"kid": "a"})), 2, "", ""},
 		{"an unusable one beside", document(enc, a), 1, "1 use", ""},
@@ -54,10 +54,10 @@ func TestDocument(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			keys, skip, err := parseDocument([]byte(c.text), DefaultAlgorithms)
 			if len(keys) != c.keys || skip.String() != c.skipped {
-				t.Errorf("%d keys, skipped %q", len(keys), skip)
+				t.Errorf("got %d keys, skipped %q; want %d, skipped %q", len(keys), skip, c.keys, c.skipped)
 			}
 			if (err == nil) != (c.fault == "") || err != nil && !strings.Contains(err.Error(), c.fault) {
-				t.Errorf("error %v", err)
+				t.Errorf("got error %v, want one with %q", err, c.fault)
 			}
 		})
 	}
@@ -70,12 +70,12 @@ func TestDocumentHasAtMostAHundredKeys(t *testing.T) {
 	}
 	keys, skip, err := parseDocument([]byte(document(all...)), DefaultAlgorithms)
 	if len(keys) != maxKeys || skip[faultSurplus] != 5 || err != nil {
-		t.Errorf("%d keys, skipped %s, %v", len(keys), skip, err)
+		t.Errorf("%d keys: got %d, skipped %s, error %v; want %d and 5 skipped as %s", len(all), len(keys), skip, err, maxKeys, faultSurplus)
 	}
 }
 
-// Whatever a document is, what is taken from it is sound, and the set that is
-// made of it answers with keys that fit what was asked.
+// The keys of every document are sound. Their set answers with keys that fit the
+// question.
 func FuzzDocument(f *testing.F) {
 	for _, name := range must(filepath.Glob(vectors + "/rfc/*.jwkset")) {
 		f.Add(must(os.ReadFile(name)))
@@ -93,14 +93,14 @@ func FuzzDocument(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		keys, _, err := parseDocument(text, DefaultAlgorithms)
 		if (err == nil) != (len(keys) > 0) || len(keys) > maxKeys {
-			t.Fatalf("%d keys, %v", len(keys), err)
+			t.Fatalf("document %q: got %d keys and error %v, want 1 to %d keys or an error", text, len(keys), err, maxKeys)
 		}
 		if err != nil {
 			return
 		}
 		s, err := newSet(keys, DefaultAlgorithms, timeZero)
 		if err != nil {
-			t.Fatalf("keyfunc does not take what we do: %v", err)
+			t.Fatalf("document %q: newSet: %v, want a set of every key that was parsed", text, err)
 		}
 		for i, key := range keys {
 			fits := 0
@@ -108,7 +108,7 @@ func FuzzDocument(f *testing.F) {
 				named, _ := s.find(key.ID, alg)
 				for _, found := range named {
 					if !found.fits(alg) || key.ID != "" && found.ID != key.ID {
-						t.Errorf("%q, %s: found %+v", key.ID, alg, found)
+						t.Errorf("document %q: kid %q, %s: found %+v, want a key that fits both", text, key.ID, alg, found)
 					}
 					if found.equal(key) {
 						fits++
@@ -116,16 +116,16 @@ func FuzzDocument(f *testing.F) {
 				}
 				unnamed, err := s.find("", alg)
 				if len(unnamed) > maxCandidates || (err == nil) != (len(unnamed) > 0) {
-					t.Errorf("without a kid, %s: %d keys and error %v, want 1 to %d keys or an error", alg, len(unnamed), err, maxCandidates)
+					t.Errorf("document %q: without a kid, %s: %d keys and error %v, want 1 to %d keys or an error", text, alg, len(unnamed), err, maxCandidates)
 				}
 				for _, found := range unnamed {
 					if !found.fits(alg) {
-						t.Errorf("without a kid, %s: found %+v", alg, found)
+						t.Errorf("document %q: without a kid, %s: found %+v, want a key that fits", text, alg, found)
 					}
 				}
 			}
 			if key.ID != "" && fits == 0 {
-				t.Errorf("key %d is in no answer", i)
+				t.Errorf("document %q: key %d is in no answer, want it in one", text, i)
 			}
 		}
 	})

@@ -16,10 +16,10 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// The numbered traps of the keyfunc and jwkset libraries, each with what we do
-// instead.
+// The numbers are those of the known traps of keyfunc and jwkset. Each test shows
+// that this package avoids one.
 
-// bubble runs test on a clock of its own, with an issuer played by o.
+// bubble runs test on a clock of its own, with o as the issuer's server.
 func bubble(t *testing.T, o *origin, test func(t *testing.T, k *Keys)) {
 	bubbleWith(t, o.options(), test)
 }
@@ -32,7 +32,7 @@ func bubbleWith(t *testing.T, o Options, test func(t *testing.T, k *Keys)) {
 			t.Fatal(err)
 		}
 		defer k.Close()
-		time.Sleep(time.Millisecond) // on this clock, nothing else takes time
+		time.Sleep(time.Millisecond) // computing takes no time on this clock
 		test(t, k)
 	})
 }
@@ -41,11 +41,11 @@ func wantFound(t *testing.T, k *Keys, kid, alg string, want int, wantErr error) 
 	t.Helper()
 	keys, err := k.Find(background, kid, alg)
 	if len(keys) != want || !errors.Is(err, wantErr) {
-		t.Errorf("Find(%q, %s): %d keys, %v; want %d, %v", kid, alg, len(keys), err, want, wantErr)
+		t.Errorf("Find(%q, %s): got %d keys and error %v, want %d and %v", kid, alg, len(keys), err, want, wantErr)
 	}
 	for _, key := range keys {
 		if !key.fits(alg) || kid != "" && key.ID != kid {
-			t.Errorf("Find(%q, %s): %+v", kid, alg, key)
+			t.Errorf("Find(%q, %s): got %+v, want a key that fits both", kid, alg, key)
 		}
 	}
 }
@@ -66,7 +66,7 @@ func TestFact1KeyOfAnotherIssuer(t *testing.T) {
 		wantFound(t, b, "a", "EdDSA", 0, ErrUnknownKey)
 		x, y := must(a.Find(background, "same", "EdDSA")), must(b.Find(background, "same", "EdDSA"))
 		if len(x) != 1 || len(y) != 1 || x[0].equal(y[0]) {
-			t.Errorf("under one kid: %v and %v", x, y)
+			t.Errorf("one kid of two issuers: found %v and %v, want one key of each", x, y)
 		}
 	})
 }
@@ -126,13 +126,13 @@ func TestFact3BogusKidThenRotation(t *testing.T) {
 			begun := time.Now()
 			keys, err := k.Find(background, "new", "EdDSA")
 			if took := time.Since(begun); took > patience {
-				t.Fatalf("a request waited for %s", took)
+				t.Fatalf("a request waited %s, want at most %s", took, patience)
 			}
 			if err == nil && len(keys) == 1 {
 				break
 			}
 			if time.Since(rotated) > defaultMinRefreshInterval+time.Second {
-				t.Fatalf("the new key is not accepted after %s: %v", time.Since(rotated), err)
+				t.Fatalf("the new key is not accepted after %s (%v), want at most %s", time.Since(rotated), err, defaultMinRefreshInterval+time.Second)
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
@@ -143,7 +143,7 @@ func TestFact3BogusKidThenRotation(t *testing.T) {
 	})
 }
 
-// 4. What a broken issuer says does not replace keys that work.
+// 4. The answers of a broken issuer do not replace keys that work.
 func TestFact4BrokenAnswersChangeNothing(t *testing.T) {
 	for name, a := range map[string]answer{
 		"{}":                   {body: "{}"},
@@ -172,23 +172,23 @@ func TestFact4BrokenAnswersChangeNothing(t *testing.T) {
 				wantFound(t, k, "b", "EdDSA", 0, ErrUnknownKey)
 				st := k.Status()
 				if st.LastError == "" || !st.LastSuccess.Equal(good.LastSuccess) || st.Keys != 1 {
-					t.Errorf("status %+v", st)
+					t.Errorf("got status %+v, want an error, 1 key and the last success at %s", st, good.LastSuccess)
 				}
 				if strings.Contains(st.LastError, "maintenance") {
 					t.Errorf("the error quotes the answer: %s", st.LastError)
 				}
-				o.publish(kid("b")) // it recovers
+				o.publish(kid("b")) // the issuer recovers
 				time.Sleep(2 * defaultRefreshInterval)
 				wantFound(t, k, "b", "EdDSA", 1, nil)
 				if st := k.Status(); st.LastError != "" || !st.LastSuccess.After(good.LastSuccess) {
-					t.Errorf("recovered, status %+v", st)
+					t.Errorf("after the issuer recovered: got status %+v, want no error and a success after %s", st, good.LastSuccess)
 				}
 			})
 		})
 	}
 }
 
-// 4. A refresh has five seconds, and just within them it counts.
+// 4. A refresh has five seconds. An answer just within them counts.
 func TestFact4Timeout(t *testing.T) {
 	for delay, want := range map[time.Duration]int{fetchTimeout - time.Millisecond: 1, fetchTimeout + time.Millisecond: 0} {
 		o := originOf("")
@@ -196,19 +196,19 @@ func TestFact4Timeout(t *testing.T) {
 		bubble(t, o, func(t *testing.T, k *Keys) {
 			time.Sleep(fetchTimeout)
 			if st := k.Status(); st.Keys != want {
-				t.Errorf("answered after %s: %+v", delay, st)
+				t.Errorf("an answer after %s: got status %+v, want %d keys", delay, st, want)
 			}
 		})
 	}
 }
 
-// 4. Exactly 1 MiB is not too much.
+// 4. A document of exactly 1 MiB is accepted.
 func TestFact4Limit(t *testing.T) {
 	one := document(kid("a"))
 	bubble(t, originOf(one+strings.Repeat(" ", maxDocument-len(one))), func(t *testing.T, k *Keys) { wantFound(t, k, "a", "EdDSA", 1, nil) })
 }
 
-// 5. A key that cannot be used does not spoil the ones beside it.
+// 5. A key that cannot be used does not affect the keys beside it.
 func TestFact5BadKeys(t *testing.T) {
 	for name, bad := range map[string]map[string]any{
 		"off the curve": jwk(p256().Public(), map[string]any{"x": "AAAA"}),
@@ -224,7 +224,7 @@ func TestFact5BadKeys(t *testing.T) {
 				bubble(t, originOf(document(keys...)), func(t *testing.T, k *Keys) {
 					wantFound(t, k, "good", "EdDSA", 1, nil)
 					if st := k.Status(); st.Keys != 1 || st.LastError != "" {
-						t.Errorf("status %+v", st)
+						t.Errorf("got status %+v, want 1 key and no error", st)
 					}
 				})
 			}
@@ -232,7 +232,7 @@ func TestFact5BadKeys(t *testing.T) {
 	}
 }
 
-// 6. Secrets in a JWKS, and keys that are too weak, are not taken.
+// 6. Secrets and weak keys in a JWK Set are not used.
 func TestFact6SecretAndWeakKeys(t *testing.T) {
 	weak := new(big.Int).SetBit(big.NewInt(1), 1023, 1)
 	bubble(t, originOf(document(
@@ -263,7 +263,7 @@ func TestFact6TwoKeysUnderOneKid(t *testing.T) {
 				key, _ := parseKey(must(json.Marshal(m)), DefaultAlgorithms)
 				return key.equal(keys)
 			}) {
-				t.Errorf("found %+v", keys)
+				t.Errorf("found %+v, want one of the two keys", keys)
 			}
 		}
 	})
@@ -281,8 +281,8 @@ func TestFact6KeycloakEncryptionKey(t *testing.T) {
 	})
 }
 
-// 7. keyfunc is asked, over a storage that has our keys and no others.
-func TestFact7KeyfuncOverOurStorage(t *testing.T) {
+// 7. keyfunc answers over a storage that has the parsed keys and no others.
+func TestFact7KeyfuncOverOwnStorage(t *testing.T) {
 	keys := []Key{{ID: "a", Public: edKey().Public()}, {ID: "a", Algorithm: "RS256", Public: rsaKey().Public()}}
 	keyfunc, err := newKeyfunc(keys)
 	if err != nil {
@@ -300,12 +300,12 @@ func TestFact7KeyfuncOverOurStorage(t *testing.T) {
 	} {
 		got, err := keyfunc(&jwt.Token{Header: map[string]any{"kid": c.kid, "alg": c.alg}})
 		if (err == nil) != (c.want != nil) || err == nil && !(Key{Public: got}).equal(Key{Public: c.want}) {
-			t.Errorf("%s, %s: %v, %v", c.kid, c.alg, got, err)
+			t.Errorf("kid %s, %s: got %v and error %v, want %v", c.kid, c.alg, got, err, c.want)
 		}
 	}
 }
 
-// A token may call its algorithm by either name, whatever the JWK calls it.
+// A token and its JWK may each call the algorithm by either name.
 func TestNamesOfEd25519(t *testing.T) {
 	for _, alg := range []any{nil, "EdDSA", "Ed25519"} {
 		bubble(t, originOf(document(with(kid("a"), map[string]any{"alg": alg}))), func(t *testing.T, k *Keys) {
@@ -315,7 +315,7 @@ func TestNamesOfEd25519(t *testing.T) {
 	}
 }
 
-// The issuer's list binds, whatever the issuer publishes.
+// The configured algorithms bind every key that the issuer publishes.
 func TestOnlyListedAlgorithms(t *testing.T) {
 	o := originOf(document(jwk(rsaKey().Public(), map[string]any{"kid": "rsa"}), kid("ed"))).options()
 	o.Algorithms = []string{"RS256"}

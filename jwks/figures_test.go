@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// value is that of a metric with these labels, in turn name and value; absent
-// metrics are -1.
+// value returns the value of a metric with these labels, in turn name and value.
+// It returns -1 for a metric that is absent.
 func value(t *testing.T, r prometheus.Gatherer, metric string, labels ...string) float64 {
 	t.Helper()
 	families, err := r.Gather()
@@ -42,12 +42,12 @@ func TestFigures(t *testing.T) {
 		r := prometheus.NewPedanticRegistry()
 		f := must(NewFigures(r))
 		if _, err := NewFigures(r); err == nil {
-			t.Error("they are registered twice")
+			t.Error("a second NewFigures in one registry: got no error, want one")
 		}
 		want := func(metric string, want float64, labels ...string) {
 			t.Helper()
 			if got := value(t, r, metric, append(labels, "issuer", idp)...); got != want {
-				t.Errorf("%s %v: %v, want %v", metric, labels, got, want)
+				t.Errorf("%s %v: got %v, want %v", metric, labels, got, want)
 			}
 		}
 		o := originOf(document(kid("a"), kid("b"), with(kid("c"), map[string]any{"use": "enc"})))
@@ -68,10 +68,10 @@ func TestFigures(t *testing.T) {
 		want("rescind_jwks_keys", 2)
 		want("rescind_jwks_last_success_timestamp_seconds", now)
 		if n := value(t, r, "rescind_jwks_refreshes_total", "issuer", idp, "result", "failure"); n < 1 {
-			t.Errorf("%v failures", n)
+			t.Errorf("got %v failures, want at least 1", n)
 		}
 
-		// The configuration is reloaded: the new one writes, whatever the old one does.
+		// After a reload only the new Keys write.
 		o.publish(kid("a"))
 		reloaded := must(Open(opts))
 		synctest.Wait()
@@ -86,7 +86,7 @@ func TestFigures(t *testing.T) {
 	})
 }
 
-// No label is what an issuer or a token says.
+// No label has a value that an issuer or a token chose.
 func TestLabelsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := prometheus.NewPedanticRegistry()
@@ -102,7 +102,7 @@ func TestLabelsAreBounded(t *testing.T) {
 					switch l.GetValue() {
 					case idp, "success", "failure", "use":
 					default:
-						t.Errorf("%s has %s=%q", f.GetName(), l.GetName(), l.GetValue())
+						t.Errorf("%s has the label %s=%q, want a value of the configuration or of this package", f.GetName(), l.GetName(), l.GetValue())
 					}
 				}
 			}

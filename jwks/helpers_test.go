@@ -57,7 +57,7 @@ func newEd25519() ed25519.PrivateKey {
 	return private
 }
 
-// jwk is a JWK of pub; nil takes a member away.
+// jwk returns a JWK of pub. changes replace members, and nil removes one.
 func jwk(pub crypto.PublicKey, changes map[string]any) map[string]any {
 	m := map[string]any{}
 	switch pub := pub.(type) {
@@ -80,7 +80,7 @@ func jwk(pub crypto.PublicKey, changes map[string]any) map[string]any {
 	return m
 }
 
-// kid is an Ed25519 JWK of this kid, always the same.
+// kid returns an Ed25519 JWK of this kid, always the same one.
 func kid(id string) map[string]any {
 	seed := make([]byte, ed25519.SeedSize)
 	copy(seed, id)
@@ -94,7 +94,7 @@ func document(keys ...map[string]any) string {
 	return string(must(json.Marshal(map[string]any{"keys": keys})))
 }
 
-// answer is what an origin says to one request.
+// answer is the answer of an origin to a request.
 type answer struct {
 	status int // 0: 200
 	body   string
@@ -102,8 +102,8 @@ type answer struct {
 	delay  time.Duration
 }
 
-// origin is an issuer's server for tests with a clock of their own: a transport
-// without a network.
+// origin is an issuer's server for tests with a clock of their own. It is a
+// transport without a network.
 type origin struct {
 	mu       sync.Mutex
 	answers  map[string]answer // by URL; "" for any other
@@ -126,7 +126,7 @@ func (o *origin) asked() []time.Time {
 	return append([]time.Time{}, o.requests...)
 }
 
-// RoundTrip answers with what is set when it returns: the latest.
+// RoundTrip returns the answer that is set at the end of its delay.
 func (o *origin) RoundTrip(req *http.Request) (*http.Response, error) {
 	at := func() answer {
 		o.mu.Lock()
@@ -163,13 +163,13 @@ var (
 
 var errDown = errors.New("the issuer is down")
 
-// options are those of an issuer that o plays.
+// options returns the options of an issuer with the server o.
 func (o *origin) options() Options {
 	return Options{Issuer: idp, URI: "https://idp.example/jwks", Logger: slog.New(slog.DiscardHandler), transport: o}
 }
 
-// open opens keys that are closed when t ends; within a synctest bubble, call
-// Close yourself.
+// open returns keys that are closed when t ends. In a synctest bubble the test
+// closes them itself.
 func open(t testing.TB, o Options) *Keys {
 	t.Helper()
 	if o.Logger == nil {
@@ -183,13 +183,13 @@ func open(t testing.TB, o Options) *Keys {
 	return k
 }
 
-// find asks k, and returns the kids found.
+// find returns the number of keys found.
 func find(k *Keys, kid, alg string) (int, error) {
 	keys, err := k.Find(background, kid, alg)
 	return len(keys), err
 }
 
-// settled waits for the first refresh, on the real clock.
+// settled returns the status after the first refresh, on the real clock.
 func settled(t testing.TB, k *Keys) Status {
 	t.Helper()
 	var st Status

@@ -131,10 +131,10 @@ func TestKeyRules(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			key, f := parseKey(must(json.Marshal(with(c.base, c.changes))), DefaultAlgorithms)
 			if f != c.fault {
-				t.Fatalf("fault %q, want %q", f, c.fault)
+				t.Fatalf("got fault %q, want %q", f, c.fault)
 			}
 			if (f == usable) != (key.Public != nil) {
-				t.Errorf("a key of %T with fault %q", key.Public, f)
+				t.Errorf("got a key of %T and fault %q, want one of them", key.Public, f)
 			}
 		})
 	}
@@ -148,13 +148,13 @@ func TestKeyText(t *testing.T) {
 		{"invalid UTF-8", "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\",\"kid\":\"\xff\"}"},
 	} {
 		if _, f := parseKey([]byte(c.text), DefaultAlgorithms); f != faultMalformed {
-			t.Errorf("%s: fault %q", c.name, f)
+			t.Errorf("%s: got fault %q, want %q", c.name, f, faultMalformed)
 		}
 	}
-	// A member is what it is called, and nothing else: K or D are not ours.
+	// The names of members are exact: KTY and D are unknown members.
 	key, f := parseKey([]byte(`{"KTY":"oct","D":1,"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}`), DefaultAlgorithms)
 	if f != usable || key.ID != "" {
-		t.Errorf("names in other case: fault %q", f)
+		t.Errorf("names in another case: got fault %q, want %q", f, usable)
 	}
 }
 
@@ -172,12 +172,12 @@ func TestKeyMustFitTheIssuersList(t *testing.T) {
 		{"by its other name, the other way", jwk(edKey().Public(), map[string]any{"alg": "EdDSA"}), []string{"Ed25519"}, usable},
 	} {
 		if _, f := parseKey(must(json.Marshal(c.key)), c.list); f != c.want {
-			t.Errorf("%s: fault %q, want %q", c.name, f, c.want)
+			t.Errorf("%s: got fault %q, want %q", c.name, f, c.want)
 		}
 	}
 }
 
-// Points whose order divides 8, written in every way that Ed25519 reads.
+// The points are those whose order divides 8, in every form that Ed25519 reads.
 func TestEd25519KeysOfSmallOrder(t *testing.T) {
 	for _, text := range []string{
 		"0100000000000000000000000000000000000000000000000000000000000000",
@@ -195,12 +195,12 @@ func TestEd25519KeysOfSmallOrder(t *testing.T) {
 		"0200000000000000000000000000000000000000000000000000000000000000", // no point
 	} {
 		if soundEd25519(must(hex.DecodeString(text))) {
-			t.Errorf("%s passes", text)
+			t.Errorf("soundEd25519(%s): got true, want false", text)
 		}
 	}
 	for range 200 {
 		if pub := newEd25519().Public().(ed25519.PublicKey); !soundEd25519(pub) {
-			t.Errorf("%x does not pass", pub)
+			t.Errorf("soundEd25519(%x): got false, want true", pub)
 		}
 	}
 }
@@ -208,7 +208,7 @@ func TestEd25519KeysOfSmallOrder(t *testing.T) {
 func TestHonestModuliAreNotTakenForROCA(t *testing.T) {
 	for range 500 {
 		if n, _ := integer(modulus(2048)); madeByROCA(n) {
-			t.Errorf("%x", n)
+			t.Errorf("madeByROCA(%x): got true, want false", n)
 		}
 	}
 }

@@ -54,21 +54,21 @@ func TestOptions(t *testing.T) {
 			c.change(&o)
 			err := o.Validate()
 			if (err == nil) != (c.faults == nil) {
-				t.Fatalf("error %v", err)
+				t.Fatalf("got error %v, want faults %q", err, c.faults)
 			}
 			if c.faults != nil {
 				if k, openErr := Open(o); openErr == nil {
 					k.Close()
-					t.Error("it can be opened")
+					t.Errorf("Open: got no error, want faults %q", c.faults)
 				}
 			}
 			for _, fault := range c.faults {
 				if !strings.Contains(err.Error(), fault) {
-					t.Errorf("error %v does not name %q", err, fault)
+					t.Errorf("got error %v, want one with %q", err, fault)
 				}
 			}
 			if err != nil && strings.Contains(err.Error(), "geheim") {
-				t.Errorf("the error has the password: %v", err)
+				t.Errorf("got error %v, want one without the password", err)
 			}
 		})
 	}

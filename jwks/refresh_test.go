@@ -19,18 +19,18 @@ func TestRefreshInTheBackground(t *testing.T) {
 		for i := 1; i < len(asked); i++ {
 			pause := asked[i].Sub(asked[i-1])
 			if pause < defaultRefreshInterval*8/10 || pause > defaultRefreshInterval {
-				t.Errorf("a pause of %s", pause)
+				t.Errorf("a pause of %s, want %s to %s", pause, defaultRefreshInterval*8/10, defaultRefreshInterval)
 			}
 			pauses[pause] = true
 		}
 		if len(asked) < 288 || len(pauses) < len(asked)/2 {
-			t.Errorf("%d fetches in a day, with %d different pauses", len(asked), len(pauses))
+			t.Errorf("%d fetches in a day with %d different pauses, want at least 288, half of them different", len(asked), len(pauses))
 		}
 	})
 }
 
-// After a failure it is tried again soon, then less and less often, and never
-// more often than the shortest interval allows.
+// A failed fetch is retried soon, then less and less often, and never more often
+// than min_refresh_interval allows.
 func TestRetries(t *testing.T) {
 	o := originOf(document(kid("a")))
 	bubble(t, o, func(t *testing.T, k *Keys) {
@@ -40,14 +40,14 @@ func TestRetries(t *testing.T) {
 		for i := 2; i < len(asked); i++ {
 			pause := asked[i].Sub(asked[i-1])
 			if pause < every || pause > defaultRefreshInterval*11/10 {
-				t.Errorf("a pause of %s", pause)
+				t.Errorf("a pause of %s, want %s to %s", pause, every, defaultRefreshInterval*11/10)
 			}
 			if i == 2 && pause > 2*every {
-				t.Errorf("the first retry came after %s", pause)
+				t.Errorf("the first retry came after %s, want at most %s", pause, 2*every)
 			}
 		}
 		if n := len(asked); n < 12 || n > 25 {
-			t.Errorf("%d fetches in an hour", n)
+			t.Errorf("%d fetches in an hour, want 12 to 25", n)
 		}
 		o.publish(kid("b"))
 		time.Sleep(defaultRefreshInterval * 11 / 10)
@@ -55,7 +55,8 @@ func TestRetries(t *testing.T) {
 	})
 }
 
-// With the refresh that does not have it any more, and not before.
+// A key that the issuer removed stops working with the next refresh, and not
+// before.
 func TestRemovedKey(t *testing.T) {
 	o := originOf(document(kid("a"), kid("b")))
 	bubble(t, o, func(t *testing.T, k *Keys) {
@@ -65,7 +66,7 @@ func TestRemovedKey(t *testing.T) {
 		synctest.Wait()
 		wantFound(t, k, "a", "EdDSA", 0, ErrUnknownKey)
 		wantFound(t, k, "b", "EdDSA", 1, nil)
-		o.publish(kid("a"), kid("b")) // and it may come back
+		o.publish(kid("a"), kid("b")) // the key comes back
 		time.Sleep(defaultRefreshInterval)
 		wantFound(t, k, "a", "EdDSA", 1, nil)
 	})
@@ -85,19 +86,19 @@ func TestMaxStale(t *testing.T) {
 		time.Sleep(defaultRefreshInterval + 2*time.Second)
 		wantFound(t, k, "a", "EdDSA", 0, ErrUnavailable)
 		if st := k.Status(); !st.Expired || st.Usable() || st.Keys != 1 {
-			t.Errorf("status %+v", st)
+			t.Errorf("beyond max_stale: got status %+v, want 1 key, expired and not usable", st)
 		}
 		o.publish(kid("a"))
 		time.Sleep(every + time.Second) // the request above wanted a fetch
 		wantFound(t, k, "a", "EdDSA", 1, nil)
 		if st := k.Status(); st.Expired || !st.Usable() {
-			t.Errorf("status %+v", st)
+			t.Errorf("after the issuer recovered: got status %+v, want it usable", st)
 		}
 	})
 }
 
-// However short max_stale is, and however long the other intervals: the keys of
-// an issuer that answers do not expire, and those of one that does not do.
+// The keys of an issuer that answers do not expire, also if max_stale is shorter
+// than the other intervals. Those of an issuer that does not answer do.
 func TestMaxStaleBelowTheRefreshInterval(t *testing.T) {
 	o := originOf(document(kid("a")))
 	opts := o.options()
@@ -113,8 +114,8 @@ func TestMaxStaleBelowTheRefreshInterval(t *testing.T) {
 	})
 }
 
-// refresh_interval is not held up by min_refresh_interval, which is about kids
-// that are unknown and about retries.
+// min_refresh_interval bounds fetches for unknown kids and retries. It does not
+// lengthen refresh_interval.
 func TestRefreshIntervalBelowTheShortest(t *testing.T) {
 	o := originOf(document(kid("a")))
 	opts := o.options()
@@ -126,12 +127,12 @@ func TestRefreshIntervalBelowTheShortest(t *testing.T) {
 		wantFound(t, k, "b", "EdDSA", 1, nil)
 		time.Sleep(time.Minute)
 		if n := len(o.asked()); n < 60 || n > 80 {
-			t.Errorf("%d fetches in a minute", n)
+			t.Errorf("%d fetches in a minute, want 60 to 80", n)
 		}
 	})
 }
 
-// Without max_stale the last good keys are good for ever.
+// Without max_stale the last good keys are used for ever.
 func TestNoMaxStale(t *testing.T) {
 	o := originOf(document(kid("a")))
 	bubble(t, o, func(t *testing.T, k *Keys) {
@@ -141,7 +142,7 @@ func TestNoMaxStale(t *testing.T) {
 	})
 }
 
-// Close ends a fetch that is under way, and lets go who waits.
+// Close ends a fetch under way and releases the requests that wait.
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := originOf("")
@@ -157,21 +158,21 @@ func TestClose(t *testing.T) {
 		synctest.Wait()
 		k.Close()
 		if err := <-waiting; !errors.Is(err, ErrUnavailable) {
-			t.Errorf("who waited got %v", err)
+			t.Errorf("the request that waited: got error %v, want %v", err, ErrUnavailable)
 		}
 		if _, err := k.Find(background, "a", "EdDSA"); !errors.Is(err, ErrUnavailable) {
-			t.Errorf("after Close: %v", err)
+			t.Errorf("Find after Close: got error %v, want %v", err, ErrUnavailable)
 		}
 		if took := time.Since(begun); took != 0 {
-			t.Errorf("Close took %s", took)
+			t.Errorf("Close took %s, want no time", took)
 		}
 		if st := k.Status(); st.LastError != "" {
-			t.Errorf("to be closed counts as a failure: %+v", st)
+			t.Errorf("after Close: got status %+v, want no error", st)
 		}
 	})
 }
 
-// Requests of an old configuration may still hold what was closed.
+// Requests of an old configuration may still use keys that were closed.
 func TestKeysAfterClose(t *testing.T) {
 	o := originOf(document(kid("a")))
 	synctest.Test(t, func(t *testing.T) {
@@ -182,7 +183,7 @@ func TestKeysAfterClose(t *testing.T) {
 		begun := time.Now()
 		wantFound(t, k, "b", "EdDSA", 0, ErrUnknownKey)
 		if took := time.Since(begun); took != 0 {
-			t.Errorf("waited %s for a fetch that never comes", took)
+			t.Errorf("a request waited %s after Close, want no wait", took)
 		}
 	})
 }
@@ -197,10 +198,10 @@ func TestFile(t *testing.T) {
 	write(document(kid("a")))
 	bubbleWith(t, Options{Issuer: idp, File: path, Logger: quiet}, func(t *testing.T, k *Keys) {
 		wantFound(t, k, "a", "EdDSA", 1, nil)
-		write(document(kid("b"))) // at once for a kid that is unknown
+		write(document(kid("b"))) // read at once for an unknown kid
 		wantFound(t, k, "b", "EdDSA", 1, nil)
 		wantFound(t, k, "a", "EdDSA", 0, ErrUnknownKey)
-		write(document(kid("c"))) // and within the interval for one that is gone
+		write(document(kid("c"))) // read within the interval for a kid that is gone
 		time.Sleep(every + time.Second)
 		wantFound(t, k, "b", "EdDSA", 0, ErrUnknownKey)
 		wantFound(t, k, "c", "EdDSA", 1, nil)
@@ -209,7 +210,7 @@ func TestFile(t *testing.T) {
 			time.Sleep(time.Minute)
 			wantFound(t, k, "c", "EdDSA", 1, nil)
 			if st := k.Status(); st.LastError == "" {
-				t.Errorf("%q: status %+v", broken, st)
+				t.Errorf("a file with %q: got status %+v, want an error", broken, st)
 			}
 		}
 		if err := os.Remove(path); err != nil {
@@ -220,7 +221,7 @@ func TestFile(t *testing.T) {
 	})
 }
 
-// However an issuer fails, what is said about it is short.
+// The error of a refresh is short for every answer of an issuer.
 func TestErrorsAreShort(t *testing.T) {
 	long := strings.Repeat("\u00e9", 100_000)
 	for _, body := range []string{
@@ -232,7 +233,7 @@ func TestErrorsAreShort(t *testing.T) {
 		opts.URI, opts.Discovery = "", true
 		bubbleWith(t, opts, func(t *testing.T, k *Keys) {
 			if st := k.Status(); st.LastError == "" || len(st.LastError) > 600 {
-				t.Errorf("an error of %d bytes", len(st.LastError))
+				t.Errorf("a document of %d bytes: got an error of %d bytes, want 1 to 600", len(body), len(st.LastError))
 			}
 		})
 	}

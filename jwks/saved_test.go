@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// keep lets an issuer with key a be fetched once, and leaves what is kept of it
-// in the folder that is returned.
+// keep fetches the keys of an issuer once and returns the file that keeps them.
 func keep(t *testing.T, o Options) (file string) {
 	t.Helper()
 	k := must(Open(o))
@@ -21,7 +20,7 @@ func keep(t *testing.T, o Options) (file string) {
 	k.Close()
 	files := must(filepath.Glob(filepath.Join(o.Dir, "*")))
 	if len(files) != 1 {
-		t.Fatalf("kept: %q", files)
+		t.Fatalf("files in %s: got %q, want one", o.Dir, files)
 	}
 	return files[0]
 }
@@ -33,30 +32,30 @@ func TestStartWithoutTheIssuer(t *testing.T) {
 		opts.Dir = filepath.Join(t.TempDir(), "made", "for us")
 		file := keep(t, opts)
 		if mode := must(os.Stat(file)).Mode().Perm(); mode != 0o600 {
-			t.Errorf("mode %o", mode)
+			t.Errorf("got mode %o, want 600", mode)
 		}
 		fetched := time.Now()
 		time.Sleep(time.Hour)
 		o.set("", answer{err: errDown})
 		k := must(Open(opts))
 		defer k.Close()
-		wantFound(t, k, "a", "EdDSA", 1, nil) // at once, before any fetch has ended
+		wantFound(t, k, "a", "EdDSA", 1, nil) // before the first fetch has ended
 		synctest.Wait()
 		st := k.Status()
 		if !st.FromDisk || !st.LastSuccess.Equal(fetched) || st.LastError == "" || !st.Usable() {
-			t.Errorf("status %+v", st)
+			t.Errorf("without the issuer: got status %+v, want usable keys from disk of %s, and an error", st, fetched)
 		}
 		o.publish(kid("b"))
 		time.Sleep(2 * every)
 		wantFound(t, k, "b", "EdDSA", 1, nil)
 		wantFound(t, k, "a", "EdDSA", 0, ErrUnknownKey)
 		if st := k.Status(); st.FromDisk || st.LastError != "" {
-			t.Errorf("confirmed, status %+v", st)
+			t.Errorf("after the issuer answered: got status %+v, want no keys from disk and no error", st)
 		}
 	})
 }
 
-// What is kept is as old as it is: max_stale reaches over a restart.
+// Keys keep their age over a restart, so max_stale applies to it.
 func TestKeptKeysExpire(t *testing.T) {
 	for _, c := range []struct {
 		age time.Duration
@@ -73,13 +72,13 @@ func TestKeptKeysExpire(t *testing.T) {
 			defer k.Close()
 			synctest.Wait()
 			if _, err := k.Find(background, "a", "EdDSA"); !errors.Is(err, c.err) {
-				t.Errorf("%s old: %v, want %v", c.age, err, c.err)
+				t.Errorf("keys %s old: got error %v, want %v", c.age, err, c.err)
 			}
 		})
 	}
 }
 
-// The file of a clock that was ahead is not younger than now.
+// A file that is dated in the future counts as written now.
 func TestKeptInTheFuture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := originOf(document(kid("a")))
@@ -98,7 +97,7 @@ func TestKeptInTheFuture(t *testing.T) {
 	})
 }
 
-// What is not ours, or not whole, is set aside and said so.
+// A file that is damaged, or of another issuer, is renamed and logged.
 func TestDamagedFile(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -112,7 +111,7 @@ func TestDamagedFile(t *testing.T) {
 		{"another version", func(text []byte, _ *Options) []byte {
 			return bytes.Replace(text, []byte(`"version":1`), []byte(`"version":2`), 1)
 		}, true},
-		{"a member that is not ours", func(text []byte, _ *Options) []byte {
+		{"an unknown member", func(text []byte, _ *Options) []byte {
 			return bytes.Replace(text, []byte(`{"version"`), []byte(`{"x":1,"version"`), 1)
 		}, true},
 		{"too large", func(text []byte, _ *Options) []byte { return append(text, make([]byte, 2*maxDocument)...) }, true},
@@ -154,12 +153,12 @@ func TestDamagedFile(t *testing.T) {
 				}
 				k.Close()
 				if _, err := os.Stat(file + ".damaged"); (err == nil) != c.aside {
-					t.Errorf("set aside: %v", err)
+					t.Errorf("%s.damaged: got error %v, want the file: %v", file, err, c.aside)
 				}
 				if !strings.Contains(log.String(), "not used") {
-					t.Errorf("log: %s", log.String())
+					t.Errorf("logged %s, want a line with %q", log.String(), "not used")
 				}
-				o.publish(kid("a")) // and a good refresh is kept again
+				o.publish(kid("a")) // a good refresh is kept again
 				opts.Algorithms = nil
 				k = must(Open(opts))
 				defer k.Close()
@@ -173,20 +172,20 @@ func TestDamagedFile(t *testing.T) {
 	}
 }
 
-// Two issuers have two files, in whatever folder.
+// Each issuer has a file of its own, inside the folder.
 func TestOneFileForEachIssuer(t *testing.T) {
 	dir := t.TempDir()
 	names := map[string]bool{}
 	for _, issuer := range []string{"https://idp.example/", "https://idp.example", "https://IDP.example/", "../../etc/passwd", strings.Repeat("x", 5000)} {
 		path := newSaved(Options{Issuer: issuer, URI: "https://idp.example/jwks", Dir: dir}).path
 		if filepath.Dir(path) != dir || names[path] {
-			t.Errorf("%.40s: %s", issuer, path)
+			t.Errorf("issuer %.40s: got file %s, want a new one in %s", issuer, path, dir)
 		}
 		names[path] = true
 	}
 }
 
-// A disk that is full takes nothing from requests.
+// A failed write to disk does not affect requests.
 func TestNothingCanBeKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := originOf(document(kid("a")))

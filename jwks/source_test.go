@@ -18,7 +18,7 @@ import (
 	"rescind/test/eventually"
 )
 
-// These use real connections.
+// These tests use real connections.
 
 func serve(t *testing.T, h http.HandlerFunc) *httptest.Server {
 	t.Helper()
@@ -31,7 +31,7 @@ func says(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }
 }
 
-// fetched is the status after the first refresh of o.
+// fetched returns the status after the first refresh of o.
 func fetched(t *testing.T, o Options) Status {
 	t.Helper()
 	if o.Issuer == "" {
@@ -43,10 +43,10 @@ func fetched(t *testing.T, o Options) Status {
 func wantFault(t *testing.T, st Status, fault string) {
 	t.Helper()
 	if fault == "" && (st.Keys == 0 || st.LastError != "") {
-		t.Errorf("no keys: %+v", st)
+		t.Errorf("got status %+v, want keys and no error", st)
 	}
 	if fault != "" && (st.Keys > 0 || !strings.Contains(st.LastError, fault)) {
-		t.Errorf("%+v, want an error with %q", st, fault)
+		t.Errorf("got status %+v, want no keys and an error with %q", st, fault)
 	}
 }
 
@@ -83,7 +83,7 @@ func TestRedirects(t *testing.T) {
 		t.Run(path, func(t *testing.T) { wantFault(t, fetched(t, Options{URI: s.URL + path}), fault) })
 	}
 	if n := loops.Load(); n != 4 {
-		t.Errorf("%d requests in a loop of redirects", n)
+		t.Errorf("%d requests in a loop of redirects, want 4", n)
 	}
 }
 
@@ -177,8 +177,8 @@ func TestCAFileIsReadAgain(t *testing.T) {
 	})
 }
 
-// With the real issuer: the first token of a new key is accepted at once, and
-// one of a key that was retired no more once a refresh has said so.
+// Of a real issuer the first token of a new key is accepted at once. A token of a
+// retired key is refused after the next refresh.
 func TestRotationOfARealIssuer(t *testing.T) {
 	i, err := jwkstest.Start(jwkstest.Options{Algorithm: "ES256"})
 	if err != nil {
@@ -201,11 +201,11 @@ func TestRotationOfARealIssuer(t *testing.T) {
 	last := must(i.Mint(nil))
 	eventually.True(t, "the token of the third key", func() bool { return verified(t, k, last) == nil })
 	if verified(t, k, old) == nil {
-		t.Error("a token of a retired key is accepted")
+		t.Error("a token of a retired key: accepted, want an error")
 	}
 }
 
-// verified finds the key of a token and verifies the token's signature.
+// verified returns nil if a key of k verifies the signature of token.
 func verified(t *testing.T, k *Keys, token string) error {
 	t.Helper()
 	parts := strings.Split(token, ".")

@@ -18,9 +18,9 @@ import (
 
 const vectors = "testdata/vectors"
 
-// verifyWith checks a compact JWS as the product does, except for what authz
-// refuses before a signature is looked at: the keys as a document has them, the
-// one that kid and alg choose, and then its signature.
+// verifyWith verifies a compact JWS as the product does: it parses the document,
+// finds the keys of kid and alg, and verifies the signature. It does without the
+// checks that come before, in package jwt and in authz.
 func verifyWith(jwk jsontext.Value, jws string) error {
 	if !strings.HasPrefix(strings.TrimLeft(string(jwk), " \n{"), `"keys"`) {
 		jwk = slices.Concat([]byte(`{"keys":[`), jwk, []byte(`]}`))
@@ -81,14 +81,14 @@ type wycheproof struct {
 	} `json:"testGroups"`
 }
 
-// Valid ones that are refused because the alg of the JWK is another than that
-// of the header, or none that is registered: the alg of the JWK binds.
+// contradicted are valid vectors that are refused because the alg of the JWK
+// binds: it differs from the alg of the header, or is not registered.
 var contradicted = []string{
 	"json_web_signature_test 346", "json_web_signature_test 347",
 	"json_web_signature_test 350", "json_web_signature_test 351",
 }
 
-// Every invalid signature over a key that is asymmetric, or beside one that is.
+// Every invalid signature is refused, and every symmetric key.
 func TestWycheproof(t *testing.T) {
 	var invalidRefused, invalidAccepted, validAccepted, symmetric int
 	var validRefused []string
@@ -112,11 +112,11 @@ func TestWycheproof(t *testing.T) {
 				case !asymmetric:
 					symmetric++
 					if err == nil {
-						t.Errorf("%s (%s): a symmetric key was used", id, c.Comment)
+						t.Errorf("%s (%s): accepted by a symmetric key, want an error", id, c.Comment)
 					}
 				case c.Result == "invalid" && err == nil:
 					invalidAccepted++
-					t.Errorf("%s (%s): accepted", id, c.Comment)
+					t.Errorf("%s (%s): accepted, want an error", id, c.Comment)
 				case c.Result == "invalid":
 					invalidRefused++
 				case err == nil:
@@ -158,7 +158,7 @@ func text(t *testing.T, name string) []byte {
 	return b
 }
 
-// published is a JWK without its private members, as an issuer would have it.
+// published returns a JWK without its private members, as an issuer publishes it.
 func published(t *testing.T, jwk []byte) jsontext.Value {
 	t.Helper()
 	members := map[string]jsontext.Value{}
@@ -171,25 +171,24 @@ func published(t *testing.T, jwk []byte) jsontext.Value {
 	return must(json.Marshal(members))
 }
 
-// accepted demands that jws is accepted, and that it is not with any bit of its
-// signature changed, under another key of the same kind, or with that key as it
-// must never be published.
+// accepted fails the test unless jws is accepted, and refused with each changed
+// bit of its signature and with the private key.
 func accepted(t *testing.T, jwk jsontext.Value, jws string) {
 	t.Helper()
 	if err := verifyWith(published(t, jwk), jws); err != nil {
-		t.Errorf("refused: %v", err)
+		t.Errorf("got error %v, want acceptance", err)
 	}
 	cut := strings.LastIndexByte(jws, '.') + 1
 	signature := must(b64.DecodeString(jws[cut:]))
 	for i := 0; i < len(signature); i += 5 {
 		signature[i] ^= 1 << (i % 8)
 		if verifyWith(published(t, jwk), jws[:cut]+b64.EncodeToString(signature)) == nil {
-			t.Errorf("accepted with byte %d of its signature changed", i)
+			t.Errorf("byte %d of the signature changed: accepted, want an error", i)
 		}
 		signature[i] ^= 1 << (i % 8)
 	}
 	if strings.Contains(string(jwk), `"d"`) && verifyWith(jwk, jws) == nil {
-		t.Error("accepted with a private key")
+		t.Error("with the private key: accepted, want an error")
 	}
 }
 
@@ -212,8 +211,8 @@ func TestExamplesOfRFC7520(t *testing.T) {
 	t.Run("rfc7520_4.8", func(t *testing.T) { general(t, "rfc/rfc7520_4.8.jwkset", "rfc/rfc7520_4.8.jwsg", 2) })
 }
 
-// general checks a JWS of several signatures against a set of keys; want is how
-// many of them are made with keys that we may use.
+// general fails the test unless exactly want signatures of a JWS in general form
+// are made with usable keys of the set.
 func general(t *testing.T, set, jws string, want int) {
 	var keys struct {
 		Keys []jsontext.Value `json:"keys"`
@@ -237,7 +236,7 @@ func general(t *testing.T, set, jws string, want int) {
 	read(t, jws, &general)
 	got := 0
 	for _, s := range general.Signatures {
-		h := s.Header // what is not in the one is in the other
+		h := s.Header // members are in this header or in the protected one
 		if s.Protected != "" {
 			if err := json.Unmarshal(must(b64.DecodeString(s.Protected)), &h); err != nil {
 				t.Fatal(err)
@@ -279,7 +278,7 @@ func TestSetsOfRFC7517(t *testing.T) {
 	for name, want := range map[string]int{"rfc7517_A.1": 1, "rfc7517_A.2": 0, "rfc7517_A.3": 0} {
 		keys, skip, err := parseDocument(text(t, "rfc/"+name+".jwkset"), DefaultAlgorithms)
 		if len(keys) != want || (err == nil) != (want > 0) {
-			t.Errorf("%s: %d keys, skipped %s, %v", name, len(keys), skip, err)
+			t.Errorf("%s: got %d keys, skipped %s, error %v; want %d keys", name, len(keys), skip, err, want)
 		}
 	}
 	for name, want := range map[string]fault{
@@ -287,7 +286,7 @@ func TestSetsOfRFC7517(t *testing.T) {
 		"rfc7520_3.4": faultPrivate, "rfc7520_3.5": faultSymmetric, "rfc7520_3.6": faultSymmetric,
 	} {
 		if _, f := parseKey(text(t, "rfc/"+name+".jwk"), DefaultAlgorithms); f != want {
-			t.Errorf("%s: fault %q, want %q", name, f, want)
+			t.Errorf("%s: got fault %q, want %q", name, f, want)
 		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"go.uber.org/goleak"
+
+	"rescind/test/eventually"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -80,16 +82,16 @@ func TestTokensOfEveryAlgorithm(t *testing.T) {
 			}
 			c := claims(t, i, token)
 			if c["sub"] != "bob" || c["iss"] != i.URL() || c["aud"] != "api" || c["sid"] != nil || c["jti"] == "" {
-				t.Errorf("claims %v", c)
+				t.Errorf("got claims %v, want sub bob, iss %s, aud api, a jti and no sid", c, i.URL())
 			}
 			parsed, _, _ := jwt.NewParser().ParseUnverified(token, jwt.MapClaims{})
 			if h := parsed.Header; h["typ"] != nil || h["x"] != 1.0 || h["kid"] != i.KeyID() || h["alg"] != alg {
-				t.Errorf("header %v", h)
+				t.Errorf("got header %v, want no typ, x 1, kid %s and alg %s", h, i.KeyID(), alg)
 			}
 		})
 	}
 	if _, err := Start(Options{Algorithm: "HS256"}); err == nil {
-		t.Error("HS256 was accepted")
+		t.Error("Start with HS256: got no error, want one")
 	}
 }
 
@@ -110,17 +112,18 @@ func TestRotateAndRetire(t *testing.T) {
 	}
 	second := i.KeyID()
 	if got := published(); len(got) != 2 || got[0] != first || got[1] != second || first == second {
-		t.Errorf("after Rotate: %v", got)
+		t.Errorf("kids after Rotate: got %v, want %s and a new one", got, first)
 	}
 	i.Retire()
 	if got := published(); len(got) != 1 || got[0] != second {
-		t.Errorf("after Retire: %v", got)
+		t.Errorf("kids after Retire: got %v, want %s alone", got, second)
 	}
 	if status, _ := post(t, i, "/rotate"); status != 200 || i.KeyID() == second {
-		t.Errorf("POST /rotate: %d, key %s", status, i.KeyID())
+		t.Errorf("POST /rotate: got status %d and key %s, want 200 and a new key", status, i.KeyID())
 	}
-	if status, _ := post(t, i, "/retire"); status != 200 || len(published()) != 1 {
-		t.Errorf("POST /retire: %d", status)
+	status, _ := post(t, i, "/retire")
+	if got := published(); status != 200 || len(got) != 1 {
+		t.Errorf("POST /retire: got status %d and kids %v, want 200 and one", status, got)
 	}
 	if i.Fetches() != 3 {
 		t.Errorf("%d fetches, want 3", i.Fetches())
@@ -133,33 +136,33 @@ func TestSessions(t *testing.T) {
 	_, other := post(t, i, "/token", "grant_type", "password", "username", "alice", "client_id", "phone")
 	c, d := claims(t, i, one.Access), claims(t, i, other.Access)
 	if c["sid"] == d["sid"] || c["sub"] != "alice" || c["scope"] != "read" || d["client_id"] != "phone" {
-		t.Errorf("two logins: %v, %v", c, d)
+		t.Errorf("two logins of alice: got claims %v and %v, want two sessions, scope read and client phone", c, d)
 	}
 	_, again := post(t, i, "/token", "grant_type", "refresh_token", "refresh_token", one.Refresh)
 	e := claims(t, i, again.Access)
 	if e["sid"] != c["sid"] || e["jti"] == c["jti"] || e["scope"] != "read" || again.Refresh == one.Refresh {
-		t.Errorf("refreshed: %v, before %v", e, c)
+		t.Errorf("after a refresh: got claims %v, before %v; want the same session and scope, another jti and refresh token", e, c)
 	}
 	for what, refresh := range map[string]string{"used before": one.Refresh, "unknown": "x"} {
 		if status, g := post(t, i, "/token", "grant_type", "refresh_token", "refresh_token", refresh); status != 400 || g.Error != "invalid_grant" {
-			t.Errorf("a refresh token %s: %d %v", what, status, g)
+			t.Errorf("a refresh token that is %s: got %d %v, want 400 invalid_grant", what, status, g)
 		}
 	}
 	if status, _ := post(t, i, "/token", "grant_type", "refresh_token", "refresh_token", again.Refresh); status != 400 {
-		t.Errorf("the session outlived the reuse of its refresh token: %d", status)
+		t.Errorf("a refresh after the reuse of a refresh token: got %d, want 400", status)
 	}
 	if status, _ := post(t, i, "/revoke", "token", other.Refresh); status != 200 {
-		t.Errorf("POST /revoke: %d", status)
+		t.Errorf("POST /revoke: got %d, want 200", status)
 	}
 	if status, _ := post(t, i, "/token", "grant_type", "refresh_token", "refresh_token", other.Refresh); status != 400 {
-		t.Errorf("the session outlived its revocation: %d", status)
+		t.Errorf("a refresh after the revocation: got %d, want 400", status)
 	}
 	for want, form := range map[string][]string{
 		"invalid_request":        {"grant_type", "password"},
 		"unsupported_grant_type": {"grant_type", "magic"},
 	} {
 		if status, g := post(t, i, "/token", form...); status != 400 || g.Error != want {
-			t.Errorf("%v: %d %v, want %s", form, status, g, want)
+			t.Errorf("POST /token %v: got %d %v, want 400 %s", form, status, g, want)
 		}
 	}
 }
@@ -184,14 +187,14 @@ func TestFaults(t *testing.T) {
 			res, err := client.Get(i.URL() + path)
 			if err != nil {
 				if c.status != 0 {
-					t.Errorf("%s %+v: %v", path, c.fault, err)
+					t.Errorf("%s with %+v: got error %v, want status %d", path, c.fault, err, c.status)
 				}
 				continue
 			}
 			text, _ := io.ReadAll(res.Body)
 			res.Body.Close()
 			if res.StatusCode != c.status || c.fault.Body != "" && string(text) != c.body {
-				t.Errorf("%s %+v: %d %s", path, c.fault, res.StatusCode, text)
+				t.Errorf("%s with %+v: got %d %s, want %d %s", path, c.fault, res.StatusCode, text, c.status, c.body)
 			}
 		}
 	}
@@ -200,7 +203,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// A delay ends with the issuer, so that no test waits for it.
+// Close ends a delay, so that no test waits for one.
 func TestCloseEndsDelays(t *testing.T) {
 	i := start(t, Options{Algorithm: "EdDSA"})
 	i.BreakKeys(Fault{Delay: time.Hour})
@@ -210,12 +213,10 @@ func TestCloseEndsDelays(t *testing.T) {
 			res.Body.Close()
 		}
 	})
-	for i.Fetches() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually.True(t, "the request has arrived", func() bool { return i.Fetches() > 0 })
 	i.Close()
 	wg.Wait()
 	if token, err := i.Mint(nil); err != nil || strings.Count(token, ".") != 2 {
-		t.Errorf("a closed issuer cannot mint any more: %v", err)
+		t.Errorf("Mint after Close: got %q and error %v, want a token", token, err)
 	}
 }

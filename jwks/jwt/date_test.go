@@ -61,14 +61,14 @@ func TestMicrosIsExact(t *testing.T) {
 		text := rapid.StringMatching(`-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,12})?([eE][+-]?[0-9]{1,2})?`).Draw(t, "number")
 		r, ok := new(big.Rat).SetString(text)
 		if !ok {
-			t.Fatal(text)
+			t.Fatalf("big.Rat cannot read %s", text)
 		}
 		r.Mul(r, million)
 		want := new(big.Int).Quo(r.Num(), r.Denom())
 		got, ok := micros(json.Number(text))
 		inside := !strings.HasPrefix(text, "-") && want.Cmp(big.NewInt(latest)) <= 0
 		if ok != inside || ok && want.Cmp(big.NewInt(got)) != 0 {
-			t.Fatalf("%s: %d %v, want %v %v", text, got, ok, want, inside)
+			t.Fatalf("micros(%s) = %d, %v, want %v, %v", text, got, ok, want, inside)
 		}
 	})
 }

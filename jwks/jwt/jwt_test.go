@@ -13,7 +13,7 @@ import (
 
 var b64 = base64.RawURLEncoding
 
-// compact makes a token of these two texts, with a signature of no worth.
+// compact returns a token of these two texts, with a signature that no key made.
 func compact(header, payload string) string {
 	return b64.EncodeToString([]byte(header)) + "." + b64.EncodeToString([]byte(payload)) + ".c2ln"
 }
@@ -60,7 +60,7 @@ func TestParseSegments(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if _, err := Parse(c.raw); !errors.Is(err, c.want) {
-				t.Errorf("%v, want %v", err, c.want)
+				t.Errorf("Parse(%q): got error %v, want %v", c.raw, err, c.want)
 			}
 		})
 	}
@@ -123,7 +123,7 @@ func TestParseHeader(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if _, err := Parse(compact(c.header, plainPayload)); !errors.Is(err, c.want) {
-				t.Errorf("%v, want %v", err, c.want)
+				t.Errorf("header %.200s: got error %v, want %v", c.header, err, c.want)
 			}
 		})
 	}
@@ -137,11 +137,11 @@ func TestParsePayload(t *testing.T) {
 		{"a usual one", `{"iss":"i","sub":"alice","aud":["api"],"exp":1764000000,"iat":1763999000,"nbf":0,"jti":"1","realm_access":{"roles":["a","b"]},"email_verified":true,"nothing":null}`, nil},
 		{"spaces around colons", "{ \"iss\" : \"i\", \"exp\" : 1764000000 }\n", nil},
 		{"32 deep", `{"iss":"i","x":` + nested(31) + `}`, nil},
-		{"names in other cases that nobody registered", `{"iss":"i","Roles":1,"roles":2,"EMAIL":"x","groupſ":1}`, nil},
+		{"names that are not registered, in several cases", `{"iss":"i","Roles":1,"roles":2,"EMAIL":"x","groupſ":1}`, nil},
 		{"a name that contains a registered one", `{"iss":"i","Xsub":1,"sub_":2,"SUBJECT":3}`, nil},
-		{"no iss, which is for the issuer to refuse", `{"exp":1}`, nil},
-		{"no exp, which is for required claims to refuse", `{"iss":"i"}`, nil},
-		{"exp 0, which is for the clock to refuse", `{"iss":"i","exp":0}`, nil},
+		{"no iss, which the decision refuses", `{"exp":1}`, nil},
+		{"no exp, which the decision refuses", `{"iss":"i"}`, nil},
+		{"exp 0, which the decision refuses", `{"iss":"i","exp":0}`, nil},
 		{"exp with a fraction", `{"iss":"i","exp":1764000000.25}`, nil},
 		{"exp with an exponent", `{"iss":"i","exp":1.764e9}`, nil},
 		{"exp 2^40", `{"iss":"i","exp":1099511627776}`, nil},
@@ -197,7 +197,7 @@ func TestParsePayload(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if _, err := Parse(compact(plainHeader, c.payload)); !errors.Is(err, c.want) {
-				t.Errorf("%v, want %v", err, c.want)
+				t.Errorf("payload %.200s: got error %v, want %v", c.payload, err, c.want)
 			}
 		})
 	}
@@ -219,16 +219,16 @@ func TestParseReads(t *testing.T) {
 		Signed: raw[:strings.LastIndexByte(raw, '.')], Signature: []byte("sig"),
 	}
 	if !reflect.DeepEqual(got, want) {
-		t.Errorf("%+v\nwant %+v", got, want)
+		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
 
-// A flaw must not carry what it found: it is logged.
-func TestFlawsSayNothingOfTheToken(t *testing.T) {
+// A flaw quotes nothing of the token, because it is logged.
+func TestFlawsQuoteNothing(t *testing.T) {
 	const secret = "5ecret"
 	for _, payload := range []string{`{"5ecret":1,"5ecret":2}`, `{"iss":{"5ecret":1}}`, `5ecret`, `{"exp":"5ecret"}`} {
 		if _, err := Parse(compact(plainHeader, payload)); err == nil || strings.Contains(fmt.Sprintf("%v %+v", err, err), secret) {
-			t.Errorf("%s: %v", payload, err)
+			t.Errorf("payload %s: got error %v, want one without %q", payload, err, secret)
 		}
 	}
 }
@@ -243,20 +243,20 @@ func FuzzParse(f *testing.F) {
 		got, err := Parse(raw)
 		if err != nil {
 			if !errors.As(err, new(Flaw)) {
-				t.Errorf("%T is no flaw", err)
+				t.Errorf("%q: got error %v of type %T, want a Flaw", raw, err, err)
 			}
 			return
 		}
 		again := got.Signed + "." + b64.EncodeToString(got.Signature)
 		if again != raw || !utf8.ValidString(header) || !utf8.ValidString(payload) {
-			t.Errorf("%q was read as %q", raw, again)
+			t.Errorf("header %q, payload %q: %q was read as %q, want the same token in UTF-8", header, payload, raw, again)
 		}
-		// Whatever was accepted, the standard library reads the same.
+		// The standard library reads every accepted token in the same way.
 		var standard map[string]any
 		d := json.NewDecoder(strings.NewReader(payload))
 		d.UseNumber()
 		if err := d.Decode(&standard); err != nil || !reflect.DeepEqual(standard, got.Claims) {
-			t.Errorf("%q was read as %v, and elsewhere as %v (%v)", payload, got.Claims, standard, err)
+			t.Errorf("payload %q: got %v, want %v (%v), as the standard library reads it", payload, got.Claims, standard, err)
 		}
 		var registered struct {
 			Iss, Sub any
@@ -265,7 +265,7 @@ func FuzzParse(f *testing.F) {
 		d = json.NewDecoder(strings.NewReader(payload))
 		d.UseNumber()
 		if err := d.Decode(&registered); err != nil || !reflect.DeepEqual(registered.Sub, got.Claims["sub"]) || !reflect.DeepEqual(registered.Exp, got.Claims["exp"]) {
-			t.Errorf("%q into a struct: %+v (%v)", payload, registered, err)
+			t.Errorf("payload %q: got %v, want %+v (%v), as the standard library reads it into a struct", payload, got.Claims, registered, err)
 		}
 	})
 }
@@ -277,7 +277,7 @@ func FuzzParseRaw(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw string) {
 		got, err := Parse(raw)
 		if err == nil && got.Signed+"."+b64.EncodeToString(got.Signature) != raw {
-			t.Errorf("%q was read as another token", raw)
+			t.Errorf("%q was read as %q, want the same token", raw, got.Signed+"."+b64.EncodeToString(got.Signature))
 		}
 	})
 }
