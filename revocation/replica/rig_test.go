@@ -140,7 +140,7 @@ func wantDenied(t testing.TB, f *Follower, want map[string]bool) {
 	}
 }
 
-func wantPosition(t testing.TB, f *Follower, log string, revision uint64) {
+func wantPosition(t fataler, f *Follower, log string, revision uint64) {
 	t.Helper()
 	if gotLog, got := f.Position(); gotLog != log || got != revision {
 		t.Fatalf("the follower is at revision %d of log %q, want %d of %q", got, gotLog, revision, log)
