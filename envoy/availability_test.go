@@ -17,8 +17,8 @@ import (
 	"rescind/revocation/replica"
 )
 
-// blocking is a log that takes its first line and does not come back until it
-// is released: whoever logs under a lock holds it.
+// blocking is a log handler that blocks on its first line until release is
+// closed. A goroutine that logs under a lock then holds that lock.
 type blocking struct {
 	slog.Handler
 	entered, release chan struct{}
@@ -32,9 +32,9 @@ func (b blocking) Handle(context.Context, slog.Record) error {
 	return nil
 }
 
-// Checks, health and figures go on while the issuer does not answer and the
-// follower is held up in the middle of a change with its lock taken. Nothing
-// here measures time: what waited for either would not come back.
+// Checks, health checks and metrics are answered while the issuer does not answer
+// and the follower blocks in the middle of a change with its lock held. The test
+// measures no time: a Check that waited for either would never return.
 func TestChecksWaitForNoSync(t *testing.T) {
 	issuer, err := jwkstest.Start(jwkstest.Options{Algorithm: "EdDSA"})
 	if err != nil {
@@ -88,7 +88,7 @@ func TestChecksWaitForNoSync(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// A snapshot is half loaded, and the lock is taken by somebody who logs.
+	// A snapshot is half loaded, and the follower holds its lock while it logs.
 	half, err := f.Load("log", 9, 1<<20)
 	if err != nil {
 		t.Fatal(err)
@@ -96,8 +96,8 @@ func TestChecksWaitForNoSync(t *testing.T) {
 	half.Add(nil)
 	syncing.Go(func() { f.Accept([]string{"log"}) })
 	receive(t, log.entered)
-	syncing.Go(func() { f.Contact(7, time.Now(), 0) }) // waits for the lock, as the feed would
-	// A fetch has begun, and is not answered.
+	syncing.Go(func() { f.Contact(7, time.Now(), 0) }) // waits for the lock, as the feed does
+	// The fetch of the keys has begun and gets no answer.
 	issuer.BreakKeys(jwkstest.Fault{Delay: time.Hour})
 	before := issuer.Fetches()
 	for issuer.Fetches() == before {
@@ -132,16 +132,16 @@ func TestChecksWaitForNoSync(t *testing.T) {
 				}
 			})
 		}
-		all.Go(func() { // one that has to wait for the issuer, but not for long
+		all.Go(func() { // waits for the issuer, for a bounded time
 			r, err := s.Check(context.Background(), Question{Token: unknown}.request())
 			if got := r.GetDynamicMetadata().AsMap()["reason"]; err != nil || got != "unknown_key" {
-				t.Errorf("%v %v", got, err)
+				t.Errorf("a token of an unknown key: reason %v, %v, want unknown_key", got, err)
 			}
 		})
 		all.Go(func() {
 			r, err := s.health.Check(context.Background(), &healthpb.HealthCheckRequest{})
 			if err != nil || r.GetStatus() != healthpb.HealthCheckResponse_SERVING {
-				t.Errorf("health: %v %v", r, err)
+				t.Errorf("health: %v, %v, want SERVING", r, err)
 			}
 		})
 		all.Go(func() {

@@ -17,34 +17,34 @@ import (
 	"rescind/authz"
 )
 
-// Question is a request to ask a replica about.
+// Question is a request that a replica is asked about.
 type Question struct {
-	Token   string         // raw; empty: a request without one
-	Policy  *string        // nil: the route names none
-	Headers []authz.Header // more of them
+	Token   string         // raw; empty: a request without a token
+	Policy  *string        // nil: the route names no policy
+	Headers []authz.Header // further headers
 }
 
-// Outcome is what Envoy would do.
+// Outcome is the answer of a replica, as Envoy acts on it.
 type Outcome struct {
 	Allowed bool           `json:"allowed"`
-	Code    string         `json:"code"`              // gRPC, by name
-	Status  int            `json:"status,omitempty"`  // HTTP, of a denial
-	Headers []authz.Header `json:"headers,omitempty"` // set: on the request if it is allowed, else on the response
-	Removed []string       `json:"removed,omitempty"` // from the request
-	Body    string         `json:"body,omitempty"`    // of a denial
-	// Metadata is what the access log sees: decision_id, decision, reason,
-	// policy, issuer, subject, token_id, revision.
+	Code    string         `json:"code"`              // name of the gRPC code
+	Status  int            `json:"status,omitempty"`  // HTTP status of a denial
+	Headers []authz.Header `json:"headers,omitempty"` // set on the request if it is allowed, else on the response
+	Removed []string       `json:"removed,omitempty"` // removed from the request
+	Body    string         `json:"body,omitempty"`    // body of a denial
+	// Metadata is the dynamic metadata: decision_id, decision, reason, policy,
+	// issuer, subject, token_id, revision.
 	Metadata map[string]any `json:"metadata"`
 }
 
-// Reason is that of the decision, as the replica gave it.
+// Reason returns the reason of the decision.
 func (o *Outcome) Reason() string {
 	reason, _ := o.Metadata["reason"].(string)
 	return reason
 }
 
-// Check asks the replica at addr (host:port, or unix:///path) as the Envoy of
-// our configuration does. config is nil for plaintext.
+// Check asks the replica at addr (host:port, or unix:///path) as an Envoy with
+// the shipped configuration does. config is nil for plaintext.
 func Check(ctx context.Context, addr string, config *tls.Config, q Question) (_ *Outcome, err error) {
 	c, err := Dial(addr, config)
 	if err != nil {
@@ -54,13 +54,14 @@ func Check(ctx context.Context, addr string, config *tls.Config, q Question) (_ 
 	return c.Check(ctx, q)
 }
 
-// Client is for who asks a replica more than once.
+// Client asks a replica over one connection.
 type Client struct {
 	addr string
 	conn *grpc.ClientConn
 }
 
-// Dial does not connect yet. The addresses are those of [Check].
+// Dial returns a client for the replica at addr, as [Check] takes it. It does not
+// connect yet.
 func Dial(addr string, config *tls.Config) (*Client, error) {
 	target := addr
 	if !strings.HasPrefix(addr, "unix:") {
@@ -72,15 +73,15 @@ func Dial(addr string, config *tls.Config) (*Client, error) {
 	}
 	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(transport))
 	if err != nil {
-		return nil, fmt.Errorf("the address of a replica is host:port or unix:///path: %w", err)
+		return nil, fmt.Errorf("%s is not the address of a replica; write host:port or unix:///path: %w", addr, err)
 	}
 	return &Client{addr, conn}, nil
 }
 
-// Close ends the connection.
+// Close closes the connection.
 func (c *Client) Close() error { return c.conn.Close() }
 
-// Check asks.
+// Check asks the replica about q.
 func (c *Client) Check(ctx context.Context, q Question) (*Outcome, error) {
 	answer, err := authv3.NewAuthorizationClient(c.conn).Check(ctx, q.request())
 	if err != nil {
@@ -89,6 +90,7 @@ func (c *Client) Check(ctx context.Context, q Question) (*Outcome, error) {
 	return outcome(answer), nil
 }
 
+// request returns the CheckRequest for q.
 func (q Question) request() *authv3.CheckRequest {
 	headers := []authz.Header{{Name: ":method", Value: "GET"}, {Name: ":path", Value: "/"}, {Name: ":authority", Value: "localhost"}}
 	if q.Token != "" {
@@ -107,7 +109,7 @@ func (q Question) request() *authv3.CheckRequest {
 	return &authv3.CheckRequest{Attributes: attributes}
 }
 
-// outcome reads an answer as Envoy does: the code alone decides.
+// outcome returns the meaning of an answer for Envoy. The code alone decides.
 func outcome(answer *authv3.CheckResponse) *Outcome {
 	code := codes.Code(answer.GetStatus().GetCode())
 	o := &Outcome{Allowed: code == codes.OK, Code: code.String(), Metadata: answer.GetDynamicMetadata().AsMap()}

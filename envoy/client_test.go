@@ -43,10 +43,10 @@ func TestCheckOverTLS(t *testing.T) {
 			defer cancel()
 			o, err := Check(ctx, l.Addr().String(), c.config, Question{Token: k.token(nil)})
 			if (err == nil) != c.ok {
-				t.Fatalf("%+v %v", o, err)
+				t.Fatalf("%+v, %v, want an answer: %t", o, err, c.ok)
 			}
 			if c.ok && (!o.Allowed || o.Reason() != "ok") {
-				t.Errorf("%+v", o)
+				t.Errorf("%+v, want allowed with reason ok", o)
 			}
 		})
 	}
@@ -76,13 +76,13 @@ func TestOutcomes(t *testing.T) {
 				t.Fatal(err)
 			}
 			if o.Allowed != c.allowed || o.Status != c.status || o.Reason() != c.reason || len(o.Headers) == 0 != (c.reason == "no_token_allowed") || (o.Body == "") != c.allowed || (len(o.Removed) > 0) != c.allowed {
-				t.Errorf("%+v", o)
+				t.Errorf("%+v, want allowed %t, status %d, reason %s, and headers and body to match", o, c.allowed, c.status, c.reason)
 			}
 		})
 	}
 }
 
-// An outcome is read as Envoy reads it: the code decides, not what is beside it.
+// Envoy decides by the code of an answer alone, and so does outcome.
 func TestOutcomeOfTheCodeAlone(t *testing.T) {
 	denied := &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{}}
 	ok := &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{}}
@@ -95,7 +95,7 @@ func TestOutcomeOfTheCodeAlone(t *testing.T) {
 		{&authv3.CheckResponse{Status: &status.Status{Code: 16}, HttpResponse: ok}, false},
 	} {
 		if o := outcome(c.answer); o.Allowed != c.want {
-			t.Errorf("%v: %+v", c.answer, o)
+			t.Errorf("%v: %+v, want allowed %t", c.answer, o, c.want)
 		}
 	}
 }

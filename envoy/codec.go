@@ -10,7 +10,7 @@ import (
 )
 
 // codec is gRPC's standard codec behind a panic barrier. gRPC calls a codec
-// outside of every handler, and a panic there would end the process.
+// outside the handlers, where a panic would end the process.
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
@@ -19,7 +19,7 @@ func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
 var lastResortWire = func() []byte {
 	wire, err := proto.Marshal(lastResort)
 	if err != nil {
-		panic(err) // a constant that cannot be sent
+		panic(err) // impossible for a constant
 	}
 	return wire
 }()

@@ -11,8 +11,8 @@ import (
 	"rescind/authz"
 )
 
-// Whatever a denied request says of itself, its sender does not hear it from
-// us: not in the body, not in a header, not in the message of the status.
+// A denial quotes nothing of the request: not in the body, not in a header, not in
+// the message of the status.
 func TestDenialsEchoNothing(t *testing.T) {
 	k := newKey(t)
 	s, _ := server(t, k, options{})
@@ -37,21 +37,21 @@ func TestDenialsEchoNothing(t *testing.T) {
 	} {
 		r, err := s.Check(t.Context(), q.request())
 		if err != nil || r.GetStatus().GetCode() == 0 {
-			t.Fatalf("%+v: %v %v", q, r, err)
+			t.Fatalf("%+v: %v, %v, want a denial", q, r, err)
 		}
 		seen[authz.Reason(r.GetDynamicMetadata().AsMap()["reason"].(string))] = true
-		r.DynamicMetadata = nil // for the access log, and for no client
+		r.DynamicMetadata = nil // the client does not get it
 		if strings.Contains(fmt.Sprint(r), mark) {
-			t.Errorf("%+v is answered with %v", q, r)
+			t.Errorf("%+v is answered with %v, want nothing of the request in it", q, r)
 		}
 	}
 	if len(seen) < 9 {
-		t.Errorf("only %v were met", seen)
+		t.Errorf("the questions led to %v only, want at least 9 reasons", seen)
 	}
 }
 
-// Of a header that has its value in both forms it is the raw one that counts,
-// and no header can be hidden behind the other form.
+// If a header has a value in both forms, the raw one counts. No header can be
+// hidden behind the other form.
 func TestTwoFormsOfAValue(t *testing.T) {
 	k := newKey(t)
 	s, _ := server(t, k, options{})
@@ -83,7 +83,7 @@ func TestTwoFormsOfAValue(t *testing.T) {
 		})
 	}
 	if got := reasonOf(t, s, asking(map[string]string{"AuthoriZation": good})); got != "ok" {
-		t.Errorf("merged, in mixed case: %s", got)
+		t.Errorf("merged, in mixed case: reason %s, want ok", got)
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 )
 
 // health is the gRPC health service for "" and for the Authorization service.
-// A Check, which is what Envoy uses, asks for the state as it is; a Watch
-// learns of a change within a second.
+// Envoy uses Check, which returns the current state. Watch reports a change
+// within a second.
 type health struct {
 	*grpchealth.Server
 	ready func() bool
@@ -26,6 +26,7 @@ func newHealth(ready func() bool) *health {
 	return h
 }
 
+// refresh sets the state of both services from ready.
 func (h *health) refresh() {
 	status := healthpb.HealthCheckResponse_NOT_SERVING
 	if h.isReady() {
@@ -36,7 +37,7 @@ func (h *health) refresh() {
 	}
 }
 
-// isReady reports whether the replica can decide. A panic counts as no.
+// isReady reports whether the replica can decide. A panic counts as not ready.
 func (h *health) isReady() (ready bool) {
 	defer func() {
 		if recover() != nil {

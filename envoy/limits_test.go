@@ -11,16 +11,16 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 )
 
-// rawPeer is a client that speaks HTTP/2 by the frame.
+// rawPeer is a client that sends single HTTP/2 frames.
 type rawPeer struct {
 	net.Conn
 	*http2.Framer
-	settings map[http2.SettingID]uint32 // what the server allows
-	gone     chan http2.ErrCode         // the reason of its GOAWAY
+	settings map[http2.SettingID]uint32 // limits that the server announces
+	gone     chan http2.ErrCode         // code of the GOAWAY
 	closed   chan struct{}
 }
 
-// connect begins a connection to s and waits for what it allows.
+// connect opens a connection to s and waits for the settings of the server.
 func connect(t *testing.T, s *Server) *rawPeer {
 	t.Helper()
 	l := bufconn.Listen(64 << 10)
@@ -70,7 +70,7 @@ func (p *rawPeer) read(allowed chan<- struct{}) {
 	}
 }
 
-// What one peer may cost is said to it.
+// The server announces the bounds of a connection.
 func TestLimitsArePublished(t *testing.T) {
 	s, _ := server(t, newKey(t), options{})
 	p := connect(t, s)
@@ -81,8 +81,7 @@ func TestLimitsArePublished(t *testing.T) {
 	}
 }
 
-// An Envoy may ping every second, with nothing to ask; who pings without end is
-// sent away.
+// An idle Envoy may ping every second. A peer that pings more often is sent away.
 func TestPings(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -107,11 +106,11 @@ func TestPings(t *testing.T) {
 				select {
 				case why := <-p.gone:
 					if c.stays || why != http2.ErrCodeEnhanceYourCalm {
-						t.Errorf("sent away: %s", why)
+						t.Errorf("GOAWAY with %s, want the peer to stay: %t", why, c.stays)
 					}
 				default:
 					if !c.stays {
-						t.Error("it is still there")
+						t.Error("no GOAWAY, want the peer sent away")
 					}
 				}
 			})
@@ -119,22 +118,22 @@ func TestPings(t *testing.T) {
 	}
 }
 
-// A peer that is gone without a word does not stay in the books.
+// The connection of a peer that vanished is closed.
 func TestDeadPeersAreNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := server(t, newKey(t), options{})
-		p := connect(t, s) // it never answers a ping
+		p := connect(t, s) // the peer answers no ping
 		time.Sleep(45 * time.Second)
 		synctest.Wait()
 		select {
 		case <-p.closed:
 		default:
-			t.Error("the connection is kept")
+			t.Error("the connection is open after 45 s without an answer to a ping, want it closed")
 		}
 	})
 }
 
-// Who connects and says nothing is cut off.
+// A connection on which nothing is sent is closed.
 func TestSilentConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := server(t, newKey(t), options{})
@@ -148,7 +147,7 @@ func TestSilentConnections(t *testing.T) {
 		begun := time.Now()
 		_, _ = io.ReadAll(conn) // until it is closed
 		if kept := time.Since(begun); kept > 20*time.Second {
-			t.Errorf("kept for %s", kept)
+			t.Errorf("the silent connection was open for %s, want at most 20 s", kept)
 		}
 		_ = conn.Close()
 		s.grpc.Stop()

@@ -29,8 +29,8 @@ const (
 	unsampledParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 )
 
-// observed are options with the decision log at its default rates, into a file,
-// and tracing, to a collector that takes everything.
+// observed returns options with the decision log at its default rates, to a file,
+// and with tracing to a collector that accepts everything.
 func observed(t testing.TB, ratio float64) options {
 	t.Helper()
 	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
@@ -73,7 +73,7 @@ func observed(t testing.TB, ratio float64) options {
 	}
 }
 
-// An exemplar names the trace of a decision that is in one; no other does.
+// The duration of a decision has its trace as exemplar if the trace is sampled.
 func TestExemplars(t *testing.T) {
 	k := newKey(t)
 	o := observed(t, 0)
@@ -103,15 +103,15 @@ func TestExemplars(t *testing.T) {
 	}
 	for _, parent := range []string{unsampledParent, "nonsense", ""} {
 		if got := ask(parent); strings.Contains(got, "trace_id") {
-			t.Errorf("%q: %s", parent, got)
+			t.Errorf("parent %q: %s, want no exemplar", parent, got)
 		}
 	}
 	if got := ask(sampledParent); !strings.Contains(got, `# {trace_id="0af7651916cd43dd8448eb211c80319c"}`) {
-		t.Errorf("%s", got)
+		t.Errorf("parent %q: %s, want its trace as exemplar", sampledParent, got)
 	}
 }
 
-// What is not sampled costs no memory.
+// A decision that is not sampled allocates nothing for tracing.
 func TestUnsampledTracesAreFree(t *testing.T) {
 	k := newKey(t)
 	off, _ := server(t, k, options{})
@@ -122,14 +122,14 @@ func TestUnsampledTracesAreFree(t *testing.T) {
 			return testing.AllocsPerRun(500, func() { _, _ = s.Check(t.Context(), check) })
 		}
 		if without, with := allocations(off), allocations(on); with > without {
-			t.Errorf("parent %q: %v allocations with tracing, %v without", parent, with, without)
+			t.Errorf("parent %q: %v allocations with tracing, want at most the %v without", parent, with, without)
 		}
 	}
 }
 
-// BenchmarkCheck compares a Check with everything on, at the default rates, and
-// with everything off. cpu-ns/op is what the process has used for one: the
-// writer, the exporter, and here the collector too.
+// BenchmarkCheck compares a decision with every observer at its default rate, and
+// without observers. cpu-ns/op is the CPU time of the process for one decision,
+// with the writer, the exporter and the collector of the test.
 func BenchmarkCheck(b *testing.B) {
 	k := newKey(b)
 	expired := map[string]any{"exp": time.Now().Unix() - 3600, "iat": time.Now().Unix() - 7200}
@@ -170,7 +170,7 @@ func answered(b *testing.B, s *Server, check *authv3.CheckRequest) {
 	s.answer(b.Context(), func() (*authz.Request, authz.Reason) { r, _ := requestOf(check); return r, "" }, response)
 }
 
-// cpu is what this process has used so far.
+// cpu returns the CPU time that the process has used so far.
 func cpu(t testing.TB) time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

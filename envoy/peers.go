@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// peers counts the connections, so that a server that nobody is connected to
-// does not wait for anybody when it ends.
+// peers counts the open connections, so that Shutdown does not linger without
+// any.
 type peers struct {
 	mu    sync.Mutex
 	count int
@@ -19,8 +19,8 @@ func newPeers() *peers {
 	return p
 }
 
-// gone is closed once nobody is connected.
-func (p *peers) gone() <-chan struct{} {
+// disconnected returns a channel that is closed while no peer is connected.
+func (p *peers) disconnected() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.none
@@ -37,7 +37,7 @@ func (p *peers) add(n int) {
 	}
 }
 
-// countedListener counts what it accepts.
+// countedListener counts the connections that it accepts.
 type countedListener struct {
 	net.Listener
 	peers *peers
@@ -49,15 +49,15 @@ func (l countedListener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	l.peers.add(1)
-	return &countedConn{Conn: c, gone: sync.OnceFunc(func() { l.peers.add(-1) })}, nil
+	return &countedConn{Conn: c, closed: sync.OnceFunc(func() { l.peers.add(-1) })}, nil
 }
 
 type countedConn struct {
 	net.Conn
-	gone func()
+	closed func()
 }
 
 func (c *countedConn) Close() error {
-	c.gone()
+	c.closed()
 	return c.Conn.Close()
 }

@@ -24,18 +24,18 @@ const (
 	DefaultMaxReceiving = 256 << 20
 )
 
-// streamWindow is how much of a message a peer may send before the receiver has
-// seen its length. It is the smallest window that HTTP/2 peers expect. A message
-// that fits into it is not counted against max_receiving.
+// streamWindow is the number of bytes that a peer may send before the receiver
+// reads them. It is the smallest window of gRPC. A message that fits into it is
+// not counted against max_receiving, because it may be in memory already.
 const streamWindow = 64 << 10
 
-// receiver reads the CheckRequests from the connections and bounds them. Envoy
-// sends the body of a request along if it is configured so, and the client
+// receiver reads the CheckRequests from the connections and bounds them. With
+// with_request_body Envoy sends the body of a request along, and the client
 // chooses the size of that body.
 //
-// gRPC itself would read a message of any length up to one fixed limit, and as
-// many at once as there are streams. So the receiver reads the length first,
-// and the message only if there is room for it.
+// gRPC itself bounds one message, and not the messages of all streams together.
+// So the receiver reads the length first, and the message only if there is room
+// for it.
 type receiver struct {
 	maxMessage, maxReceiving int64
 
@@ -45,7 +45,7 @@ type receiver struct {
 	sparse   map[string]*rate.Sometimes // by bound: at most one log line in a while
 }
 
-// The bounds, as the label of a metric. They are keys of authz.yaml.
+// The bounds as label values. They are keys of authz.yaml.
 const (
 	boundMessage   = "grpc.max_message"
 	boundReceiving = "grpc.max_receiving"

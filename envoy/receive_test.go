@@ -63,7 +63,7 @@ func TestBodiesAreNotCopied(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		for range runs {
 			if r, _ := readCheck(pieces); r == nil {
-				t.Fatal("unreadable")
+				t.Fatalf("a CheckRequest of %d bytes is unreadable", len(wire))
 			}
 		}
 		runtime.ReadMemStats(&after)
@@ -145,7 +145,7 @@ func TestMessagesInReceptionAreBounded(t *testing.T) {
 		}
 		holding.Go(func() {
 			if _, err := s.check(f.context(context.Background())); err == nil {
-				t.Error("a message that never arrived was answered")
+				t.Error("a message that never arrived was answered, want an error")
 			}
 		})
 		receive(t, entered)

@@ -11,8 +11,8 @@ import (
 	"rescind/authz"
 )
 
-// asking is a Check about a request with these headers: merged ones as a map,
-// raw ones as a list.
+// asking returns the Check about a request with these headers: merged ones as a
+// map, raw ones as a list.
 func asking(merged map[string]string, raw ...string) *authv3.CheckRequest {
 	http := &authv3.AttributeContext_HttpRequest{Headers: merged}
 	for i := 0; i < len(raw); i += 2 {
@@ -35,7 +35,7 @@ func TestFromGRPC(t *testing.T) {
 	}
 	for name, r := range map[string]*authz.Request{"none": nil, "one without a content type": {Headers: []authz.Header{{Name: "accept", Value: "application/grpc"}}}} {
 		if fromGRPC(r) {
-			t.Errorf("the request, %s, counts as gRPC", name)
+			t.Errorf("a request, %s, counts as gRPC, want not", name)
 		}
 	}
 }
@@ -44,10 +44,10 @@ func TestQuestionIsAskedAsEnvoyAsks(t *testing.T) {
 	policy := "reports"
 	r, _ := requestOf(Question{Token: "a.b.c", Policy: &policy, Headers: []authz.Header{{Name: "X-JWT-Sub", Value: "root"}}}.request())
 	if *r.Policy != policy || !slices.Contains(r.Headers, authz.Header{Name: "authorization", Value: "Bearer a.b.c"}) || !slices.Contains(r.Headers, authz.Header{Name: "x-jwt-sub", Value: "root"}) {
-		t.Errorf("%+v", r)
+		t.Errorf("%+v, want the policy, the token and the header in lower case", r)
 	}
 	without, _ := requestOf(Question{}.request())
 	if without.Policy != nil || slices.ContainsFunc(without.Headers, func(h authz.Header) bool { return strings.Contains(h.Name, "auth") && h.Name != ":authority" }) {
-		t.Errorf("%+v", without)
+		t.Errorf("%+v, want neither policy nor token", without)
 	}
 }

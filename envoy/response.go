@@ -14,16 +14,16 @@ import (
 	"rescind/authz/gate"
 )
 
-// This is the only file that builds a CheckResponse. Envoy looks at
-// status.code alone: a response that is empty, or OK with a denial in it,
-// allows. An error_response, like an RPC error, is not a denial either: it
-// follows failure_mode_allow. So a denial is always a denied_response with a
-// code that is not OK.
+// No other file builds a CheckResponse. Envoy looks at status.code alone: an empty
+// response allows, and so does OK with a denial in it. An error_response is like
+// an RPC error: it follows failure_mode_allow. So a denial is always a
+// denied_response with a code that is not OK.
 
-// lastResort is the answer when no answer could be written.
+// lastResort is the denial for a Check whose answer could not be written.
 var lastResort = response(&authz.Decision{Reason: authz.Internal}, false)
 
-// response is the answer to a Check. grpc says that the caller is a gRPC one.
+// response returns the answer to a Check. grpc is true if the checked request is a
+// gRPC call.
 func response(d *authz.Decision, grpc bool) *authv3.CheckResponse {
 	if !d.Allow {
 		return denial(d, grpc)
@@ -56,7 +56,8 @@ func denial(d *authz.Decision, grpc bool) *authv3.CheckResponse {
 	}
 }
 
-// overwrite replaces what the client sent. The zero action would append to it.
+// overwrite returns a header that replaces the client's own. The zero action would
+// append to it.
 func overwrite(name, value string) *corev3.HeaderValueOption {
 	return &corev3.HeaderValueOption{
 		Header:       &corev3.HeaderValue{Key: name, Value: value},
@@ -64,7 +65,8 @@ func overwrite(name, value string) *corev3.HeaderValueOption {
 	}
 }
 
-// metadata is for Envoy's access log and for filters after this one.
+// metadata returns the dynamic metadata, for Envoy's access log and for later
+// filters.
 func metadata(d *authz.Decision) *structpb.Struct {
 	decision := "deny"
 	if d.Allow {

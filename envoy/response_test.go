@@ -16,7 +16,7 @@ import (
 	"rescind/revocation"
 )
 
-// What is published for each reason.
+// published is the published answer for each reason.
 var published = map[authz.Reason]struct {
 	code, http int
 	error      string
@@ -53,10 +53,10 @@ func headersOf(t testing.TB, options []*corev3.HeaderValueOption) map[string]str
 	got := map[string]string{}
 	for _, o := range options {
 		if o.AppendAction != corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD {
-			t.Errorf("%s is appended to what the client sent", o.Header.Key)
+			t.Errorf("%s has action %s, want it to replace the client's own", o.Header.Key, o.AppendAction)
 		}
 		if _, twice := got[o.Header.Key]; twice || o.Header.Key != strings.ToLower(o.Header.Key) {
-			t.Errorf("%s is there twice, or not in lower case", o.Header.Key)
+			t.Errorf("%s is there twice, or not in lower case, want it once in lower case", o.Header.Key)
 		}
 		got[o.Header.Key] = o.Header.Value
 	}
@@ -70,32 +70,32 @@ func TestDenials(t *testing.T) {
 			r := response(&d, false)
 			denied := r.GetDeniedResponse()
 			if int(r.Status.Code) != want.code || int(denied.GetStatus().GetCode()) != want.http {
-				t.Errorf("code %d, HTTP %d", r.Status.Code, denied.GetStatus().GetCode())
+				t.Errorf("code %d, HTTP %d, want %d, %d", r.Status.Code, denied.GetStatus().GetCode(), want.code, want.http)
 			}
 			headers := headersOf(t, denied.Headers)
 			if headers["content-type"] != "application/json" || headers["cache-control"] != "no-store" {
-				t.Errorf("%v", headers)
+				t.Errorf("headers %v, want JSON and no-store", headers)
 			}
 			if (headers["retry-after"] != "") != want.retry {
-				t.Errorf("Retry-After: %q", headers["retry-after"])
+				t.Errorf("Retry-After: %q, want one: %t", headers["retry-after"], want.retry)
 			}
 			challenge := headers["www-authenticate"]
 			if !strings.HasPrefix(challenge, `Bearer realm="rescind"`) || strings.Contains(challenge, "error=") != (want.error != "") || !strings.Contains(challenge, want.error) {
-				t.Errorf("WWW-Authenticate: %s", challenge)
+				t.Errorf("WWW-Authenticate: %s, want the realm and error %q", challenge, want.error)
 			}
 			var body map[string]string
 			if err := json.Unmarshal([]byte(denied.Body), &body); err != nil || body["error"] != want.error || body["error_description"] == "" {
-				t.Errorf("body %s", denied.Body)
+				t.Errorf("body %s, want error %q and a description", denied.Body, want.error)
 			}
 			m := r.DynamicMetadata.AsMap()
 			if m["decision"] != "deny" || m["reason"] != string(reason) || m["decision_id"] != "id" || m["policy"] != "p" || m["issuer"] != "i" || m["subject"] != "s" || m["token_id"] != "j" || m["revision"] != 7.0 {
-				t.Errorf("metadata %v", m)
+				t.Errorf("metadata %v, want every member of the decision", m)
 			}
 			if _, named := m["revocation_id"]; named != (reason == authz.Revoked) || named && m["revocation_id"] != "r5.0" {
-				t.Errorf("metadata %v", m)
+				t.Errorf("metadata %v, want revocation_id r5.0 only for revoked", m)
 			}
 			if _, stale := m["stale"]; stale {
-				t.Errorf("metadata %v", m)
+				t.Errorf("metadata %v, want no stale", m)
 			}
 		})
 	}
@@ -104,7 +104,7 @@ func TestDenials(t *testing.T) {
 func TestScopeStandsInTheChallenge(t *testing.T) {
 	r := response(&authz.Decision{Reason: authz.InsufficientScope, Scope: "reports:read openid"}, false)
 	if got := headersOf(t, r.GetDeniedResponse().Headers)["www-authenticate"]; !strings.HasSuffix(got, `, scope="reports:read openid"`) || !strings.Contains(got, `error="insufficient_scope"`) {
-		t.Error(got)
+		t.Errorf("WWW-Authenticate: %s, want the error and the scope", got)
 	}
 }
 
@@ -113,10 +113,10 @@ func TestGRPCCallersGetTheCode(t *testing.T) {
 		d := authz.Decision{Reason: reason}
 		status := headersOf(t, response(&d, true).GetDeniedResponse().Headers)["grpc-status"]
 		if status == "" || status == "0" || status != map[int]string{3: "3", 7: "7", 14: "14", 16: "16"}[want.code] {
-			t.Errorf("%s: grpc-status %q", reason, status)
+			t.Errorf("%s: grpc-status %q, want %d", reason, status, want.code)
 		}
 		if _, there := headersOf(t, response(&d, false).GetDeniedResponse().Headers)["grpc-status"]; there {
-			t.Errorf("%s: others get a grpc-status", reason)
+			t.Errorf("%s: a caller that is not gRPC gets a grpc-status, want none", reason)
 		}
 	}
 }
@@ -126,15 +126,15 @@ func TestAllowed(t *testing.T) {
 	r := response(&d, false)
 	ok := r.GetOkResponse()
 	if r.Status.Code != 0 || ok == nil || headersOf(t, ok.Headers)["x-jwt-subject"] != "alice" || len(ok.HeadersToRemove) != 1 || ok.HeadersToRemove[0] != "x-jwt-id" {
-		t.Errorf("%v", r)
+		t.Errorf("%v, want OK, x-jwt-subject set and x-jwt-id removed", r)
 	}
 	if m := r.DynamicMetadata.AsMap(); m["decision"] != "allow" || m["reason"] != "ok" || m["stale"] != true {
-		t.Errorf("metadata %v", m)
+		t.Errorf("metadata %v, want allow, ok and stale", m)
 	}
 }
 
-// Whatever is in a decision: it allows if it says so, and never otherwise, by
-// any of the ways in which Envoy can be told to.
+// The answer to any decision allows if the decision allows, and never otherwise,
+// by any of the ways in which Envoy can be told to.
 func TestNoDenialAllows(t *testing.T) {
 	reasons := slices.Sorted(maps.Keys(published))
 	reasons = append(reasons, authz.OK, authz.NoTokenAllowed, "", "other")
@@ -152,16 +152,16 @@ func TestNoDenialAllows(t *testing.T) {
 		_, denied := r.HttpResponse.(*authv3.CheckResponse_DeniedResponse)
 		_, ok := r.HttpResponse.(*authv3.CheckResponse_OkResponse)
 		if r.Status == nil || (r.Status.Code == 0) != d.Allow || ok != d.Allow || denied == d.Allow {
-			t.Fatalf("%+v is answered with %v", d, r)
+			t.Fatalf("%+v is answered with %v, want allowed %t in every part", d, r, d.Allow)
 		}
 		if denied && (r.GetDeniedResponse().GetStatus().GetCode() < 400 || strings.Contains(r.String(), "alice")) {
-			t.Fatalf("%+v is answered with %v", d, r)
+			t.Fatalf("%+v is answered with %v, want an HTTP error without the claims", d, r)
 		}
 		if _, err := proto.Marshal(r); err != nil {
 			t.Fatalf("%+v cannot be sent: %v", d, err)
 		}
 		if err := r.ValidateAll(); err != nil {
-			t.Fatalf("%+v: %v", d, err)
+			t.Fatalf("the answer to %+v is invalid: %v", d, err)
 		}
 	})
 }

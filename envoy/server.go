@@ -1,5 +1,5 @@
 // Package envoy speaks Envoy's external authorization protocol (ext_authz v3).
-// It is the only package that knows it.
+// No other package knows the protocol.
 //
 // # The way of a Check
 //
@@ -16,10 +16,10 @@
 //
 // # Trust
 //
-// The peer is trusted to be an Envoy that we are configured into, for its word
-// on the client's certificate and on the policy of a route. The listener decides
-// which peers can connect: loopback, a socket with a file mode, or client
-// certificates. The request that a peer asks about is not trusted.
+// The peer is trusted to be an Envoy that is configured to ask this replica. Its
+// word counts for the client's certificate and for the policy of a route. The
+// listener decides which peers can connect: loopback, a socket with a file mode,
+// or client certificates. The request that a peer asks about is not trusted.
 package envoy
 
 import (
@@ -105,7 +105,7 @@ func NewServer(o Options) (*Server, error) {
 		grpc.MaxHeaderListSize(maxHeaderList),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(10 * time.Second),
-		// Envoys keep connections alive with pings, on idle ones too.
+		// Envoy sends pings to keep connections alive, also on idle ones.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	}
@@ -118,7 +118,7 @@ func NewServer(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Serve answers on l until Shutdown. It may be called for several listeners.
+// Serve answers Checks on l until Shutdown. It may run for several listeners.
 func (s *Server) Serve(l net.Listener) error {
 	if err := s.grpc.Serve(countedListener{l, s.peers}); err != nil {
 		return fmt.Errorf("serving ext_authz on %s: %w", l.Addr(), err)
@@ -126,16 +126,16 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Shutdown drains: the health service says NOT_SERVING, connections are told to
-// go away, and what has been asked is answered. When ctx ends, what is left is
-// cut off, and that is the error.
+// Shutdown drains the server. The health service reports NOT_SERVING, peers are
+// told to close their connections, and open Checks are answered. If ctx ends
+// first, Shutdown cuts off the remaining Checks and returns an error.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.health.Shutdown() // for good, whatever Ready says from now on
+	s.health.Shutdown() // final: Ready has no effect any more
 	linger := time.NewTimer(s.linger)
 	defer linger.Stop()
 	select {
 	case <-linger.C:
-	case <-s.peers.gone():
+	case <-s.peers.disconnected():
 	case <-ctx.Done():
 	}
 	drained := make(chan struct{})
@@ -149,6 +149,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		s.grpc.Stop()
 		<-drained
-		return fmt.Errorf("ext_authz was not drained in time: %w", context.Cause(ctx))
+		return fmt.Errorf("ext_authz server not drained in time: %w", context.Cause(ctx))
 	}
 }

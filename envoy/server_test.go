@@ -1,28 +1,18 @@
 package envoy
 
 import (
-	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"log/slog"
-	"maps"
 	"net"
-	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	"github.com/golang-jwt/jwt/v5"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -30,173 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"rescind/authz"
-	"rescind/authz/gate"
-	"rescind/jwks"
-	"rescind/revocation/replica"
 )
-
-const idp = "https://idp.example/"
-
-// key is the only key of idp: an authz.Keys and what signs.
-type key struct {
-	private ed25519.PrivateKey
-	find    func() // called before each answer
-}
-
-func newKey(t testing.TB) *key {
-	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &key{private: private, find: func() {}}
-}
-
-func (k *key) Find(_ context.Context, kid, _ string) ([]jwks.Key, error) {
-	k.find()
-	if kid != "k" {
-		return nil, jwks.ErrUnknownKey
-	}
-	return []jwks.Key{{ID: "k", Public: k.private.Public()}}, nil
-}
-
-func (k *key) token(changes map[string]any) string {
-	claims := jwt.MapClaims{"iss": idp, "sub": "alice", "aud": "api", "jti": "t1", "exp": time.Now().Unix() + 300, "iat": time.Now().Unix()}
-	maps.Copy(claims, changes)
-	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims)
-	token.Header["kid"] = "k"
-	raw, err := token.SignedString(k.private)
-	if err != nil {
-		panic(err)
-	}
-	return raw
-}
-
-func follower(t testing.TB) *replica.Follower {
-	t.Helper()
-	f, err := replica.Open(replica.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = f.Close() })
-	if err := f.Greet("log", 7, 720*time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	loading, err := f.Load("log", 7, 0)
-	if err == nil {
-		err = loading.Commit()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Contact(7, time.Now(), 0)
-	return f
-}
-
-func authorizer(t testing.TB, k *key, f *replica.Follower, log *slog.Logger) *authz.Authorizer {
-	t.Helper()
-	a, err := authz.New(authz.Options{
-		Issuers:     []authz.Issuer{{Name: idp, Keys: k, Audiences: []string{"api"}, MaxLifetime: time.Hour}},
-		Policies:    map[string]authz.Policy{"default": {}, "public": {TokenOptional: true}},
-		Revocations: f, Logger: log,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
-// options of a server under test: those of its gate and its own.
-type options struct {
-	Revocations              *replica.Follower // nil: an empty set
-	Ready                    func() bool
-	TLS                      *tls.Config
-	Linger                   time.Duration
-	MaxMessage, MaxReceiving int
-	Registerer               prometheus.Registerer
-	Trace                    func(context.Context, gate.Observation) trace.SpanContext
-	Observers                []func(context.Context, gate.Observation)
-}
-
-// server returns a Server that does not listen, and its log at every level.
-func server(t testing.TB, k *key, o options) (*Server, *safeBuffer) {
-	t.Helper()
-	log := &safeBuffer{}
-	logger := slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	if o.Revocations == nil {
-		o.Revocations = follower(t)
-	}
-	g, err := gate.New(gate.Options{Authorizer: authorizer(t, k, o.Revocations, logger), Registerer: o.Registerer, Trace: o.Trace, Observers: o.Observers, Logger: logger})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := NewServer(Options{Gate: g, Ready: o.Ready, TLS: o.TLS, Linger: o.Linger, MaxMessage: o.MaxMessage, MaxReceiving: o.MaxReceiving, Registerer: o.Registerer, Logger: logger})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s, log
-}
-
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
-// serving starts s on a socket and returns its address.
-func serving(t testing.TB, s *Server) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error)
-	go func() { done <- s.Serve(l) }()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := s.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return "unix://" + path
-}
-
-func dial(t testing.TB, addr string) *grpc.ClientConn {
-	t.Helper()
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
-}
-
-// receive ends the test if nothing comes.
-func receive[T any](t *testing.T, from <-chan T) (v T) {
-	t.Helper()
-	select {
-	case v = <-from:
-	case <-time.After(time.Minute):
-		t.Fatal("nothing happens")
-	}
-	return v
-}
 
 func TestNonsenseIsDenied(t *testing.T) {
 	k := newKey(t)
@@ -270,7 +94,7 @@ func TestHealthFollowsReadiness(t *testing.T) {
 		}
 	}
 	if r, err := client.List(ctx, &healthpb.HealthListRequest{}); err != nil || len(r.GetStatuses()) != 2 || r.GetStatuses()[""].GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
-		t.Errorf("before anybody has asked: %v %v", r, err)
+		t.Errorf("before the first health check: %v, %v, want NOT_SERVING for two services", r, err)
 	}
 	want(healthpb.HealthCheckResponse_NOT_SERVING)
 	watch, err := client.Watch(ctx, &healthpb.HealthCheckRequest{})
@@ -278,18 +102,18 @@ func TestHealthFollowsReadiness(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r, err := watch.Recv(); err != nil || r.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
-		t.Errorf("%v %v", r, err)
+		t.Errorf("Watch at first: %v, %v, want NOT_SERVING", r, err)
 	}
 	ready.Store(true)
 	want(healthpb.HealthCheckResponse_SERVING)
 	if r, err := watch.Recv(); err != nil || r.GetStatus() != healthpb.HealthCheckResponse_SERVING {
-		t.Errorf("%v %v", r, err)
+		t.Errorf("Watch once ready: %v, %v, want SERVING", r, err)
 	}
 	s.health.Shutdown()
 	want(healthpb.HealthCheckResponse_NOT_SERVING)
 }
 
-// What has been asked is answered, and nothing is asked of a server that goes.
+// Open Checks are answered before Shutdown returns.
 func TestShutdownDrains(t *testing.T) {
 	k := newKey(t)
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -310,20 +134,20 @@ func TestShutdownDrains(t *testing.T) {
 	go func() { drained <- s.Shutdown(context.Background()) }()
 	select {
 	case err := <-drained:
-		t.Fatalf("drained before what was asked had been answered: %v", err)
+		t.Fatalf("Shutdown returned %v before the open Check was answered", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	close(release)
 	if a := receive(t, answers); a.err != nil || a.r.GetStatus().GetCode() != 0 {
-		t.Errorf("%v %v", a.r, a.err)
+		t.Errorf("the open Check: %v, %v, want allowed", a.r, a.err)
 	}
 	if err := receive(t, drained); err != nil {
 		t.Error(err)
 	}
 }
 
-// Who asks for its health while it goes is told, and is still answered.
-func TestShutdownIsSaidFirst(t *testing.T) {
+// A stopping server reports NOT_SERVING first, and answers while it lingers.
+func TestShutdownReportsNotServingFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKey(t)
 		s, _ := server(t, k, options{Linger: 3 * time.Second})
@@ -347,17 +171,17 @@ func TestShutdownIsSaidFirst(t *testing.T) {
 			return r.GetStatus()
 		}
 		if err := check(); err != nil || health() != healthpb.HealthCheckResponse_SERVING {
-			t.Errorf("before: %v", err)
+			t.Errorf("before Shutdown: %v, want an answer and SERVING", err)
 		}
 		ended := make(chan error, 1)
 		go func() { ended <- s.Shutdown(context.Background()) }()
 		time.Sleep(time.Second)
 		if err := check(); err != nil || health() != healthpb.HealthCheckResponse_NOT_SERVING {
-			t.Errorf("while it goes: %v", err)
+			t.Errorf("during Shutdown: %v, want an answer and NOT_SERVING", err)
 		}
 		begun := time.Now()
 		if err := <-ended; err != nil || time.Since(begun) != 2*time.Second {
-			t.Errorf("%v after %s", err, time.Since(begun))
+			t.Errorf("Shutdown returned %v after another %s, want nil after 2s", err, time.Since(begun))
 		}
 		_ = conn.Close()
 		if err := <-served; err != nil {
@@ -378,7 +202,7 @@ func TestShutdownIsBounded(t *testing.T) {
 	defer cancel()
 	time.AfterFunc(time.Second, func() { close(release) }) // Stop waits for handlers
 	if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("%v", err)
+		t.Errorf("Shutdown: %v, want %v", err, context.DeadlineExceeded)
 	}
 }
 
@@ -394,16 +218,16 @@ func TestReplace(t *testing.T) {
 		return r.GetDynamicMetadata().AsMap()["reason"]
 	}
 	if a, b := ask(before), ask(after); a != "ok" || b != "bad_signature" {
-		t.Errorf("before: %v %v", a, b)
+		t.Errorf("before Replace: reasons %v and %v, want ok and bad_signature", a, b)
 	}
 	s.gate.Replace(authorizer(t, after, f, nil))
 	if a, b := ask(before), ask(after); a != "bad_signature" || b != "ok" {
-		t.Errorf("after: %v %v", a, b)
+		t.Errorf("after Replace: reasons %v and %v, want bad_signature and ok", a, b)
 	}
 }
 
-// Decisions are for observers to log: at no level does the server itself log
-// anything of a request, whatever is in it.
+// Observers log decisions. The server itself logs nothing of a request, at any
+// level.
 func TestNothingOfARequestIsLogged(t *testing.T) {
 	k := newKey(t)
 	s, log := server(t, k, options{})
@@ -421,11 +245,11 @@ func TestNothingOfARequestIsLogged(t *testing.T) {
 		}
 	}
 	if got := log.String(); got != "" {
-		t.Errorf("logged: %s", got)
+		t.Errorf("logged %s, want nothing", got)
 	}
 }
 
-func TestFigures(t *testing.T) {
+func TestMetrics(t *testing.T) {
 	k := newKey(t)
 	registry := prometheus.NewRegistry()
 	s, _ := server(t, k, options{Registerer: registry})
@@ -468,7 +292,7 @@ func TestFigures(t *testing.T) {
 	}
 	for name := range got {
 		if strings.Contains(name, "made-up") {
-			t.Errorf("%s comes from a request", name)
+			t.Errorf("metric %s has a label from a request", name)
 		}
 	}
 }
@@ -495,19 +319,19 @@ func FuzzCheckRequest(f *testing.F) {
 			t.Fatal(err)
 		}
 		if _, err := proto.Marshal(r); err != nil {
-			t.Errorf("the answer cannot be sent: %v", err)
+			t.Errorf("the answer to %v cannot be encoded: %v", &check, err)
 		}
 		if r.GetStatus().GetCode() == 0 {
 			m := r.GetDynamicMetadata().AsMap()
 			if m["reason"] != "ok" && (m["reason"] != "no_token_allowed" || check.GetAttributes().GetContextExtensions()["policy"] != "public") {
-				t.Errorf("allowed: %v", r)
+				t.Errorf("%v is allowed with %v, want ok or no_token_allowed", &check, r)
 			}
 			headersOf(t, r.GetOkResponse().GetHeaders())
 			return
 		}
 		var body map[string]string
 		if denied := r.GetDeniedResponse(); denied == nil || json.Unmarshal([]byte(denied.GetBody()), &body) != nil {
-			t.Errorf("denied: %v", r)
+			t.Errorf("%v is denied with %v, want a JSON body", &check, r)
 		}
 	})
 }

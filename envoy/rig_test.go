@@ -1,0 +1,191 @@
+package envoy
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"log/slog"
+	"maps"
+	"net"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"rescind/authz"
+	"rescind/authz/gate"
+	"rescind/jwks"
+	"rescind/revocation/replica"
+)
+
+const idp = "https://idp.example/"
+
+// key is the only key of idp, as authz.Keys and for signing.
+type key struct {
+	private ed25519.PrivateKey
+	find    func() // called by Find
+}
+
+func newKey(t testing.TB) *key {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &key{private: private, find: func() {}}
+}
+
+func (k *key) Find(_ context.Context, kid, _ string) ([]jwks.Key, error) {
+	k.find()
+	if kid != "k" {
+		return nil, jwks.ErrUnknownKey
+	}
+	return []jwks.Key{{ID: "k", Public: k.private.Public()}}, nil
+}
+
+func (k *key) token(changes map[string]any) string {
+	claims := jwt.MapClaims{"iss": idp, "sub": "alice", "aud": "api", "jti": "t1", "exp": time.Now().Unix() + 300, "iat": time.Now().Unix()}
+	maps.Copy(claims, changes)
+	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims)
+	token.Header["kid"] = "k"
+	raw, err := token.SignedString(k.private)
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
+
+func follower(t testing.TB) *replica.Follower {
+	t.Helper()
+	f, err := replica.Open(replica.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	if err := f.Greet("log", 7, 720*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	loading, err := f.Load("log", 7, 0)
+	if err == nil {
+		err = loading.Commit()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Contact(7, time.Now(), 0)
+	return f
+}
+
+func authorizer(t testing.TB, k *key, f *replica.Follower, log *slog.Logger) *authz.Authorizer {
+	t.Helper()
+	a, err := authz.New(authz.Options{
+		Issuers:     []authz.Issuer{{Name: idp, Keys: k, Audiences: []string{"api"}, MaxLifetime: time.Hour}},
+		Policies:    map[string]authz.Policy{"default": {}, "public": {TokenOptional: true}},
+		Revocations: f, Logger: log,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// options of a server under test: those of its gate and its own.
+type options struct {
+	Revocations              *replica.Follower // nil: an empty set
+	Ready                    func() bool
+	TLS                      *tls.Config
+	Linger                   time.Duration
+	MaxMessage, MaxReceiving int
+	Registerer               prometheus.Registerer
+	Trace                    func(context.Context, gate.Observation) trace.SpanContext
+	Observers                []func(context.Context, gate.Observation)
+}
+
+// server returns a Server that does not listen, and its log at every level.
+func server(t testing.TB, k *key, o options) (*Server, *safeBuffer) {
+	t.Helper()
+	log := &safeBuffer{}
+	logger := slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if o.Revocations == nil {
+		o.Revocations = follower(t)
+	}
+	g, err := gate.New(gate.Options{Authorizer: authorizer(t, k, o.Revocations, logger), Registerer: o.Registerer, Trace: o.Trace, Observers: o.Observers, Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewServer(Options{Gate: g, Ready: o.Ready, TLS: o.TLS, Linger: o.Linger, MaxMessage: o.MaxMessage, MaxReceiving: o.MaxReceiving, Registerer: o.Registerer, Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, log
+}
+
+// safeBuffer is a buffer for concurrent use.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// serving starts s on a unix socket and returns its address.
+func serving(t testing.TB, s *Server) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { done <- s.Serve(l) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return "unix://" + path
+}
+
+func dial(t testing.TB, addr string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// receive returns the next value of a channel. It ends the test after a minute.
+func receive[T any](t *testing.T, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(time.Minute):
+		t.Fatal("nothing was sent for a minute")
+	}
+	return v
+}
