@@ -192,7 +192,8 @@ func (a *Authority) Restore(ctx context.Context, c *Caller, id string) (*Undone,
 		return nil, err
 	}
 	entry.ID, entry.Issuers, entry.Target = item.ID.String(), []string{item.Issuer}, TargetOf(&item.Target)
-	if why := c.forbids(&item.Revocation); why != "" {
+	known := a.known()
+	if why := c.forbids(&item.Revocation, &known); why != "" {
 		return nil, a.deny(ctx, entry, why)
 	}
 	revision, err := a.ledger.restore(ctx, item.ID, entry)

@@ -40,8 +40,9 @@ func (c *Caller) Covers(issuer string) bool {
 const farAhead = time.Minute
 
 // forbids returns why the caller may not make or undo r. It is empty if the
-// caller may.
-func (c *Caller) forbids(r *revocation.Revocation) string {
+// caller may. A revoker may not do by claims or by a time what only an operator
+// may do by all or block.
+func (c *Caller) forbids(r *revocation.Revocation, known *revocation.KnownIssuers) string {
 	switch {
 	case !c.Has(Revoker, Operator):
 		return needsRole
@@ -57,6 +58,8 @@ func (c *Caller) forbids(r *revocation.Revocation) string {
 		return "block takes the role operator"
 	case r.Before > revocation.MicrosOf(r.CreatedAt.Add(farAhead)):
 		return "issued_before more than a minute after the time of acceptance takes the role operator, because it denies tokens of later logins"
+	case matchesEveryToken(r, known):
+		return "claims that every token of the issuer has take the role operator, as all does"
 	}
 	return ""
 }

@@ -33,7 +33,8 @@ func (a *Authority) prepare(ctx context.Context, c *Caller, o *Order) (*prepared
 	if !c.Has(Revoker, Operator) {
 		return nil, a.deny(ctx, entry, needsRole)
 	}
-	read := a.read(c, o.Lines)
+	known := a.known()
+	read := (&reader{authority: a, caller: c, known: &known, now: a.ledger.now()}).read(o.Lines)
 	if o.Action == ActImport {
 		entry.Count = len(o.Lines)
 	}
@@ -52,7 +53,6 @@ func (a *Authority) prepare(ctx context.Context, c *Caller, o *Order) (*prepared
 		}
 		return nil, a.Refuse(ctx, entry, &Refusal{Cause: Forbidden, Detail: detail, Faults: clip(read.denials)})
 	}
-	known := a.known()
 	p := &prepared{candidates: read.candidates, token: read.token, entry: entry, breadth: breadthOfAll(read.candidates, &known)}
 	if faults := unknownIssuers(read.candidates, &known, c); faults != nil {
 		if !o.UnknownIssuer {
@@ -73,9 +73,16 @@ type reading struct {
 	denials    []Fault
 }
 
+// reader reads the lines of one order.
+type reader struct {
+	authority *Authority
+	caller    *Caller
+	known     *revocation.KnownIssuers
+	now       time.Time
+}
+
 // read reads the lines on all processors. The outcome is in their order.
-func (a *Authority) read(c *Caller, lines []Line) reading {
-	now := a.ledger.now()
+func (r *reader) read(lines []Line) reading {
 	parts := make([]reading, min(runtime.GOMAXPROCS(0), len(lines)))
 	var all sync.WaitGroup
 	for i := range parts {
@@ -83,7 +90,7 @@ func (a *Authority) read(c *Caller, lines []Line) reading {
 		all.Go(func() {
 			parts[i].candidates = make([]Candidate, 0, to-from)
 			for j := from; j < to; j++ {
-				parts[i].add(a, c, &lines[j], now)
+				r.add(&parts[i], &lines[j])
 			}
 		})
 	}
@@ -100,19 +107,20 @@ func (a *Authority) read(c *Caller, lines []Line) reading {
 	return out
 }
 
-func (r *reading) add(a *Authority, c *Caller, line *Line, now time.Time) {
-	candidate, token, faults := a.accept(c, line, now)
+// add reads one line, and decides whether the caller may revoke it.
+func (r *reader) add(to *reading, line *Line) {
+	candidate, token, faults := r.authority.accept(r.caller, line, r.now)
 	for _, f := range faults {
-		r.faults = append(r.faults, Fault{line.Number, f})
+		to.faults = append(to.faults, Fault{line.Number, f})
 	}
 	if faults != nil {
 		return
 	}
-	if why := c.forbids(&candidate.Revocation); why != "" {
-		r.denials = append(r.denials, Fault{line.Number, revocation.Fault{Message: why}})
+	if why := r.caller.forbids(&candidate.Revocation, r.known); why != "" {
+		to.denials = append(to.denials, Fault{line.Number, revocation.Fault{Message: why}})
 	}
-	r.candidates = append(r.candidates, candidate)
-	r.token = token
+	to.candidates = append(to.candidates, candidate)
+	to.token = token
 }
 
 // enough is by how much less than asked for an existing revocation may last

@@ -94,6 +94,11 @@ func TestSetsAreFreedWhenUnused(t *testing.T) {
 	if n := len(l.rows.shapes.all); n > 4 {
 		t.Errorf("the ledger keeps %d shapes, want those of the last rows alone", n)
 	}
+	for i := range 32 {
+		if _, err := setBy(t, l, "b", false, fmt.Sprint("b", i)); err != nil {
+			t.Fatalf("set %d of another credential: %v, want it accepted because a has none left", i, err)
+		}
+	}
 	var lines []Candidate
 	for i := range 100_000 {
 		r := made(t, "a", fmt.Sprintf(`{"m%d":"x"}`, i))

@@ -1,0 +1,72 @@
+package ledger
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"rescind/revocation"
+	"rescind/revocation/ledger/ledgertest"
+)
+
+// Roles go by the meaning of a revocation. A revoker may not revoke, nor
+// restore, by claims or by a time what only an operator may by all or block.
+func TestRolesByMeaning(t *testing.T) {
+	clock := ledgertest.NewClock()
+	at := func(d time.Duration) string { return clock.Now().Add(d).Format(time.RFC3339) }
+	reported := revocation.KnownIssuers{Settled: true, AnyReplica: true, Issuers: []revocation.AcceptedIssuer{
+		{Issuer: issuerA, Audiences: []string{"api", "web"}, Claims: map[string][]string{"typ": {"Bearer"}, "tier": {"1", "2"}}},
+		{Issuer: issuerB, AnyAudience: true},
+	}}
+	unreported := revocation.KnownIssuers{Settled: true, AnyReplica: true, Every: true}
+	tests := []struct {
+		name    string
+		known   revocation.KnownIssuers
+		issuer  string
+		form    string
+		revoker bool
+	}{
+		{"one subject", reported, issuerA, `"claims":{"sub":"a"}`, true},
+		{"an accepted audience", reported, issuerA, `"claims":{"aud":"api"}`, false},
+		{"another audience", reported, issuerA, `"claims":{"aud":"other"}`, true},
+		{"any audience where all are accepted", reported, issuerB, `"claims":{"aud":"other"}`, false},
+		{"a condition of the issuer", reported, issuerA, `"claims":{"typ":"Bearer"}`, false},
+		{"a condition of the issuer, as a number", reported, issuerA, `"claims":{"tier":2}`, false},
+		{"a condition and an audience", reported, issuerA, `"claims":{"typ":"Bearer","aud":"web"}`, false},
+		{"a condition with another value", reported, issuerA, `"claims":{"typ":"ID"}`, true},
+		{"a condition and a subject", reported, issuerA, `"claims":{"typ":"Bearer","sub":"a"}`, true},
+		{"a sole audience, not reported", unreported, issuerA, `"claims":{"aud":"other"}`, false},
+		{"an audience and a subject, not reported", unreported, issuerA, `"claims":{"aud":"other","sub":"a"}`, true},
+		{"a sole audience, no replica known", revocation.KnownIssuers{}, issuerA, `"claims":{"aud":"other"}`, false},
+		{"all", reported, issuerA, `"all":true`, false},
+		{"kid", reported, issuerA, `"kid":"k"`, false},
+		{"block", reported, issuerA, `"claims":{"sub":"a"},"block":true`, false},
+		{"issued_before within a minute", reported, issuerA, fmt.Sprintf(`"claims":{"sub":"a"},"issued_before":%q`, at(time.Minute)), true},
+		{"issued_before later", reported, issuerA, fmt.Sprintf(`"claims":{"sub":"a"},"issued_before":%q`, at(time.Minute+time.Second)), false},
+		{"a session, whatever the iat", reported, issuerA, `"claims":{"sid":"s"}`, true},
+	}
+	for _, tt := range tests {
+		l, stop := run(t, ledgertest.New(), clock.Now)
+		a := NewAuthority(l, AuthorityOptions{KnownIssuers: func() revocation.KnownIssuers { return tt.known }})
+		order := &Order{Action: ActRevoke, Confirm: true, Lines: []Line{{Body: fmt.Appendf(nil, `{"issuer":%q,%s}`, tt.issuer, tt.form)}}}
+		revoker, operator := &Caller{Name: "r", Roles: []Role{Revoker}}, &Caller{Name: "o", Roles: []Role{Operator}}
+		if _, err := a.Revoke(t.Context(), revoker, order); isForbidden(err) == tt.revoker || tt.revoker && err != nil {
+			t.Errorf("%s: a revoker revokes: %v; allowed must be %v", tt.name, err, tt.revoker)
+		}
+		done, err := a.Revoke(t.Context(), operator, order)
+		if err != nil {
+			t.Errorf("%s: an operator revokes: %v, want it accepted", tt.name, err)
+			stop()
+			continue
+		}
+		if _, err := a.Restore(t.Context(), revoker, done.IDs[0].String()); isForbidden(err) == tt.revoker || tt.revoker && err != nil {
+			t.Errorf("%s: a revoker restores: %v; allowed must be %v", tt.name, err, tt.revoker)
+		}
+		stop()
+	}
+}
+
+func isForbidden(err error) bool {
+	r, ok := err.(*Refusal)
+	return ok && r.Cause == Forbidden
+}
