@@ -18,10 +18,10 @@ import (
 // until they turn up elsewhere.
 
 // Nodes carries messages from one control node to all others. A message may be
-// lost, and Tell does not wait.
+// lost, and Broadcast does not wait.
 type Nodes interface {
-	Tell(message []byte) error
-	Hear(f func(node string, message []byte)) error
+	Broadcast(message []byte) error
+	Subscribe(f func(node string, message []byte)) error
 }
 
 // Times among nodes.
@@ -98,7 +98,7 @@ func (id *identity) sum() uint64 {
 // gossip tells the other nodes and listens to them until ctx ends.
 func (s *Server) gossip(ctx context.Context) {
 	r := s.replicas
-	err := s.nodes.Hear(func(node string, message []byte) {
+	err := s.nodes.Subscribe(func(node string, message []byte) {
 		var g gossip
 		if err := json.Unmarshal(message, &g); err != nil {
 			s.logger.Warn("a message of another control node cannot be read", "node", node, "error", err)
@@ -151,7 +151,7 @@ func (s *Server) broadcast(g *gossip) error {
 	if err != nil {
 		return err
 	}
-	return s.nodes.Tell(message)
+	return s.nodes.Broadcast(message)
 }
 
 // messages returns what the other nodes are to be told about the replicas here:

@@ -23,7 +23,7 @@ type on struct {
 	node string
 }
 
-func (b on) Tell(message []byte) error {
+func (b on) Broadcast(message []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for node, f := range b.hear {
@@ -34,7 +34,7 @@ func (b on) Tell(message []byte) error {
 	return nil
 }
 
-func (b on) Hear(f func(string, []byte)) error {
+func (b on) Subscribe(f func(string, []byte)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.hear[b.node] = f
@@ -121,7 +121,7 @@ func TestTheWordOfNodes(t *testing.T) {
 		other := on{wire, "n2"}
 		tell := func(g gossip) {
 			t.Helper()
-			if err := other.Tell(encoded(t, g)); err != nil {
+			if err := other.Broadcast(encoded(t, g)); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()

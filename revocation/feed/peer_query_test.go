@@ -125,7 +125,7 @@ func TestWordsThatDoNotFit(t *testing.T) {
 		{Alerts: &nodeAlerts{"a\nb", []insight.Alert{{Key: "k"}}}},
 		{Alerts: &nodeAlerts{"a", make([]insight.Alert, maxAlerts+1)}},
 	} {
-		if err := other.Tell(encoded(t, g)); err != nil {
+		if err := other.Broadcast(encoded(t, g)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -23,18 +23,17 @@ const auditOther = auditSubjects + "-"
 
 func (l *Log) auditSubject() string { return auditSubjects + hex.EncodeToString([]byte(l.writer)) }
 
-// Note adds a note to the audit and returns its number once it is durable.
-// covers is the last revision of this writer that the note is about, 0 if it
-// is about none.
+// Note adds a note to the audit and returns its number once the note is durable.
+// covers is the last revision of this writer that the note is about, or 0.
 func (l *Log) Note(ctx context.Context, covers uint64, body []byte) (uint64, error) {
-	k, err := l.current()
+	conn, err := l.connected()
 	if err != nil {
 		return 0, err
 	}
 	m := nats.NewMsg(auditOther)
 	if covers > 0 {
 		m.Subject = l.auditSubject()
-	} else if err := l.Err(); err != nil { // what is left of the room is for what was done
+	} else if err := l.Err(); err != nil { // the last room is for notes of accepted batches
 		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	f := frame{before: covers, body: body}
@@ -42,24 +41,25 @@ func (l *Log) Note(ctx context.Context, covers uint64, body []byte) (uint64, err
 	if len(body) > l.MaxBody() {
 		return 0, ErrTooLarge
 	}
-	ack, err := l.send(ctx, k, m, jetstream.WithMsgID(rand.Text()))
+	ack, err := l.send(ctx, conn, m, jetstream.WithMsgID(rand.Text()))
 	if err != nil {
 		return 0, err
 	}
 	l.mu.Lock()
-	l.tally.noted = max(l.tally.noted, ack.Sequence)
+	l.accounting.lastNote = max(l.accounting.lastNote, ack.Sequence)
 	l.mu.Unlock()
 	return ack.Sequence, nil
 }
 
-// Notes calls yield with the notes before the given number, newest first,
-// until yield returns false. 0 begins with the newest.
+// Notes calls yield with the notes before the given number, newest first, until
+// yield returns false. 0 begins with the newest. A note that goes meanwhile,
+// because the audit is full, ends the list.
 func (l *Log) Notes(ctx context.Context, before uint64, yield func(number uint64, body []byte) bool) error {
-	k, err := l.await(ctx)
+	conn, err := l.awaitConnection(ctx)
 	if err != nil {
 		return err
 	}
-	info, err := k.audit.Info(ctx)
+	info, err := conn.audit.Info(ctx)
 	if err != nil {
 		return err
 	}
@@ -68,10 +68,10 @@ func (l *Log) Notes(ctx context.Context, before uint64, yield func(number uint64
 		n = min(n, before)
 	}
 	for n--; n >= max(1, info.State.FirstSeq); n-- {
-		f, err := l.note(ctx, k, n)
+		f, err := l.note(ctx, conn, n)
 		if errors.Is(err, errMissing) {
-			if info, err = k.audit.Info(ctx); err == nil && n < info.State.FirstSeq {
-				return nil // it has been the oldest, and a newer note took its room
+			if info, err = conn.audit.Info(ctx); err == nil && n < info.State.FirstSeq {
+				return nil // it was the oldest, and a newer note took its room
 			}
 			if err == nil {
 				err = fmt.Errorf("%w: note %d of its audit is gone", ErrDamaged, n)
@@ -87,8 +87,8 @@ func (l *Log) Notes(ctx context.Context, before uint64, yield func(number uint64
 	return nil
 }
 
-func (l *Log) note(ctx context.Context, k *link, n uint64) (frame, error) {
-	m, err := k.audit.GetMsg(ctx, n)
+func (l *Log) note(ctx context.Context, conn *connection, n uint64) (frame, error) {
+	m, err := conn.audit.GetMsg(ctx, n)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return frame{}, errMissing
 	}
@@ -102,17 +102,17 @@ func (l *Log) note(ctx context.Context, k *link, n uint64) (frame, error) {
 	return f, nil
 }
 
-// Noted is the last revision of this writer that a note covers. Where the
-// notes are older than what the audit keeps, all revisions count as covered.
-// It waits until somebody can tell.
+// Noted returns the last revision of this writer that a note covers. If the
+// audit no longer reaches back to such a note, all revisions count as covered.
+// Noted waits for a majority as long as ctx allows.
 func (l *Log) Noted(ctx context.Context) (uint64, error) {
 	for {
-		k, err := l.await(ctx)
+		conn, err := l.awaitConnection(ctx)
 		if err != nil {
 			return 0, err
 		}
-		asking, cancel := context.WithTimeout(ctx, unanswered)
-		covered, err := l.notedBy(asking, k)
+		asking, cancel := context.WithTimeout(ctx, answerTimeout)
+		covered, err := l.notedBy(asking, conn)
 		cancel()
 		if err == nil || errors.Is(err, ErrDamaged) {
 			return covered, err
@@ -124,12 +124,12 @@ func (l *Log) Noted(ctx context.Context) (uint64, error) {
 	}
 }
 
-func (l *Log) notedBy(ctx context.Context, k *link) (uint64, error) {
-	covered, err := l.covered(ctx, k, l.auditSubject())
+func (l *Log) notedBy(ctx context.Context, conn *connection) (uint64, error) {
+	covered, err := l.covered(ctx, conn, l.auditSubject())
 	if err != nil || covered > 0 {
 		return covered, err
 	}
-	info, err := k.audit.Info(ctx)
+	info, err := conn.audit.Info(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -139,8 +139,8 @@ func (l *Log) notedBy(ctx context.Context, k *link) (uint64, error) {
 	return 0, nil
 }
 
-func (l *Log) covered(ctx context.Context, k *link, subject string) (uint64, error) {
-	m, err := k.audit.GetLastMsgForSubject(ctx, subject)
+func (l *Log) covered(ctx context.Context, conn *connection, subject string) (uint64, error) {
+	m, err := conn.audit.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return 0, nil
 	}
@@ -154,22 +154,22 @@ func (l *Log) covered(ctx context.Context, k *link, subject string) (uint64, err
 // boundAudit gives an audit of an earlier edition, which has fewer bounds, the
 // present ones. A NATS elsewhere may not allow that; then the audit stays as it
 // is, because revoking matters more.
-func (l *Log) boundAudit(ctx context.Context, k *link) {
-	present := k.audit.CachedInfo().Config
+func (l *Log) boundAudit(ctx context.Context, conn *connection) {
+	present := conn.audit.CachedInfo().Config
 	wanted := present
 	wanted.MaxMsgs, wanted.MaxBytes, wanted.MaxAge = auditNotes, l.opt.auditBytes, auditAge
 	if present.MaxMsgs == wanted.MaxMsgs && present.MaxBytes == wanted.MaxBytes && present.MaxAge == wanted.MaxAge {
 		return
 	}
-	if _, err := k.js.UpdateStream(ctx, wanted); err != nil {
+	if _, err := conn.js.UpdateStream(ctx, wanted); err != nil {
 		l.log.Warn("the bounds of the audit cannot be set, it keeps its own", "error", err)
 	}
 }
 
 // inspectAudit refuses a log that ends before what its audit says was
 // acknowledged, and an audit that has holes.
-func (l *Log) inspectAudit(ctx context.Context, k *link, head uint64) error {
-	info, err := k.audit.Info(ctx, jetstream.WithSubjectFilter(auditSubjects+"*"))
+func (l *Log) inspectAudit(ctx context.Context, conn *connection, head uint64) error {
+	info, err := conn.audit.Info(ctx, jetstream.WithSubjectFilter(auditSubjects+"*"))
 	if err != nil {
 		return err
 	}
@@ -180,7 +180,7 @@ func (l *Log) inspectAudit(ctx context.Context, k *link, head uint64) error {
 		if subject == auditOther {
 			continue
 		}
-		covered, err := l.covered(ctx, k, subject)
+		covered, err := l.covered(ctx, conn, subject)
 		if err != nil {
 			return err
 		}
@@ -195,11 +195,11 @@ func (l *Log) inspectAudit(ctx context.Context, k *link, head uint64) error {
 func (l *Log) auditReaches(noted uint64) error {
 	ctx, cancel := context.WithTimeout(l.stop, appendTimeout)
 	defer cancel()
-	k, err := l.current()
+	conn, err := l.connected()
 	if err != nil {
 		return err
 	}
-	s, err := led(ctx, k.audit)
+	s, err := askLeader(ctx, conn.audit)
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func (o *opened) listed(t *testing.T) (out []string) {
 
 func auditSize(t *testing.T, l *Log) uint64 {
 	t.Helper()
-	info, err := l.link.audit.Info(t.Context())
+	info, err := l.conn.audit.Info(t.Context())
 	if err != nil {
 		t.Fatalf("the audit says nothing of itself: %v", err)
 	}

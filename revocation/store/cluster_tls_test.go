@@ -67,7 +67,7 @@ func TestClusterOverMutualTLS(t *testing.T) {
 	}
 	// A stranger takes the place of the third node.
 	_ = three[2].Close()
-	first := three[0].link.server
+	first := three[0].conn.server
 	eventually.True(t, "the first node has lost its routes to the third", func() bool { return first.NumRemotes() == 1 })
 	for _, c := range []struct {
 		name string

@@ -26,21 +26,21 @@ const (
 	ballastSize = 8 << 20
 )
 
-// marker says whose directory it is. Made is false from the moment the
-// directory is taken until the log exists: before that nothing was
-// acknowledged, and creation may begin again.
+// marker names the log that owns the directory. Made is false from the moment
+// the directory is taken until the log exists. Until then nothing was
+// acknowledged, and the creation may begin again.
 type marker struct {
 	Format int    `json:"format"`
 	Log    string `json:"log"`
 	Made   bool   `json:"made"`
-	// Replaces are the logs that this one takes the place of, as followers
-	// know them. If it was one of them itself, restored from a backup, it goes
-	// by another name since: with the generation behind it.
+	// Replaces are the names of the logs that this one takes the place of. A log
+	// that was restored from a backup, and takes the place of its own newer
+	// self, has a new name: the old one with the generation behind it.
 	Replaces   []string `json:"replaces,omitempty"`
 	Generation int      `json:"generation,omitempty"`
 }
 
-// name is what followers know the log by.
+// name returns the name by which followers know the log.
 func (m *marker) name() string {
 	if m.Generation == 0 {
 		return m.Log
@@ -48,8 +48,8 @@ func (m *marker) name() string {
 	return fmt.Sprintf("%s.%d", m.Log, m.Generation)
 }
 
-// accept notes that this log takes the place of the one of that name. Said
-// again, it changes nothing.
+// accept records that this log takes the place of the one of that name. The
+// second time it changes nothing.
 func (d *directory) accept(name string) error {
 	m := &d.marker
 	if slices.Contains(m.Replaces, name) {
@@ -148,21 +148,21 @@ func (d *directory) data() string { return filepath.Join(d.path, dataName) }
 
 func (d *directory) close() error { return d.lock.Close() }
 
-// reserve gives the ballast its place, unless it has it.
-func (d *directory) reserve() error {
+// reserveBallast writes the ballast, unless it is there. It fails on a full disk.
+func (d *directory) reserveBallast() error {
 	path := filepath.Join(d.path, ballastName)
 	if fi, err := os.Stat(path); err == nil && fi.Size() == ballastSize {
 		return nil
 	}
 	b := make([]byte, ballastSize)
-	_, _ = rand.Read(b) // zeros might take no place
+	_, _ = rand.Read(b) // a file system may store zeros without blocks
 	err := renameio.WriteFile(path, b, 0o600)
 	if err != nil {
-		d.spend()
+		d.releaseBallast()
 		return fmt.Errorf("the disk of %s is full: %w", d.path, err)
 	}
 	return nil
 }
 
-// spend makes room.
-func (d *directory) spend() { _ = os.Remove(filepath.Join(d.path, ballastName)) }
+// releaseBallast makes room.
+func (d *directory) releaseBallast() { _ = os.Remove(filepath.Join(d.path, ballastName)) }

@@ -2,23 +2,22 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 const expireInterval = 5 * time.Minute
 
-// tend looks after the log for as long as it is open.
-func (l *Log) tend() {
+// maintain works for as long as the log is open: it notices that JetStream has
+// stopped, asks for the leaders, gives up what has expired, and takes appends
+// again once the disk has room.
+func (l *Log) maintain() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	next := time.Now().Add(rand.N(expireInterval)) //nolint:gosec // so that nodes take turns
+	next := time.Now().Add(rand.N(expireInterval)) //nolint:gosec // no secret: nodes take turns
 	for {
 		select {
 		case <-l.stop.Done():
@@ -26,125 +25,29 @@ func (l *Log) tend() {
 		case <-tick.C:
 		}
 		l.mu.Lock()
-		k, short := l.link, l.short
+		conn, outOfRoom := l.conn, l.outOfRoom
 		l.mu.Unlock()
-		if k == nil {
+		if conn == nil {
 			continue
 		}
-		if k.server != nil && !k.server.JetStreamEnabled() {
-			l.detach(k, fmt.Errorf("JetStream has given up: %s", k.trouble))
+		if conn.server != nil && !conn.server.JetStreamEnabled() {
+			l.detach(conn, fmt.Errorf("JetStream has given up: %s", conn.lastError))
 			continue
 		}
-		if !l.alone() {
-			l.probe(k)
+		if !l.standalone() {
+			l.probeLeaders(conn)
 		}
-		if now := time.Now(); short || now.After(next) {
-			l.tidy(now)
+		if now := time.Now(); outOfRoom || now.After(next) {
+			l.expireNow(now)
 			next = now.Add(expireInterval + rand.N(expireInterval/5)) //nolint:gosec // likewise
 		}
-		if short {
-			l.refill()
+		if outOfRoom {
+			l.restoreBallast()
 		}
 	}
 }
 
-// probe finds out whether a log on several nodes has a leader, before anybody
-// needs it, and keeps the two streams with one leader: the loss of another node
-// then stops nothing.
-func (l *Log) probe(k *link) {
-	ctx, cancel := context.WithTimeout(l.stop, unanswered)
-	defer cancel()
-	log, err := led(ctx, k.batches)
-	if err == nil {
-		l.agree(log)
-		var audit state
-		if audit, err = led(ctx, k.audit); err == nil {
-			l.unite(ctx, k, log.ClusterInfo, audit.ClusterInfo)
-		}
-	}
-	if l.stop.Err() == nil {
-		l.answered(err)
-	}
-}
-
-// state is what the leader of a stream says of it.
-type state struct {
-	*jetstream.ClusterInfo // nil: one server, elsewhere
-	agreement
-}
-
-// agreement is an instant, and the last revision that there was then, or a
-// later one.
-type agreement struct {
-	at   time.Time
-	head uint64
-}
-
-// led asks the leader of a stream; it is an error if there is none, or one
-// with no majority behind it. A leader that was deposed and does not know it
-// yet has not heard of a majority since: that is what at tells.
-func led(ctx context.Context, s jetstream.Stream) (state, error) {
-	asked := time.Now()
-	info, err := s.Info(ctx)
-	if err != nil {
-		return state{}, err
-	}
-	out := state{info.Cluster, agreement{asked, info.State.LastSeq}}
-	if info.Cluster == nil {
-		return out, nil
-	}
-	var silent []time.Duration
-	for _, r := range info.Cluster.Replicas {
-		if r.Offline || r.Active <= 0 { // 0: not heard of since this leader leads
-			r.Active = time.Hour
-		}
-		silent = append(silent, r.Active)
-	}
-	slices.Sort(silent)
-	if n := (1 + len(silent)) / 2; n > 0 { // with the leader they are a majority
-		if silent[n-1] >= 3*time.Second { // they say something every second
-			return state{}, errNoMajority
-		}
-		out.at = asked.Add(-silent[n-1])
-	}
-	if info.Cluster.Leader == "" {
-		return state{}, errNoMajority
-	}
-	return out, nil
-}
-
-func (l *Log) agree(s state) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.agreed = s.agreement
-}
-
-// Agreed is an instant, and a revision: nothing was beyond it then, on any
-// node. Without a majority the instant stays where it was.
-func (l *Log) Agreed() (at time.Time, head uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.alone() {
-		return time.Now(), l.tally.revision
-	}
-	return l.agreed.at, l.agreed.head
-}
-
-// unite asks, on the node that leads the log, for the lead of the audit.
-func (l *Log) unite(ctx context.Context, k *link, log, audit *jetstream.ClusterInfo) {
-	if k.server == nil || log == nil || audit == nil || log.Leader != k.server.Name() || audit.Leader == log.Leader || audit.Leader == "" {
-		return
-	}
-	request, err := json.Marshal(server.JSApiLeaderStepdownRequest{Placement: &server.Placement{Preferred: log.Leader}})
-	if err == nil {
-		_, err = k.conn.RequestWithContext(ctx, fmt.Sprintf(server.JSApiStreamLeaderStepDownT, auditStream), request)
-	}
-	if err != nil {
-		l.log.Debug("the audit keeps its leader", "error", err)
-	}
-}
-
-func (l *Log) tidy(now time.Time) {
+func (l *Log) expireNow(now time.Time) {
 	ctx, cancel := context.WithTimeout(l.stop, time.Minute)
 	defer cancel()
 	if err := l.Expire(ctx, now); err != nil {
@@ -152,13 +55,13 @@ func (l *Log) tidy(now time.Time) {
 	}
 }
 
-// refill takes appends again if there is room.
-func (l *Log) refill() {
-	err := l.dir.reserve()
+// restoreBallast takes appends again if the disk has room for the ballast.
+func (l *Log) restoreBallast() {
+	err := l.dir.reserveBallast()
 	l.mu.Lock()
-	before := l.cause
-	l.cause = err
-	l.short = err != nil
+	before := l.failure
+	l.failure = err
+	l.outOfRoom = err != nil
 	l.mu.Unlock()
 	switch {
 	case err == nil && before != nil:
@@ -171,48 +74,49 @@ func (l *Log) refill() {
 // Expire gives up the hours that have passed at now and frees their space. It
 // does nothing until the log has been read.
 func (l *Log) Expire(ctx context.Context, now time.Time) error {
-	k, err := l.current()
+	conn, err := l.connected()
 	if err != nil {
 		return err
 	}
-	if err := l.giveUp(ctx, k, now); err != nil {
+	if err := l.giveUp(ctx, conn, now); err != nil {
 		return err
 	}
 	l.mu.Lock()
 	var hours []uint32
-	if l.tally.whole {
-		hours = l.tally.purgeable()
+	if l.accounting.verified {
+		hours = l.accounting.purgeable()
 	}
 	l.mu.Unlock()
 	for _, h := range hours {
-		if err := k.batches.Purge(ctx, jetstream.WithPurgeSubject(hourSubject(h))); err != nil {
+		if err := conn.batches.Purge(ctx, jetstream.WithPurgeSubject(hourSubject(h))); err != nil {
 			return err
 		}
 		l.mu.Lock()
-		delete(l.tally.hours, h)
+		delete(l.accounting.hours, h)
 		l.mu.Unlock()
 	}
 	return nil
 }
 
-// giveUp writes down that hours are given up, before any of them is purged.
-func (l *Log) giveUp(ctx context.Context, k *link, now time.Time) error {
+// giveUp writes that the hours passed at now are given up. That must be durable
+// before any of them is purged.
+func (l *Log) giveUp(ctx context.Context, conn *connection, now time.Time) error {
 	l.appending.Lock()
 	defer l.appending.Unlock()
 	passed := hourOf(now.Add(-margin)) - 1
 	l.mu.Lock()
-	if !l.tally.whole || !l.tally.passed(passed) {
+	if !l.accounting.verified || !l.accounting.hasPassed(passed) {
 		l.mu.Unlock()
 		return nil
 	}
-	after := l.tally.revision
-	f := frame{givenUp: passed, noted: l.tally.noted}
-	for h, n := range l.tally.hours {
+	after := l.accounting.revision
+	f := frame{givenUp: passed, noted: l.accounting.lastNote}
+	for h, n := range l.accounting.hours {
 		if h > passed {
 			f.before += n
 		}
 	}
 	l.mu.Unlock()
-	_, err := l.publish(ctx, k, after, passed+1, &f) // a conflict: the next time, or another node
+	_, err := l.publish(ctx, conn, after, passed+1, &f) // after a conflict another node, or the next call, does it
 	return err
 }

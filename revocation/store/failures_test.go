@@ -36,7 +36,7 @@ func (f *flakyJetStream) PublishMsg(ctx context.Context, m *nats.Msg, o ...jetst
 func (o *opened) withPublish(publish func(m *nats.Msg) (*jetstream.PubAck, error)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.link.js = &flakyJetStream{o.link.js, publish}
+	o.conn.js = &flakyJetStream{o.conn.js, publish}
 }
 
 // An append whose acknowledgement is lost fails, and its batch is there all the
@@ -109,7 +109,7 @@ func TestOlderCopyWhileTheLogIsDown(t *testing.T) {
 	}
 	l = mustOpen(t, Options{Dir: dir})
 	l.add(t, time.Hour, "new")
-	k := l.link
+	k := l.conn
 	k.close() // as a crash of JetStream would
 	remove(t, filepath.Join(dir, dataName))
 	if err := os.CopyFS(filepath.Join(dir, dataName), os.DirFS(filepath.Join(older, dataName))); err != nil {

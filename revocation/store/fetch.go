@@ -13,38 +13,39 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Where there are several nodes each reads from the copy of the stream that is
-// nearest, its own as a rule. A consumer, which JetStream would place on some
-// node, stands still for many seconds when that node dies. What a copy has is
-// agreed on by a majority and stays; it may lack the newest. So whoever appends
-// tells the others, and they ask until their copy has it.
+// Each of several nodes reads from the nearest copy of the stream, as a rule its
+// own. JetStream would place a consumer on some node, and the consumer stands
+// still for many seconds when that node dies. A majority has agreed on the
+// content of a copy, so the content stays, but the newest batches may be
+// missing. So a node that appends announces the revision, and the others ask
+// until their copy has it.
 
 const appendedSubject = "rescind.appended"
 
-// Sizes of an answer: a message is more than that if it is alone.
+// Bounds of one answer. A larger message comes alone.
 const (
 	fetchMessages = 1000
 	fetchBytes    = 8 << 20
 )
 
-// pollTime is how often a copy is asked for what nobody told of.
+// pollTime is the pause between two questions while nothing is announced.
 const pollTime = 200 * time.Millisecond
 
-// fetcher asks for messages and tells their answers apart by the last part of
-// the subject.
+// fetcher asks for messages. The last part of an answer's subject names the
+// question.
 type fetcher struct {
 	*reader
-	link    *link
+	conn    *connection
 	answers *nats.Subscription
 	inbox   string
 	asked   uint64
 }
 
-// poll reads over one link for as long as that works.
-func (r *reader) poll(ctx context.Context, k *link) error {
-	f := &fetcher{reader: r, link: k, inbox: k.conn.NewInbox()}
+// poll reads over one connection. It returns the error that ends the reading.
+func (r *reader) poll(ctx context.Context, conn *connection) error {
+	f := &fetcher{reader: r, conn: conn, inbox: conn.nats.NewInbox()}
 	var err error
-	if f.answers, err = k.conn.SubscribeSync(f.inbox + ".*"); err != nil {
+	if f.answers, err = conn.nats.SubscribeSync(f.inbox + ".*"); err != nil {
 		return err
 	}
 	defer func() { _ = f.answers.Unsubscribe() }()
@@ -52,10 +53,10 @@ func (r *reader) poll(ctx context.Context, k *link) error {
 		return err
 	}
 	appended := make(chan uint64, 1)
-	kicks, err := k.conn.Subscribe(appendedSubject, func(m *nats.Msg) {
+	announcements, err := conn.nats.Subscribe(appendedSubject, func(m *nats.Msg) {
 		revision, _ := strconv.ParseUint(string(m.Data), 10, 64)
 		select {
-		case <-appended: // the newer one counts
+		case <-appended: // the newer announcement replaces it
 		default:
 		}
 		appended <- revision
@@ -63,8 +64,8 @@ func (r *reader) poll(ctx context.Context, k *link) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = kicks.Unsubscribe() }()
-	var told uint64
+	defer func() { _ = announcements.Unsubscribe() }()
+	var announced uint64
 	for wait := pollTime; ; {
 		before := r.next
 		if err := f.fetch(ctx); err != nil {
@@ -74,7 +75,7 @@ func (r *reader) poll(ctx context.Context, k *link) error {
 		case r.next > before: // there may be more
 			wait = 0
 			continue
-		case r.next <= told: // the copy is a moment behind
+		case r.next <= announced: // the copy is a moment behind
 			wait = min(max(2*wait, time.Millisecond), pollTime)
 		default:
 			wait = pollTime
@@ -85,8 +86,8 @@ func (r *reader) poll(ctx context.Context, k *link) error {
 			timer.Stop()
 			return ctx.Err()
 		case revision := <-appended:
-			if revision > told {
-				told, wait = revision, 0
+			if revision > announced {
+				announced, wait = revision, 0
 			}
 		case <-timer.C:
 		}
@@ -94,7 +95,7 @@ func (r *reader) poll(ctx context.Context, k *link) error {
 	}
 }
 
-// fetch takes what the nearest copy has next, up to the size of one answer.
+// fetch takes the next messages of the nearest copy, as many as one answer holds.
 func (f *fetcher) fetch(ctx context.Context) error {
 	f.asked++
 	reply := fmt.Sprintf("%s.%d", f.inbox, f.asked)
@@ -102,17 +103,17 @@ func (f *fetcher) fetch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := f.link.conn.PublishRequest(fmt.Sprintf(server.JSDirectMsgGetT, batchStream), reply, request); err != nil {
+	if err := f.conn.nats.PublishRequest(fmt.Sprintf(server.JSDirectMsgGetT, batchStream), reply, request); err != nil {
 		return err
 	}
 	for {
-		waiting, cancel := context.WithTimeout(ctx, unanswered) // the node that was asked may be gone
+		waiting, cancel := context.WithTimeout(ctx, answerTimeout) // the node that was asked may be gone
 		m, err := f.answers.NextMsgWithContext(waiting)
 		cancel()
 		switch {
 		case err != nil:
 			return err
-		case m.Subject != reply: // late
+		case m.Subject != reply: // of an earlier question
 			continue
 		}
 		switch status := m.Header.Get("Status"); status {
@@ -132,22 +133,22 @@ func (f *fetcher) fetch(ctx context.Context) error {
 	}
 }
 
-// tellAppended tells the other nodes that there is something to read.
-func (k *link) tellAppended(revision uint64) {
-	_ = k.conn.Publish(appendedSubject, strconv.AppendUint(nil, revision, 10)) // else they find out by themselves
+// announce tells the other nodes that the log reaches revision.
+func (c *connection) announce(revision uint64) {
+	_ = c.nats.Publish(appendedSubject, strconv.AppendUint(nil, revision, 10)) // without it they find out after pollTime
 }
 
 // errMissing says that a revision is not in the log.
 var errMissing = errors.New("there is no such revision")
 
-// stored asks the node that leads whether the log has a revision. The library
-// would ask the nearest.
-func (k *link) stored(ctx context.Context, revision uint64) error {
+// stored asks the leader whether the log has a revision. The client library
+// would ask the nearest node.
+func (c *connection) stored(ctx context.Context, revision uint64) error {
 	request, err := json.Marshal(server.JSApiMsgGetRequest{Seq: revision})
 	if err != nil {
 		return err
 	}
-	m, err := k.conn.RequestWithContext(ctx, fmt.Sprintf(server.JSApiMsgGetT, batchStream), request)
+	m, err := c.nats.RequestWithContext(ctx, fmt.Sprintf(server.JSApiMsgGetT, batchStream), request)
 	if err != nil {
 		return err
 	}

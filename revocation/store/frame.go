@@ -18,9 +18,9 @@ import (
 // all big endian. The checksum is over the log's identity, the revision (0 in
 // the audit) and everything after it.
 type frame struct {
-	givenUp uint32 // hours up to this one are purged, or are about to be
-	before  uint64 // messages of later hours that stand before this one
-	noted   uint64 // audit messages that were there
+	givenUp uint32 // hours up to this one are purged, or will be next
+	before  uint64 // messages of later hours before this one
+	noted   uint64 // the last note of the audit at that time
 	body    []byte
 }
 

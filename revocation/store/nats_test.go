@@ -40,10 +40,10 @@ func TestANATSThatTheUserRuns(t *testing.T) {
 		t.Fatalf("logs %q and %q", n[0].ID(), n[1].ID())
 	}
 	heard := make(chan string, 1)
-	if err := n[1].Hear(func(node string, body []byte) { heard <- node + ": " + string(body) }); err != nil {
+	if err := n[1].Subscribe(func(node string, body []byte) { heard <- node + ": " + string(body) }); err != nil {
 		t.Fatal(err)
 	}
-	if err := n[0].Tell([]byte("hello")); err != nil {
+	if err := n[0].Broadcast([]byte("hello")); err != nil {
 		t.Fatal(err)
 	}
 	select {

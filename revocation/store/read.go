@@ -9,32 +9,33 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Read delivers every batch after the given revision, in order, and goes on
-// with those that are appended, here or on other nodes, until ctx ends, the
-// log is closed or deliver fails. A batch may be delivered that Append has
-// returned already. A revision that only kept the log's books is delivered
-// with a nil body. caughtUp is called once, when all is delivered that was
-// there when Read began and the log was found whole; before that Append does
-// nothing. The body is the callee's to keep.
+// Read calls deliver with every batch after the given revision, in order, and
+// goes on with the batches that this or another node appends. It returns when
+// ctx ends, the log is closed, the log is damaged or deliver fails. The body is
+// deliver's to keep. It is nil for a revision that only gives up hours. A batch
+// that Append has returned is delivered too.
 //
-// There is one Read for one Log.
+// Read calls caughtUp once, when it has delivered all that was there at its
+// beginning and has verified the log. Until then Append does nothing.
+//
+// A Log has one Read.
 func (l *Log) Read(ctx context.Context, after uint64, deliver func(revision uint64, body []byte) error, caughtUp func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(l.stop, cancel)()
 	r := reader{Log: l, next: after + 1, deliver: deliver, caughtUp: caughtUp}
 	for {
-		k, err := l.await(ctx)
+		conn, err := l.awaitConnection(ctx)
 		if err != nil {
 			return err
 		}
-		err = r.follow(ctx, k)
+		err = r.follow(ctx, conn)
 		var stop *stopError
 		switch {
 		case errors.As(err, &stop):
 			return stop.error
 		case errors.Is(err, ErrDamaged):
-			l.detach(k, err)
+			l.detach(conn, err)
 			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -48,21 +49,22 @@ func (l *Log) Read(ctx context.Context, after uint64, deliver func(revision uint
 	}
 }
 
-// stopError is what deliver returned.
+// stopError is the error of deliver, which ends Read.
 type stopError struct{ error }
 
+// reader is the state of one Read.
 type reader struct {
 	*Log
 	next     uint64
-	head     uint64 // to be reached before the log counts as whole
+	head     uint64 // revision at which the log is verified; 0: not known yet
 	deliver  func(uint64, []byte) error
 	caughtUp func()
 }
 
-// follow reads over one link for as long as that works.
-func (r *reader) follow(ctx context.Context, k *link) error {
+// follow reads over one connection. It returns the error that ends the reading.
+func (r *reader) follow(ctx context.Context, conn *connection) error {
 	if r.head == 0 {
-		head, err := r.inspect(ctx, k)
+		head, err := r.inspect(ctx, conn)
 		if err != nil {
 			return err
 		}
@@ -71,19 +73,20 @@ func (r *reader) follow(ctx context.Context, k *link) error {
 		}
 		r.head = head
 	}
-	if r.next > r.head { // only the end was not told yet
-		if err := r.end(); err != nil {
+	if r.next > r.head { // all is delivered, caughtUp is not called yet
+		if err := r.finish(); err != nil {
 			return err
 		}
 	}
-	if !r.alone() {
-		return r.poll(ctx, k)
+	if !r.standalone() {
+		return r.poll(ctx, conn)
 	}
-	consumer, err := k.batches.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+	consumer, err := conn.batches.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       r.next,
 		InactiveThreshold: 30 * time.Second,
-		// Else it tries for ever, whatever ctx says: Read begins anew instead.
+		// By default the consumer tries for ever, whatever ctx says. With a
+		// limit Read begins anew instead.
 		MaxResetAttempts: 2,
 	})
 	if err != nil {
@@ -109,46 +112,50 @@ func (r *reader) follow(ctx context.Context, k *link) error {
 	}
 }
 
-// Head is the last revision of the log, on whichever node. Somebody knows of
-// the wanted one: where other nodes write too, a no is asked for again for a
-// moment, since a leader that was deposed may not know it yet.
+// Head returns the last revision of the log, on whichever node. The caller knows
+// of the wanted revision from somewhere. Where other nodes write too, an answer
+// below it is retried for up to a second, because a deposed leader may be
+// behind.
 func (l *Log) Head(ctx context.Context, wanted uint64) (uint64, error) {
-	k, err := l.current()
+	conn, err := l.connected()
 	if err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
 	for begun := time.Now(); ; {
-		s, err := led(ctx, k.batches)
+		s, err := askLeader(ctx, conn.batches)
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
-		case s.head >= wanted || l.alone() || time.Since(begun) > unanswered || !pause(ctx, tryPause):
+		case s.head >= wanted || l.standalone() || time.Since(begun) > answerTimeout || !pause(ctx, tryPause):
 			return s.head, nil
 		}
 	}
 }
 
-// inspect looks at the ends of both streams before the first message is read.
-func (r *reader) inspect(ctx context.Context, k *link) (head uint64, err error) {
-	s, err := led(ctx, k.batches)
+// inspect returns the last revision of the log, and checks the ends of both
+// streams before the first message is read.
+func (r *reader) inspect(ctx context.Context, conn *connection) (head uint64, err error) {
+	s, err := askLeader(ctx, conn.batches)
 	if err != nil {
 		return 0, err
 	}
-	r.agree(s)
+	r.agree(s.agreement)
 	head = s.head
 	if head == 0 {
 		return 0, fmt.Errorf("%w: it is empty, and a log never is; restore the store directory from a backup", ErrDamaged)
 	}
-	if err := k.stored(ctx, head); errors.Is(err, errMissing) {
+	if err := conn.stored(ctx, head); errors.Is(err, errMissing) {
 		return 0, fmt.Errorf("%w: its last revision, %d, cannot be read; restore the store directory from a backup", ErrDamaged, head)
 	} else if err != nil {
 		return 0, err
 	}
-	return head, r.inspectAudit(ctx, k, head)
+	return head, r.inspectAudit(ctx, conn, head)
 }
 
+// take checks and counts one message, and delivers its body. A message that was
+// delivered before is ignored.
 func (r *reader) take(revision uint64, subject string, data []byte) error {
 	if revision < r.next {
 		return nil
@@ -162,14 +169,14 @@ func (r *reader) take(revision uint64, subject string, data []byte) error {
 		return err
 	}
 	r.mu.Lock()
-	if revision > r.tally.revision {
-		agreed := r.tally.take(revision, hour, &f)
-		if !agreed && (r.tally.whole || revision >= r.head) {
-			// What was counted includes this message by now.
-			if hour > r.tally.givenUp {
-				r.tally.kept--
+	if revision > r.accounting.revision {
+		agreed := r.accounting.count(revision, hour, &f)
+		if !agreed && (r.accounting.verified || revision >= r.head) {
+			found := r.accounting.remaining // includes this message
+			if hour > r.accounting.givenUp {
+				found--
 			}
-			err = r.tally.disagrees(revision, &f)
+			err = mismatch(revision, &f, found)
 		}
 	}
 	r.mu.Unlock()
@@ -184,25 +191,25 @@ func (r *reader) take(revision uint64, subject string, data []byte) error {
 		return &stopError{err}
 	}
 	if r.next > r.head {
-		return r.end()
+		return r.finish()
 	}
 	return nil
 }
 
-// end calls the log whole, the first time that all was delivered that was there
-// at the beginning.
-func (r *reader) end() error {
+// finish marks the log as verified, and calls caughtUp. It does so once, when all
+// that was there at the beginning has been delivered.
+func (r *reader) finish() error {
 	r.mu.Lock()
-	whole, noted := r.tally.whole, r.tally.noted
+	verified, lastNote := r.accounting.verified, r.accounting.lastNote
 	r.mu.Unlock()
-	if whole {
+	if verified {
 		return nil
 	}
-	if err := r.auditReaches(noted); err != nil {
+	if err := r.auditReaches(lastNote); err != nil {
 		return err
 	}
 	r.mu.Lock()
-	r.tally.whole = true
+	r.accounting.verified = true
 	r.mu.Unlock()
 	r.caughtUp()
 	return nil

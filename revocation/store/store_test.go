@@ -277,7 +277,7 @@ func TestDamageIsNeverPaperedOver(t *testing.T) {
 func (o *opened) Last() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.tally.revision
+	return o.accounting.revision
 }
 
 func stream(t *testing.T, dir, name string) string {
