@@ -103,6 +103,10 @@ func (n *connection) apply(m *feedpb.ServerMessage) error {
 	}
 	in.due = false
 	ack := &feedpb.Ack{Revision: in.at, Entries: held(in.follower)}
+	if lasting, ok := in.follower.Lasting(in.minute); ok && in.minute > 0 {
+		ack.Minute, ack.Lasting = uint64(in.minute), uint64(lasting)
+	}
+	in.minute = 0
 	return n.send(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Ack{Ack: ack}})
 }
 

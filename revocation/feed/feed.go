@@ -59,6 +59,10 @@ type Source interface {
 	Age() time.Duration
 	// Len is about how many entries a snapshot has.
 	Len() int
+	// Lasting returns the last revision, and how many entries of it end after
+	// the minute: as many as a replica at that revision holds. ok is false if
+	// the minute is long over.
+	Lasting(m revocation.Minute) (revision uint64, entries int, ok bool)
 	// Snapshot yields every entry in force in parts, and holds no lock while
 	// yield runs. The result is the set at the revision returned once the
 	// changes after it are applied; it may have some of them already.

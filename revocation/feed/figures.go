@@ -2,16 +2,25 @@ package feed
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// refusals counts the replicas that were not let in.
-type refusals struct {
-	full prometheus.Counter
+// figures are the metrics of the feed.
+type figures struct {
+	refused    prometheus.Counter
+	incomplete prometheus.Counter
 }
 
-func newRefusals() *refusals {
-	return &refusals{
-		full: prometheus.NewCounter(prometheus.CounterOpts{
+func newFigures() *figures {
+	return &figures{
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "rescind_control_replicas_refused_total",
 			Help: "Replicas that were refused because their feed token has max_replicas connected.",
 		}),
+		incomplete: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "rescind_control_replicas_incomplete_total",
+			Help: "Times that a replica held other revocations than the log, and was sent all of them again.",
+		}),
 	}
+}
+
+func (f *figures) all() []prometheus.Collector {
+	return []prometheus.Collector{f.refused, f.incomplete}
 }

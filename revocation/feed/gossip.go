@@ -72,6 +72,7 @@ type replicaRow struct {
 	LastAck    time.Time `json:"last_ack,omitzero"`
 	Version    string    `json:"version,omitzero"`
 	Rules      int       `json:"rules,omitzero"`
+	Incomplete bool      `json:"incomplete,omitzero"`
 	Profile    string    `json:"profile,omitzero"` // key; empty: it reports no issuers
 }
 
@@ -81,7 +82,7 @@ func (t *replicaRow) identity() identity { return identity{t.Credential, t.Name,
 func rowOf(p *replicaState) replicaRow {
 	row := replicaRow{
 		Credential: p.credential, Name: p.name, Instance: p.instance, Connected: p.connected, Joined: p.joined,
-		Revision: p.revision, Entries: p.entries, LastAck: p.lastAck, Version: p.version, Rules: p.rules,
+		Revision: p.revision, Entries: p.entries, LastAck: p.lastAck, Version: p.version, Rules: p.rules, Incomplete: p.audit.failed,
 	}
 	if p.profile != nil {
 		row.Profile = p.profile.key
@@ -319,7 +320,7 @@ func (r *replicas) redescribe(p *replicaState, row *replicaRow, fresh *profile, 
 	case fresh == nil && old != nil && old.key == row.Profile:
 		fresh = old
 	}
-	p.version, p.rules, p.profile = row.Version, row.Rules, fresh
+	p.version, p.rules, p.profile, p.audit.failed = row.Version, row.Rules, fresh, row.Incomplete
 	if p.connected && (all || old != fresh || p.losses == 0 && old == nil) {
 		r.knowledge.see(p.credential, p.name, fresh)
 	}

@@ -99,8 +99,8 @@ func TestMadeUpNamesOf4200Replicas(t *testing.T) {
 			refused++
 		}
 	}
-	if want := 4200 - defaultMaxReplicas; refused != want || testutil.ToFloat64(s.replicas.refusals.full) != float64(want) {
-		t.Errorf("%d of 4200 names refused and %v counted, want %d", refused, testutil.ToFloat64(s.replicas.refusals.full), want)
+	if want := 4200 - defaultMaxReplicas; refused != want || testutil.ToFloat64(s.replicas.figures.refused) != float64(want) {
+		t.Errorf("%d of 4200 names refused and %v counted, want %d", refused, testutil.ToFloat64(s.replicas.figures.refused), want)
 	}
 	if n := len(s.Replicas()); n != defaultMaxReplicas+1 {
 		t.Errorf("%d replicas are kept, want %d and the one of the other token", n, defaultMaxReplicas)

@@ -35,7 +35,8 @@ type inbound struct {
 	loading *snapshot
 	partial *partial // revision at+1, if some of it has come
 	ready   []revocation.Change
-	due     bool // an acknowledgement
+	due     bool              // an acknowledgement
+	minute  revocation.Minute // of a heartbeat that has not been acknowledged; 0: none
 }
 
 // partial is a revision of which the rest is to come.
@@ -197,7 +198,7 @@ func (in *inbound) heartbeat(h *feedpb.Heartbeat) error {
 		return errors.New("the set that was held has been given up; it is fetched again")
 	}
 	in.follower.Contact(in.at, h.Time.AsTime(), h.Age.AsDuration())
-	in.due = true
+	in.due, in.minute = true, revocation.MinuteOf(h.Time.AsTime())
 	return nil
 }
 

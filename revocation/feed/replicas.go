@@ -32,6 +32,10 @@ type Replica struct {
 	Entries    uint64
 	LastAck    time.Time // zero if there was none yet
 
+	// Incomplete says that it holds other entries than the log has. It has no
+	// revision in force then, and loads all entries again.
+	Incomplete bool
+
 	Version string // of the product; empty for a replica of the first edition
 	Rules   int    // version of digests and matching rules
 	// Issuers are those that it accepts. They are nil if it does not report
@@ -70,6 +74,7 @@ type replicaState struct {
 	entries   uint64
 	lastAck   time.Time
 	losses    int
+	audit     audit
 	changed   bool // other nodes have not been told its present state
 }
 
@@ -78,7 +83,7 @@ type replicaState struct {
 type replicas struct {
 	logger    *slog.Logger
 	limits    map[string]int // bound of each credential
-	refusals  *refusals
+	figures   *figures
 	knowledge *knowledge
 	onApplied func(name string, revision uint64)
 	onChange  func() // is called with mu held when a replica is added or forgotten; does not wait
@@ -102,7 +107,7 @@ type replicas struct {
 
 func newReplicas(logger *slog.Logger, tokens []Token, k *knowledge) *replicas {
 	r := &replicas{
-		logger: logger, limits: make(map[string]int), refusals: newRefusals(), knowledge: k, onChange: func() {},
+		logger: logger, limits: make(map[string]int), figures: newFigures(), knowledge: k, onChange: func() {},
 		news: make(chan struct{}, 1), all: make(map[identity]*replicaState), heard: make(map[string]time.Time),
 		floor: math.MaxUint64, rules: math.MaxInt, waiters: make(map[*waiter]struct{}),
 	}
@@ -147,6 +152,9 @@ func (r *replicas) join(a arrival, s *session) (*replicaState, error) {
 	}
 	p.session, p.remote, p.node, p.connected, p.joined = s, a.remote, "", true, joined
 	p.revision, p.known, p.entries, p.description = a.revision, a.known, a.entries, a.description
+	if p.audit.failed { // it has connected again before it had all entries
+		s.reload.Store(true)
+	}
 	r.knowledge.see(p.credential, p.name, p.profile)
 	r.warnOfTwins(p)
 	r.markChanged(p)
@@ -216,7 +224,7 @@ func (r *replicas) makeRoom(credential string) error {
 	case count < limit:
 		return nil
 	case oldest == nil:
-		r.refusals.full.Inc()
+		r.figures.refused.Inc()
 		return fmt.Errorf("the feed token %q has %d replicas connected, and feed.tokens[].max_replicas allows no more", credential, count)
 	}
 	r.drop(oldest)
@@ -413,8 +421,8 @@ func (r *replicas) list(head uint64) []Replica {
 func (p *replicaState) outside(head uint64) Replica {
 	return Replica{
 		Credential: p.credential, Name: p.name, Connected: p.connected, Revision: p.revision,
-		Behind: head - min(head, p.revision), Entries: p.entries, LastAck: p.lastAck,
-		Version: p.version, Rules: max(p.rules, 1), Issuers: p.profile.accepted(),
+		Behind: head - min(head, p.inForce()), Entries: p.entries, LastAck: p.lastAck,
+		Incomplete: p.audit.failed, Version: p.version, Rules: max(p.rules, 1), Issuers: p.profile.accepted(),
 	}
 }
 

@@ -100,7 +100,7 @@ func NewServer(src Source, o ServerOptions) *Server {
 	s.replicas = newReplicas(s.logger, o.Tokens, s.knowledge)
 	s.replicas.onApplied = o.OnApplied
 	if o.Registerer != nil {
-		o.Registerer.MustRegister(s.replicas.refusals.full)
+		o.Registerer.MustRegister(s.replicas.figures.all()...)
 	}
 	s.ctx, s.end = context.WithCancel(context.Background())
 	s.running.Go(func() { s.tail.run(s.ctx) })

@@ -30,6 +30,8 @@ type session struct {
 	stream feedpb.Feed_FollowServer
 	watched
 
+	reload atomic.Bool // the replica is to be sent a snapshot
+
 	// Owned by the sending goroutine.
 	at   uint64 // every revision up to it has been sent
 	beat *pulse // to be sent once at has reached its revision
@@ -204,6 +206,7 @@ func (ss *session) receive(p *replicaState, log *slog.Logger) error {
 				return status.Errorf(codes.InvalidArgument, "revision %d is acknowledged, and the log ends at %d", m.Ack.Revision, head)
 			}
 			r.ack(p, ss, m.Ack)
+			ss.compare(p, m.Ack)
 		case *feedpb.ClientMessage_Profile:
 			r.describe(p, ss, profileOf(m.Profile, log))
 		case *feedpb.ClientMessage_Goodbye:
@@ -240,6 +243,11 @@ func (ss *session) send(resumes bool) error {
 		case <-tick.C:
 			ss.takePulse()
 		default:
+		}
+		if ss.reload.Swap(false) {
+			if err := ss.snapshot(); err != nil {
+				return err
+			}
 		}
 		parts, grown, err := ss.more()
 		if err == nil && len(parts) > 0 {

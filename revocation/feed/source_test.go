@@ -57,12 +57,16 @@ func entryOf(sub string, id revocation.ID) revocation.Entry {
 }
 
 // revoke is one revision that revokes all subjects.
-func (l *memLog) revoke(subs ...string) uint64 {
+func (l *memLog) revoke(subs ...string) uint64 { return l.revokeFor(24*time.Hour, subs...) }
+
+// revokeFor is revoke for a time.
+func (l *memLog) revokeFor(life time.Duration, subs ...string) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := revocation.Change{Revision: l.revision + 1}
 	for i, sub := range subs {
 		e := entryOf(sub, revocation.ID{Revision: c.Revision, Index: uint32(i)})
+		e.ExpiresAt = revocation.MicrosOf(time.Now().Add(life))
 		c.Added = append(c.Added, e)
 		l.standing[e.ID], l.of[sub] = e, e.ID
 	}
@@ -81,6 +85,17 @@ func (l *memLog) restore(subs ...string) uint64 {
 		delete(l.of, sub)
 	}
 	return l.append(c)
+}
+
+// sweep forgets the entries that have ended.
+func (l *memLog) sweep() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, e := range l.standing {
+		if e.ExpiresAt <= revocation.MicrosOf(time.Now()) {
+			delete(l.standing, id)
+		}
+	}
 }
 
 func (l *memLog) append(c revocation.Change) uint64 {
@@ -129,6 +144,17 @@ func (l *memLog) Len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.standing)
+}
+
+func (l *memLog) Lasting(m revocation.Minute) (revision uint64, n int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.standing {
+		if e.ExpiresAt.Minute() > m {
+			n++
+		}
+	}
+	return l.revision, n, true
 }
 
 func (l *memLog) Snapshot(yield func([]revocation.Entry) error) (uint64, error) {

@@ -32,7 +32,7 @@ type waiter struct {
 
 // has reports whether p has in force what is wanted. The caller holds mu.
 func (p *replicaState) has(w Wanted) bool {
-	return p.revision >= w.Revision && max(p.rules, 1) >= w.Rules
+	return p.inForce() >= w.Revision && max(p.rules, 1) >= w.Rules
 }
 
 // settle finds the floor, and releases the waiters that have what they want.
@@ -43,7 +43,7 @@ func (r *replicas) settle() {
 		floor = 0
 	}
 	for _, p := range r.all {
-		floor, rules = min(floor, p.revision), min(rules, max(p.rules, 1))
+		floor, rules = min(floor, p.inForce()), min(rules, max(p.rules, 1))
 	}
 	rose := floor > r.floor || rules > r.rules
 	r.floor, r.rules = floor, rules

@@ -120,6 +120,7 @@ func (r *rows) cover(c *crowd, w *row) (hidden []revocation.ID) {
 		if _, o := r.find(id); by.covers(o.reach()) {
 			o.flags |= isHidden
 			r.hidden++
+			r.census.Add(o.expires, -1)
 			hidden = append(hidden, id)
 			if o.flags&isCover != 0 {
 				if c.coverOf == nil {
@@ -166,6 +167,7 @@ func (r *rows) uncover(w *row) (shown []revocation.ID) {
 		}
 		o.flags &^= isHidden
 		r.hidden--
+		r.census.Add(o.expires, 1)
 		delete(c.coverOf, under)
 		c.shown[under] = struct{}{}
 		shown = append(shown, under)

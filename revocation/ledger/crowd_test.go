@@ -83,6 +83,7 @@ func TestCoversAgainstModel(t *testing.T) {
 			}
 			for _, f := range followers {
 				f.follow(rt, l)
+				f.checkLasting(rt, l, clock.Now())
 				f.check(rt, standing, clock.Now().Sub(begin))
 			}
 		}
@@ -131,6 +132,15 @@ func (f *follower) follow(rt *rapid.T, l *Ledger) {
 			delete(f.entries, e.ID)
 		}
 		f.revision = c.Revision
+	}
+}
+
+// checkLasting compares the ledger's count of entries with the follower's.
+func (f *follower) checkLasting(rt *rapid.T, l *Ledger, now time.Time) {
+	minute := revocation.MinuteOf(now)
+	want := lastingAfter(minute, slices.Collect(maps.Values(f.entries)))
+	if revision, n, ok := l.Lasting(minute); !ok || n != want || revision != f.revision {
+		rt.Fatalf("Lasting(%d) = %d, %d, %v; want revision %d and the %d of the follower", minute, revision, n, ok, f.revision, want)
 	}
 }
 

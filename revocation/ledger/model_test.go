@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -153,6 +154,11 @@ func TestLedgerAgainstModel(t *testing.T) {
 						followed = c.Revision
 					}
 				}
+				minute := revocation.MinuteOf(clock.Now())
+				lasting := lastingAfter(minute, slices.Collect(maps.Values(follower)))
+				if revision, n, ok := l.Lasting(minute); !ok || n != lasting || revision != followed {
+					rt.Fatalf("Lasting(%d) = %d, %d, %v; want revision %d and the %d of the follower", minute, revision, n, ok, followed, lasting)
+				}
 				for _, m := range model {
 					_, has := follower[m.id]
 					if alive(m) && m.restored && has {
@@ -199,13 +205,29 @@ func TestLedgerAgainstModel(t *testing.T) {
 				if got := l.Len() + l.rows.hidden; got != live {
 					rt.Fatalf("%d in force, want %d", got, live)
 				}
-				held := 0
-				if _, err := l.Snapshot(func(part []revocation.Entry) error { held += len(part); return nil }); err != nil || held != l.Len() {
+				held, lasting, minute := 0, 0, revocation.MinuteOf(clock.Now())
+				if _, err := l.Snapshot(func(part []revocation.Entry) error {
+					held, lasting = held+len(part), lasting+lastingAfter(minute, part)
+					return nil
+				}); err != nil || held != l.Len() {
 					rt.Fatalf("a snapshot has %d entries, %v; Len is %d", held, err, l.Len())
+				}
+				if revision, n, ok := l.Lasting(minute); !ok || n != lasting || revision != l.Revision() {
+					rt.Fatalf("Lasting(%d) = %d, %d, %v; want revision %d and the %d of a snapshot", minute, revision, n, ok, l.Revision(), lasting)
 				}
 			},
 		})
 	})
+}
+
+// lastingAfter counts the entries that end after the minute.
+func lastingAfter(m revocation.Minute, entries []revocation.Entry) (n int) {
+	for _, e := range entries {
+		if e.ExpiresAt.Minute() > m {
+			n++
+		}
+	}
+	return n
 }
 
 // deniedBy reports whether the follower has m, or a revocation of the same claims

@@ -28,6 +28,8 @@ type rows struct {
 	live    int // neither expired nor restored, as of the last sweep
 	hidden  int // of these, covered by another: replicas do not hold them
 
+	census revocation.Census // of the rows that replicas hold
+
 	crowdRows int // in a chain; beyond, the digest has a crowd
 }
 
@@ -139,6 +141,7 @@ func (r *rows) add(op *operation) (hidden []revocation.ID) {
 	c.soonest = min(c.soonest, e.ExpiresAt)
 	r.index[k] = here
 	r.live++
+	r.census.Add(e.ExpiresAt, 1)
 	return r.join(&c.rows[len(c.rows)-1])
 }
 
@@ -230,6 +233,9 @@ func (r *rows) restore(id revocation.ID, u undone) (w *row, shown []revocation.I
 	if w == nil || w.state != standing {
 		return nil, nil
 	}
+	if w.shown() {
+		r.census.Add(w.expires, -1)
+	}
 	r.end(w)
 	w.state = restored
 	r.undone[id] = u
@@ -248,8 +254,13 @@ func (r *rows) end(w *row) {
 	}
 }
 
+// censusMinutes is for how long a row is counted after its end. A replica counts
+// by the time of a heartbeat, which may be a moment old.
+const censusMinutes = 10
+
 // sweep forgets what has expired at now.
 func (r *rows) sweep(now revocation.Micros) {
+	r.census.Forget(now.Minute() - censusMinutes)
 	for _, c := range r.chunks {
 		if c.soonest <= now {
 			r.sweepChunk(c, now)

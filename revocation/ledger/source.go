@@ -90,6 +90,16 @@ func (l *Ledger) Len() int {
 	return l.rows.live - l.rows.hidden
 }
 
+// Lasting returns the last revision, and how many entries of it end after the
+// minute: a replica at that revision holds as many. ok is false if the minute
+// is long over.
+func (l *Ledger) Lasting(m revocation.Minute) (revision uint64, n int, ok bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	n, ok = l.rows.census.After(m)
+	return l.revision, n, ok
+}
+
 // Wait returns when the revision is greater than after.
 func (l *Ledger) Wait(ctx context.Context, after uint64) error {
 	for {

@@ -189,6 +189,15 @@ func (m *setMachine) check(t *rapid.T) {
 	if want := m.model.lasting(seconds(m.now)); m.set.len() < want {
 		t.Fatalf("the set has %d entries, want at least %d", m.set.len(), want)
 	}
+	minute, lasting := seconds(m.now).Minute(), 0
+	for _, r := range m.model {
+		if r.ExpiresAt.Minute() > minute {
+			lasting++
+		}
+	}
+	if got, ok := m.set.lasting(minute); !ok || got != lasting {
+		t.Fatalf("%d entries last beyond minute %d (known: %v), want %d", got, minute, ok, lasting)
+	}
 	m.checkAll(t)
 }
 

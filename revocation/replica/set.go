@@ -51,6 +51,7 @@ type set struct {
 	next   *filter           // the filter that is being built; nil: none
 	added  int               // keys in the filter
 	shapes shapeTable
+	census revocation.Census // of the entries; sweeps included, so that one too early shows
 }
 
 // view is what readers need. A view is replaced, never changed.
@@ -126,6 +127,10 @@ func (s *set) settle() (grown int) {
 			grown += n
 		}
 		clear(h.changed)
+		for minute, n := range h.ends {
+			s.census.AddMinute(minute, n)
+		}
+		clear(h.ends)
 	}
 	s.entries.Add(int64(grown))
 	old := s.view.Load()
@@ -134,6 +139,19 @@ func (s *set) settle() (grown int) {
 	}
 	return grown
 }
+
+// lasting returns how many entries end after the minute. ok is false if it was
+// asked for a later minute before.
+func (s *set) lasting(m revocation.Minute) (n int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.census.Forget(m - censusMinutes)
+	return s.census.After(m)
+}
+
+// censusMinutes is for how long an entry is counted after its end: the clocks of
+// two control endpoints may differ.
+const censusMinutes = 60
 
 // sweep drops the buckets whose entries have all ended.
 func (s *set) sweep(ended revocation.Micros) {

@@ -1,6 +1,10 @@
 package replica
 
-import "time"
+import (
+	"time"
+
+	"rescind/revocation"
+)
 
 // Status is the state of a follower.
 type Status struct {
@@ -20,6 +24,18 @@ type Status struct {
 	Refused     string // why the control endpoint is not followed; empty: it is
 
 	FilterHeld, FilterFalse uint64 // hits of the filter that an entry confirmed; hits without an entry
+}
+
+// Lasting returns how many entries of the follower's revision end after the
+// minute, for the control endpoint to compare. ok is false if that is not known,
+// or if entries of a later revision are in force already. A minute much earlier
+// than one asked for before is not known.
+func (f *Follower) Lasting(m revocation.Minute) (n int, ok bool) {
+	c := f.current.Load()
+	if c.set == nil || c.ahead != 0 {
+		return 0, false
+	}
+	return c.set.lasting(m)
 }
 
 // Status returns the state of f. It takes no lock.

@@ -26,6 +26,8 @@ type stripe struct {
 	evicted *atomic.Int64
 	keys    int                 // added to the filter since the set last settled
 	changed map[shapeNumber]int // entries more or fewer since then, by shape
+
+	ends map[revocation.Minute]int // entries added or removed since then, by the minute of their end
 }
 
 type bucketKey struct{ ends, width revocation.Micros }
@@ -44,6 +46,7 @@ const (
 
 func (h *stripe) init(evicted *atomic.Int64) {
 	h.byEnd, h.changed, h.evicted = map[bucketKey]*bucket{}, map[shapeNumber]int{}, evicted
+	h.ends = map[revocation.Minute]int{}
 	h.buckets.Store(&[]*bucket{})
 }
 
@@ -108,6 +111,7 @@ func (b *batch) add(h *stripe, k key, r *record) error {
 	}
 	h.keys++
 	h.changed[r.shape]++
+	h.ends[r.expires.Minute()]++
 	return nil
 }
 
@@ -134,6 +138,7 @@ func (h *stripe) remove(k key, r *record) error {
 		shape, ok, err := b.remove(k, text, r)
 		if ok {
 			h.changed[shape]--
+			h.ends[r.expires.Minute()]--
 		}
 		if ok || err != nil {
 			return err
@@ -173,6 +178,7 @@ func (h *stripe) sweep(ended revocation.Micros) {
 			continue
 		}
 		delete(h.byEnd, k)
+		h.ends[k.ends.Minute()] -= b.entries
 		for shape, n := range b.shapes {
 			h.changed[shape] -= n
 		}

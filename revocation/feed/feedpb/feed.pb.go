@@ -478,8 +478,16 @@ func (*Goodbye) Descriptor() ([]byte, []int) {
 type Ack struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Revision uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	// How many entries the follower holds.
-	Entries       uint64 `protobuf:"varint,2,opt,name=entries,proto3" json:"entries,omitempty"`
+	// How many entries the follower holds, some of which may have ended.
+	Entries uint64 `protobuf:"varint,2,opt,name=entries,proto3" json:"entries,omitempty"`
+	// A minute since the Unix epoch, by the server's clock; 0: lasting is not
+	// known.
+	Minute uint64 `protobuf:"varint,3,opt,name=minute,proto3" json:"minute,omitempty"`
+	// How many entries of that revision the follower holds that end after that
+	// minute. The server has the same number, or the follower has lost some.
+	Lasting uint64 `protobuf:"varint,4,opt,name=lasting,proto3" json:"lasting,omitempty"`
+	// Later revisions that are in force already: they came ahead.
+	Ahead         []uint64 `protobuf:"varint,5,rep,packed,name=ahead,proto3" json:"ahead,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -526,6 +534,27 @@ func (x *Ack) GetEntries() uint64 {
 		return x.Entries
 	}
 	return 0
+}
+
+func (x *Ack) GetMinute() uint64 {
+	if x != nil {
+		return x.Minute
+	}
+	return 0
+}
+
+func (x *Ack) GetLasting() uint64 {
+	if x != nil {
+		return x.Lasting
+	}
+	return 0
+}
+
+func (x *Ack) GetAhead() []uint64 {
+	if x != nil {
+		return x.Ahead
+	}
+	return nil
 }
 
 type ServerMessage struct {
@@ -987,7 +1016,11 @@ type Change struct {
 	Removed  []byte                 `protobuf:"bytes,3,opt,name=removed,proto3" json:"removed,omitempty"` // packed entries
 	// More of this revision follows. Its added entries are in force at once; the
 	// revision counts when the last part is in force.
-	More          bool `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`
+	More bool `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`
+	// The revision is sent before its turn, because a long one is on its way. It
+	// has added entries alone, which are in force at once. It comes again in its
+	// turn. A server sends it only to a follower of rules 2 or later.
+	Ahead         bool `protobuf:"varint,5,opt,name=ahead,proto3" json:"ahead,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1046,6 +1079,13 @@ func (x *Change) GetRemoved() []byte {
 func (x *Change) GetMore() bool {
 	if x != nil {
 		return x.More
+	}
+	return false
+}
+
+func (x *Change) GetAhead() bool {
+	if x != nil {
+		return x.Ahead
 	}
 	return false
 }
@@ -1546,10 +1586,13 @@ const file_revocation_feed_feed_proto_rawDesc = "" +
 	"\x0eClaimCondition\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06values\x18\x02 \x03(\tR\x06values\"\t\n" +
-	"\aGoodbye\";\n" +
+	"\aGoodbye\"\x83\x01\n" +
 	"\x03Ack\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x18\n" +
-	"\aentries\x18\x02 \x01(\x04R\aentries\"\x97\x03\n" +
+	"\aentries\x18\x02 \x01(\x04R\aentries\x12\x16\n" +
+	"\x06minute\x18\x03 \x01(\x04R\x06minute\x12\x18\n" +
+	"\alasting\x18\x04 \x01(\x04R\alasting\x12\x14\n" +
+	"\x05ahead\x18\x05 \x03(\x04R\x05ahead\"\x97\x03\n" +
 	"\rServerMessage\x127\n" +
 	"\bgreeting\x18\x01 \x01(\v2\x19.rescind.feed.v1.GreetingH\x00R\bgreeting\x12G\n" +
 	"\x0esnapshot_begin\x18\x02 \x01(\v2\x1e.rescind.feed.v1.SnapshotBeginH\x00R\rsnapshotBegin\x12G\n" +
@@ -1576,12 +1619,13 @@ const file_revocation_feed_feed_proto_rawDesc = "" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x1a\n" +
 	"\bchecksum\x18\x03 \x01(\aR\bchecksum\"<\n" +
 	"\aChanges\x121\n" +
-	"\achanges\x18\x01 \x03(\v2\x17.rescind.feed.v1.ChangeR\achanges\"h\n" +
+	"\achanges\x18\x01 \x03(\v2\x17.rescind.feed.v1.ChangeR\achanges\"~\n" +
 	"\x06Change\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x14\n" +
 	"\x05added\x18\x02 \x01(\fR\x05added\x12\x18\n" +
 	"\aremoved\x18\x03 \x01(\fR\aremoved\x12\x12\n" +
-	"\x04more\x18\x04 \x01(\bR\x04more\"\x84\x01\n" +
+	"\x04more\x18\x04 \x01(\bR\x04more\x12\x14\n" +
+	"\x05ahead\x18\x05 \x01(\bR\x05ahead\"\x84\x01\n" +
 	"\tHeartbeat\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12+\n" +

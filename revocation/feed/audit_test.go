@@ -1,0 +1,147 @@
+package feed
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rescind/revocation"
+	"rescind/revocation/feed/feedpb"
+)
+
+// A replica lost an entry, by whatever fault. The control endpoint finds out,
+// waits for the replica, and sends it all entries again.
+func TestALostEntryIsFoundOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logged lines
+		log := newLog("log-1")
+		log.revoke("alice", "bob", "carol")
+		wire := &bus{hear: map[string]func(string, []byte){}}
+		s, net := serveInMemory(t, log, ServerOptions{Logger: logged.logger(), Nodes: on{wire, "n1"}, Others: 1})
+		other, _ := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n2"}, Others: 1})
+		f := net.follower(t, "replica-a", nil)
+		time.Sleep(auditTime)
+		wantApplied(t, "with all entries", s, 1, 1, 1)
+
+		// The set loses alice behind the back of the feed.
+		lost := revocation.Change{Revision: 2, Removed: []revocation.Entry{entryOf("alice", log.of["alice"])}}
+		log.mu.Lock()
+		lost.Removed[0].ExpiresAt = log.standing[log.of["alice"]].ExpiresAt
+		log.mu.Unlock()
+		if err := f.Apply([]revocation.Change{lost}); err != nil {
+			t.Fatal(err)
+		}
+		log.revoke("dave")
+		if denies(t, f.Follower, "alice") {
+			t.Fatal("the test does not take alice away")
+		}
+		flagged := false
+		for range 40 {
+			time.Sleep(auditTime / 20)
+			if list := s.Replicas(); list[0].Incomplete {
+				flagged = true
+				wantApplied(t, "while it is incomplete", s, 1, 0, 1, "replica-a")
+				time.Sleep(50 * time.Millisecond)
+				wantApplied(t, "while it is incomplete, at the other node", other, 1, 0, 1, "replica-a")
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+				began := time.Now()
+				s.WaitApplied(ctx, Wanted{Revision: 1})
+				cancel()
+				if d := time.Since(began); d != 10*time.Millisecond {
+					t.Errorf("while it is incomplete a caller waited %v, want all of its 10ms", d)
+				}
+				if list[0].Behind != 2 {
+					t.Errorf("while it is incomplete it is %d revisions behind, want 2", list[0].Behind)
+				}
+				break
+			}
+		}
+		if !flagged {
+			t.Fatal("the loss is not found out within two times auditTime")
+		}
+		time.Sleep(3 * time.Second)
+		if !denies(t, f.Follower, "alice") {
+			t.Error("alice is not denied after all entries were sent again")
+		}
+		wantApplied(t, "complete again", s, 2, 1, 1)
+		wantApplied(t, "complete again, at the other node", other, 2, 1, 1)
+		if all := strings.Join(logged.all, ""); !strings.Contains(all, "replica incomplete") || !strings.Contains(all, "replica complete again") {
+			t.Errorf("the log has %q, want both that it is incomplete and that it is complete again", all)
+		}
+	})
+}
+
+// Entries end at every instant, revisions come all the time, and the clocks of
+// both ends differ: nothing of that is taken for a loss.
+func TestNothingIsTakenForALoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logged lines
+		log := newLog("log-1")
+		s, net := serveInMemory(t, log, ServerOptions{Logger: logged.logger()})
+		net.follower(t, "replica-a", nil)
+		for i := range 3000 {
+			log.revokeFor(time.Duration(1+i%90)*time.Second, fmt.Sprint("user-", i))
+			if i%3 == 0 {
+				log.restore(fmt.Sprint("user-", i))
+			}
+			time.Sleep(100 * time.Millisecond)
+			if i%700 == 699 {
+				log.sweep()
+				net.follower(t, fmt.Sprint("replica-", i), nil)
+			}
+			for _, r := range s.Replicas() {
+				if r.Incomplete {
+					t.Fatalf("after %d revisions %s is taken for incomplete", i, r.Name)
+				}
+			}
+		}
+		compared := 0
+		for _, r := range s.replicas.all {
+			if r.audit.failures == 0 {
+				compared++
+			}
+		}
+		if compared != 5 || strings.Contains(strings.Join(logged.all, ""), "incomplete") {
+			t.Errorf("%d of 5 replicas are like the log, and it says %q", compared, logged.all)
+		}
+	})
+}
+
+// One difference, or a few within a short time, is no alarm.
+func TestADifferenceMustLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLog("log-1")
+		log.revoke("alice")
+		s, net := serveInMemory(t, log, ServerOptions{})
+		r, _ := net.call(t, newHello("replica-a", "log-1", 1))
+		r.hear()
+		minute := uint64(revocation.MinuteOf(time.Now()))
+		ack := func(lasting uint64) {
+			r.say(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Ack{Ack: &feedpb.Ack{Revision: 1, Minute: minute, Lasting: lasting}}})
+			synctest.Wait()
+		}
+		incomplete := func() bool { return s.Replicas()[0].Incomplete }
+		for range 20 {
+			ack(0)
+		}
+		if incomplete() {
+			t.Error("20 differences at one time are an alarm, want none")
+		}
+		time.Sleep(auditTime)
+		ack(1)
+		ack(0)
+		if incomplete() {
+			t.Error("a difference after a match is an alarm, want none")
+		}
+		for range auditFailures - 1 {
+			time.Sleep(auditTime)
+			ack(0)
+		}
+		if !incomplete() {
+			t.Errorf("%d differences over %v are no alarm, want one", auditFailures, auditTime*(auditFailures-1))
+		}
+	})
+}
