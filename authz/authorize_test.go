@@ -257,7 +257,7 @@ func TestKeysAreAskedForLast(t *testing.T) {
 	}
 }
 
-// A key of one issuer verifies no token of another, whatever its kid.
+// A key of one issuer verifies no token of another, also under the same kid.
 func TestIssuersDoNotShareKeys(t *testing.T) {
 	mine, theirs := newEd25519("k"), newEd25519("k")
 	o := options(t, mine)
@@ -377,8 +377,8 @@ func TestRevokedByEachKind(t *testing.T) {
 	}
 }
 
-// A thief who holds a key leaves its kid out. The token counts as signed under
-// the kid of the key that verified it, in revocations and in what is observed.
+// A thief with a stolen key leaves its kid out. The token counts as signed under
+// the kid of the key that verified it, in revocations and in observations.
 func TestRevokedKeyWithoutItsKid(t *testing.T) {
 	stolen, good := newEd25519("stolen"), newEd25519("good")
 	r := revocation.Revocation{
@@ -538,8 +538,7 @@ func TestFailedLookUps(t *testing.T) {
 	})
 }
 
-// Only a token that is good in every respect is allowed, whatever else is
-// changed about it.
+// Only a token without any fault is allowed, in all combinations of faults.
 func TestOneFaultDenies(t *testing.T) {
 	key, stranger := edKey(), newEd25519("ed1")
 	a := authorizer(t, options(t, key))

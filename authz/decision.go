@@ -87,7 +87,7 @@ type Facts struct {
 	Client   string            // client_id, or else azp
 	IssuedAt revocation.Micros // 0: it has no iat
 	Expires  revocation.Micros // 0: it has no exp
-	Hash     [32]byte          // SHA-256 of what was signed: identifies a token without jti
+	Hash     [32]byte          // SHA-256 of header.payload; identifies a token without jti
 }
 
 func (d Decision) deny(r Reason) Decision {

@@ -35,8 +35,8 @@ var reserved = []string{
 	":authority", ":method", ":path", ":protocol", ":scheme",
 }
 
-// CheckHeaderName returns why a header of this name cannot carry a claim. The
-// text of the error follows the name.
+// CheckHeaderName returns an error if a header of this name cannot carry a claim.
+// The text of the error continues a sentence that begins with the name.
 func CheckHeaderName(name string) error {
 	same := func(r string) bool { return LaxName(r) == LaxName(name) }
 	switch {
@@ -48,8 +48,8 @@ func CheckHeaderName(name string) error {
 	return nil
 }
 
-// CheckHeaderPrefix returns why clients may not be kept from sending headers
-// under this prefix.
+// CheckHeaderPrefix returns an error if clients must be able to send a header
+// under this prefix, because rescind removes all such headers.
 func CheckHeaderPrefix(prefix string) error {
 	if !IsFieldName(prefix) {
 		return fmt.Errorf("%.60q cannot begin the name of a header; write it as x-jwt-", prefix)

@@ -116,8 +116,8 @@ func (o *Issuer) faults() (errs []error) {
 	return errs
 }
 
-// CheckTokenType returns why no access token has this typ: an issuer signs
-// other kinds of tokens with the same keys.
+// CheckTokenType returns an error for the typ of another kind of token that
+// issuers sign with the same keys, such as a logout token.
 func CheckTokenType(typ string) error {
 	switch typ = jwt.MediaType(typ); typ {
 	case "logout+jwt", "secevent+jwt", "dpop+jwt":

@@ -38,7 +38,7 @@ func TestFirstFetchIsWaitedFor(t *testing.T) {
 }
 
 // An issuer that does not answer delays requests for the first 500 ms of each
-// fetch, whatever their number. There is at most one fetch in each interval.
+// fetch, also many requests. There is at most one fetch in each interval.
 func TestIssuerThatDoesNotAnswer(t *testing.T) {
 	o := originOf("")
 	o.set("", answer{delay: time.Hour})

@@ -80,8 +80,8 @@ func parseDiscovery(text []byte, issuer string) (jwksURI string, err error) {
 	return d.URI, nil
 }
 
-// mayName returns why the issuer's document may not name this URL. The document
-// comes from outside, so it must not aim the replica at services of the
+// mayName returns an error if the issuer's document may not name this URL. The
+// document comes from outside, so it must not aim the replica at services of the
 // replica's own machine, or at a scheme that the operator did not choose. An
 // issuer on loopback is on this machine itself and may name everything.
 func (o Options) mayName(named *url.URL) error {

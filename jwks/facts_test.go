@@ -50,7 +50,7 @@ func wantFound(t *testing.T, k *Keys, kid, alg string, want int, wantErr error) 
 	}
 }
 
-// 1. The key of another issuer verifies nothing, whatever its kid.
+// 1. The key of another issuer verifies nothing, also under the same kid.
 func TestFact1KeyOfAnotherIssuer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := originOf(document(kid("a"), kid("same"))), originOf(document(kid("b"), with(kid("b"), map[string]any{"kid": "same"})))

@@ -2,7 +2,7 @@
 // own set, which is kept up to date in the background and is never used for
 // another issuer.
 //
-// # What is trusted
+// # Trust
 //
 // The configuration is trusted, and for its own keys the issuer's source: a JWK
 // Set at a URL, a JWK Set that a discovery document names, or a local file. A

@@ -37,7 +37,7 @@ type Options struct {
 const (
 	defaultRefreshInterval    = 5 * time.Minute
 	defaultMinRefreshInterval = 10 * time.Second
-	shortestInterval          = 100 * time.Millisecond // in the background, whatever is configured
+	shortestInterval          = 100 * time.Millisecond // lower bound of every interval of the background
 )
 
 func (o Options) withDefaults() Options {

@@ -22,7 +22,7 @@ const savedVersion = 1
 // down. The file is one line of JSON that names the issuer and the source, and
 // then the document as it came. The line guards against damage, and against a
 // file that was moved here from another issuer or source. It does not guard
-// against somebody who can write the file: they choose the issuer's keys.
+// against an attacker with write access, who can choose the issuer's keys.
 type saved struct {
 	path           string // empty: the document is not kept
 	issuer, source string

@@ -81,7 +81,7 @@ func (s *set) find(kid, alg string) ([]Key, error) {
 	}
 }
 
-// has reports whether a key has this kid, whatever its alg.
+// has reports whether a key of any alg has this kid.
 func (s *set) has(kid string) bool { return kid != "" && s.kids[kid] }
 
 // summary returns the kids for the log. Its length is bounded, because the

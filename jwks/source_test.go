@@ -106,7 +106,7 @@ func TestContentTypeIsNoMatter(t *testing.T) {
 	}
 }
 
-// The limit is on what is unpacked, and a body without an end is not read to it.
+// The limit counts unpacked bytes, and ends the reading of an endless body.
 func TestLargeBodies(t *testing.T) {
 	for name, h := range map[string]http.HandlerFunc{
 		"gzip": func(w http.ResponseWriter, _ *http.Request) {

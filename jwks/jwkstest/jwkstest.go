@@ -3,9 +3,8 @@
 // sessions and rotating refresh tokens, and revocation after RFC 7009. The demo
 // logs its users in with it, and tests make it misbehave.
 //
-// It is not an identity provider. Everybody who asks for a token for alice gets
-// one, and everybody who can reach it can rotate its keys. So it listens on
-// loopback.
+// It is not an identity provider. Every caller gets a token for every name and
+// can rotate the keys. So it listens on loopback.
 //
 // # Ownership
 //

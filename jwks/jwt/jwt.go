@@ -5,7 +5,7 @@
 // # Trust
 //
 // A reader gets tokens that anybody may have made. [Parse] refuses each token
-// that two readers could understand differently, whoever signed it: duplicate
+// that two readers could understand differently, also a signed one: duplicate
 // members, invalid UTF-8, names that differ in case alone, base64url that is
 // not canonical. No other decoder sees the bytes. Nothing in a [Token] is to be
 // believed before the caller has verified its signature. Until then Issuer,
@@ -14,7 +14,7 @@
 // A raw token is no identity. Another signature of the same claims is the same
 // token, so [Token.Hash] leaves the signature out.
 //
-// # What it leaves to its callers
+// # Left to the callers
 //
 // Parse does not know which issuers, algorithms, types and times are accepted,
 // and does not bound the size of a token. It works in time proportional to the
@@ -45,8 +45,7 @@ type Token struct {
 	Signature []byte
 }
 
-// Hash returns the SHA-256 of what the signature covers. It identifies a token
-// without jti.
+// Hash returns the SHA-256 of Signed. It identifies a token without jti.
 func (t *Token) Hash() [sha256.Size]byte { return sha256.Sum256([]byte(t.Signed)) }
 
 // Flaw says why [Parse] refused a token. It is one of the texts below and
