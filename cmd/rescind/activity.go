@@ -14,6 +14,7 @@ import (
 
 	"rescind/revocation/control"
 	"rescind/revocation/insight"
+	"rescind/revocation/printable"
 )
 
 func (a *app) activity() *cobra.Command {
@@ -77,14 +78,14 @@ of them now; what they remember is bounded, and lost when they restart.`,
 }
 
 func (a *app) printActivity(d *control.ActivityDocument) error {
-	a.sawLittle(d.Replicas, d.Partial)
+	a.warnPartial(d.Replicas, d.Partial)
 	if d.Count == 0 {
 		note(a.errs, "nothing was seen%s", sinceWhen(d.Since, a.now()))
 		return nil
 	}
 	t := columns(a.out)
-	row(t, "first seen", when(d.First, a.now()))
-	row(t, "last seen", when(d.Last, a.now()))
+	row(t, "first seen", timeText(d.First, a.now()))
+	row(t, "last seen", timeText(d.Last, a.now()))
 	row(t, "requests", grouped(int(d.Count)))
 	if err := t.Flush(); err != nil {
 		return err
@@ -117,13 +118,13 @@ func printCounts(w io.Writer, title string, of map[string]uint64) error {
 			row(t, fmt.Sprintf("and %d more", len(names)-i))
 			break
 		}
-		row(t, clip(printable(name), 60), grouped(int(of[name])))
+		row(t, clip(printable.Quote(name), 60), grouped(int(of[name])))
 	}
 	return t.Flush()
 }
 
-// sawLittle says why an answer may not be all.
-func (a *app) sawLittle(of control.Answered, partial bool) {
+// warnPartial says why an answer may not be all.
+func (a *app) warnPartial(of control.Answered, partial bool) {
 	switch {
 	case of.Asked == 0:
 		note(a.errs, "no replica is connected, and so nothing is known")
@@ -139,5 +140,5 @@ func sinceWhen(since, now time.Time) string {
 	if since.IsZero() {
 		return ""
 	}
-	return " since " + when(since, now)
+	return " since " + timeText(since, now)
 }

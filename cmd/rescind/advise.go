@@ -9,6 +9,7 @@ import (
 
 	"rescind/revocation/control"
 	"rescind/revocation/insight"
+	"rescind/revocation/printable"
 )
 
 func (a *app) advise() *cobra.Command {
@@ -42,7 +43,7 @@ share of today's requests that max_lifetime or max_age of that value would deny;
 		if err := res.into(&d); err != nil {
 			return err
 		}
-		a.sawLittle(d.Replicas, d.Partial)
+		a.warnPartial(d.Replicas, d.Partial)
 		if len(d.Items) == 0 {
 			note(a.errs, "there was no traffic to learn from%s", sinceWhen(d.Since, a.now()))
 		}
@@ -62,12 +63,12 @@ func (a *app) printRecommendation(r *insight.Recommendation, more bool) error {
 			return err
 		}
 	}
-	client := printable(r.Client)
+	client := printable.Quote(r.Client)
 	if r.Client == "" {
 		client = "(none)"
 	}
 	_, err := fmt.Fprintf(a.out, "issuer %s  client %s  policy %s\n%s requests, %.0f an hour, with %s tokens of %s sessions or subjects\nlifetime %s, age at use %s, between uses %s (median; p99 %s, %s, %s)\n\n",
-		clip(printable(r.Issuer), 80), clip(client, 40), clip(printable(r.Policy), 40),
+		clip(printable.Quote(r.Issuer), 80), clip(client, 40), clip(printable.Quote(r.Policy), 40),
 		grouped(int(r.Requests)), r.RequestsPerHour, grouped(int(r.Tokens)), grouped(int(r.Holders)),
 		short(r.Lifetime.P50), short(r.Age.P50), short(r.Gap.P50), short(r.Lifetime.P99), short(r.Age.P99), short(r.Gap.P99))
 	if err != nil {
@@ -85,7 +86,7 @@ func (a *app) printRecommendation(r *insight.Recommendation, more bool) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "\n%s\n", printable(r.Reason))
+	_, err = fmt.Fprintf(a.out, "\n%s\n", printable.Quote(r.Reason))
 	return err
 }
 

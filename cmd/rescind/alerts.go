@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rescind/revocation/insight"
+	"rescind/revocation/printable"
 )
 
 // pollEvery is how often --follow asks.
@@ -74,7 +75,7 @@ func (q *alertsQuery) values(now time.Time) (url.Values, error) {
 			for _, d := range insight.Detectors {
 				names = append(names, string(d))
 			}
-			return nil, usage("--detector %s: there are %s", printable(q.detector), strings.Join(names, ", "))
+			return nil, usage("--detector %s: there are %s", printable.Quote(q.detector), strings.Join(names, ", "))
 		}
 		v.Set("detector", q.detector)
 	}
@@ -84,7 +85,7 @@ func (q *alertsQuery) values(now time.Time) (url.Values, error) {
 			at, err = now.Add(-ago), nil
 		}
 		if err != nil {
-			return nil, usage("--since %s: it must be a time such as 2026-11-24T07:00:01Z, or how long ago, as 1h", printable(q.since))
+			return nil, usage("--since %s: it must be a time such as 2026-11-24T07:00:01Z, or how long ago, as 1h", printable.Quote(q.since))
 		}
 		v.Set("since", at.UTC().Format(time.RFC3339Nano))
 	}
@@ -143,7 +144,7 @@ func (q *alertsQuery) watch(ctx context.Context, c *client, v url.Values, w *ale
 		fresh, id, err := q.fresh(ctx, c, v, newest, began)
 		switch {
 		case ctx.Err() != nil: // as asked: Ctrl-C
-		case err != nil && (!began || hopeless(err)):
+		case err != nil && (!began || permanent(err)):
 			return err
 		case err != nil:
 			note(w.errs, "%v; asking again", err)
@@ -166,8 +167,8 @@ func (q *alertsQuery) watch(ctx context.Context, c *client, v url.Values, w *ale
 	return nil
 }
 
-// hopeless says that asking again would get no other answer.
-func hopeless(err error) bool {
+// permanent says that asking again would get no other answer.
+func permanent(err error) bool {
 	var r *refusal
 	return errors.As(err, &r) && r.Status/100 == 4 && r.Status != http.StatusTooManyRequests
 }
@@ -252,7 +253,7 @@ func (w *alertWriter) end(next string) error {
 
 func alertText(a *insight.Alert, now time.Time) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %s  %s\n", when(a.Last, now), printable(string(a.Detector)), printable(a.Summary))
+	fmt.Fprintf(&b, "%s  %s  %s\n", timeText(a.Last, now), printable.Quote(string(a.Detector)), printable.Quote(a.Summary))
 	var facts []string
 	for _, f := range []struct{ name, value string }{
 		{"times", grouped(int(a.Count))}, {"issuer", a.Issuer}, {"sub", a.Subject}, {"jti", a.TokenID}, {"sid", a.Session}, {"client", a.Client}, {"kid", a.KeyID},
@@ -260,7 +261,7 @@ func alertText(a *insight.Alert, now time.Time) string {
 		{"credentials", strings.Join(a.Credentials, ", ")},
 	} {
 		if f.value != "" && (f.name != "times" || a.Count > 1) {
-			facts = append(facts, f.name+" "+clip(printable(f.value), 80))
+			facts = append(facts, f.name+" "+clip(printable.Quote(f.value), 80))
 		}
 	}
 	if a.Hearsay {

@@ -20,6 +20,7 @@ import (
 	"rescind/authz"
 	"rescind/cmd/internal/daemon"
 	"rescind/envoy"
+	"rescind/revocation/printable"
 )
 
 const defaultAuthz = "127.0.0.1:9191"
@@ -92,7 +93,7 @@ func unanswered(addr string, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded {
 		why = "it does not answer"
 	}
-	return &failure{status: statusFailed, message: fmt.Sprintf("the replica at %s: %s", printable(addr), why), cause: err,
+	return &failure{status: statusFailed, message: fmt.Sprintf("the replica at %s: %s", printable.Quote(addr), why), cause: err,
 		hint: "is rescind authz running there? --authz or RESCIND_AUTHZ says where, and --tls or --ca-file that it speaks TLS"}
 }
 
@@ -112,7 +113,7 @@ func (q *question) ask(cmd *cobra.Command, a *app) (ask envoy.Question, err erro
 	for _, h := range q.headers {
 		name, value, ok := strings.Cut(h, "=")
 		if !ok || name == "" {
-			return ask, usage("--header %s: it must be name=value", printable(h))
+			return ask, usage("--header %s: it must be name=value", printable.Quote(h))
 		}
 		ask.Headers = append(ask.Headers, authz.Header{Name: name, Value: value})
 	}
@@ -150,7 +151,7 @@ func (a *app) printOutcome(o *envoy.Outcome) error {
 		colour = lipgloss.Color("2")
 	}
 	style := lipgloss.NewRenderer(a.out).NewStyle().Bold(true).Foreground(colour)
-	if _, err := fmt.Fprintf(a.out, "%s  %s\n", style.Render(decision), printable(o.Reason())); err != nil {
+	if _, err := fmt.Fprintf(a.out, "%s  %s\n", style.Render(decision), printable.Quote(o.Reason())); err != nil {
 		return err
 	}
 	t := columns(a.out)
@@ -160,7 +161,7 @@ func (a *app) printOutcome(o *envoy.Outcome) error {
 	for _, name := range slices.Sorted(maps.Keys(o.Metadata)) {
 		value := fieldOf(o.Metadata[name])
 		if name != "decision" && name != "reason" && value != "" {
-			row(t, printable(name), value)
+			row(t, printable.Quote(name), value)
 		}
 	}
 	set := "header set"
@@ -168,13 +169,13 @@ func (a *app) printOutcome(o *envoy.Outcome) error {
 		set = "response header"
 	}
 	for _, h := range o.Headers {
-		row(t, set, printable(h.Name)+": "+printable(h.Value))
+		row(t, set, printable.Quote(h.Name)+": "+printable.Quote(h.Value))
 	}
 	for _, name := range o.Removed {
-		row(t, "header removed", printable(name))
+		row(t, "header removed", printable.Quote(name))
 	}
 	if o.Body != "" {
-		row(t, "body", printable(o.Body))
+		row(t, "body", printable.Quote(o.Body))
 	}
 	return t.Flush()
 }
@@ -184,5 +185,5 @@ func fieldOf(v any) string {
 	if f, ok := v.(float64); ok {
 		return strconv.FormatFloat(f, 'f', -1, 64)
 	}
-	return printable(fmt.Sprint(v))
+	return printable.Quote(fmt.Sprint(v))
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"rescind/revocation/control"
+	"rescind/revocation/printable"
 )
 
 // What a client command takes upon itself. Every call is safe to repeat: what
@@ -231,7 +232,7 @@ func (c *client) explainRefusal(f *failure, r *refusal) {
 func faultOf(e control.ProblemError, line int) string {
 	text := e.Message
 	if e.Member != "" {
-		text = printable(e.Member) + ": " + text
+		text = printable.Quote(e.Member) + ": " + text
 	}
 	if line > 0 {
 		text = fmt.Sprintf("line %d: %s", line, text)

@@ -13,6 +13,7 @@ import (
 
 	"rescind/cmd/internal/daemon"
 	"rescind/jwks/loopback"
+	"rescind/revocation/printable"
 )
 
 const defaultControl = "http://127.0.0.1:9390"
@@ -70,7 +71,7 @@ func (c *connection) url() (*url.URL, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, usage("%s: %q is not the URL of a control endpoint, such as %s", source, printable(text), defaultControl)
+		return nil, usage("%s: %q is not the URL of a control endpoint, such as %s", source, printable.Quote(text), defaultControl)
 	}
 	if u.Scheme == "http" {
 		if c.caFile != "" || c.certFile != "" || c.keyFile != "" {

@@ -12,18 +12,19 @@ import (
 
 	"rescind/revocation/control"
 	"rescind/revocation/ledger"
+	"rescind/revocation/printable"
 )
 
 // guardFlags are the flags of a revocation that the control endpoint weighs.
 type guardFlags struct{ dryRun, yes, unknownIssuer bool }
 
-func (f *guardFlags) flags(cmd *cobra.Command) {
+func (f *guardFlags) register(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "revoke nothing, and print the traffic seen lately that it would have hit")
 	cmd.Flags().BoolVar(&f.yes, "yes", false, "confirm: also revoke every token of an issuer, more of the traffic than limits.share_of_traffic,\nor much that no replica can tell")
 	cmd.Flags().BoolVar(&f.unknownIssuer, "unknown-issuer", false, "also revoke for an issuer that no replica accepts")
 }
 
-func (f *guardFlags) check(w *waiting) error {
+func (f *guardFlags) check(w *waitFlags) error {
 	switch {
 	case f.dryRun && f.yes:
 		return usage("--yes cannot stand beside --dry-run, which revokes nothing")
@@ -34,7 +35,7 @@ func (f *guardFlags) check(w *waiting) error {
 }
 
 // ask adds the flags to a call.
-func (f *guardFlags) ask(c *call) {
+func (f *guardFlags) addTo(c *call) {
 	if c.query == nil {
 		c.query = url.Values{}
 	}
@@ -54,7 +55,7 @@ func explainGuard(err error) error {
 	}
 	switch {
 	case r.Status == http.StatusConflict:
-		f.message = "nothing is revoked: " + printable(r.Detail)
+		f.message = "nothing is revoked: " + printable.Quote(r.Detail)
 		f.hint = "--yes confirms it"
 		if strings.HasSuffix(r.Detail, "by an operator") {
 			f.hint = "--yes confirms it, with the token of an operator"
@@ -68,7 +69,7 @@ func explainGuard(err error) error {
 // printImpact prints the answer to a dry run.
 func (a *app) printImpact(d *control.ImpactDocument) error {
 	for _, w := range d.Warnings {
-		note(a.errs, "warning: %s", printable(w))
+		note(a.errs, "warning: %s", printable.Quote(w))
 	}
 	if err := a.printHit(d); err != nil {
 		return err
@@ -85,11 +86,11 @@ func (a *app) printImpact(d *control.ImpactDocument) error {
 // printHit prints the traffic that a dry run would have hit.
 func (a *app) printHit(d *control.ImpactDocument) error {
 	if d.Partial && d.Requests == 0 {
-		a.sawLittle(d.Replicas, false)
+		a.warnPartial(d.Replicas, false)
 		_, err := fmt.Fprintln(a.out, "nothing is revoked; the traffic that it would have hit is not known: memory was short, a replica keeps no memory, or replicas do not remember these claims")
 		return err
 	}
-	a.sawLittle(d.Replicas, d.Partial)
+	a.warnPartial(d.Replicas, d.Partial)
 	if _, err := fmt.Fprintf(a.out, "nothing is revoked; seen%s, it would have hit\n", sinceWhen(d.Since, a.now())); err != nil {
 		return err
 	}

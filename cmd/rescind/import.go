@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rescind/revocation/control"
+	"rescind/revocation/printable"
 )
 
 const importLong = `Imports many revocations from a file, or from standard input (-): one JSON object
@@ -26,10 +27,10 @@ then reaches those who logged in since.`
 // importer is one run of import.
 type importer struct {
 	*app
-	w        waiting
+	w        waitFlags
 	guard    guardFlags
 	client   *client
-	parts    *parts
+	reader   *partReader
 	name     string // as it was given
 	progress *progress
 
@@ -52,8 +53,8 @@ func (a *app) importFile() *cobra.Command {
 		Args: exactly("a file, or - for standard input,"),
 	}
 	cmd.Flags().IntVar(&from, "from-line", 1, "begin at this `line`, as a failure before has said")
-	i.guard.flags(cmd)
-	i.w.flags(cmd)
+	i.guard.register(cmd)
+	i.w.register(cmd)
 	conn := a.connection(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := errors.Join(i.w.check(cmd), i.guard.check(&i.w)); err != nil {
@@ -71,8 +72,8 @@ func (a *app) importFile() *cobra.Command {
 			return err
 		}
 		defer in.Close() //nolint:errcheck // only read
-		i.name, i.parts, i.progress = args[0], newParts(in), newProgress(a, size)
-		if err := i.parts.skip(from - 1); err != nil {
+		i.name, i.reader, i.progress = args[0], newPartReader(in), newProgress(a, size)
+		if err := i.reader.skip(from - 1); err != nil {
 			return err
 		}
 		return i.run(cmd.Context())
@@ -105,15 +106,15 @@ func (i *importer) run(ctx context.Context) error {
 	i.status = http.StatusCreated
 	begun := i.now()
 	for {
-		more, err := i.parts.next()
-		i.sending = i.parts.numbers
+		more, err := i.reader.next()
+		i.sending = i.reader.numbers
 		if err != nil {
 			return i.stopped(err)
 		}
 		if !more {
 			break
 		}
-		if err := i.send(ctx, i.parts.body, i.sending, i.parts.last()); err != nil {
+		if err := i.send(ctx, i.reader.body, i.sending, i.reader.last()); err != nil {
 			return i.stopped(err)
 		}
 	}
@@ -133,15 +134,15 @@ func (i *importer) send(ctx context.Context, body []byte, numbers []int, last bo
 	i.sending = numbers
 	post := call{method: http.MethodPost, path: "/v1/revocations", body: body, contentType: "application/x-ndjson", wait: time.Minute}
 	if last {
-		i.w.ask(&post)
+		i.w.addTo(&post)
 	}
-	i.guard.ask(&post)
+	i.guard.addTo(&post)
 	res, err := i.client.do(ctx, post)
 	var r *refusal
 	if errors.As(err, &r) && r.Status == http.StatusRequestEntityTooLarge && len(numbers) > 1 {
 		half := len(numbers) / 2
 		at := endOfLine(body, half)
-		i.parts.maxBytes = max(len(body)/2, maxLine) // for those to come
+		i.reader.maxBytes = max(len(body)/2, maxLine) // for those to come
 		if err := i.send(ctx, body[:at], numbers[:half], false); err != nil {
 			return err
 		}
@@ -159,10 +160,10 @@ func (i *importer) send(ctx context.Context, body []byte, numbers []int, last bo
 	}
 	i.status = res.status
 	for _, w := range done.Warnings {
-		note(i.errs, "warning: %s", printable(w))
+		note(i.errs, "warning: %s", printable.Quote(w))
 	}
 	i.total = control.Import{Accepted: i.total.Accepted + done.Accepted, Revision: done.Revision, Replicas: done.Replicas}
-	i.progress.at(i.total.Accepted, i.parts.read)
+	i.progress.at(i.total.Accepted, i.reader.read)
 	return nil
 }
 
@@ -174,7 +175,7 @@ func (i *importer) rehearse(res *answer, lines int) error {
 	}
 	addImpact(&i.impact, &part)
 	i.lines += lines
-	i.progress.at(i.lines, i.parts.read)
+	i.progress.at(i.lines, i.reader.read)
 	return nil
 }
 
@@ -218,7 +219,7 @@ func (i *importer) stopped(err error) error {
 	i.progress.end()
 	f := &failure{status: statusFailed, message: err.Error(), cause: err}
 	_ = errors.As(err, &f)
-	first, last := i.parts.lines+1, i.parts.lines+1
+	first, last := i.reader.lines+1, i.reader.lines+1
 	if len(i.sending) > 0 {
 		first, last = i.sending[0], i.sending[len(i.sending)-1]
 	}

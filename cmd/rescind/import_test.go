@@ -40,7 +40,7 @@ func TestParts(t *testing.T) {
 		{"from behind the last", "a\nb\n", 2, 3, 100, ""},
 	} {
 		for _, reader := range []io.Reader{strings.NewReader(c.file), iotest.OneByteReader(strings.NewReader(c.file)), iotest.DataErrReader(strings.NewReader(c.file))} {
-			p := newParts(reader)
+			p := newPartReader(reader)
 			p.maxLines, p.maxBytes = c.maxLines, c.maxBytes
 			if err := p.skip(c.skip); err != nil {
 				t.Fatal(err)
@@ -69,19 +69,19 @@ func TestParts(t *testing.T) {
 }
 
 func TestPartsThatCannotBeRead(t *testing.T) {
-	p := newParts(strings.NewReader("a\n" + strings.Repeat("b", maxLine+1) + "\n"))
+	p := newPartReader(strings.NewReader("a\n" + strings.Repeat("b", maxLine+1) + "\n"))
 	if _, err := p.next(); !errors.Is(err, errLine) || !strings.Contains(err.Error(), "line 2 is longer than 65536 bytes") {
 		t.Error(err)
 	}
-	p = newParts(strings.NewReader(strings.Repeat("b", maxLine) + "\r\nc"))
+	p = newPartReader(strings.NewReader(strings.Repeat("b", maxLine) + "\r\nc"))
 	if more, err := p.next(); !more || err != nil || len(p.numbers) != 2 {
 		t.Errorf("the longest line: %v %v", more, err)
 	}
-	p = newParts(io.MultiReader(strings.NewReader("a\nb"), iotest.ErrReader(errors.New("disk on fire"))))
+	p = newPartReader(io.MultiReader(strings.NewReader("a\nb"), iotest.ErrReader(errors.New("disk on fire"))))
 	if _, err := p.next(); !errors.Is(err, errLine) || !strings.Contains(err.Error(), "after line 1: disk on fire") {
 		t.Error(err)
 	}
-	if err := newParts(strings.NewReader("a\nb\n")).skip(3); err == nil || !strings.Contains(err.Error(), "it has only 2 lines") {
+	if err := newPartReader(strings.NewReader("a\nb\n")).skip(3); err == nil || !strings.Contains(err.Error(), "it has only 2 lines") {
 		t.Error(err)
 	}
 }
@@ -96,8 +96,8 @@ func importing(t *testing.T, e *endpoint, url, file string) (*importer, *bytes.B
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := &importer{app: a, client: c, name: "f.ndjson", parts: newParts(strings.NewReader(file)), progress: newProgress(a, -1)}
-	i.parts.maxLines = 2
+	i := &importer{app: a, client: c, name: "f.ndjson", reader: newPartReader(strings.NewReader(file)), progress: newProgress(a, -1)}
+	i.reader.maxLines = 2
 	return i, &out, &errs
 }
 
@@ -129,7 +129,7 @@ func TestImportInParts(t *testing.T) {
 		return true
 	})
 	i, out, _ := importing(t, e, url, lineFor("1")+"\n\n"+lineFor("2")+"\n"+lineFor("3")+"\n"+lineFor("4")+"\n"+lineFor("5")+"\n\n")
-	i.w = waiting{true, 100 * time.Millisecond}
+	i.w = waitFlags{true, 100 * time.Millisecond}
 	status, text := finish(i.run(t.Context()))
 	if status != statusUnconfirmed || !strings.Contains(text, "not confirmed within 100ms by a") || !strings.HasPrefix(out.String(), "5 revocations are in force as of revision ") {
 		t.Errorf("%d %s %s", status, text, out)
@@ -158,7 +158,7 @@ func TestImportOfFaultyLines(t *testing.T) {
 	}
 	// Mended, it goes on from there.
 	i, _, _ = importing(t, e, e.url, strings.Replace(file, `{"issuer":"x","claims":{"sub":""}}`, lineFor("4"), 1))
-	if err := i.parts.skip(3); err != nil {
+	if err := i.reader.skip(3); err != nil {
 		t.Fatal(err)
 	}
 	if status, text := finish(i.run(t.Context())); status != 0 || e.count(t) != 5 {
@@ -213,7 +213,7 @@ func TestImportInHalves(t *testing.T) {
 		lines = append(lines, lineFor(fmt.Sprint(n)))
 	}
 	i, _, _ := importing(t, e, url, strings.Join(lines, "\n"))
-	i.parts.maxLines = 100
+	i.reader.maxLines = 100
 	if status, text := finish(i.run(t.Context())); status != 0 || e.count(t) != 7 {
 		t.Errorf("%d %s", status, text)
 	}

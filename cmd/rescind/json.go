@@ -7,7 +7,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
-	charset "rescind/revocation/printable"
+	"rescind/revocation/printable"
 )
 
 // printJSON prints the JSON that the API answered, indented and for any
@@ -42,7 +42,7 @@ func escapeUnprintable(text []byte) []byte {
 		switch {
 		case r < ' ': // space between the values: within a string JSON forbids it
 			out = append(out, text[:size]...)
-		case charset.Rune(r) && (r != utf8.RuneError || size > 1):
+		case printable.Rune(r) && (r != utf8.RuneError || size > 1):
 			out = append(out, text[:size]...)
 		case r > 0xFFFF:
 			high, low := utf16.EncodeRune(r)

@@ -10,7 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	charset "rescind/revocation/printable"
+	"rescind/revocation/printable"
 )
 
 // A reason or a claim is written by somebody else. Raw, U+009B starts a
@@ -49,7 +49,7 @@ func TestEveryJSONIsPrintable(t *testing.T) {
 	defer s.Close()
 	for _, args := range []string{"list", "show r1.0", "alerts", "advise", "activity --sub a", "replicas", "restore r1.0"} {
 		got := rescind(t, map[string]string{"RESCIND_CONTROL": s.URL, "RESCIND_TOKEN": "x"}, "", append(strings.Fields(args), "-o", "json")...).want(0, `\u009b2J\u007f\u202e`)
-		if text := strings.ReplaceAll(got.out, "\n", ""); !charset.Valid(text) {
+		if text := strings.ReplaceAll(got.out, "\n", ""); !printable.Valid(text) {
 			t.Errorf("%s prints %q", args, got.out)
 		}
 	}
@@ -68,7 +68,7 @@ func TestJSONKeepsItsValue(t *testing.T) {
 			t.Fatalf("%q: %v", want, err)
 		}
 		for line := range strings.Lines(out.String()) {
-			if line = strings.TrimSuffix(line, "\n"); !charset.Valid(line) {
+			if line = strings.TrimSuffix(line, "\n"); !printable.Valid(line) {
 				t.Fatalf("%q: the line %q is not printable", want, line)
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rescind/revocation/control"
+	"rescind/revocation/printable"
 )
 
 // pageSize is the most that the API puts into one page.
@@ -142,8 +143,8 @@ func (l *textList) page(items []json.RawMessage) error {
 		if err := (&answer{body: item}).into(&d); err != nil {
 			return err
 		}
-		row(t, d.ID, clip(printable(d.Issuer), 60), clip(what(&d.Target), 60), reach(&d), when(d.ExpiresAt, now),
-			clip(printable(d.CreatedBy), 40), state(&d), clip(printable(d.Reason), 40))
+		row(t, d.ID, clip(printable.Quote(d.Issuer), 60), clip(targetText(&d.Target), 60), cutoffText(&d), timeText(d.ExpiresAt, now),
+			clip(printable.Quote(d.CreatedBy), 40), stateText(&d), clip(printable.Quote(d.Reason), 40))
 	}
 	return t.Flush()
 }

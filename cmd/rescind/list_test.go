@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rescind/revocation/control"
+	"rescind/revocation/printable"
 )
 
 type page struct {
@@ -103,7 +104,7 @@ func TestWords(t *testing.T) {
 			t.Errorf("%s: %q, want %q", d, got, want)
 		}
 	}
-	if got := when(now.Add(time.Hour), now); got != "2026-11-24T08:00:00Z (in 60m)" {
+	if got := timeText(now.Add(time.Hour), now); got != "2026-11-24T08:00:00Z (in 60m)" {
 		t.Error(got)
 	}
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 12345678: "12,345,678"} {
@@ -112,7 +113,7 @@ func TestWords(t *testing.T) {
 		}
 	}
 	for s, want := range map[string]string{"plain text": "plain text", "zoë": "zoë", "a\nb": `"a\nb"`, "\u202egnp": `"\u202egnp"`, "\xff": `"\xff"`, "": ""} {
-		if got := printable(s); got != want {
+		if got := printable.Quote(s); got != want {
 			t.Errorf("%q: %s, want %s", s, got, want)
 		}
 	}

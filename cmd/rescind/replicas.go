@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rescind/revocation/control"
+	"rescind/revocation/printable"
 )
 
 func (a *app) replicas() *cobra.Command {
@@ -45,9 +46,9 @@ func (a *app) replicas() *cobra.Command {
 				connected = "yes"
 			}
 			if r.LastAck != nil {
-				ack = when(*r.LastAck, a.now())
+				ack = timeText(*r.LastAck, a.now())
 			}
-			row(t, printable(r.Name), connected, strconv.FormatUint(r.Revision, 10),
+			row(t, printable.Quote(r.Name), connected, strconv.FormatUint(r.Revision, 10),
 				strconv.FormatUint(r.Behind, 10), strconv.FormatUint(r.Entries, 10), ack, versionText(r.Version), issuersText(r.Issuers))
 		}
 		return t.Flush()
@@ -60,7 +61,7 @@ func versionText(version string) string {
 	if version == "" {
 		return "first edition"
 	}
-	return printable(version)
+	return printable.Quote(version)
 }
 
 // issuersText returns the issuers that a replica accepts.
@@ -70,7 +71,7 @@ func issuersText(issuers []string) string {
 	}
 	names := make([]string, len(issuers))
 	for i, name := range issuers {
-		names[i] = printable(name)
+		names[i] = printable.Quote(name)
 	}
 	return strings.Join(names, " ")
 }

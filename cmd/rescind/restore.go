@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) restore() *cobra.Command {
-	var w waiting
+	var w waitFlags
 	cmd := &cobra.Command{
 		Use:     "restore ID",
 		Short:   "Undo one revocation",
@@ -20,7 +20,7 @@ func (a *app) restore() *cobra.Command {
 		Args:    exactly("the ID of a revocation"),
 	}
 	conn := a.connection(cmd)
-	w.flags(cmd)
+	w.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, path, err := conn.one(args[0])
 		if err == nil {
@@ -30,7 +30,7 @@ func (a *app) restore() *cobra.Command {
 			return err
 		}
 		request := call{method: http.MethodDelete, path: path}
-		w.ask(&request)
+		w.addTo(&request)
 		res, err := c.do(cmd.Context(), request)
 		if err != nil {
 			return unknown(err)
@@ -43,7 +43,7 @@ func (a *app) restore() *cobra.Command {
 			err = a.printJSON(res.body)
 		} else {
 			_, err = fmt.Fprintf(a.out, "restored %s, at revision %d\n", r.ID, r.Revision)
-			if t := told(r.Replicas); t != "" {
+			if t := appliedText(r.Replicas); t != "" {
 				_, err = fmt.Fprintln(a.out, t)
 			}
 		}

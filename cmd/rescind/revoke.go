@@ -14,6 +14,7 @@ import (
 
 	"rescind/revocation"
 	"rescind/revocation/control"
+	"rescind/revocation/printable"
 )
 
 const revokeLong = `Revokes tokens of an issuer: those with all of the claims given, those signed by
@@ -49,7 +50,7 @@ type target struct {
 
 func (a *app) revoke() *cobra.Command {
 	var t target
-	var w waiting
+	var w waitFlags
 	var guard guardFlags
 	cmd := &cobra.Command{
 		Use:   "revoke",
@@ -57,9 +58,9 @@ func (a *app) revoke() *cobra.Command {
 		Long:  revokeLong, Example: revokeExample,
 		Args: exactly(),
 	}
-	t.flags(cmd)
-	guard.flags(cmd)
-	w.flags(cmd)
+	t.register(cmd)
+	guard.register(cmd)
+	w.register(cmd)
 	conn := a.connection(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := errors.Join(w.check(cmd), guard.check(&w)); err != nil {
@@ -78,8 +79,8 @@ func (a *app) revoke() *cobra.Command {
 			return err
 		}
 		post := call{method: http.MethodPost, path: "/v1/revocations", body: body, contentType: "application/json"}
-		w.ask(&post)
-		guard.ask(&post)
+		w.addTo(&post)
+		guard.addTo(&post)
 		if !guard.dryRun {
 			post.query.Set("seen", "true")
 		}
@@ -108,7 +109,7 @@ func (a *app) dryRun(res *answer) error {
 }
 
 // revoked prints the revocation that the control endpoint made.
-func (a *app) revoked(res *answer, w *waiting) error {
+func (a *app) revoked(res *answer, w *waitFlags) error {
 	var d control.Document
 	if err := res.into(&d); err != nil {
 		return err
@@ -127,7 +128,7 @@ func (a *app) revoked(res *answer, w *waiting) error {
 		done += ", " + t
 	}
 	for _, w := range d.Warnings {
-		note(a.errs, "warning: %s", printable(w))
+		note(a.errs, "warning: %s", printable.Quote(w))
 	}
 	if _, err := fmt.Fprintln(a.out, done); err != nil {
 		return err
@@ -138,7 +139,7 @@ func (a *app) revoked(res *answer, w *waiting) error {
 	return w.confirmed(res.status, d.Replicas)
 }
 
-func (t *target) flags(cmd *cobra.Command) {
+func (t *target) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&t.issuer, "issuer", "", "the tokens' iss, byte for byte")
@@ -178,7 +179,7 @@ func (t *target) request(cmd *cobra.Command, a *app) (*revocation.Request, error
 		return nil, usage("--issued-before means nothing beside --block, which denies whenever a token was issued")
 	case t.issuedBefore != "":
 		if r.IssuedBefore, err = time.Parse(time.RFC3339Nano, t.issuedBefore); err != nil {
-			return nil, usage("--issued-before %s: it must be a time such as 2026-11-24T07:00:01Z", printable(t.issuedBefore))
+			return nil, usage("--issued-before %s: it must be a time such as 2026-11-24T07:00:01Z", printable.Quote(t.issuedBefore))
 		}
 	}
 	if cmd.Flags().Changed("expires-in") {
@@ -220,11 +221,11 @@ func (t *target) equalities() (out []revocation.Claim, err error) {
 	add := func(name string, v any) error {
 		value, ok := revocation.ValueOf(v)
 		if !ok {
-			return usage("--claim %s: its value must be a string, a number or a boolean", printable(name))
+			return usage("--claim %s: its value must be a string, a number or a boolean", printable.Quote(name))
 		}
 		for _, c := range out {
 			if c.Name == name {
-				return usage("the claim %s is given twice", printable(name))
+				return usage("the claim %s is given twice", printable.Quote(name))
 			}
 		}
 		out = append(out, revocation.Claim{Name: name, Value: value})
@@ -254,7 +255,7 @@ func parseClaim(s string) (name string, value any, err error) {
 	name, text, ok := strings.Cut(s, "=")
 	name, isJSON := strings.CutSuffix(name, ":")
 	if !ok || name == "" || text == "" {
-		return "", nil, usage("--claim %s: it must be name=value, or name:=json", printable(s))
+		return "", nil, usage("--claim %s: it must be name=value, or name:=json", printable.Quote(s))
 	}
 	if !isJSON {
 		return name, text, nil
@@ -262,7 +263,7 @@ func parseClaim(s string) (name string, value any, err error) {
 	dec := json.NewDecoder(strings.NewReader(text))
 	dec.UseNumber()
 	if dec.Decode(&value) != nil || dec.More() {
-		return "", nil, usage("--claim %s: what follows := must be JSON, such as 17, true or \"text\"", printable(name))
+		return "", nil, usage("--claim %s: what follows := must be JSON, such as 17, true or \"text\"", printable.Quote(name))
 	}
 	return name, value, nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rescind/revocation/control"
+	"rescind/revocation/printable"
 )
 
 func columns(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 4, 2, ' ', 0) }
@@ -19,17 +20,6 @@ func columns(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 4
 func row(w *tabwriter.Writer, cells ...string) {
 	_, _ = io.WriteString(w, strings.Join(cells, "\t")+"\n")
 }
-
-// printable is text of others for a terminal: as it is if all of it can be
-// seen, quoted otherwise.
-func printable(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) || !validUTF8(s) {
-		return strconv.Quote(s)
-	}
-	return s
-}
-
-func validUTF8(s string) bool { return strings.ToValidUTF8(s, "") == s }
 
 // clip keeps a cell of a table short; show has the whole.
 func clip(s string, most int) string {
@@ -40,7 +30,7 @@ func clip(s string, most int) string {
 }
 
 // when is an instant, absolute and seen from now.
-func when(t, now time.Time) string {
+func timeText(t, now time.Time) string {
 	return fmt.Sprintf("%s (%s)", t.UTC().Format(time.RFC3339), relative(t.Sub(now)))
 }
 
@@ -78,18 +68,18 @@ func grouped(n int) string {
 }
 
 // what is the target of a revocation. Claims read as --claim takes them.
-func what(t *control.Target) string {
+func targetText(t *control.Target) string {
 	switch {
 	case t.All:
 		return "every token"
 	case t.KeyID != "":
-		return "kid " + printable(t.KeyID)
+		return "kid " + printable.Quote(t.KeyID)
 	case t.TokenSHA256 != "":
 		return "token with SHA-256 " + clip(t.TokenSHA256, 13)
 	}
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(t.Claims)) {
-		parts = append(parts, printable(name)+equality(t.Claims[name]))
+		parts = append(parts, printable.Quote(name)+equality(t.Claims[name]))
 	}
 	return strings.Join(parts, " ")
 }
@@ -102,11 +92,11 @@ func equality(v any) string {
 	case strings.ContainsAny(s, " \"'"):
 		return "=" + strconv.Quote(s)
 	}
-	return "=" + printable(s)
+	return "=" + printable.Quote(s)
 }
 
 // reach is which tokens of the target are denied.
-func reach(d *control.Document) string {
+func cutoffText(d *control.Document) string {
 	switch {
 	case d.Block:
 		return "block"
@@ -116,7 +106,7 @@ func reach(d *control.Document) string {
 	return "any"
 }
 
-func state(d *control.Document) string {
+func stateText(d *control.Document) string {
 	if d.Active {
 		return "in force"
 	}
@@ -127,26 +117,26 @@ func state(d *control.Document) string {
 func details(w io.Writer, d *control.Document, now time.Time) error {
 	t := columns(w)
 	row(t, "id", d.ID)
-	row(t, "issuer", printable(d.Issuer))
-	row(t, "revoked", what(&d.Target))
+	row(t, "issuer", printable.Quote(d.Issuer))
+	row(t, "revoked", targetText(&d.Target))
 	switch {
 	case d.Block:
 		row(t, "reaches", "tokens whenever issued, those of a later login too, until restored")
 	case d.IssuedBefore != nil:
-		row(t, "reaches", "tokens issued before "+when(*d.IssuedBefore, now))
+		row(t, "reaches", "tokens issued before "+timeText(*d.IssuedBefore, now))
 	default:
 		row(t, "reaches", "tokens whenever issued")
 	}
-	row(t, "expires", when(d.ExpiresAt, now))
+	row(t, "expires", timeText(d.ExpiresAt, now))
 	if text := seenText(d.Seen); text != "" {
 		row(t, "seen", text)
 	}
 	if d.Reason != "" {
-		row(t, "reason", printable(d.Reason))
+		row(t, "reason", printable.Quote(d.Reason))
 	}
-	row(t, "created", when(d.CreatedAt, now)+" by "+printable(d.CreatedBy))
+	row(t, "created", timeText(d.CreatedAt, now)+" by "+printable.Quote(d.CreatedBy))
 	if d.RestoredAt != nil {
-		row(t, "restored", when(*d.RestoredAt, now)+" by "+printable(d.RestoredBy))
+		row(t, "restored", timeText(*d.RestoredAt, now)+" by "+printable.Quote(d.RestoredBy))
 	}
 	return t.Flush()
 }

@@ -156,7 +156,7 @@ func TestContractControl(t *testing.T) {
 			{Name: "hr-sync", SHA256: sum("bar"), Roles: []string{"revoker"}, Issuers: []string{"https://idp.example.com/"}},
 		}},
 		Log:    Log{Format: "json"},
-		Alerts: Handling{Window: time.Hour},
+		Alerts: AlertDelivery{Window: time.Hour},
 		Limits: Limits{ShareOfTraffic: 0.2, MinRequests: 1000, ShapesPerIssuer: 64},
 	}
 	equal(t, *c, want)
@@ -192,7 +192,7 @@ func TestDefaults(t *testing.T) {
 		Admin: Admin{[]Credential{{Name: "alice", SHA256: sha256.Sum256([]byte("foo")), Roles: []string{"operator"}}}},
 		Log:   Log{slog.LevelInfo, "json"},
 
-		Alerts: Handling{Window: time.Hour},
+		Alerts: AlertDelivery{Window: time.Hour},
 		Limits: Limits{ShareOfTraffic: 0.2, MinRequests: 1000, ShapesPerIssuer: 64},
 	})
 }

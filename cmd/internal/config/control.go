@@ -13,7 +13,7 @@ type Control struct {
 	Admin Admin
 	Log   Log
 
-	Alerts  Handling
+	Alerts  AlertDelivery
 	Limits  Limits
 	Issuers []Upstream
 }
@@ -53,7 +53,7 @@ func readControl(v value, c *Control) {
 		Store: Store{Retention: 720 * time.Hour},
 		Log:   Log{Format: "json"},
 
-		Alerts: Handling{Window: time.Hour},
+		Alerts: AlertDelivery{Window: time.Hour},
 		Limits: Limits{ShareOfTraffic: 0.2, MinRequests: 1000, ShapesPerIssuer: 64},
 	}
 	hash := distinct(parsed(digest)) // one for the whole file: a token is either the one or the other
@@ -63,7 +63,7 @@ func readControl(v value, c *Control) {
 		"store":   section(&c.Store, readStore),
 		"admin":   section(&c.Admin, readAdmin(hash)),
 		"log":     into(&c.Log, readLog(keys{})),
-		"alerts":  into(&c.Alerts, readHandling),
+		"alerts":  into(&c.Alerts, readAlertDelivery),
 		"limits":  into(&c.Limits, readLimits),
 		"issuers": into(&c.Issuers, readUpstreams),
 	})

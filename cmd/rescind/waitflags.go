@@ -10,23 +10,24 @@ import (
 	"github.com/spf13/cobra"
 
 	"rescind/revocation/control"
+	"rescind/revocation/printable"
 )
 
 const longestWait = time.Minute // that the API takes
 
 // waiting is the pair of flags of every change: whether to wait for the
 // replicas, and how long.
-type waiting struct {
+type waitFlags struct {
 	wait    bool
 	timeout time.Duration
 }
 
-func (w *waiting) flags(cmd *cobra.Command) {
+func (w *waitFlags) register(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&w.wait, "wait", false, "return when every replica has it in force")
 	cmd.Flags().DurationVar(&w.timeout, "timeout", 5*time.Second, "with --wait: for how long at most; past it the exit status is 3")
 }
 
-func (w *waiting) check(cmd *cobra.Command) error {
+func (w *waitFlags) check(cmd *cobra.Command) error {
 	switch {
 	case !w.wait && cmd.Flags().Changed("timeout"):
 		return usage("--timeout means nothing without --wait")
@@ -37,7 +38,7 @@ func (w *waiting) check(cmd *cobra.Command) error {
 }
 
 // ask adds the wait to a call.
-func (w *waiting) ask(c *call) {
+func (w *waitFlags) addTo(c *call) {
 	if w.wait {
 		c.query = url.Values{"wait": {"all"}, "timeout": {w.timeout.String()}}
 		c.wait = w.timeout
@@ -45,7 +46,7 @@ func (w *waiting) ask(c *call) {
 }
 
 // told says how far a change has got; empty where nobody waited.
-func told(a *control.Applied) string {
+func appliedText(a *control.Applied) string {
 	switch {
 	case a == nil:
 		return ""
@@ -58,7 +59,7 @@ func told(a *control.Applied) string {
 // inForce is told for a revocation. It adds how many of the replicas accept
 // tokens of the issuer where not all do: the others deny them anyway.
 func inForce(a *control.Applied) string {
-	text := told(a)
+	text := appliedText(a)
 	if a != nil && a.Accepting < a.Applied {
 		text += fmt.Sprintf(", %d of which accept tokens of the issuer", a.Accepting)
 	}
@@ -66,13 +67,13 @@ func inForce(a *control.Applied) string {
 }
 
 // confirmed is nil unless the API answered that some replica had it not yet.
-func (w *waiting) confirmed(status int, a *control.Applied) error {
+func (w *waitFlags) confirmed(status int, a *control.Applied) error {
 	if status != http.StatusAccepted || a == nil {
 		return nil
 	}
 	names := make([]string, len(a.Pending))
 	for i, name := range a.Pending {
-		names[i] = printable(name)
+		names[i] = printable.Quote(name)
 	}
 	return &failure{
 		status:  statusUnconfirmed,

@@ -8,7 +8,7 @@ import (
 	"rescind/revocation/insight"
 )
 
-func TestHandling(t *testing.T) {
+func TestAlertDelivery(t *testing.T) {
 	dir := folderOf(t)
 	c := mustControl(t, filepath.Join(dir, "x.yaml"), whole("control", `
 alerts:
@@ -28,7 +28,7 @@ issuers:
   - {issuer: 'https://b/', revocation_endpoint: 'http://[::1]:1/revoke'}
 `))
 	secret, cert := filepath.Join(dir, "replica.token"), filepath.Join(dir, "cert.pem")
-	equal(t, c.Alerts, Handling{
+	equal(t, c.Alerts, AlertDelivery{
 		Window: 30 * time.Minute, ExternalURL: "https://control.example.com/",
 		Webhooks: []Webhook{
 			{"siem.example.com", "https://siem.example.com/hook?x=1", secret, cert, []insight.Detector{insight.RevokedTokenUsed, insight.SubjectRate}},
@@ -47,11 +47,11 @@ issuers:
 	}
 }
 
-func TestHandlingFaults(t *testing.T) { testFaults(t, "control", handlingFaults) }
+func TestAlertDeliveryFaults(t *testing.T) { testFaults(t, "control", alertDeliveryFaults) }
 
 const aWebhook = "url: https://a/, secret_file: replica.token"
 
-var handlingFaults = []faulty{
+var alertDeliveryFaults = []faulty{
 	{"alerts: {window: §1s, external_url: §control, webhooks: §{}, §hooks: []}\n", []string{
 		"alerts.window: 1s is less than the 1m0s that make sense",
 		`alerts.external_url: "control" is not a URL with a host; write it as https://idp.example.com/`,

@@ -7,8 +7,9 @@ import (
 	"rescind/revocation/insight"
 )
 
-// Handling says what becomes of alerts at the control endpoint.
-type Handling struct {
+// AlertDelivery says where the control endpoint sends alerts, and which of them
+// revoke by themselves.
+type AlertDelivery struct {
 	Window        time.Duration // within which the same thing is one alert
 	ExternalURL   string        // where people find the admin API; empty: it is not told
 	Webhooks      []Webhook
@@ -52,7 +53,7 @@ type Upstream struct {
 	CAFile             string
 }
 
-func readHandling(v value, h *Handling) {
+func readAlertDelivery(v value, h *AlertDelivery) {
 	name := distinctOver()
 	v.object(keys{
 		"window":        into(&h.Window, duration(time.Minute, 24*time.Hour)),

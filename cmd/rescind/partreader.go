@@ -20,7 +20,7 @@ var errLine = errors.New("the file cannot be read on")
 
 // parts cuts a file of lines into bodies that the API takes. Blank lines are
 // left out.
-type parts struct {
+type partReader struct {
 	in    *bufio.Reader
 	lines int // read so far
 	read  int64
@@ -33,12 +33,12 @@ type parts struct {
 	maxLines, maxBytes int
 }
 
-func newParts(in io.Reader) *parts {
-	return &parts{in: bufio.NewReaderSize(in, maxLine+2), maxLines: maxPartLines, maxBytes: maxPartBytes}
+func newPartReader(in io.Reader) *partReader {
+	return &partReader{in: bufio.NewReaderSize(in, maxLine+2), maxLines: maxPartLines, maxBytes: maxPartBytes}
 }
 
 // skip passes over lines.
-func (p *parts) skip(n int) error {
+func (p *partReader) skip(n int) error {
 	for range n {
 		switch _, err := p.line(); {
 		case errors.Is(err, io.EOF):
@@ -51,7 +51,7 @@ func (p *parts) skip(n int) error {
 }
 
 // next reads the next part; false means that there is none.
-func (p *parts) next() (bool, error) {
+func (p *partReader) next() (bool, error) {
 	p.body, p.numbers = p.body[:0], p.numbers[:0]
 	if p.at > 0 {
 		p.add(p.held, p.at)
@@ -75,15 +75,15 @@ func (p *parts) next() (bool, error) {
 }
 
 // last says that no part follows this one.
-func (p *parts) last() bool { return p.at == 0 }
+func (p *partReader) last() bool { return p.at == 0 }
 
-func (p *parts) add(line []byte, number int) {
+func (p *partReader) add(line []byte, number int) {
 	p.body = append(append(p.body, line...), '\n')
 	p.numbers = append(p.numbers, number)
 }
 
 // line is the next one without the space around it, good until the next call.
-func (p *parts) line() ([]byte, error) {
+func (p *partReader) line() ([]byte, error) {
 	line, err := p.in.ReadSlice('\n')
 	p.read += int64(len(line))
 	switch {
