@@ -15,7 +15,7 @@ type Digest [16]byte
 
 // appendShape appends the beginning of the input of a digest under s. A value
 // follows for each name, in the order of the names.
-func appendShape(b []byte, s Shape) []byte {
+func appendShape(b []byte, s *Shape) []byte {
 	b = append(b, "rescind digest 1\x00"...)
 	b = append(b, byte(s.Kind))
 	b = appendString(b, s.Issuer)
@@ -37,7 +37,7 @@ func sum(b []byte) (d Digest) {
 }
 
 func (t *Target) digest(s Shape) Digest {
-	b := appendShape(make([]byte, 0, 256), s)
+	b := appendShape(make([]byte, 0, 256), &s)
 	switch t.Kind {
 	case KindClaims:
 		for _, c := range t.Claims {
@@ -65,7 +65,7 @@ var ErrTooManyCombinations = errors.New("the token's arrays have too many combin
 // returns false. The first digest is free; the others take from budget. If
 // budget is not enough, Digests yields nothing and returns
 // [ErrTooManyCombinations].
-func (t *Token) Digests(s Shape, budget *int, yield func(Digest) (more bool)) error {
+func (t *Token) Digests(s *Shape, budget *int, yield func(Digest) (more bool)) error {
 	var buffer [512]byte
 	switch s.Kind {
 	case KindAll:
@@ -84,7 +84,15 @@ func (t *Token) Digests(s Shape, budget *int, yield func(Digest) (more bool)) er
 
 // claimDigests yields the digests of all combinations of the values of the
 // claims of s.
-func (t *Token) claimDigests(s Shape, buffer []byte, budget *int, yield func(Digest) bool) error {
+func (t *Token) claimDigests(s *Shape, buffer []byte, budget *int, yield func(Digest) bool) error {
+	if strings.IndexByte(s.names, 0) < 0 && s.names != "scope" { // one name; mostly it has one text
+		if text, ok := t.Claims[s.names].(string); ok {
+			if len(text) <= MaxValue {
+				yield(sum(appendValue(appendShape(buffer, s), Value{'s', text})))
+			}
+			return nil
+		}
+	}
 	var values [MaxClaims][]Value
 	var single [MaxClaims]Value // of the claims that are no arrays, so that they cost no memory
 	n := 0

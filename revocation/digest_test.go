@@ -45,7 +45,7 @@ func TestCombinationsAreBounded(t *testing.T) {
 		{"no claim", claimShape(t, "a"), nil, 0},
 	} {
 		budget, got := LookupBudget, 0
-		err := (&Token{Issuer: c.shape.Issuer, Claims: c.claims}).Digests(c.shape, &budget, func(Digest) bool { got++; return true })
+		err := (&Token{Issuer: c.shape.Issuer, Claims: c.claims}).Digests(&c.shape, &budget, func(Digest) bool { got++; return true })
 		switch {
 		case c.want < 0 && (!errors.Is(err, ErrTooManyCombinations) || got > 0):
 			t.Errorf("%s: %d digests, %v; want none, %v", c.name, got, err, ErrTooManyCombinations)
@@ -68,9 +68,9 @@ func TestTheBudgetIsOfAllShapes(t *testing.T) {
 	for i := 0; i < 1000; i++ {
 		s := claimShape(t, [][]string{{"a"}, {"a", "b"}, {"a", "c"}, {"a", "d"}, {"a", "b", "c"}}[i%5]...)
 		if err == nil {
-			err = long.Digests(s, &budgetOfLong, func(Digest) bool { digests++; return true })
+			err = long.Digests(&s, &budgetOfLong, func(Digest) bool { digests++; return true })
 		}
-		if err := plain.Digests(s, &budgetOfPlain, func(Digest) bool { return true }); err != nil {
+		if err := plain.Digests(&s, &budgetOfPlain, func(Digest) bool { return true }); err != nil {
 			t.Fatalf("a token without arrays, shape %d: %v", i, err)
 		}
 	}
@@ -79,6 +79,24 @@ func TestTheBudgetIsOfAllShapes(t *testing.T) {
 	}
 	if budgetOfPlain != LookupBudget {
 		t.Errorf("a token without arrays spent %d of the budget, want 0", LookupBudget-budgetOfPlain)
+	}
+}
+
+// TestAClaimNamedLikeAShapeHidesNothing has a token with a claim whose name is
+// the names of a shape, joined as the shape joins them.
+func TestAClaimNamedLikeAShapeHidesNothing(t *testing.T) {
+	target := Target{Kind: KindClaims, Claims: []Claim{{"a", Value{'s', "x"}}, {"b", Value{'s', "y"}}}}
+	shape := target.Shape("https://idp.example/")
+	want := target.digest(shape)
+	for _, claims := range []map[string]any{
+		{"a": "x", "b": "y"},
+		{"a": "x", "b": "y", "a\x00b": "x"},
+	} {
+		budget, found := LookupBudget, false
+		err := (&Token{Claims: claims}).Digests(&shape, &budget, func(d Digest) bool { found = found || d == want; return true })
+		if err != nil || !found {
+			t.Errorf("token with claims %q: the digest of the target was found %v, %v; want true, nil", claims, found, err)
+		}
 	}
 }
 
@@ -96,7 +114,7 @@ func BenchmarkCombinations(b *testing.B) {
 			t := &Token{Claims: c.claims}
 			for b.Loop() {
 				budget := LookupBudget
-				if err := t.Digests(c.shape, &budget, func(Digest) bool { return true }); err != nil {
+				if err := t.Digests(&c.shape, &budget, func(Digest) bool { return true }); err != nil {
 					b.Fatal(err)
 				}
 				b.ReportMetric(float64(LookupBudget-budget), "blocks")

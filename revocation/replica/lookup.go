@@ -25,7 +25,7 @@ func (s *set) lookup(t *revocation.Token, ended revocation.Micros, counts *posit
 		return match{}, false, nil
 	}
 	budget := revocation.LookupBudget
-	shapes.under(t.Claims, func(shape revocation.Shape) bool {
+	shapes.under(t.Claims, func(shape *revocation.Shape) bool {
 		failed := t.Digests(shape, &budget, func(d revocation.Digest) bool {
 			by.id, ok, err = s.denies(v.filter, &d, t, ended, counts)
 			return !ok && err == nil

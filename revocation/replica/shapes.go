@@ -177,9 +177,9 @@ func (t *shapeTable) index(numbers map[shapeNumber]bool) *issuerShapes {
 
 // under yields the shapes under which a token with these claims can be revoked,
 // until yield returns false.
-func (s *issuerShapes) under(claims map[string]any, yield func(revocation.Shape) (more bool)) {
-	for _, shape := range s.nameless {
-		if !yield(shape) {
+func (s *issuerShapes) under(claims map[string]any, yield func(*revocation.Shape) (more bool)) {
+	for i := range s.nameless {
+		if !yield(&s.nameless[i]) {
 			return
 		}
 	}
@@ -198,9 +198,9 @@ func (s *issuerShapes) under(claims map[string]any, yield func(revocation.Shape)
 	}
 }
 
-func (g *shapeGroup) each(yield func(revocation.Shape) bool) bool {
-	for _, shape := range g.shapes {
-		if !yield(shape) {
+func (g *shapeGroup) each(yield func(*revocation.Shape) bool) bool {
+	for i := range g.shapes {
+		if !yield(&g.shapes[i]) {
 			return false
 		}
 	}

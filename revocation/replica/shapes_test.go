@@ -72,7 +72,7 @@ func TestALookupIsSparedShapesOfOtherClaims(t *testing.T) {
 	noError(t, "apply", s.apply(entries, nil, atSecond(1000)))
 	claims := map[string]any{"sub": "x", "aud": "api", "claim-77": "x"}
 	looked := map[string]bool{}
-	s.view.Load().shapes[idp].under(claims, func(shape revocation.Shape) bool {
+	s.view.Load().shapes[idp].under(claims, func(shape *revocation.Shape) bool {
 		looked[fmt.Sprint(shape.Names())] = true
 		return true
 	})
