@@ -23,8 +23,8 @@ func (k *readyKeys) store(issuers map[string]issuerKeys) {
 	k.of.Store(&of)
 }
 
-// readiness says what a replica lacks: a complete set, and the keys of one
-// issuer at least.
+// readiness reports whether the replica can answer Checks: it needs a complete
+// revocation set, and the keys of at least one issuer.
 func (p *process) readiness() (out daemon.Readiness) {
 	revocations := p.follower.Status()
 	if revocations.Ready {
@@ -53,6 +53,9 @@ func (p *process) readiness() (out daemon.Readiness) {
 		out.Missing = append(out.Missing, lacking...)
 	} else {
 		out.Notes = append(out.Notes, lacking...)
+	}
+	if note := p.reloadNote.Load(); note != nil && *note != "" {
+		out.Notes = append(out.Notes, *note)
 	}
 	return out
 }

@@ -17,20 +17,20 @@ const keysPatience = 6 * time.Second
 func (p *process) reload(ctx context.Context) {
 	c, err := config.ReadAuthz(p.options.Path)
 	if err != nil {
-		p.log.Error("the new configuration is refused; the one in force stays", "error", err.Error())
+		p.refuse(err)
 		return
 	}
 	if reflect.DeepEqual(c, p.running) {
+		p.noteReload(c)
 		return
 	}
 	authorizer, keys, err := p.build(&c.Reloadable)
 	if err != nil {
-		p.log.Error("the new configuration is refused; the one in force stays", "error", err.Error())
+		p.refuse(err)
 		return
 	}
 	p.await(ctx, keys)
 	p.gate.Replace(authorizer)
-	before := p.running
 	p.adopt(c, keys)
 	p.profile.Set(accepted(&c.Reloadable))
 	p.follower.SetLimits(c.Staleness.Max, lifetimes(&c.Reloadable))
@@ -38,9 +38,27 @@ func (p *process) reload(ctx context.Context) {
 	p.observers.change(&c.Reloadable)
 	p.watcher.Configure(watchSettings(&c.Reloadable))
 	p.log.Info("a new configuration is in force")
-	if !reflect.DeepEqual(before.AtStart, c.AtStart) {
-		p.log.Warn("some changed settings take effect at the next start of this replica: grpc, http, log.format, the rest of log.decisions and tracing beside their shares, and revocation beside max_staleness and on_stale")
+	if note := p.noteReload(c); note != "" {
+		p.log.Warn(note)
 	}
+}
+
+// refuse keeps the configuration in force, logs why, and notes that for
+// readiness.
+func (p *process) refuse(err error) {
+	note := "the changed configuration is refused, and the one in force stays; the log says why"
+	p.reloadNote.Store(&note)
+	p.log.Error("the new configuration is refused; the one in force stays", "error", err.Error())
+}
+
+// noteReload notes for readiness that the file asks for a restart, and returns
+// the note. Without such settings in c it removes the note of an earlier reload.
+func (p *process) noteReload(c *config.Authz) (note string) {
+	if !reflect.DeepEqual(p.options.Config.AtStart, c.AtStart) {
+		note = "some changed settings take effect at the next start of this replica: grpc, http, log.format, the rest of log.decisions and tracing beside their shares, and revocation beside max_staleness and on_stale"
+	}
+	p.reloadNote.Store(&note)
+	return note
 }
 
 // await waits until the new keys are fetched, at most for keysPatience. The

@@ -173,6 +173,35 @@ func TestReloadRefuses(t *testing.T) {
 	r.want("no file", map[string]any{"aud": "other"}, authz.WrongAudience)
 }
 
+// A reload puts every Reloadable setting in force. A change of an AtStart setting
+// is noted until the file has the old value again.
+func TestReloadNotesWhatTakesARestart(t *testing.T) {
+	r := startReloading(t)
+	const at, refused = "take effect at the next start", "is refused"
+	const issuer, moved = "discovery: true, audiences: [api]", "grpc: {listen: 127.0.0.1:19191}\n"
+	for _, c := range []struct{ name, issuer, rest, want string }{
+		{"a reloadable setting", issuer, "log: {level: debug}\n", ""},
+		{"a listener", issuer, moved, at},
+		{"a reloadable setting beside the listener", issuer, moved + "log: {level: warn}\n", at},
+		{"the old listener", issuer, "", ""},
+		{"a faulty file", issuer + ", nosuch: 1", "", refused},
+		{"the file in force", issuer, "", ""},
+		{"the log's format", issuer, "log: {format: text}\n", at},
+		{"the share of decisions", issuer, "log: {decisions: {denied: 0.5}}\n", ""},
+		{"the output of decisions", issuer, "log: {decisions: {output: stderr}}\n", at},
+	} {
+		r.write(c.issuer, c.rest)
+		r.reload(t.Context())
+		notes := strings.Join(r.readiness().Notes, "; ")
+		if c.want == "" && (strings.Contains(notes, at) || strings.Contains(notes, refused)) || !strings.Contains(notes, c.want) {
+			t.Errorf("%s: the notes of readiness are %q, want %q in them", c.name, notes, c.want)
+		}
+		if missing := strings.Join(r.readiness().Missing, "; "); strings.Contains(missing, at) || strings.Contains(missing, refused) {
+			t.Errorf("%s: the reload makes the replica unready: %q", c.name, missing)
+		}
+	}
+}
+
 // A token is accepted from a leeway before its iat to a leeway after its exp:
 // revocations must be kept for all of that.
 func TestLifetimesIncludeTheLeewayTwice(t *testing.T) {

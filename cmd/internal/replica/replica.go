@@ -29,6 +29,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -164,6 +165,8 @@ type process struct {
 	running *config.Authz // as last put in force
 	keys    map[string]issuerKeys
 	ready   readyKeys
+
+	reloadNote atomic.Pointer[string] // for readiness; nil or empty: none
 }
 
 // serve begins to answer Checks on l.
