@@ -289,6 +289,36 @@ func TestRotationOfKeys(t *testing.T) {
 	}
 }
 
+// A thief who holds a key leaves its kid out of the tokens that it signs.
+func TestRevokedKeyIsDeniedWithoutItsKid(t *testing.T) {
+	s := start(t, envoytest.Options{})
+	signed := func(kid any) string {
+		t.Helper()
+		token, err := s.Issuer.MintWith(map[string]any{"kid": kid}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	stolen := s.Issuer.KeyID()
+	named, unnamed := signed(stolen), signed(nil)
+	wantStatus(t, s, "the key with its kid", named, 200)
+	wantStatus(t, s, "the key without its kid", unnamed, 200)
+	revoked(t, s, map[string]any{"kid": stolen})
+	for range 4 { // Envoy asks both replicas
+		wantStatus(t, s, "the revoked key with its kid", named, 401)
+		wantStatus(t, s, "the revoked key without its kid", unnamed, 401)
+	}
+	if err := s.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	fresh := signed(s.Issuer.KeyID())
+	for range 4 { // each replica fetches the new key for this token
+		wantStatus(t, s, "the new key with its kid", fresh, 200)
+	}
+	wantStatus(t, s, "the new key without its kid", signed(nil), 200)
+}
+
 func TestControlKilledAfterTheAnswer(t *testing.T) {
 	s := start(t, envoytest.Options{})
 	token, good := login(t, s, "alice"), login(t, s, "bob")
