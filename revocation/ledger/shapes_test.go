@@ -77,7 +77,7 @@ func TestSetsAreFreedWhenUnused(t *testing.T) {
 	defer stop()
 	for i := range 1000 {
 		r := made(t, "a", fmt.Sprintf(`{"n%d":"x"}`, i))
-		r.ExpiresAt = revocation.MicrosOf(clock.Now().Add(time.Hour))
+		r.ExpiresAt = revocation.MicrosOf(clock.Now().Add(time.Minute))
 		_, ids, _, err := l.revoke(t.Context(), []Candidate{newCandidate(r, r.ExpiresAt)}, false, AuditEntry{})
 		if err != nil {
 			t.Fatalf("set %d: %v, want it accepted because the sets before are free", i, err)
@@ -88,7 +88,7 @@ func TestSetsAreFreedWhenUnused(t *testing.T) {
 			}
 			continue
 		}
-		clock.Advance(2 * time.Hour)
+		clock.Advance(2 * time.Minute)
 		l.forget()
 	}
 	if n := len(l.rows.shapes.all); n > 4 {
