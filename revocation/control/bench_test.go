@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -20,6 +22,9 @@ import (
 
 	"google.golang.org/grpc"
 
+	"rescind/authz"
+	"rescind/authz/watch"
+	"rescind/revocation"
 	"rescind/revocation/feed"
 	"rescind/revocation/ledger"
 	"rescind/revocation/replica"
@@ -57,6 +62,11 @@ func BenchmarkCallers64(b *testing.B) {
 	defer log.Close()
 	e := serve(b, log)
 	defer e.stop()
+	callers64(b, e, "user")
+}
+
+// callers64 revokes b.N subjects.
+func callers64(b *testing.B, e *endpoint, name string) {
 	var next atomic.Int64
 	var all sync.WaitGroup
 	b.ResetTimer()
@@ -67,7 +77,7 @@ func BenchmarkCallers64(b *testing.B) {
 				if i > int64(b.N) {
 					return
 				}
-				if code := e.post(typeJSON, claims(issuerA, fmt.Sprintf(`{"sub":"user-%d"}`, i))); code != 201 {
+				if code := e.post(typeJSON, claims(issuerA, fmt.Sprintf(`{"sub":"%s-%d"}`, name, i))); code != 201 {
 					b.Errorf("status %d", code)
 				}
 			}
@@ -75,6 +85,64 @@ func BenchmarkCallers64(b *testing.B) {
 	}
 	all.Wait()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "revocations/s")
+}
+
+// Single durable revocations of subjects, 64 callers. A replica that follows the
+// feed remembers a million tokens, and every revocation is weighed by them.
+func BenchmarkCallers64Remembered(b *testing.B) {
+	log := durable(b, b.TempDir())
+	defer log.Close()
+	var feeding *feed.Server
+	e := serve(b, log, func(p *parts) {
+		feeding = feed.NewServer(p.ledger, feed.ServerOptions{Tokens: []feed.Token{{Name: "replicas", SHA256: sha256.Sum256([]byte("replica"))}}})
+		p.api.Ask = feeding.AskBriefly
+		p.authority.ShareOfTraffic, p.authority.MinRequests = 0.2, 1000
+	})
+	defer e.stop()
+	remember(b, serveFeed(b, feeding), 1_000_000)
+	await(b, func() bool { return len(feeding.Replicas()) == 1 })
+	n := 0
+	await(b, func() bool { // the replica has caught up with all that it saw
+		n++
+		d := e.do("revoker", "POST", "/v1/revocations?seen=true", claims(issuerA, fmt.Sprintf(`{"sub":"user-%d"}`, 499_000+n))).want(201).document()
+		return d.Seen.Tokens == 2 && !d.Seen.Partial
+	})
+	callers64(b, e, "subject")
+}
+
+// remember runs a replica whose watcher has seen n tokens, two of each subject.
+func remember(b *testing.B, address string, n int) {
+	settings := watch.Defaults()
+	settings.Tokens = n + n/4
+	w, err := watch.New(watch.Options{Settings: settings, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = w.Close() })
+	request := &authz.Request{Source: netip.MustParseAddr("192.0.2.1")}
+	now := time.Now()
+	for i := range n {
+		if i%1000 == 999 {
+			time.Sleep(50 * time.Millisecond) // the watcher drops events that come faster than it takes them
+		}
+		token := fmt.Sprint("token-", i)
+		w.Observe(request, &authz.Decision{
+			Allow: true, Reason: authz.OK, Policy: "default", Issuer: issuerA, Subject: fmt.Sprint("user-", i/2), TokenID: token,
+			Facts: &authz.Facts{KeyID: "k", Session: fmt.Sprint("session-", i/2), Hash: sha256.Sum256([]byte(token)),
+				IssuedAt: revocation.MicrosOf(now), Expires: revocation.MicrosOf(now.Add(time.Hour))},
+		}, now)
+	}
+	f, err := replica.Open(replica.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var following sync.WaitGroup
+	following.Go(func() {
+		_ = feed.Follow(ctx, f, feed.ClientOptions{Addresses: []string{address}, Name: "replica", Plaintext: true,
+			Token: func() (string, error) { return "replica", nil }, Reporter: feed.NewReporter(feed.ReporterOptions{Answer: w.Answer})})
+	})
+	b.Cleanup(func() { cancel(); following.Wait(); _ = f.Close() })
 }
 
 // A lone caller.
@@ -117,14 +185,7 @@ func postToInForce(b *testing.B, dir func() string) {
 		}
 	})
 	defer e.stop()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	g := grpc.NewServer(feeding.Options()...)
-	feeding.Register(g)
-	go func() { _ = g.Serve(l) }()
-	defer func() { feeding.Close(); g.Stop() }()
+	address := serveFeed(b, feeding)
 	ctx, cancel := context.WithCancel(b.Context())
 	var all sync.WaitGroup
 	defer func() { cancel(); all.Wait() }()
@@ -135,7 +196,7 @@ func postToInForce(b *testing.B, dir func() string) {
 		}
 		all.Go(func() {
 			defer f.Close()
-			_ = feed.Follow(ctx, f, feed.ClientOptions{Addresses: []string{l.Addr().String()}, Name: fmt.Sprint("replica-", i), Plaintext: true,
+			_ = feed.Follow(ctx, f, feed.ClientOptions{Addresses: []string{address}, Name: fmt.Sprint("replica-", i), Plaintext: true,
 				Token: func() (string, error) { return "replica", nil }})
 		})
 	}
@@ -170,6 +231,19 @@ func postToInForce(b *testing.B, dir func() string) {
 		b.ReportMetric(float64(took[int(part*float64(b.N-1))].Microseconds())/1000, name+"-ms")
 	}
 	b.ReportMetric(float64(b.N)/time.Since(begun).Seconds(), "posts/s")
+}
+
+// serveFeed serves the feed until the benchmark ends, and returns its address.
+func serveFeed(b *testing.B, feeding *feed.Server) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	g := grpc.NewServer(feeding.Options()...)
+	feeding.Register(g)
+	go func() { _ = g.Serve(l) }()
+	b.Cleanup(func() { feeding.Close(); g.Stop() })
+	return l.Addr().String()
 }
 
 func importBody(from, n int) string {

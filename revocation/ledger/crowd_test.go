@@ -246,3 +246,96 @@ func TestAtMostSoManyOfOneDigest(t *testing.T) {
 		t.Errorf("%d changes, want one that removes %d and one that adds them again", len(changes), maxStanding)
 	}
 }
+
+// A snapshot is taken while covers come and go between its chunks. It never
+// lacks both a revocation and its cover.
+func TestSnapshotWhileCoversComeAndGo(t *testing.T) {
+	const most = 3
+	fill := func(name string) []revocation.Revocation {
+		all := make([]revocation.Revocation, chunkRows)
+		for i := range all {
+			all[i] = made(t, "x", fmt.Sprintf(`{"jti":"%s%d"}`, name, i))
+		}
+		return all
+	}
+	target := made(t, "x", `{"sub":"a"}`)
+	row := func(before revocation.Micros) revocation.Revocation {
+		r := target
+		r.Before = before
+		return r
+	}
+	begin := func() (l *Ledger, stop func()) {
+		log := ledgertest.New()
+		log.Add(batchOf("w", fill("a")...))
+		log.Add(batchOf("w", row(1), row(2), row(3)))
+		log.Add(batchOf("w", fill("b")...))
+		return run(t, log, nil, func(l *Ledger) { l.maxStanding, l.rows.crowdRows = most, 1 })
+	}
+	cover := func(l *Ledger) revocation.ID {
+		r := row(100)
+		r.Before = 0
+		_, ids, _, err := l.revoke(t.Context(), []Candidate{newCandidate(r, r.ExpiresAt)}, false, AuditEntry{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ids[0]
+	}
+	restore := func(l *Ledger, id revocation.ID) {
+		if _, err := l.restore(t.Context(), id, AuditEntry{At: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, tt := range map[string]struct {
+		before func(l *Ledger) revocation.ID
+		during func(l *Ledger, chunk int, cover revocation.ID)
+	}{
+		"a cover comes after the first chunk": {
+			func(*Ledger) revocation.ID { return revocation.ID{} },
+			func(l *Ledger, chunk int, _ revocation.ID) {
+				if chunk == 1 {
+					cover(l)
+				}
+			}},
+		"the cover goes after the second chunk": {
+			func(l *Ledger) revocation.ID { return cover(l) },
+			func(l *Ledger, chunk int, id revocation.ID) {
+				if chunk == 2 {
+					restore(l, id)
+				}
+			}},
+		"the cover comes and goes": {
+			func(*Ledger) revocation.ID { return revocation.ID{} },
+			func(l *Ledger, chunk int, _ revocation.ID) {
+				if chunk == 1 {
+					restore(l, cover(l))
+				}
+			}},
+	} {
+		l, stop := begin()
+		id := tt.before(l)
+		held := map[revocation.ID]reach{}
+		chunks, twice := 0, 0
+		_, err := l.Snapshot(func(part []revocation.Entry) error {
+			for _, e := range part {
+				if _, ok := held[e.ID]; ok {
+					twice++
+				}
+				if e.Digest == target.Entry().Digest {
+					held[e.ID] = reach{e.Before, e.ExpiresAt}
+				}
+			}
+			chunks++
+			tt.during(l, chunks, id)
+			return nil
+		})
+		if err != nil || twice > 0 {
+			t.Errorf("%s: %v, %d entries twice", name, err, twice)
+		}
+		for _, r := range []revocation.Revocation{row(1), row(2), row(3)} {
+			if !slices.ContainsFunc(slices.Collect(maps.Values(held)), func(h reach) bool { return h.covers(reach{r.Before, r.ExpiresAt}) }) {
+				t.Errorf("%s: the snapshot has nothing that covers the revocation before %d: %v", name, r.Before, held)
+			}
+		}
+		stop()
+	}
+}

@@ -117,17 +117,20 @@ func (l *Ledger) Wait(ctx context.Context, after uint64) error {
 	}
 }
 
-// Snapshot yields every entry in force, a chunk at a time; no lock is held
-// while yield runs. What was yielded is the state at the revision returned,
-// once the changes after that revision are applied to it: it may have some of
-// them already.
+// Snapshot yields every entry in force, a chunk at a time. It holds no lock while
+// yield runs. The result is the state at the revision returned, once the changes
+// after that revision are applied. Until then it denies at least the tokens that
+// were denied at that revision and are still denied; it may have some of the
+// later changes.
 func (l *Ledger) Snapshot(yield func([]revocation.Entry) error) (revision uint64, err error) {
 	l.mu.RLock()
 	revision = l.revision
 	chunks := slices.Clone(l.rows.chunks)
 	l.mu.RUnlock()
+	readAt := make(map[*chunk]uint64, len(chunks))
 	for _, c := range chunks {
 		l.mu.RLock()
+		readAt[c] = l.revision
 		now := l.clock()
 		part := make([]revocation.Entry, 0, len(c.rows))
 		for i := range c.rows {
@@ -143,7 +146,45 @@ func (l *Ledger) Snapshot(yield func([]revocation.Entry) error) (revision uint64
 			return 0, err
 		}
 	}
-	return revision, nil
+	if missed := l.missed(revision, readAt); len(missed) > 0 {
+		err = yield(missed)
+	}
+	return revision, err
+}
+
+// missed returns the entries in force that a snapshot since a revision left out
+// because they were covered when their chunk was read. Without them a replica
+// could have neither a row nor its cover until it applied the next change.
+func (l *Ledger) missed(since uint64, readAt map[*chunk]uint64) (entries []revocation.Entry) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	now := l.clock()
+	yielded := map[revocation.ID]bool{} // whether the row was shown when it was read
+	later := map[revocation.ID]bool{}   // a move after the reading was seen
+	from := sort.Search(len(l.moves.list), func(i int) bool { return l.moves.list[i].revision > since })
+	for _, m := range l.moves.list[from:] {
+		c, w := l.rows.find(m.id)
+		if w == nil || w.state != standing || w.expires <= now {
+			continue
+		}
+		switch at, ok := readAt[c]; {
+		case !ok || later[m.id]: // newer than the snapshot, or known
+		case m.revision <= at:
+			yielded[m.id] = m.shown
+		default:
+			later[m.id] = true
+			if _, known := yielded[m.id]; !known {
+				yielded[m.id] = !m.shown
+			}
+		}
+	}
+	for id, was := range yielded {
+		if !was {
+			_, w := l.rows.find(id)
+			entries = append(entries, l.rows.entry(w))
+		}
+	}
+	return entries
 }
 
 // Changes are those of the revisions after the given one, each revision once
