@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"rescind/authz"
@@ -114,7 +115,8 @@ func BenchmarkCallers64Remembered(b *testing.B) {
 func remember(b *testing.B, address string, n int) {
 	settings := watch.Defaults()
 	settings.Tokens = n + n/4
-	w, err := watch.New(watch.Options{Settings: settings, Logger: slog.New(slog.DiscardHandler)})
+	registry := prometheus.NewRegistry()
+	w, err := watch.New(watch.Options{Settings: settings, Registerer: registry, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -122,8 +124,8 @@ func remember(b *testing.B, address string, n int) {
 	request := &authz.Request{Source: netip.MustParseAddr("192.0.2.1")}
 	now := time.Now()
 	for i := range n {
-		if i%1000 == 999 {
-			time.Sleep(50 * time.Millisecond) // the watcher drops events that come faster than it takes them
+		if i%1000 == 999 { // the watcher drops events that come faster than it takes them
+			await(b, func() bool { return gauge(b, registry, "rescind_watch_tokens") >= float64(i) })
 		}
 		token := fmt.Sprint("token-", i)
 		w.Observe(request, &authz.Decision{
@@ -143,6 +145,20 @@ func remember(b *testing.B, address string, n int) {
 			Token: func() (string, error) { return "replica", nil }, Reporter: feed.NewReporter(feed.ReporterOptions{Answer: w.Answer})})
 	})
 	b.Cleanup(func() { cancel(); following.Wait(); _ = f.Close() })
+}
+
+func gauge(b *testing.B, registry *prometheus.Registry, name string) float64 {
+	families, err := registry.Gather()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	b.Fatalf("there is no metric %s", name)
+	return 0
 }
 
 // A lone caller.

@@ -9,24 +9,24 @@ import (
 	"time"
 )
 
-// AuditEntry is one line of the audit: who tried what, and what came of it.
+// AuditEntry is one entry of the audit: an attempt of a caller, and its outcome.
 type AuditEntry struct {
 	At             time.Time `json:"at"`
-	By             string    `json:"by,omitempty" doc:"Name of the credential; absent if there was none that is known"`
+	By             string    `json:"by,omitempty" doc:"Name of the credential; absent if the credential is not known"`
 	Action         string    `json:"action" enum:"revoke,import,restore,read,authenticate,revoke_at_issuer"`
 	Outcome        string    `json:"outcome" enum:"accepted,existing,refused,denied,failed,dry_run"`
-	Issuers        []string  `json:"issuers,omitempty" doc:"Issuers that it was about"`
-	IssuersOmitted int       `json:"issuers_omitted,omitempty" doc:"How many more issuers it was about"`
-	ID             string    `json:"id,omitempty" doc:"The revocation that it was about"`
-	Target         *Target   `json:"target,omitempty" doc:"What was to be revoked"`
-	Count          int       `json:"count,omitempty" doc:"How many revocations, or how many attempts alike"`
-	Revision       uint64    `json:"revision,omitempty" doc:"The revision that it came to, or that was there already"`
+	Issuers        []string  `json:"issuers,omitempty" doc:"Issuers of the revocations"`
+	IssuersOmitted int       `json:"issuers_omitted,omitempty" doc:"How many more issuers the entry leaves out"`
+	ID             string    `json:"id,omitempty" doc:"The revocation"`
+	Target         *Target   `json:"target,omitempty" doc:"The target of the revocation"`
+	Count          int       `json:"count,omitempty" doc:"Number of revocations, or of equal attempts"`
+	Revision       uint64    `json:"revision,omitempty" doc:"The revision of the change, or the revision that already had it"`
 	Reason         string    `json:"reason,omitempty" doc:"As the request gave it"`
-	Detail         string    `json:"detail,omitempty" doc:"Why it was refused, denied or failed"`
+	Detail         string    `json:"detail,omitempty" doc:"Why the attempt was refused, denied or failed"`
 	From           string    `json:"from,omitempty" doc:"Network address of the caller"`
 }
 
-// What is tried, and what comes of it.
+// Actions and outcomes of an entry.
 const (
 	ActRevoke       = "revoke"
 	ActImport       = "import"
@@ -39,22 +39,22 @@ const (
 	Existing = "existing" // the same was in force, or restored, already
 	Refused  = "refused"  // the request was wrong
 	Denied   = "denied"   // the credential does not allow it
-	Failed   = "failed"   // ours is the fault; it may have come into force all the same
-	DryRun   = "dry_run"  // an action of an alert, that was only to be noted
+	Failed   = "failed"   // the control endpoint failed; the change may be in force all the same
+	DryRun   = "dry_run"  // an alert action that revokes nothing
 )
 
-// note is some lines on their way to the log. answer is called once, with nil
+// note is some entries on their way to the log. answer is called once, with nil
 // when they are durable.
 type note struct {
 	entries []AuditEntry
-	covers  uint64
+	covers  uint64 // last revision of this writer that the entries are about; 0 is none
 	answer  func(error)
 }
 
-// noteEntries is how many lines share one message of the log.
+// noteEntries is how many entries share one message of the log.
 const noteEntries = 256
 
-// Record adds a line to the audit and returns when it is durable.
+// Record adds an entry to the audit, and returns when it is durable.
 func (l *Ledger) Record(ctx context.Context, e AuditEntry) error {
 	if err := l.Ready(); err != nil {
 		return err
@@ -76,9 +76,9 @@ func (l *Ledger) Record(ctx context.Context, e AuditEntry) error {
 	}
 }
 
-// audit writes notes in the order in which they come, as many together as have
-// come by then. Lines about what was accepted are kept until they are written,
-// though their caller has been told of the failure.
+// audit writes notes in their order, as many together as wait. Entries of
+// accepted changes are kept until they are written, although their caller got an
+// error.
 func (l *Ledger) audit(ctx context.Context) error {
 	var owed []AuditEntry
 	var covers uint64
@@ -125,20 +125,20 @@ func (l *Ledger) write(ctx context.Context, entries []AuditEntry, covers uint64)
 		_, err = l.log.Note(ctx, covers, body)
 	}
 	if err != nil {
-		l.logger.Error("the audit cannot be written", "error", err, "lines", len(entries))
+		l.logger.Error("audit not written", "error", err, "entries", len(entries))
 	}
 	return err
 }
 
-// owe notes a batch that is in the log and has no note: its writer did not
-// live to write it, or did not learn that it had succeeded. Of a large batch
-// only the number is noted, by whom.
-func (l *Ledger) owe(ctx context.Context, revision uint64, ops []operation) {
+// noteLate writes the note of a batch that is in the log without one. Its writer
+// ended before it wrote the note, or did not learn that the append succeeded. The
+// note of a large batch has the number of changes of each caller alone.
+func (l *Ledger) noteLate(ctx context.Context, revision uint64, ops []operation) {
 	var entries []AuditEntry
 	for i := range ops {
 		e := entryOf(&ops[i])
 		e.Outcome, e.Revision, e.Count = Accepted, revision, 1
-		e.Detail = "noted later: the caller may not have been told that it succeeded"
+		e.Detail = "noted later: the caller may not have got an answer"
 		if last := len(entries) - 1; len(ops) > noteEntries && last >= 0 && entries[last].By == e.By && entries[last].Action == e.Action {
 			entries[last].Count++
 			entries[last].ID, entries[last].Issuers, entries[last].Target, entries[last].Reason = "", nil, nil, ""
@@ -146,12 +146,13 @@ func (l *Ledger) owe(ctx context.Context, revision uint64, ops []operation) {
 		}
 		entries = append(entries, e)
 	}
-	l.logger.Warn("a revision had no note in the audit", "revision", revision)
-	go l.hand(ctx, note{entries: entries, covers: revision, answer: func(error) {}})
+	l.logger.Warn("revision had no note in the audit, writing it now", "revision", revision)
+	go l.pass(ctx, note{entries: entries, covers: revision, answer: func(error) {}})
 }
 
-// hand passes a note to the auditor, or answers it if there is none any more.
-func (l *Ledger) hand(ctx context.Context, n note) {
+// pass passes a note to the auditor. If the auditor has ended, it answers the
+// note.
+func (l *Ledger) pass(ctx context.Context, n note) {
 	select {
 	case l.notes <- n:
 	case <-ctx.Done():
@@ -159,6 +160,7 @@ func (l *Ledger) hand(ctx context.Context, n note) {
 	}
 }
 
+// entryOf returns the entry of an operation of the log.
 func entryOf(op *operation) AuditEntry {
 	if op.packed != nil {
 		r := unpack(op.packed, newInterner())
@@ -168,7 +170,7 @@ func entryOf(op *operation) AuditEntry {
 	return AuditEntry{At: op.restore.At, By: op.restore.By, Action: ActRestore, ID: op.restore.ID.String()}
 }
 
-// AuditCursor is a place in the audit: a note and a line in it.
+// AuditCursor is a place in the audit: a note and an entry in it.
 type AuditCursor struct {
 	Note uint64
 	Line int
@@ -176,15 +178,15 @@ type AuditCursor struct {
 
 var errBadNote = errors.New("a note of the audit cannot be read")
 
-// Audit yields lines, newest first, from just before the cursor; the zero
-// cursor begins at the end.
+// Audit yields entries, newest first, from just before the cursor. The zero cursor
+// begins at the newest entry.
 func (l *Ledger) Audit(ctx context.Context, before AuditCursor, yield func(AuditCursor, AuditEntry) bool) error {
 	if err := l.Ready(); err != nil {
 		return err
 	}
 	from := before.Note
 	if from > 0 {
-		from++ // the note itself may have lines left
+		from++ // the note of the cursor may have entries left
 	}
 	var bad error
 	err := l.log.Notes(ctx, from, func(number uint64, body []byte) bool {

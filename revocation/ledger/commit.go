@@ -9,8 +9,8 @@ import (
 	"rescind/revocation"
 )
 
-// attempt is one request to change something, on its way through the
-// committer. All of it happens or none.
+// attempt is one request for a change on its way through the committer. All of
+// it is committed, or none.
 type attempt struct {
 	revokes  []Candidate
 	restore  *restoration
@@ -29,11 +29,12 @@ type Candidate struct {
 	packed []byte
 }
 
-// newCandidate prepares r, outside of any lock.
+// newCandidate prepares r, so that the committer has less to do.
 func newCandidate(r revocation.Revocation, least revocation.Micros) Candidate {
 	return Candidate{Revocation: r, least: least, entry: r.Entry(), packed: pack(&r)}
 }
 
+// sameness returns the key under which an equal revocation is found.
 func (c *Candidate) sameness() sameness {
 	return sameness{c.entry.Digest, cut{c.entry.Before, c.Block}}
 }
@@ -42,19 +43,20 @@ func (c *Candidate) sameness() sameness {
 type outcome struct {
 	revision uint64
 	ids      []revocation.ID // for each candidate
-	fresh    int             // how many were not there before
+	fresh    int             // candidates that were not in force before
 	err      error
 }
 
+// Bounds of a batch.
 const (
 	batchAttempts = 512
 	batchBytes    = 4 << 20
 	commitTimeout = 15 * time.Second
 )
 
-// revoke makes the candidates part of the log, all of them or none. Where the
-// same is in force already its ID is returned instead. It returns when the
-// revocations and the note in the audit are durable.
+// revoke makes the candidates part of the log, all of them or none. It returns
+// the ID of an equal revocation in force in place of a new one. It returns when
+// the revocations and their note in the audit are durable.
 func (l *Ledger) revoke(ctx context.Context, candidates []Candidate, operator bool, entry AuditEntry) (revision uint64, ids []revocation.ID, fresh int, err error) {
 	a := &attempt{revokes: candidates, operator: operator, entry: entry, size: 256}
 	for i := range candidates {
@@ -64,13 +66,14 @@ func (l *Ledger) revoke(ctx context.Context, candidates []Candidate, operator bo
 	return o.revision, o.ids, o.fresh, o.err
 }
 
-// restore undoes a revocation, and returns the revision that did. Repeated, it
-// returns that of the first time.
+// restore undoes a revocation, and returns the revision that did it. Repeated, it
+// returns the revision of the first restoration.
 func (l *Ledger) restore(ctx context.Context, id revocation.ID, entry AuditEntry) (revision uint64, err error) {
 	o := l.submit(ctx, &attempt{restore: &restoration{ID: id, At: entry.At, By: entry.By}, entry: entry, size: 256 + len(entry.By)})
 	return o.revision, o.err
 }
 
+// submit gives an attempt to the committer, and waits for its outcome.
 func (l *Ledger) submit(ctx context.Context, a *attempt) outcome {
 	if err := l.Ready(); err != nil {
 		return outcome{err: err}
@@ -85,7 +88,7 @@ func (l *Ledger) submit(ctx context.Context, a *attempt) outcome {
 		return outcome{err: ctx.Err()}
 	}
 	if l.Ready() != nil {
-		l.drain() // nobody else does any more
+		l.drain() // the committer has ended
 	}
 	select {
 	case o := <-a.done:
@@ -95,7 +98,7 @@ func (l *Ledger) submit(ctx context.Context, a *attempt) outcome {
 	}
 }
 
-// drain answers what waits when the ledger has ended.
+// drain answers waiting attempts and notes after the ledger has ended.
 func (l *Ledger) drain() {
 	for {
 		select {
@@ -109,13 +112,13 @@ func (l *Ledger) drain() {
 	}
 }
 
-// commit turns attempts into batches. While one batch becomes durable the
-// attempts that arrive wait for the next, so they share one append.
+// commit turns attempts into batches. Attempts that arrive while a batch becomes
+// durable wait for the next one, so they share one append.
 func (l *Ledger) commit(ctx context.Context) error {
-	var held *attempt // did not fit the batch before
+	var left *attempt // did not fit the batch before
 	for {
-		first := held
-		held = nil
+		first := left
+		left = nil
 		if first == nil {
 			select {
 			case first = <-l.queue:
@@ -129,7 +132,7 @@ func (l *Ledger) commit(ctx context.Context) error {
 			select {
 			case a := <-l.queue:
 				if size += a.size; size > min(batchBytes, l.log.MaxBody()) {
-					held = a
+					left = a
 					break gather
 				}
 				attempts = append(attempts, a)
@@ -141,8 +144,8 @@ func (l *Ledger) commit(ctx context.Context) error {
 	}
 }
 
-// commitAll appends batches for the attempts, each again whenever another node
-// was first.
+// commitAll appends batches for the attempts. It decides a batch again whenever
+// another node appended first.
 func (l *Ledger) commitAll(ctx context.Context, attempts []*attempt) {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
@@ -165,8 +168,8 @@ func (l *Ledger) commitAll(ctx context.Context, attempts []*attempt) {
 }
 
 // commitOnce decides the attempts against the state, appends the batch and
-// applies it. It returns how many attempts it settled: none if the log has moved
-// on past after.
+// applies it. It returns how many attempts it settled. That is none if the log has
+// moved past the revision after.
 func (l *Ledger) commitOnce(ctx context.Context, attempts []*attempt) (after uint64, done int, err error) {
 	l.order.Lock()
 	defer l.order.Unlock()
@@ -190,7 +193,7 @@ func (l *Ledger) commitOnce(ctx context.Context, attempts []*attempt) (after uin
 	return b.after, len(b.outcomes), nil
 }
 
-// settle hands the attempt to the auditor, which answers it.
+// settle passes an attempt with its outcome to the auditor, which answers it.
 func (l *Ledger) settle(ctx context.Context, a *attempt, o outcome, covers uint64) {
 	e := a.entry
 	e.Revision = o.revision
@@ -210,7 +213,7 @@ func (l *Ledger) settle(ctx context.Context, a *attempt, o outcome, covers uint6
 	if o.err != nil {
 		e.Detail = o.err.Error()
 	}
-	l.hand(ctx, note{entries: []AuditEntry{e}, covers: covers, answer: func(err error) {
+	l.pass(ctx, note{entries: []AuditEntry{e}, covers: covers, answer: func(err error) {
 		if err != nil && o.err == nil {
 			o = outcome{err: fmt.Errorf("the audit cannot be written: %w", err)}
 		}

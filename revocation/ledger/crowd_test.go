@@ -72,10 +72,10 @@ func TestCoversAgainstModel(t *testing.T) {
 			case "restart":
 				stop()
 				l, stop = run(t, log, clock.Now, small)
-				l.forget()
+				l.dropExpired()
 			case "time":
 				clock.Advance(time.Hour)
-				l.forget()
+				l.dropExpired()
 				now := revocation.MicrosOf(clock.Now())
 				maps.DeleteFunc(standing, func(_ revocation.ID, r reach) bool { return r.expires <= now })
 			case "snapshot":

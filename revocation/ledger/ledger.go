@@ -31,41 +31,42 @@ import (
 	"rescind/revocation"
 )
 
-// Log is the durable log that a ledger stands on. The package store has it on
-// JetStream; its documentation is this interface's.
+// Log is the durable log under a ledger. The package store implements it on
+// JetStream.
 type Log interface {
 	ID() string
-	// Replaces are the logs that this one takes the place of.
+	// Replaces returns the logs that this one takes the place of.
 	Replaces() []string
+	// Writer returns the name of this node as a writer of the log.
 	Writer() string
-	// Err says why the log takes no writes, or nil.
+	// Err returns why the log takes no writes, or nil.
 	Err() error
-	// MaxBody is the size of the largest body that Append and Note take.
+	// MaxBody returns the size of the largest body that Append and Note take.
 	MaxBody() int
-	// Head is the last revision, whether it was read here or not. Somebody
-	// knows of the wanted one.
+	// Head returns the last revision, whether this node has read it or not. A
+	// caller knows of the wanted revision.
 	Head(ctx context.Context, wanted uint64) (uint64, error)
-	// Agreed is an instant, and a revision: nothing was beyond it then, on any
-	// node.
+	// Agreed returns a time and a revision. At that time no node had a later
+	// revision.
 	Agreed() (at time.Time, head uint64)
-	// Append adds body after the given revision; it returns 0 and no error if
-	// that is not the last one any more.
+	// Append adds body after the given revision. It returns 0 and no error if
+	// another revision was appended before.
 	Append(ctx context.Context, after uint64, lasts time.Time, body []byte) (revision uint64, err error)
-	// Read delivers every batch after the given revision, for as long as ctx
-	// allows, and calls caughtUp when it has delivered what there was.
+	// Read delivers every batch after the given revision, until ctx ends. It
+	// calls caughtUp once, after the batches that were there when it began.
 	Read(ctx context.Context, after uint64, deliver func(revision uint64, body []byte) error, caughtUp func()) error
-	// Note adds to the audit; covers is the last revision of this writer that
-	// the note is about.
+	// Note adds a note to the audit. covers is the last revision of this writer
+	// that the note is about.
 	Note(ctx context.Context, covers uint64, body []byte) (number uint64, err error)
 	// Notes yields the audit before the given number, newest first.
 	Notes(ctx context.Context, before uint64, yield func(number uint64, body []byte) bool) error
-	// Noted is the last revision of this writer that a note covers.
+	// Noted returns the last revision of this writer that a note covers.
 	Noted(ctx context.Context) (uint64, error)
 }
 
 const defaultShapesPerIssuer = 64
 
-// Options are what a ledger needs to know.
+// Options are the settings of a ledger.
 type Options struct {
 	Retention       time.Duration    // the longest that a revocation may last
 	ShapesPerIssuer int              // distinct sets of claim names in force for one issuer; default: 64
@@ -88,16 +89,16 @@ type Ledger struct {
 	queue chan *attempt // to the committer
 	notes chan note     // to the auditor
 
-	// order is held while a batch is appended and applied, so that the reader
-	// does not apply it first: only the committer knows who waits for it.
+	// order is held while a batch is appended and applied. Otherwise the reader
+	// could apply it first, and the committer could not answer its callers.
 	order sync.Mutex
 
 	mu       sync.RWMutex
 	revision uint64
 	changed  chan struct{} // closed when revision grows
 	rows     *rows
-	sure     time.Time         // when nothing was beyond revision
-	swept    revocation.Micros // no instant before this is believed any more
+	sure     time.Time         // the last time at which no revision was beyond this one
+	swept    revocation.Micros // time of the last sweep; the clock does not go back before it
 	moves    moves
 	caughtUp bool
 	allRead  chan struct{} // closed when caughtUp is set
@@ -108,12 +109,13 @@ type Ledger struct {
 	metrics *metrics
 }
 
-// New makes a ledger over log. It is empty until [Ledger.Run] runs.
+// New returns a ledger over a log. The ledger is empty until [Ledger.Run] runs.
 func New(log Log, o Options) *Ledger {
 	l := &Ledger{
 		log: log, retention: o.Retention, now: o.Now, logger: o.Logger,
 		queue: make(chan *attempt, 256), notes: make(chan note, 256),
-		changed: make(chan struct{}), allRead: make(chan struct{}), rows: newRows(), metrics: newMetrics(), shapesPerIssuer: o.ShapesPerIssuer, maxStanding: maxStanding, maxScan: maxScan,
+		changed: make(chan struct{}), allRead: make(chan struct{}), rows: newRows(), metrics: newMetrics(),
+		shapesPerIssuer: o.ShapesPerIssuer, maxStanding: maxStanding, maxScan: maxScan,
 	}
 	if l.shapesPerIssuer <= 0 {
 		l.shapesPerIssuer = defaultShapesPerIssuer
@@ -127,8 +129,8 @@ func New(log Log, o Options) *Ledger {
 	return l
 }
 
-// Run reads the log and serves until ctx ends or the log cannot be trusted;
-// then it says why. It runs once.
+// Run reads the log and serves until ctx ends or the log cannot be read. It
+// returns the cause. It runs once.
 func (l *Ledger) Run(ctx context.Context) error {
 	noted, err := l.log.Noted(ctx)
 	if err != nil {
@@ -157,10 +159,11 @@ func (l *Ledger) Run(ctx context.Context) error {
 	return err
 }
 
-// Whole is closed once all that the log had when Run began has been read.
-func (l *Ledger) Whole() <-chan struct{} { return l.allRead }
+// CaughtUp returns a channel that is closed once the ledger has read the batches
+// that were in the log when [Ledger.Run] began.
+func (l *Ledger) CaughtUp() <-chan struct{} { return l.allRead }
 
-func (l *Ledger) whole() {
+func (l *Ledger) catchUpDone() {
 	l.mu.Lock()
 	l.caughtUp = true
 	close(l.allRead)
@@ -169,8 +172,8 @@ func (l *Ledger) whole() {
 	l.logger.Info("log read", "log", l.log.ID(), "revision", revision, "revocations", count)
 }
 
-// Ready says why the ledger cannot serve, or nil. A log that takes no writes
-// for the moment does not unready it: what it holds stays right.
+// Ready returns why the ledger cannot serve, or nil. A ledger whose log takes no
+// writes for the moment is ready, because its state stays right.
 func (l *Ledger) Ready() error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -183,17 +186,16 @@ func (l *Ledger) Ready() error {
 	return nil
 }
 
-// readItem is one revision as it was read, or the news that all that was there
-// has been.
+// readItem is one revision of the log, or the sign that the ledger has caught up.
 type readItem struct {
 	revision uint64
 	writer   string
 	ops      []operation
-	whole    bool
+	caughtUp bool
 }
 
-// read turns what the log delivers into items. It is ahead of take by one: with
-// millions of revocations both have their work.
+// read decodes the batches of the log. It works one revision ahead of take, so
+// that two processors share the work on a long log.
 func (l *Ledger) read(ctx context.Context, out chan<- readItem) error {
 	in := newInterner()
 	pass := func(item readItem) error {
@@ -212,15 +214,16 @@ func (l *Ledger) read(ctx context.Context, out chan<- readItem) error {
 			}
 		}
 		return pass(item)
-	}, func() { _ = pass(readItem{whole: true}) })
+	}, func() { _ = pass(readItem{caughtUp: true}) })
 }
 
-// take applies what was read. Revisions that the committer applied are passed
-// over. A batch of this writer that it did not apply is one whose fate was
-// unknown when its append failed, or that a crash left without a note.
+// take applies one revision of the log, unless the committer has applied it. A
+// batch of this writer that the committer did not apply belongs to an append that
+// failed with its fate unknown, or to a process that ended before it wrote the
+// note.
 func (l *Ledger) take(ctx context.Context, item readItem, noted uint64) {
-	if item.whole {
-		l.whole()
+	if item.caughtUp {
+		l.catchUpDone()
 		return
 	}
 	l.order.Lock()
@@ -230,7 +233,7 @@ func (l *Ledger) take(ctx context.Context, item readItem, noted uint64) {
 	}
 	l.apply(item.revision, item.ops)
 	if len(item.ops) > 0 && item.writer == l.log.Writer() && item.revision > noted {
-		l.owe(ctx, item.revision, item.ops)
+		l.noteLate(ctx, item.revision, item.ops)
 	}
 }
 
@@ -258,15 +261,15 @@ func (l *Ledger) apply(revision uint64, ops []operation) {
 	l.changed = make(chan struct{})
 }
 
-// clock is now, or the instant of the last sweep if the clock was set back
-// since: what has expired does not come back. The caller holds mu.
+// clock returns the time, or that of the last sweep if the clock was set back
+// since. So an expired revocation does not come back. The caller holds mu.
 func (l *Ledger) clock() revocation.Micros {
 	return max(revocation.MicrosOf(l.now()), l.swept)
 }
 
 const sweepInterval = 5 * time.Second
 
-// sweep forgets what has expired, from time to time.
+// sweep drops expired revocations from time to time.
 func (l *Ledger) sweep(ctx context.Context) error {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
@@ -275,20 +278,20 @@ func (l *Ledger) sweep(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
-			l.forget()
+			l.dropExpired()
 		}
 	}
 }
 
-func (l *Ledger) forget() {
+func (l *Ledger) dropExpired() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.swept = l.clock()
 	l.rows.sweep(l.swept)
 }
 
-// CatchUp waits for a revision that another node has given and this one has
-// not read yet. It fails if nobody knows whether there is one.
+// CatchUp waits for a revision that another node has appended and this node has
+// not read yet. It fails if no majority of nodes can say whether it exists.
 func (l *Ledger) CatchUp(ctx context.Context, revision uint64) error {
 	if revision <= l.Revision() {
 		return nil
@@ -305,20 +308,20 @@ func (l *Ledger) CatchUp(ctx context.Context, revision uint64) error {
 	return nil
 }
 
-// Item is a revocation and what has become of it.
+// Item is a revocation and its restoration.
 type Item struct {
 	revocation.Revocation
 	Restored *Restored // nil while it is in force
 }
 
-// Restored says who undid a revocation.
+// Restored is the restoration of a revocation.
 type Restored struct {
 	Revision uint64
 	At       time.Time
 	By       string
 }
 
-// Find is one revocation, restored ones too, until it expires.
+// Find returns one revocation, also a restored one, until it expires.
 func (l *Ledger) Find(id revocation.ID) (Item, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -329,7 +332,7 @@ func (l *Ledger) Find(id revocation.ID) (Item, error) {
 	return l.item(c, w, newInterner()), nil
 }
 
-// item is a row for the outside. The caller holds mu.
+// item returns a row as an item. The caller holds mu.
 func (l *Ledger) item(c *chunk, w *row, in *interner) Item {
 	it := Item{Revocation: *unpack(c.packed(w), in)}
 	it.ID = w.id()

@@ -201,7 +201,7 @@ func TestTheClockSetBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	clock.Advance(2 * time.Minute)
-	l.forget()
+	l.dropExpired()
 	clock.Advance(-time.Hour)
 	if _, err := l.Find(ids[0]); !errors.Is(err, ErrUnknown) {
 		t.Errorf("an expired revocation is found again: %v", err)

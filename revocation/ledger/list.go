@@ -10,10 +10,10 @@ import (
 
 // Query chooses from the revocations. The zero value chooses all.
 type Query struct {
-	Issuers [][]string    // each one a set of which the issuer must be in; nil sets do not count
-	Claims  []string      // "name:value", each must be one of the equalities
-	Active  *bool         // in force, or restored
-	Before  revocation.ID // only those that come before it in the log
+	Issuers [][]string    // the issuer must be in each of these sets; a nil set has every issuer
+	Claims  []string      // "name:value"; each must be one of the equalities
+	Active  *bool         // true: in force; false: restored
+	Before  revocation.ID // only earlier ones in the log
 	Limit   int
 }
 
@@ -35,7 +35,7 @@ func (l *Ledger) List(q Query) (items []Item, next revocation.ID) {
 	if from == (revocation.ID{}) {
 		from = revocation.ID{Revision: 1<<64 - 1}
 	}
-	// A chunk at a time, so that a long search does not keep writers waiting.
+	// One chunk at a time, so that a long search does not hold up writers.
 	for chunks := 0; chunks < l.maxScan/chunkRows; chunks++ {
 		var done bool
 		from, done = l.listChunk(from, wanted, func(c *chunk, w *row) bool {
@@ -66,7 +66,7 @@ func (l *Ledger) choosesNone(f *filter) bool {
 	return true
 }
 
-// listChunk yields what is chosen of the last chunk that has rows before from.
+// listChunk yields the chosen rows of the last chunk that has rows before from.
 func (l *Ledger) listChunk(from revocation.ID, f *filter, yield func(*chunk, *row) bool) (next revocation.ID, done bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -88,22 +88,23 @@ func (l *Ledger) listChunk(from revocation.ID, f *filter, yield func(*chunk, *ro
 	return c.rows[0].id(), i == 0
 }
 
-// filter is a query in progress: what it comes to for each shape is found once.
+// filter is a query in progress. It decides once for each shape.
 type filter struct {
 	Query
 	shapes map[uint32]shapeFilter
 }
 
-// shapeFilter is what a row of one shape must have.
+// shapeFilter holds the texts that a row of one shape must contain.
 type shapeFilter struct {
 	never  bool
 	values []claimText
 }
 
-// claimText is an equality that a row must have: the value's text. There is
-// one at most for each name, and one for each claim of the query.
+// claimText is an equality that a row must have. There is one for each claim of
+// the query, and at most one for each name.
 type claimText struct{ name, text string }
 
+// chooses reports whether the query chooses a row.
 func (f *filter) chooses(r *rows, c *chunk, w *row) bool {
 	if f.Active != nil && *f.Active != (w.state == standing) {
 		return false
@@ -117,7 +118,7 @@ func (f *filter) chooses(r *rows, c *chunk, w *row) bool {
 		return false
 	}
 	packed := c.packed(w)
-	for _, v := range s.values { // most rows are refused without being unpacked
+	for _, v := range s.values { // this refuses most rows without unpacking them
 		if v.text != "true" && v.text != "false" && !bytes.Contains(packed, []byte(v.text)) {
 			return false
 		}
@@ -125,7 +126,7 @@ func (f *filter) chooses(r *rows, c *chunk, w *row) bool {
 	return len(s.values) == 0 || f.holds(packed)
 }
 
-// shape weighs what a shape alone decides.
+// shape returns the part of the decision that follows from the shape alone.
 func (f *filter) shape(s revocation.Shape) (out shapeFilter) {
 	for _, set := range f.Issuers {
 		if set != nil && !slices.Contains(set, s.Issuer) {
@@ -145,12 +146,13 @@ func (f *filter) shape(s revocation.Shape) (out shapeFilter) {
 		case 1:
 			out.values = append(out.values, found[0])
 		default:
-			out.values = append(out.values, claimText{}) // any of them: only unpacking tells
+			out.values = append(out.values, claimText{}) // any of them may hold, so the row must be unpacked
 		}
 	}
 	return out
 }
 
+// holds reports whether a packed row has every equality of the query.
 func (f *filter) holds(packed []byte) bool {
 	r := unpack(packed, newInterner())
 	for _, claim := range f.Claims {

@@ -64,8 +64,8 @@ func (l *Ledger) Applied(_ string, revision uint64) {
 	}
 }
 
-// acceptances remember when recent revisions were accepted here, for the time
-// that they take to a replica.
+// acceptances are the times at which this node accepted recent revisions. The
+// time from there to a replica's acknowledgement is the propagation.
 type acceptances struct {
 	first uint64
 	at    []time.Time
@@ -74,7 +74,7 @@ type acceptances struct {
 const maxAcceptances = 1 << 13
 
 func (a *acceptances) add(revision uint64, at time.Time) {
-	if revision != a.first+uint64(len(a.at)) || len(a.at) == maxAcceptances { // begin anew
+	if revision != a.first+uint64(len(a.at)) || len(a.at) == maxAcceptances { // a gap, or full: begin again
 		a.first, a.at = revision, a.at[:0]
 	}
 	a.at = append(a.at, at)

@@ -112,12 +112,12 @@ func TestLedgerAgainstModel(t *testing.T) {
 			},
 			"time": func(rt *rapid.T) {
 				clock.Advance(rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour, 300 * time.Hour}).Draw(rt, "by"))
-				l.forget()
+				l.dropExpired()
 			},
 			"restart": func(*rapid.T) {
 				stop()
 				l, stop = run(t, log, clock.Now, small)
-				l.forget()
+				l.dropExpired()
 			},
 			"follow": func(rt *rapid.T) {
 				if followed == 0 {

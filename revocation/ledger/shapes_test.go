@@ -89,7 +89,7 @@ func TestSetsAreFreedWhenUnused(t *testing.T) {
 			continue
 		}
 		clock.Advance(2 * time.Minute)
-		l.forget()
+		l.dropExpired()
 	}
 	if n := len(l.rows.shapes.all); n > 4 {
 		t.Errorf("the ledger keeps %d shapes, want those of the last rows alone", n)

@@ -53,25 +53,24 @@ func (m *moves) of(revision uint64) []move {
 	return m.list[i:j]
 }
 
-// LogID is the identity of the log.
+// LogID returns the identity of the log.
 func (l *Ledger) LogID() string { return l.log.ID() }
 
-// Replaces are the logs that this one takes the place of.
+// Replaces returns the logs that this one takes the place of.
 func (l *Ledger) Replaces() []string { return l.log.Replaces() }
 
-// Retention is the longest that a revocation may last.
+// Retention returns the longest time that a revocation may last.
 func (l *Ledger) Retention() time.Duration { return l.retention }
 
-// Revision is the last one applied.
+// Revision returns the last revision that is applied.
 func (l *Ledger) Revision() uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.revision
 }
 
-// Age is how long ago it was certain that nothing was beyond Revision. Where
-// other nodes write the log too that takes word from them; a node that is cut
-// off grows old.
+// Age returns the time since no node had a revision beyond Revision. A node that
+// is cut off from the others grows old, because it cannot know their revisions.
 func (l *Ledger) Age() time.Duration {
 	at, head := l.log.Agreed()
 	l.mu.Lock()
@@ -100,7 +99,7 @@ func (l *Ledger) Lasting(m revocation.Minute) (revision uint64, n int, ok bool) 
 	return l.revision, n, ok
 }
 
-// Wait returns when the revision is greater than after.
+// Wait returns nil once the revision is greater than after, or the error of ctx.
 func (l *Ledger) Wait(ctx context.Context, after uint64) error {
 	for {
 		l.mu.RLock()
@@ -187,10 +186,9 @@ func (l *Ledger) missed(since uint64, readAt map[*chunk]uint64) (entries []revoc
 	return entries
 }
 
-// Changes are those of the revisions after the given one, each revision once
-// and none left out, at most so many. held is false if the caller is too far
-// behind, or ahead, for changes: it needs a snapshot. Entries that have
-// expired since are left out.
+// Changes returns the changes of the revisions after the given one, each revision
+// once and none left out, at most so many. held is false if the caller is too far
+// behind, or ahead, and needs a snapshot. Expired entries are left out.
 //
 // An entry that is added and removed is removed: a revision shows rows before
 // it hides them, and restores no row that it adds.

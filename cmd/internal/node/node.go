@@ -144,7 +144,7 @@ func (n *node) openLog(ctx context.Context) (err error) {
 // awaitLog waits until the ledger has read the whole log.
 func (n *node) awaitLog(ctx context.Context) error {
 	select {
-	case <-n.ledger.Whole():
+	case <-n.ledger.CaughtUp():
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
