@@ -1,0 +1,123 @@
+package control
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"rescind/authz"
+	"rescind/authz/watch"
+	"rescind/revocation"
+	"rescind/revocation/feed"
+	"rescind/revocation/insight"
+	"rescind/revocation/replica"
+)
+
+// remembering returns a watcher that remembers tokens of half as many subjects.
+func remembering(b *testing.B, tokens int) *watch.Watcher {
+	b.Helper()
+	w, err := watch.New(watch.Options{Settings: watch.Defaults()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = w.Close() })
+	now := time.Now()
+	for n := range tokens {
+		d := &authz.Decision{
+			Allow: true, Reason: authz.OK, Policy: "default", Issuer: issuerA, Subject: fmt.Sprint("user-", n/2), TokenID: fmt.Sprint("jti-", n),
+			Facts: &authz.Facts{KeyID: "k1", Session: fmt.Sprint("sid-", n/2), Client: "web", IssuedAt: revocation.MicrosOf(now), Expires: revocation.MicrosOf(now.Add(time.Hour))},
+		}
+		binary.BigEndian.PutUint64(d.Facts.Hash[:], uint64(n))
+		w.Observe(nil, d, now)
+		if n%1000 == 999 { // the question is answered after what was observed before it
+			if _, err := w.Weights([]insight.ImpactQuery{{Issuer: issuerA, Claims: map[string]any{"jti": "none"}}}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	return w
+}
+
+// postFor posts a revocation, and reads the answer.
+func postFor[A any](e *endpoint, body string) (a A, code int) {
+	r := httptest.NewRequest(http.MethodPost, "/v1/revocations", strings.NewReader(body))
+	r.Header.Set("Authorization", "Bearer token-revoker")
+	r.Header.Set("Content-Type", typeJSON)
+	w := httptest.NewRecorder()
+	e.server.ServeHTTP(w, r)
+	_ = json.Unmarshal(w.Body.Bytes(), &a) // the caller looks at what it got
+	return a, w.Code
+}
+
+// Single durable revocations by sub, each weighed by a replica that remembers a
+// million tokens and is asked over the feed, 64 callers.
+//
+//	go test -run '^$' -bench Weighed -benchtime 3s ./revocation/control
+func BenchmarkWeighed64(b *testing.B) {
+	const tokens = 1_000_000
+	watcher := remembering(b, tokens)
+	log := durable(b, b.TempDir())
+	defer log.Close()
+	var feeding *feed.Server
+	e := serve(b, log, func(p *parts) {
+		feeding = feed.NewServer(p.ledger, feed.ServerOptions{Tokens: []feed.Token{{Name: "replicas", SHA256: sha256.Sum256([]byte("replica"))}}})
+		p.api.Ask = feeding.AskBriefly
+		p.authority.ShareOfTraffic, p.authority.MinRequests = 0.2, 1000
+	})
+	defer e.stop()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	g := grpc.NewServer(feeding.Options()...)
+	feeding.Register(g)
+	go func() { _ = g.Serve(l) }()
+	defer func() { feeding.Close(); g.Stop() }()
+	f, err := replica.Open(replica.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	ctx, cancel := context.WithCancel(b.Context())
+	var following sync.WaitGroup
+	following.Go(func() {
+		_ = feed.Follow(ctx, f, feed.ClientOptions{Plaintext: true, Addresses: []string{l.Addr().String()}, Name: "replica-a", Token: func() (string, error) { return "replica", nil },
+			Reporter: feed.NewReporter(feed.ReporterOptions{Answer: watcher.Answer})})
+	})
+	defer func() { cancel(); following.Wait() }()
+	await(b, func() bool {
+		d, _ := postFor[Document](e, claims(issuerA, `{"sub":"user-0"}`))
+		return d.Seen != nil && d.Seen.Tokens == 2
+	})
+	var next, partial atomic.Int64
+	var all sync.WaitGroup
+	b.ResetTimer()
+	for range 64 {
+		all.Go(func() {
+			for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
+				d, code := postFor[Document](e, claims(issuerA, fmt.Sprintf(`{"sub":"user-%d"}`, i)))
+				if code != 201 {
+					b.Errorf("status %d", code)
+				}
+				if d.Seen == nil || d.Seen.Partial || d.Seen.Tokens != 2 && i < tokens/2 {
+					partial.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "revocations/s")
+	b.ReportMetric(100*float64(partial.Load())/float64(b.N), "%-not-whole")
+}
