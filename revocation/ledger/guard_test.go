@@ -43,7 +43,7 @@ func ofClaims(t testing.TB, claims string) revocation.Revocation {
 var reporting = revocation.KnownIssuers{Settled: true, AnyReplica: true, Issuers: []revocation.AcceptedIssuer{
 	{Issuer: idp, Audiences: []string{"api", "web"}, Claims: map[string][]string{"typ": {"Bearer"}}},
 	{Issuer: idp, Audiences: []string{"reports"}, Claims: map[string][]string{"level": {"3"}}},
-	{Issuer: "https://other.example/", AnyAudience: true},
+	{Issuer: "https://other.example/", AnyAudience: true, Claims: map[string][]string{"jti": {"t1"}, "sid": {"s1"}}},
 }}
 
 func TestBreadth(t *testing.T) {
@@ -71,6 +71,8 @@ func TestBreadth(t *testing.T) {
 		{`{"issuer":"https://idp.example/","claims":{"typ":"ID"}}`, broad},
 		{`{"issuer":"https://idp.example/","claims":{"aud":"api","tenant":"acme"}}`, broad},
 		{`{"issuer":"https://other.example/","claims":{"aud":"anything"}}`, whole},
+		{`{"issuer":"https://other.example/","claims":{"jti":"t1"}}`, narrow},
+		{`{"issuer":"https://other.example/","claims":{"sid":"s1"}}`, narrow},
 	} {
 		r := revocationOf(t, c.document)
 		if got := breadthOf(&r, &reporting); got != c.want {
