@@ -279,6 +279,9 @@ func TestLateReplicaIsNotWaitedFor(t *testing.T) {
 		close(stuck)
 		time.Sleep(time.Second) // the late answers arrive
 		ask("the two are back", 4, 0)
+		wire.cut("n2") // the other node says nothing any more, and is not lost yet
+		ask("the other node is silent", 2, briefTime)
+		ask("the other node is late", 2, 0)
 	})
 }
 
