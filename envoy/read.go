@@ -209,15 +209,25 @@ func mapEntry(message string) (key, value string, ok bool) {
 // lastOfEach returns the entries of a map as they count: of those with the same
 // name the last one.
 func lastOfEach(entries []authz.Header) []authz.Header {
-	index := make(map[string]int, len(entries))
 	kept := entries[:0]
+	if len(entries) <= 64 { // a map would cost more
+		for _, e := range entries {
+			if i := slices.IndexFunc(kept, func(k authz.Header) bool { return k.Name == e.Name }); i >= 0 {
+				kept[i] = e
+			} else {
+				kept = append(kept, e)
+			}
+		}
+		return kept
+	}
+	index := make(map[string]int, len(entries))
 	for _, e := range entries {
 		if i, twice := index[e.Name]; twice {
 			kept[i] = e
-			continue
+		} else {
+			index[e.Name] = len(kept)
+			kept = append(kept, e)
 		}
-		index[e.Name] = len(kept)
-		kept = append(kept, e)
 	}
 	return kept
 }
