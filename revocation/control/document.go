@@ -8,13 +8,13 @@ import (
 
 // Document is a revocation as the API answers it.
 type Document struct {
-	ID       string `json:"id" doc:"Names the revocation" example:"r17.0"`
-	Revision uint64 `json:"revision" doc:"The revision of the log that brought it"`
+	ID       string `json:"id" doc:"The ID of the revocation" example:"r17.0"`
+	Revision uint64 `json:"revision" doc:"The revision of the log that made it"`
 	Issuer   string `json:"issuer" doc:"The iss of the tokens, byte for byte"`
 	Target
-	IssuedBefore     *time.Time `json:"issued_before,omitempty" doc:"Tokens with an earlier iat are denied, and those without one; absent: whatever the iat"`
-	Block            bool       `json:"block" doc:"Denies whatever the iat, those of a later login too"`
-	ExpiresAt        time.Time  `json:"expires_at" doc:"Past it the revocation is gone"`
+	IssuedBefore     *time.Time `json:"issued_before,omitempty" doc:"Tokens with an earlier iat are denied, and tokens without iat; absent: all tokens, whatever their iat"`
+	Block            bool       `json:"block" doc:"Denies tokens whatever their iat, also tokens of a later login"`
+	ExpiresAt        time.Time  `json:"expires_at" doc:"The end of the revocation"`
 	Reason           string     `json:"reason,omitempty"`
 	CreatedAt        time.Time  `json:"created_at"`
 	CreatedBy        string     `json:"created_by" doc:"Name of the credential"`
@@ -22,16 +22,17 @@ type Document struct {
 	RestoredAt       *time.Time `json:"restored_at,omitempty"`
 	RestoredBy       string     `json:"restored_by,omitempty"`
 	RestoredRevision uint64     `json:"restored_revision,omitempty"`
-	Replicas         *Applied   `json:"replicas,omitempty" doc:"With wait: who has it in force"`
+	Replicas         *Applied   `json:"replicas,omitempty" doc:"With wait: the replicas that have it in force"`
 
-	// Of a revocation that was made with this answer.
+	// The answer to the request that made the revocation has these.
 	Seen     *ledger.Seen `json:"seen,omitempty" doc:"The traffic seen lately that it hits"`
-	Warnings []string     `json:"warnings,omitempty" doc:"What the caller may not have meant"`
+	Warnings []string     `json:"warnings,omitempty" doc:"Effects that the caller may not expect"`
 }
 
 // Target is the target of a revocation as the API writes it.
 type Target = ledger.Target
 
+// documentOf returns the document of a revocation.
 func documentOf(it *ledger.Item) *Document {
 	d := &Document{
 		ID: it.ID.String(), Revision: it.ID.Revision, Issuer: it.Issuer, Target: *ledger.TargetOf(&it.Target),
@@ -48,13 +49,13 @@ func documentOf(it *ledger.Item) *Document {
 	return d
 }
 
-// Applied says how far a change has got. Every replica means those connected
-// now and those lost less than a minute ago.
+// Applied says on how many replicas a change is in force. Every replica means the
+// replicas connected now and those lost less than a minute ago.
 type Applied struct {
 	Applied   int      `json:"applied" doc:"Replicas that have it in force"`
-	Accepting int      `json:"accepting" doc:"Those of applied that accept tokens of the issuer; all of them where the change is about several issuers"`
+	Accepting int      `json:"accepting" doc:"Replicas of applied that accept tokens of the issuer; all of them if the change has several issuers"`
 	Total     int      `json:"total" doc:"Replicas connected now or lost less than a minute ago"`
-	Pending   []string `json:"pending" doc:"Names of those that have not" nullable:"false"`
+	Pending   []string `json:"pending" doc:"Names of the replicas that do not have it in force yet" nullable:"false"`
 }
 
 // Replica is a follower of the feed.
@@ -62,11 +63,11 @@ type Replica struct {
 	Name       string     `json:"name"`
 	Credential string     `json:"credential,omitempty" doc:"Name of its feed token"`
 	Connected  bool       `json:"connected"`
-	Revision   uint64     `json:"revision" doc:"The last one it has in force"`
-	Behind     uint64     `json:"behind" doc:"How many revisions it lacks"`
-	Entries    uint64     `json:"entries" doc:"How many revocations it holds"`
+	Revision   uint64     `json:"revision" doc:"The last revision that it has in force"`
+	Behind     uint64     `json:"behind" doc:"Number of revisions that it lacks"`
+	Entries    uint64     `json:"entries" doc:"Number of revocations that it holds"`
 	LastAck    *time.Time `json:"last_ack,omitempty"`
-	Issuers    []string   `json:"issuers" doc:"Whose tokens it accepts; null: it does not report them, and counts as accepting every issuer"`
-	Version    string     `json:"version,omitempty" doc:"Of the product; absent: the first edition"`
+	Issuers    []string   `json:"issuers" doc:"The issuers that it accepts; null: it does not report them, and counts as accepting every issuer"`
+	Version    string     `json:"version,omitempty" doc:"Version of rescind; absent: the first edition"`
 	Rules      int        `json:"rules,omitempty" doc:"Version of its matching rules"`
 }

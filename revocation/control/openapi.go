@@ -10,9 +10,9 @@ import (
 	"rescind/revocation"
 )
 
-// describe completes the description of the API: the bodies of the POST, which
-// this package reads itself because they are read more strictly than huma
-// does, and the answers that share an operation.
+// describe completes the description of the API. It adds the bodies of the POST,
+// which this package reads more strictly than huma does, and the answers that
+// share an operation.
 func describe(api *huma.OpenAPI) {
 	schemas := api.Components.Schemas
 	ref := func(v any) *huma.Schema { return schemas.Schema(reflect.TypeOf(v), true, "") }
@@ -26,7 +26,7 @@ func describe(api *huma.OpenAPI) {
 	post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		typeJSON: {Schema: request},
 		typeNDJSON: {Schema: &huma.Schema{Type: huma.TypeString,
-			Description: "One Request a line, at most 100,000 lines: all are made or none"}},
+			Description: "One Request a line, at most 100,000 lines. All of them are accepted, or none"}},
 	}}
 	document, imported := ref(Document{}), ref(Import{})
 	post.Responses["200"] = answer(http.StatusOK, &huma.Schema{AnyOf: []*huma.Schema{document, ref(ImpactDocument{})}})
@@ -49,9 +49,9 @@ func requestSchema() *huma.Schema {
 	s := &huma.Schema{
 		Type:                 huma.TypeObject,
 		AdditionalProperties: false,
-		Description:          "A revocation that is asked for",
+		Description:          "A request for a revocation",
 		Properties: map[string]*huma.Schema{
-			"issuer": {Type: huma.TypeString, Format: "uri", MaxLength: most(revocation.MaxIssuer), Description: "The iss of the tokens, byte for byte; with token it is read from there"},
+			"issuer": {Type: huma.TypeString, Format: "uri", MaxLength: most(revocation.MaxIssuer), Description: "The iss of the tokens, byte for byte; left out beside token, which has it"},
 			"claims": {Type: huma.TypeObject, MinProperties: most(1), MaxProperties: most(revocation.MaxClaims),
 				Description: "Equalities, all of which must hold",
 				AdditionalProperties: &huma.Schema{OneOf: []*huma.Schema{

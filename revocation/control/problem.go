@@ -12,13 +12,13 @@ import (
 	"rescind/revocation/ledger"
 )
 
-// Problem is an error as RFC 9457 writes it. Nothing of a request is echoed in
-// it but the names of members.
+// Problem is an error as RFC 9457 writes it. It repeats nothing of a request but
+// the names of members.
 type Problem struct {
-	Type   string         `json:"type" format:"uri-reference" doc:"about:blank: the status says it all; unknown_issuer: no replica accepts the issuer"`
+	Type   string         `json:"type" format:"uri-reference" doc:"about:blank, because the status is the type; or unknown_issuer: no replica accepts the issuer"`
 	Title  string         `json:"title" doc:"The status in words"`
 	Status int            `json:"status" doc:"The HTTP status"`
-	Detail string         `json:"detail,omitempty" doc:"What is wrong, and what to do about it"`
+	Detail string         `json:"detail,omitempty" doc:"The fault, and the way to correct it"`
 	Errors []ProblemError `json:"errors,omitempty" doc:"Each fault of the request"`
 
 	header http.Header
@@ -28,10 +28,10 @@ type Problem struct {
 type ProblemError struct {
 	Line    int    `json:"line,omitempty" doc:"Line of an NDJSON body, from 1"`
 	Member  string `json:"member,omitempty" doc:"Member of the body, or name of the parameter; absent for the whole" example:"claims.sub"`
-	Message string `json:"message" doc:"What is wrong with it"`
+	Message string `json:"message" doc:"The fault of this member"`
 }
 
-// Error, GetStatus, GetHeaders and ContentType make it what huma answers.
+// Error, GetStatus, GetHeaders and ContentType implement the error of huma.
 func (p *Problem) Error() string             { return p.Detail }
 func (p *Problem) GetStatus() int            { return p.Status }
 func (p *Problem) GetHeaders() http.Header   { return p.header }
@@ -41,7 +41,7 @@ func problem(status int, detail string, faults ...ProblemError) *Problem {
 	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail, Errors: faults}
 }
 
-// retry says that trying again makes sense, in a second.
+// retry adds that the caller may try again in a second.
 func (p *Problem) retry() *Problem { return p.with("Retry-After", "1") }
 
 func (p *Problem) with(name, value string) *Problem {
@@ -52,7 +52,7 @@ func (p *Problem) with(name, value string) *Problem {
 	return p
 }
 
-// write answers a request that did not get as far as huma.
+// write answers a request that huma does not see.
 func (p *Problem) write(w http.ResponseWriter) {
 	for name, values := range p.header {
 		w.Header()[name] = values
@@ -67,7 +67,7 @@ func (p *Problem) write(w http.ResponseWriter) {
 	_, _ = w.Write(b)
 }
 
-// Unavailable answers in the place of a server that cannot be made yet.
+// Unavailable answers in the place of a [Server] before the log is open.
 func Unavailable(w http.ResponseWriter) {
 	problem(http.StatusServiceUnavailable, ledger.ErrNotReady.Error()).retry().write(w)
 }

@@ -30,15 +30,15 @@ type postOutput struct {
 
 // Import is the answer to a body of many revocations.
 type Import struct {
-	Accepted int      `json:"accepted" doc:"Lines of the body: all of them are in force"`
-	Revision uint64   `json:"revision" doc:"The revision of the log as of which they are"`
-	Replicas *Applied `json:"replicas,omitempty" doc:"With wait: who has it in force"`
+	Accepted int      `json:"accepted" doc:"Number of lines; all of them are in force"`
+	Revision uint64   `json:"revision" doc:"The revision at which all of them are in force"`
+	Replicas *Applied `json:"replicas,omitempty" doc:"With wait: the replicas that have it in force"`
 
 	Seen     *ledger.Seen `json:"seen,omitempty" doc:"The traffic seen lately that the lines hit together"`
 	Warnings []string     `json:"warnings,omitempty"`
 }
 
-// post revokes.
+// post revokes, or answers with the traffic that a revocation would hit.
 func (s *Server) post(ctx context.Context, in *postInput) (*postOutput, error) {
 	c := callOf(ctx)
 	order, wait, refusal := in.order()
@@ -53,12 +53,7 @@ func (s *Server) post(ctx context.Context, in *postInput) (*postOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	applied := s.applied(ctx, done.Wanted, wait)
-	if order.Action == ledger.ActImport {
-		body := Import{Accepted: len(order.Lines), Revision: done.Revision, Replicas: applied, Seen: done.Seen, Warnings: done.Warnings}
-		return &postOutput{Status: applied.status(http.StatusCreated), Body: body}, nil
-	}
-	return revokedOutput(done, applied), nil
+	return revokedOutput(order, done, s.applied(ctx, done.Wanted, wait)), nil
 }
 
 // order returns the order that a request asks for. Where the request is
@@ -100,7 +95,13 @@ func split(body []byte) (lines []ledger.Line) {
 	return lines
 }
 
-func revokedOutput(done *ledger.Revoked, applied *Applied) *postOutput {
+// revokedOutput returns the answer to an order: a document for one revocation, a
+// count for an import.
+func revokedOutput(o *ledger.Order, done *ledger.Revoked, applied *Applied) *postOutput {
+	if o.Action == ledger.ActImport {
+		body := Import{Accepted: len(o.Lines), Revision: done.Revision, Replicas: applied, Seen: done.Seen, Warnings: done.Warnings}
+		return &postOutput{Status: applied.status(http.StatusCreated), Body: body}
+	}
 	d := documentOf(&done.First)
 	d.Replicas, d.Seen, d.Warnings = applied, done.Seen, done.Warnings
 	status := http.StatusOK
@@ -168,7 +169,7 @@ type Restoration struct {
 	Revision   uint64    `json:"revision" doc:"The revision of the log that undid the revocation"`
 	RestoredAt time.Time `json:"restored_at"`
 	RestoredBy string    `json:"restored_by"`
-	Replicas   *Applied  `json:"replicas,omitempty" doc:"With wait: who has it in force"`
+	Replicas   *Applied  `json:"replicas,omitempty" doc:"With wait: the replicas that have it in force"`
 }
 
 type deleteOutput struct {

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -28,57 +29,58 @@ type IssuerEndpoint struct {
 	TLS      func() (*tls.Config, error)
 }
 
-// Upstream tells issuers which of their tokens are revoked here, so that they
-// know too. It comes after the revocation, which does not depend on it; what
-// came of it is in the audit.
+// Upstream forwards revoked tokens to their issuers, so that the issuers revoke
+// them too. It runs after the revocation, which does not depend on it. The outcome
+// is in the audit.
 //
-// A raw token is in memory for as long as it takes to tell, a quarter of an
-// hour at most, and nowhere else.
+// A raw token stays in memory until its issuer has answered, for a quarter of an
+// hour at most, and is nowhere else.
 type Upstream struct {
 	ledger    *ledger.Ledger
 	logger    *slog.Logger
-	endpoints map[string]*counterpart
-	queue     chan telling
+	endpoints map[string]*issuer // by name
+	queue     chan forwarding
 	end       context.CancelFunc
 	running   sync.WaitGroup
 }
 
-// counterpart is an issuer that is told.
-type counterpart struct {
+// issuer is an issuer with a client for its endpoint.
+type issuer struct {
 	IssuerEndpoint
 	client *outbound.Client
 }
 
-// telling is a token, and the line of the audit for what comes of it.
-type telling struct {
-	to    *counterpart
+// forwarding is a token on its way to its issuer, and the entry of the audit for
+// the outcome.
+type forwarding struct {
+	to    *issuer
 	token string
 	entry ledger.AuditEntry
 }
 
-// Bounds of telling issuers.
+// Bounds of forwarding.
 const (
-	maxTellings = 256 // that wait
-	tellers     = 4
-	tellTry     = 15 * time.Second
-	tellLongest = 15 * time.Minute
+	maxForwardings = 256 // that wait
+	forwarders     = 4
+	forwardTimeout = 15 * time.Second // of one call
+	forwardLongest = 15 * time.Minute // of all attempts
 )
 
-// NewUpstream makes one for these endpoints. Close ends it.
+// NewUpstream returns an upstream for these endpoints. Close ends it.
 func NewUpstream(l *ledger.Ledger, endpoints []IssuerEndpoint, logger *slog.Logger) *Upstream {
-	u := &Upstream{ledger: l, logger: logger, endpoints: map[string]*counterpart{}, queue: make(chan telling, maxTellings)}
+	u := &Upstream{ledger: l, logger: logger, endpoints: map[string]*issuer{}, queue: make(chan forwarding, maxForwardings)}
 	for _, e := range endpoints {
-		u.endpoints[e.Issuer] = &counterpart{e, outbound.New(e.TLS)}
+		u.endpoints[e.Issuer] = &issuer{e, outbound.New(e.TLS)}
 	}
 	ctx, end := context.WithCancel(context.Background())
 	u.end = end
-	for range tellers {
+	for range forwarders {
 		u.running.Go(func() { u.run(ctx) })
 	}
 	return u
 }
 
-// Close ends the telling. What is not told by then is noted as failed.
+// Close ends the forwarding. The audit has the tokens that wait as failed.
 func (u *Upstream) Close() error {
 	u.end()
 	u.running.Wait()
@@ -95,20 +97,20 @@ func (u *Upstream) Close() error {
 	}
 }
 
-var errEnded = errors.New("the control endpoint was stopped before")
+var errEnded = errors.New("the control endpoint was stopped before it could call")
 
-// Tell has the issuer told of a token, if it wants to know. entry is that of
-// the revocation.
-func (u *Upstream) Tell(token string, entry ledger.AuditEntry) {
+// Forward queues a token for its issuer, if the issuer has an endpoint. entry is
+// the entry of its revocation.
+func (u *Upstream) Forward(token string, entry ledger.AuditEntry) {
 	if u == nil || token == "" || len(entry.Issuers) != 1 || u.endpoints[entry.Issuers[0]] == nil {
 		return
 	}
 	entry.Action = ledger.ActIssuer
-	t := telling{u.endpoints[entry.Issuers[0]], token, entry}
+	t := forwarding{u.endpoints[entry.Issuers[0]], token, entry}
 	select {
 	case u.queue <- t:
 	default:
-		u.note(t, errors.New("too many tokens wait for being told to issuers"))
+		u.note(t, fmt.Errorf("%d tokens wait to be forwarded already", maxForwardings))
 	}
 }
 
@@ -120,10 +122,10 @@ func (u *Upstream) run(ctx context.Context) {
 		case t := <-u.queue:
 			pauses := &backoff.ExponentialBackOff{InitialInterval: 500 * time.Millisecond, MaxInterval: time.Minute, Multiplier: 2, RandomizationFactor: 0.3}
 			_, err := backoff.Retry(ctx, func() (struct{}, error) {
-				try, cancel := context.WithTimeout(ctx, tellTry)
+				try, cancel := context.WithTimeout(ctx, forwardTimeout)
 				defer cancel()
 				return struct{}{}, t.to.revoke(try, t.token)
-			}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(tellLongest))
+			}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(forwardLongest))
 			if err != nil && ctx.Err() != nil {
 				err = errEnded
 			}
@@ -132,22 +134,23 @@ func (u *Upstream) run(ctx context.Context) {
 	}
 }
 
-func (u *Upstream) note(t telling, err error) {
+// note writes the outcome to the audit.
+func (u *Upstream) note(t forwarding, err error) {
 	t.entry.At = time.Now().UTC().Truncate(time.Microsecond)
 	t.entry.Outcome, t.entry.Detail = ledger.Accepted, ""
 	if err != nil {
 		t.entry.Outcome, t.entry.Detail = ledger.Failed, "the issuer's revocation endpoint: "+err.Error()
-		u.logger.Warn("an issuer could not be told of a revocation", "issuer", t.to.Issuer, "id", t.entry.ID, "error", err)
+		u.logger.Warn("revoked token not forwarded to its issuer", "issuer", t.to.Issuer, "id", t.entry.ID, "error", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := u.ledger.Record(ctx, t.entry); err != nil {
-		u.logger.Warn("what an issuer answered is not in the audit", "issuer", t.to.Issuer, "id", t.entry.ID, "error", err)
+		u.logger.Warn("forwarding to an issuer is not in the audit", "issuer", t.to.Issuer, "id", t.entry.ID, "error", err)
 	}
 }
 
-// revoke is one call, as RFC 7009, section 2.1, has it.
-func (e *counterpart) revoke(ctx context.Context, token string) error {
+// revoke makes one call as RFC 7009, section 2.1, describes it.
+func (e *issuer) revoke(ctx context.Context, token string) error {
 	form := url.Values{"token": {token}, "token_type_hint": {"access_token"}}
 	secret := ""
 	if e.Secret != nil {
@@ -172,8 +175,8 @@ func (e *counterpart) revoke(ctx context.Context, token string) error {
 	return verdict(a)
 }
 
-// verdict is nil if the token is revoked there. A refusal that would be no
-// other the next time is not asked for again.
+// verdict returns nil if the issuer has revoked the token. It marks a refusal that
+// a retry would not change as not retryable.
 func verdict(a *outbound.Answer) error {
 	err := a.Err()
 	switch {

@@ -72,14 +72,14 @@ func TestIssuersAreTold(t *testing.T) {
 	t.Cleanup(issuer.Close)
 	b := standBefore(t, issuer)
 	b.status = []int{503} // at first
-	tell := func(string, ledger.AuditEntry) {}
-	e := serve(t, ledgertest.New(), func(p *parts) { p.authority.TellIssuer = func(token string, a ledger.AuditEntry) { tell(token, a) } })
+	forward := func(string, ledger.AuditEntry) {}
+	e := serve(t, ledgertest.New(), func(p *parts) { p.authority.Forward = func(token string, a ledger.AuditEntry) { forward(token, a) } })
 	logged := &strings.Builder{}
 	u := NewUpstream(e.ledger, []IssuerEndpoint{{
 		Issuer: issuer.URL(), URL: b.URL + "/revoke", ClientID: "resc:ind", Secret: func() (string, error) { return "s3cr&t", nil },
 	}}, slog.New(slog.NewTextHandler(logged, nil)))
 	t.Cleanup(func() { u.Close() })
-	tell = u.Tell
+	forward = u.Forward
 
 	token, err := issuer.Mint(nil)
 	if err != nil {
@@ -123,11 +123,11 @@ func TestAnIssuerThatRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := standBefore(t, issuer)
 			b.status = []int{status}
-			tell := func(string, ledger.AuditEntry) {}
-			e := serve(t, ledgertest.New(), func(p *parts) { p.authority.TellIssuer = func(token string, a ledger.AuditEntry) { tell(token, a) } })
+			forward := func(string, ledger.AuditEntry) {}
+			e := serve(t, ledgertest.New(), func(p *parts) { p.authority.Forward = func(token string, a ledger.AuditEntry) { forward(token, a) } })
 			u := NewUpstream(e.ledger, []IssuerEndpoint{{Issuer: issuer.URL(), URL: b.URL + "/revoke", ClientID: "public"}}, slog.New(slog.DiscardHandler))
 			t.Cleanup(func() { u.Close() })
-			tell = u.Tell
+			forward = u.Forward
 			token, _ := issuer.Mint(nil)
 			e.do("revoker", "POST", "/v1/revocations", fmt.Sprintf(`{"token":%q}`, token)).want(201) // all the same
 			for began := time.Now(); e.audited(func(a ledger.AuditEntry) bool {
@@ -146,10 +146,10 @@ func TestAnIssuerThatRefuses(t *testing.T) {
 
 // What is not told when the control endpoint ends is in the audit.
 func TestTheEndComesBefore(t *testing.T) {
-	tell := func(string, ledger.AuditEntry) {}
-	e := serve(t, ledgertest.New(), func(p *parts) { p.authority.TellIssuer = func(token string, a ledger.AuditEntry) { tell(token, a) } })
+	forward := func(string, ledger.AuditEntry) {}
+	e := serve(t, ledgertest.New(), func(p *parts) { p.authority.Forward = func(token string, a ledger.AuditEntry) { forward(token, a) } })
 	u := NewUpstream(e.ledger, []IssuerEndpoint{{Issuer: issuerA, URL: "http://127.0.0.1:1/revoke"}}, slog.New(slog.DiscardHandler))
-	tell = u.Tell
+	forward = u.Forward
 	for i := range 10 {
 		token := jwt(fmt.Sprintf(`{"iss":%q,"jti":"j%d","exp":%d}`, issuerA, i, time.Now().Add(time.Hour).Unix()))
 		e.do("revoker", "POST", "/v1/revocations", fmt.Sprintf(`{"token":%q}`, token)).want(201)

@@ -16,12 +16,12 @@ import (
 // the change, commits it and writes the audit, so no front end can forget one of
 // these steps.
 type Authority struct {
-	ledger     *Ledger
-	guard      *guard
-	known      func() revocation.KnownIssuers
-	tellIssuer func(token string, e AuditEntry)
-	logger     *slog.Logger
-	refusals   refusals
+	ledger   *Ledger
+	guard    *guard
+	known    func() revocation.KnownIssuers
+	forward  func(token string, e AuditEntry)
+	logger   *slog.Logger
+	refusals refusals
 }
 
 // AuthorityOptions are the parts around an authority. The zero value of each is
@@ -39,20 +39,20 @@ type AuthorityOptions struct {
 	// MinRequests is how many requests must have been seen lately before a
 	// share of them means anything.
 	MinRequests uint64
-	// TellIssuer passes on a raw token that was revoked, with the entry of its
-	// revocation.
-	TellIssuer func(token string, e AuditEntry)
-	Logger     *slog.Logger
+	// Forward passes a raw token that was revoked to its issuer, with the entry
+	// of its revocation.
+	Forward func(token string, e AuditEntry)
+	Logger  *slog.Logger
 }
 
 // NewAuthority returns the authority over a ledger.
 func NewAuthority(l *Ledger, o AuthorityOptions) *Authority {
-	a := &Authority{ledger: l, tellIssuer: o.TellIssuer, logger: o.Logger}
+	a := &Authority{ledger: l, forward: o.Forward, logger: o.Logger}
 	if a.logger == nil {
 		a.logger = slog.New(slog.DiscardHandler)
 	}
-	if a.tellIssuer == nil {
-		a.tellIssuer = func(string, AuditEntry) {}
+	if a.forward == nil {
+		a.forward = func(string, AuditEntry) {}
 	}
 	if a.known = o.KnownIssuers; a.known == nil {
 		a.known = func() revocation.KnownIssuers { return revocation.KnownIssuers{} }
@@ -131,7 +131,7 @@ func (a *Authority) Revoke(ctx context.Context, c *Caller, o *Order) (*Revoked, 
 	}
 	if p.token != "" {
 		p.entry.ID, p.entry.Revision = ids[0].String(), revision
-		a.tellIssuer(p.token, p.entry)
+		a.forward(p.token, p.entry)
 	}
 	return done, nil
 }

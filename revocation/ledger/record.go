@@ -34,14 +34,14 @@ const (
 	opCover   = 3 // a revocation that covers others of its digest
 )
 
-// operation is one of a batch: a revocation, as the index needs it and in the
-// packed form that is kept for everything else, or a restoration.
+// operation is one operation of a batch: a revocation or a restoration. The entry
+// of a revocation is for the index, and its packed form is kept for its texts.
 type operation struct {
-	packed  []byte // nil if it restores
+	packed  []byte // nil for a restoration
 	entry   revocation.Entry
 	block   bool
 	cover   bool   // replicas hold it for the rows that it covers
-	by      string // who revoked
+	by      string // name of the credential that revoked
 	restore restoration
 }
 
@@ -138,7 +138,8 @@ func (d *decoder) operation() (op operation) {
 
 const flagBlock = 0x80 // on the kind of the target
 
-// pack is r without its ID, which is a matter of the place in the log.
+// pack returns the packed form of r. The ID is not in it, because it follows from
+// the place in the log.
 func pack(r *revocation.Revocation) []byte {
 	b := make([]byte, 0, 128)
 	kind := byte(r.Target.Kind)
@@ -185,7 +186,8 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// unpack reads what pack wrote, or returns nil.
+// unpack reads the packed form of a revocation. It returns nil if the bytes are
+// not one.
 func unpack(b []byte, in *interner) *revocation.Revocation {
 	d := decoder{b: b, in: in}
 	kind := d.byte()
@@ -223,8 +225,8 @@ func unpack(b []byte, in *interner) *revocation.Revocation {
 	return r
 }
 
-// interner keeps one copy of the strings that recur in every record: issuers,
-// claim names, names of credentials. It is for one goroutine.
+// interner keeps one copy of each string that recurs in many records: issuers,
+// claim names, names of credentials. One goroutine uses it.
 type interner struct{ seen map[string]string }
 
 func newInterner() *interner { return &interner{map[string]string{}} }
@@ -240,7 +242,7 @@ func (in *interner) string(b []byte) string {
 	return s
 }
 
-// decoder reads a record; after the first fault everything it returns is zero.
+// decoder reads a record. After the first fault it returns zero values.
 type decoder struct {
 	b   []byte
 	in  *interner

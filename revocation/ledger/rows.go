@@ -10,23 +10,23 @@ import (
 	"rescind/revocation"
 )
 
-// rows is every revocation that has not expired, in the order of the log. It
-// is built for tens of millions: a row has 64 bytes and no pointers, what is
-// only read on demand stays in the packed form of the log, and the index from
-// digest to row maps integers to integers. Rows that expire leave a hole that
-// is closed when half of their chunk is holes.
+// rows are the revocations that have not expired, in the order of the log. They
+// are built for tens of millions. A row has 64 bytes and no pointers. Texts stay
+// in the packed form of the log until they are read. The index from digest to row
+// maps integers to integers. An expired row leaves a hole, and a chunk closes its
+// holes when they are half of it.
 //
 // The Ledger's lock guards all of it.
 type rows struct {
-	chunks  []*chunk // in the order of the log; the last one takes new rows
+	chunks  []*chunk // in the order of the log; the last chunk takes new rows
 	numbers []*chunk // by number; nil where free
 	free    []uint32 // numbers
 	shapes  *shapes
-	index   map[uint64]uint32 // first 8 bytes of a digest → newest row; older ones hang off it
+	index   map[uint64]uint32 // first 8 bytes of a digest → slot of the newest row; older rows are linked to it
 	crowds  map[revocation.Digest]*crowd
 	undone  map[revocation.ID]undone
-	live    int // neither expired nor restored, as of the last sweep
-	hidden  int // of these, covered by another: replicas do not hold them
+	live    int // in force, as of the last sweep
+	hidden  int // of these, covered by another row: replicas do not hold them
 
 	census revocation.Census // of the rows that replicas hold
 
@@ -41,15 +41,15 @@ const (
 
 const never revocation.Micros = 1<<63 - 1
 
-// slot is where a row is: chunk number and place. It changes when the chunk is
-// packed.
+// slot is the place of a row: the number of its chunk and its index there. The
+// index changes when the chunk closes its holes.
 type slot = uint32
 
 type chunk struct {
 	number  uint32
 	rows    []row // in the order of their IDs
 	text    []byte
-	soonest revocation.Micros // when the next row expires
+	soonest revocation.Micros // the next expiry
 }
 
 type row struct {
@@ -60,8 +60,8 @@ type row struct {
 	index    uint32
 	shape    uint32
 	text     uint32 // offset
-	next     uint32 // 1 + slot of the next older row under the same index key; 0 = none
-	prev     uint32 // 1 + slot of the next newer one; 0 = the index points here
+	next     uint32 // 1 + slot of the next older row under the same index key; 0 is none
+	prev     uint32 // 1 + slot of the next newer row; 0 if the index points here
 	size     uint16 // of the text
 	flags    flags
 	state    state
@@ -81,10 +81,10 @@ type state uint8
 const (
 	standing state = iota
 	restored
-	gone // expired, as the last sweep found
+	gone // expired at the last sweep
 )
 
-// undone is what restored a row.
+// undone is the restoration of a row.
 type undone struct {
 	revision uint64
 	at       int64 // µs
@@ -161,12 +161,12 @@ func (r *rows) last() *chunk {
 	return c
 }
 
-// room says whether n more revocations fit the slots' 32 bits.
+// room reports whether the 32 bits of a slot have room for n more rows.
 func (r *rows) room(n int) bool {
 	return len(r.chunks)+n/chunkRows+1 < maxChunks
 }
 
-// find is the row of id, expired or not, or nil.
+// find returns the row of id, expired or not, or nil.
 func (r *rows) find(id revocation.ID) (*chunk, *row) {
 	i, j := r.seek(id)
 	if i < 0 || j == len(r.chunks[i].rows) || r.chunks[i].rows[j].id() != id {
@@ -175,9 +175,9 @@ func (r *rows) find(id revocation.ID) (*chunk, *row) {
 	return r.chunks[i], &r.chunks[i].rows[j]
 }
 
-// seek finds the place of the first row that is not before id: within chunk i
-// or, with j past its end, at the start of the next. i is -1 if id is before
-// everything.
+// seek returns the place of the first row that is not before id, in chunk i at j.
+// If j is past the end of chunk i, the row is the first of the next chunk. i is -1
+// if id is before every row.
 func (r *rows) seek(id revocation.ID) (i, j int) {
 	i = sort.Search(len(r.chunks), func(i int) bool {
 		c := r.chunks[i]
@@ -258,7 +258,7 @@ func (r *rows) end(w *row) {
 // by the time of a heartbeat, which may be a moment old.
 const censusMinutes = 10
 
-// sweep forgets what has expired at now.
+// sweep drops the rows that have expired at now.
 func (r *rows) sweep(now revocation.Micros) {
 	r.census.Forget(now.Minute() - censusMinutes)
 	for _, c := range r.chunks {
@@ -276,8 +276,8 @@ func (r *rows) sweep(now revocation.Micros) {
 	})
 }
 
-// sweepChunk packs the rows of c that are left, if that frees half of it or
-// all; holes stay until then, and are passed over by their expiry.
+// sweepChunk drops the expired rows of c, and closes the holes if that frees half
+// of the chunk or more. Readers pass over a hole by its expiry.
 func (r *rows) sweepChunk(c *chunk, now revocation.Micros) {
 	left, size := 0, 0
 	c.soonest = never
@@ -340,7 +340,7 @@ func (r *rows) unlink(w *row) {
 	}
 }
 
-// move makes its chain find w at s.
+// move updates the chain of w, which is at s now.
 func (r *rows) move(w *row, s slot) {
 	if w.next != 0 {
 		older := r.at(w.next - 1)
@@ -354,7 +354,7 @@ func (r *rows) move(w *row, s slot) {
 	}
 }
 
-// packed is the packed form of w, which belongs to c.
+// packed returns the packed form of w, a row of c.
 func (c *chunk) packed(w *row) []byte { return c.text[w.text : int(w.text)+int(w.size)] }
 
 func (c *chunk) slot(i int) slot { return c.number<<chunkBits | uint32(i) }

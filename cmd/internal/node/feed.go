@@ -28,7 +28,7 @@ func (n *node) build() (err error) {
 		ShareOfTraffic: n.config.Limits.ShareOfTraffic, MinRequests: uint64(n.config.Limits.MinRequests), Logger: n.log,
 	}
 	if upstream := n.upstream(); upstream != nil {
-		options.TellIssuer = upstream.Tell
+		options.Forward = upstream.Forward
 	}
 	n.authority = ledger.NewAuthority(n.ledger, options)
 	alerts, err := n.openAlerts()
