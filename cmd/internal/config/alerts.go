@@ -2,7 +2,8 @@ package config
 
 import "rescind/authz/watch"
 
-// readAlerts reads what use of tokens is unusual. Zero switches a threshold off.
+// readAlerts reads the thresholds of unusual use of tokens. Zero switches a
+// threshold off.
 func readAlerts(v value, s *watch.Settings) {
 	v.object(keys{
 		"enabled":            into(&s.Enabled, flag),

@@ -32,13 +32,13 @@ func TestAlertFaults(t *testing.T) { testFaults(t, "authz", alertFaults) }
 
 var alertFaults = []faulty{
 	{"alerts: {window: §30s, tokens: §10, networks_per_token: §-1, at_once: §2m, failures: §1.5, failures_within: §0s, §windows: 1h}\n", []string{
-		"alerts.window: 30s is less than the 1m0s that make sense",
+		"alerts.window: 30s is too short; the least is 1m0s",
 		`alerts.tokens: "10" is not a whole number from 1000 to 8000000`,
 		`alerts.networks_per_token: "-1" is not a whole number from 0 to 60`,
-		"alerts.at_once: 2m is more than the 1m0s that make sense",
+		"alerts.at_once: 2m is too long; the most is 1m0s",
 		`alerts.failures: "1.5" is not a whole number from 0 to 1000000000`,
 		"alerts.failures_within: 0s must be above zero",
 		"alerts.windows: there is no such key; did you mean window?",
 	}},
-	{"policies: {a: {mode: §dry-run}}\n", []string{`policies.a.mode: "dry-run" is none of enforce, observe`}},
+	{"policies: {a: {mode: §dry-run}}\n", []string{`policies.a.mode: "dry-run" is not one of enforce, observe`}},
 }

@@ -12,10 +12,11 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// as reads a value into x. If it cannot, it reports why and leaves x alone.
+// as reads a value into x. For a faulty value it reports the fault and leaves x
+// alone.
 type as[T any] func(v value, x *T)
 
-// into reads a key that may be absent: x then keeps its default.
+// into reads a key that may be absent. Then x keeps its default.
 func into[T any](x *T, read as[T]) func(value) {
 	return func(v value) {
 		if !v.absent() {
@@ -37,23 +38,24 @@ func restrict[T any](x *T, read as[T]) func(value) {
 	}
 }
 
-// need reads a key that must be there.
-func need[T any](x *T, what string, read as[T]) func(value) {
+// need reads a key that must be there. The text says what it is for.
+func need[T any](x *T, purpose string, read as[T]) func(value) {
 	return func(v value) {
 		if v.absent() {
-			v.fault("is missing: %s", what)
+			v.fault("is missing: %s", purpose)
 			return
 		}
 		read(v, x)
 	}
 }
 
-// section reads a key which, when it is absent, still may lack something.
+// section reads a mapping. It also calls read where the key is absent, because
+// keys within the mapping may be required.
 func section[T any](x *T, read as[T]) func(value) {
 	return func(v value) { read(v, x) }
 }
 
-// check says what is wrong with a text.
+// check returns the fault of a text, or nil.
 type check func(string) error
 
 func text(checks ...check) as[string] {
@@ -72,7 +74,7 @@ func text(checks ...check) as[string] {
 	}
 }
 
-// parsed reads what has a notation of its own.
+// parsed reads a value with a notation of its own, such as a duration.
 func parsed[T any](parse func(string) (T, error)) as[T] {
 	return func(v value, x *T) {
 		s, ok := v.scalar()
@@ -96,12 +98,12 @@ func flag(v value, x *bool) {
 	v.mismatch("true or false")
 }
 
-// choice reads one of a few words.
+// choice reads one of the words, and sets the value that stands for it.
 func choice[T any](of map[string]T) as[T] {
 	return parsed(func(s string) (T, error) {
 		t, ok := of[s]
 		if !ok {
-			return t, fmt.Errorf("%.40q is none of %s", s, strings.Join(slices.Sorted(maps.Keys(of)), ", "))
+			return t, fmt.Errorf("%.40q is not one of %s", s, strings.Join(slices.Sorted(maps.Keys(of)), ", "))
 		}
 		return t, nil
 	})
@@ -116,19 +118,19 @@ func duration(atLeast, atMost time.Duration) as[time.Duration] {
 		case err != nil:
 			return 0, fmt.Errorf("%.40q is not a duration; write it as 30s, 5m or 1h30m", s)
 		case atLeast > positive && d < atLeast:
-			return 0, fmt.Errorf("%s is less than the %v that make sense", s, atLeast)
+			return 0, fmt.Errorf("%s is too short; the least is %v", s, atLeast)
 		case atLeast > 0 && d < atLeast:
 			return 0, fmt.Errorf("%s must be above zero", s)
 		case d < atLeast:
 			return 0, fmt.Errorf("%s is negative", s)
 		case atMost > 0 && d > atMost:
-			return 0, fmt.Errorf("%s is more than the %v that make sense", s, atMost)
+			return 0, fmt.Errorf("%s is too long; the most is %v", s, atMost)
 		}
 		return d, nil
 	})
 }
 
-// positive is the shortest duration that is not nothing.
+// positive is the shortest duration above zero.
 const positive = time.Nanosecond
 
 func listOf[T any](one as[T]) as[[]T] {
@@ -154,7 +156,7 @@ func some[T any](one as[T]) as[[]T] {
 	}
 }
 
-// mapOf reads a mapping with names of the operator's own, in the order of the
+// mapOf reads a mapping whose names the operator chooses, in the order of the
 // file.
 func mapOf[T any](name check, one as[T]) as[map[string]T] {
 	return func(v value, x *map[string]T) {
@@ -172,13 +174,14 @@ func mapOf[T any](name check, one as[T]) as[map[string]T] {
 	}
 }
 
-// distinct refuses a value that it has read before, with the line of the first.
+// distinct refuses a value that it has read before, and names the line of the
+// first one.
 func distinct[T comparable](read as[T]) as[T] {
 	first := map[T]int{}
 	return func(v value, x *T) {
 		var t, zero T
 		if read(v, &t); t == zero {
-			return // faulty
+			return // read has reported the fault
 		}
 		if line, twice := first[t]; twice {
 			v.fault("duplicate value, first used on line %d", line)
@@ -189,7 +192,7 @@ func distinct[T comparable](read as[T]) as[T] {
 	}
 }
 
-// conditions are claims, each with the values of which it must have one.
+// conditions reads claims, each with its accepted values.
 func conditions(v value, x *map[string][]any) {
 	mapOf(notEmpty, oneOrMore)(v, x)
 }
@@ -198,7 +201,7 @@ func conditions(v value, x *map[string][]any) {
 func oneOrMore(v value, x *[]any) {
 	switch v.node.(type) {
 	case nil:
-		v.fault("is missing: the values of which the claim must have one")
+		v.fault("is missing: the accepted values of the claim")
 	case *ast.SequenceNode:
 		some(scalar)(v, x)
 	default:
@@ -208,8 +211,8 @@ func oneOrMore(v value, x *[]any) {
 	}
 }
 
-// scalar reads what a claim can be compared with: a string, a boolean or a
-// json.Number.
+// scalar reads a value that a claim can be compared with: a string, a boolean or
+// a json.Number.
 func scalar(v value, x *any) {
 	switch n := v.node.(type) {
 	case *ast.BoolNode:
@@ -217,7 +220,7 @@ func scalar(v value, x *any) {
 	case *ast.IntegerNode, *ast.FloatNode:
 		number := json.Number(n.GetToken().Value)
 		if !isNumber(number) {
-			v.fault("%s is not how JSON writes a number; put it in quotes if it is meant as a text", number)
+			v.fault("%s is not a number as JSON writes it; put it in quotes if it is a text", number)
 			return
 		}
 		*x = number
@@ -226,7 +229,7 @@ func scalar(v value, x *any) {
 		if !ok {
 			return
 		}
-		if number := json.Number(s); v.unquoted() && isNumber(number) { // such as 1e3, which the parser does not know
+		if number := json.Number(s); v.unquoted() && isNumber(number) { // for example 1e3, which the parser takes for a text
 			*x = number
 			return
 		}

@@ -67,7 +67,7 @@ type Staleness struct {
 	DenyOverdue bool          // deny once Max has passed
 }
 
-// Policy is what a route asks for beyond a valid token.
+// Policy is the demands of a route beyond a valid token.
 type Policy struct {
 	Issuers       []string // empty: any that is configured
 	Audiences     []string
@@ -75,10 +75,10 @@ type Policy struct {
 	Claims        map[string][]any // string, bool or json.Number
 	MaxAge        time.Duration    // 0: no limit
 	TokenOptional bool
-	Observe       bool // what it asks for denies nothing, it is only counted
+	Observe       bool // unmet demands are counted and deny nothing
 }
 
-// Headers says what the upstream is told.
+// Headers says which headers the upstream gets.
 type Headers struct {
 	Prefix                    string
 	Claims                    map[string]string // by the name of the header

@@ -22,7 +22,7 @@ type Cluster struct {
 // certificate to the others and checks theirs, so all three are needed.
 type ClusterTLS struct{ CertFile, KeyFile, CAFile string }
 
-// NATS is a server that the operator runs.
+// NATS is a NATS server that the operator runs.
 type NATS struct{ URL, CredentialsFile string }
 
 func readCluster(v value, x **Cluster) {

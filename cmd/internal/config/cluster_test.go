@@ -34,7 +34,7 @@ var clusterFaults = []faulty{
 	}},
 	{cluster("listen: 10.0.0.1:1, peers: [a:1, b:1], tls: {cert_file: cert.pem, key_file: §other.pem, ca_file: §key.pem}"), []string{
 		"store.cluster.tls.key_file: DIR/other.pem is not the key of DIR/cert.pem (tls: private key does not match public key)",
-		"store.cluster.tls.ca_file: DIR/key.pem has no certificate in it; PEM is wanted (-----BEGIN CERTIFICATE-----)",
+		"store.cluster.tls.ca_file: DIR/key.pem has no certificate; it must be PEM (-----BEGIN CERTIFICATE-----)",
 	}},
 	// A secret that can be guessed.
 	{"store: {dir: d, cluster: {name: n1, secret_file: §short.secret, listen: '127.0.0.1:1', peers: ['127.0.0.1:2', '127.0.0.1:3']}}\n", []string{

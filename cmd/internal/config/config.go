@@ -1,18 +1,16 @@
-// Package config reads authz.yaml and control.yaml. What it returns can be
-// used as it is: every default is filled in, every relative path is resolved,
-// and every file that is named has been looked into.
+// Package config reads authz.yaml and control.yaml. A configuration that it
+// returns is ready for use: every default is filled in, every relative path is
+// resolved, and every named file has been read once.
 //
 // # Every fault at once
 //
-// An operator who starts a server with a faulty file should learn all of it in
-// one go, each fault with its file, line and column and with what to do about
-// it. Decoding into structs cannot give that: with goccy/go-yaml, Strict stops
-// at the first fault, an error returned by an unmarshaler of ours ends the
-// decoding as well, and a struct no longer knows where its fields stood nor
-// which were given, as the rules over several keys must. Its NodeUnmarshaler
-// would hand us nodes, to be walked. So we take its parser, which keeps the
-// position of each token, and walk the whole tree ourselves. A syntax error is
-// the one fault that hides others.
+// An operator who starts a server with a faulty file learns every fault in one
+// run, each with its file, line and column and with the change to make. Decoding
+// into structs cannot give that. With goccy/go-yaml, Strict stops at the first
+// fault, and so does an error of an unmarshaler of ours. A struct no longer knows
+// where its fields stood and which were given, and rules over several keys need
+// that. So the package uses the parser alone, which keeps the position of each
+// token, and walks the whole tree. Only a syntax error hides other faults.
 //
 // # The shape of the decoder
 //
@@ -23,19 +21,19 @@
 //		"leeway": into(&i.Leeway, duration(0, authz.MaxLeeway)),
 //	})
 //
-// Anything that is not in the table is refused, so a key is added by adding
-// its line. What reads a value is an [as]; it reports a fault and leaves its
-// target alone, or sets it. Rules over several keys come after the table, and
-// rules over several sections are put off until the whole file is read.
+// Any other key is refused, so one line in the table adds a key. An [as] reads a
+// value: it sets its target, or reports a fault and leaves the target alone.
+// Rules over several keys come after the table. Rules over several sections wait
+// until the whole file is read.
 //
 // # Strictness
 //
 // Unknown and duplicate keys, values of another type, a second document,
-// anchors, aliases, merge keys and tags are faults. A key without a value is
-// as good as absent, so that a template with empty keys is a valid file, except
-// for a key that restricts: it would silently restrict nothing. An empty list
-// is refused where it could be taken for both "any" and "none".
-// No message repeats what might be a secret.
+// anchors, aliases, merge keys and tags are faults. A key without a value
+// counts as absent, so that a template with empty keys is a valid file. A key
+// that restricts is the exception, because it would silently restrict nothing.
+// An empty list is refused where it could mean both "any" and "none". No message
+// repeats a value that may be a secret.
 package config
 
 import (
@@ -45,7 +43,7 @@ import (
 	"strings"
 )
 
-// Fault is one thing wrong in a configuration.
+// Fault is one fault of a configuration.
 type Fault struct {
 	File         string
 	Line, Column int    // from 1; columns count characters
@@ -61,7 +59,7 @@ func (f Fault) String() string {
 	return where + f.Message
 }
 
-// Faults are all that is wrong in a configuration, in the order of the file.
+// Faults are all faults of a configuration, in the order of the file.
 type Faults []Fault
 
 func (f Faults) Error() string {

@@ -289,7 +289,7 @@ func TestExamples(t *testing.T) {
 		}
 		known := map[string]bool{}
 		for _, f := range faults(t, kind, path, strings.ReplaceAll(probe, "NO", no)) {
-			if _, list, ok := strings.Cut(f.Message, "those here are "); ok {
+			if _, list, ok := strings.Cut(f.Message, "the keys here are "); ok {
 				for key := range strings.SplitSeq(list, ", ") {
 					known[key] = true
 				}

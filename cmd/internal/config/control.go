@@ -18,16 +18,16 @@ type Control struct {
 	Issuers []Upstream
 }
 
-// Feed is where replicas come, and the tokens with which they may.
+// Feed is the listener for replicas, and their tokens.
 type Feed struct {
 	Listener
 	Tokens []Credential // no roles and no issuers
 }
 
-// Admin says who may use the admin API.
+// Admin holds the tokens of the admin API.
 type Admin struct{ Tokens []Credential }
 
-// Credential is a bearer token that is known by its hash.
+// Credential is a bearer token, known by its hash.
 type Credential struct {
 	Name    string
 	SHA256  [sha256.Size]byte
@@ -38,7 +38,7 @@ type Credential struct {
 	MaxReplicas int
 }
 
-// Store is where the durable log is.
+// Store says where the durable log is.
 type Store struct {
 	Dir       string // empty with NATS
 	Cluster   *Cluster
@@ -56,7 +56,7 @@ func readControl(v value, c *Control) {
 		Alerts: AlertDelivery{Window: time.Hour},
 		Limits: Limits{ShareOfTraffic: 0.2, MinRequests: 1000, ShapesPerIssuer: 64},
 	}
-	hash := distinct(parsed(digest)) // one for the whole file: a token is either the one or the other
+	hash := distinct(parsed(digest)) // for the whole file: no token is for both the feed and the API
 	v.object(keys{
 		"http":    into(&c.HTTP, readAdminListener),
 		"feed":    section(&c.Feed, readFeed(hash)),

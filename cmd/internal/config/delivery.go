@@ -11,13 +11,13 @@ import (
 // revoke by themselves.
 type AlertDelivery struct {
 	Window        time.Duration // within which the same thing is one alert
-	ExternalURL   string        // where people find the admin API; empty: it is not told
+	ExternalURL   string        // of the admin API, for links in alerts; empty: no links
 	Webhooks      []Webhook
 	Alertmanagers []Alertmanager
 	Actions       []Action
 }
 
-// Webhook is told of alerts.
+// Webhook is an endpoint that gets alerts.
 type Webhook struct {
 	Name       string
 	URL        string
@@ -26,7 +26,7 @@ type Webhook struct {
 	Detectors  []insight.Detector // nil: all
 }
 
-// Alertmanager is told of alerts over its v2 API.
+// Alertmanager gets alerts over its v2 API.
 type Alertmanager struct {
 	Name      string
 	URL       string
@@ -44,7 +44,7 @@ type Action struct {
 	ExpiresIn  time.Duration // 0: the retention
 }
 
-// Upstream is an issuer that is told of revoked tokens.
+// Upstream is an issuer that gets revoked tokens at its revocation endpoint.
 type Upstream struct {
 	Issuer             string
 	RevocationEndpoint string
@@ -70,13 +70,13 @@ func webhook(name func(value, string) string) as[Webhook] {
 		if v.object(keys{
 			"name":        into(&w.Name, text(isName)),
 			"url":         need(&w.URL, "where alerts are sent to, such as https://siem.example.com/hooks/rescind", text(isURL)),
-			"secret_file": need(&w.SecretFile, "a secret with which it can tell that an alert is from here", file(aSecret)),
+			"secret_file": need(&w.SecretFile, "the secret that signs the alerts", file(aSecret)),
 			"ca_file":     into(&w.CAFile, file(certificates)),
 			"detectors":   restrict(&w.Detectors, some(detector)),
 			"allow_http":  into(&plaintext, flag),
 		}) {
 			w.Name = name(v, named(w.Name, w.URL))
-			secured(v, "url", w.URL, plaintext, "alerts sent over http can be read and kept back on the way")
+			secured(v, "url", w.URL, plaintext, "alerts sent over http can be read and suppressed on the way")
 		}
 	}
 }
@@ -92,7 +92,7 @@ func alertmanager(name func(value, string) string) as[Alertmanager] {
 			"allow_http": into(&plaintext, flag),
 		}) {
 			a.Name = name(v, named(a.Name, a.URL))
-			secured(v, "url", a.URL, plaintext, "alerts sent over http can be read and kept back on the way")
+			secured(v, "url", a.URL, plaintext, "alerts sent over http can be read and suppressed on the way")
 		}
 	}
 }
@@ -112,11 +112,11 @@ func action() as[Action] {
 		}) {
 			return
 		}
-		what := [2]string{string(a.Detector), a.Revoke}
-		if line, twice := first[what]; twice && a.Detector != "" && a.Revoke != "" {
+		pair := [2]string{string(a.Detector), a.Revoke}
+		if line, twice := first[pair]; twice && a.Detector != "" && a.Revoke != "" {
 			v.fault("duplicate action, first used on line %d", line)
 		}
-		first[what] = v.line
+		first[pair] = v.line
 	}
 }
 
@@ -141,7 +141,7 @@ func readUpstreams(v value, x *[]Upstream) {
 	})(v, x)
 }
 
-// detector reads the name of one.
+// detector reads the name of a detector.
 func detector(v value, x *insight.Detector) {
 	known := map[string]insight.Detector{}
 	for _, d := range insight.Detectors {
@@ -150,14 +150,14 @@ func detector(v value, x *insight.Detector) {
 	choice(known)(v, x)
 }
 
-// secured wants https off this machine, or the word that it need not be.
+// secured demands https off this machine, unless allow_http permits plaintext.
 func secured(v value, key, to string, plaintext bool, why string) {
 	if to != "" && inTheClear(to) && !plaintext {
 		v.at(key).fault("%s; use https, or allow_http: true", why)
 	}
 }
 
-// named is what a target is called: its host, if nothing else is said.
+// named returns the name of a target: its own, or else its host.
 func named(name, to string) string {
 	if name != "" {
 		return name
@@ -168,7 +168,7 @@ func named(name, to string) string {
 	return ""
 }
 
-// distinctOver refuses a name that several lists have.
+// distinctOver refuses a name that stands in two places, over several lists.
 func distinctOver() func(v value, name string) string {
 	first := map[string]int{}
 	return func(v value, name string) string {
@@ -176,7 +176,7 @@ func distinctOver() func(v value, name string) string {
 			return ""
 		}
 		if line, twice := first[name]; twice {
-			v.fault("would be called %s, as that in line %d is; give it another name", name, line)
+			v.fault("has the name %s, as the one on line %d; give it another name", name, line)
 		}
 		first[name] = v.line
 		return name

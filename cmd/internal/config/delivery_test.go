@@ -53,35 +53,35 @@ const aWebhook = "url: https://a/, secret_file: replica.token"
 
 var alertDeliveryFaults = []faulty{
 	{"alerts: {window: §1s, external_url: §control, webhooks: §{}, §hooks: []}\n", []string{
-		"alerts.window: 1s is less than the 1m0s that make sense",
+		"alerts.window: 1s is too short; the least is 1m0s",
 		`alerts.external_url: "control" is not a URL with a host; write it as https://idp.example.com/`,
-		"alerts.webhooks: is a mapping (key: value); a list ([one, two]) is wanted",
-		"alerts.hooks: there is no such key; those here are actions, alertmanagers, external_url, webhooks, window",
+		"alerts.webhooks: is a mapping (key: value); write a list ([one, two])",
+		"alerts.hooks: there is no such key; the keys here are actions, alertmanagers, external_url, webhooks, window",
 	}},
 	{"alerts: {webhooks: [§§{}, {url: §'http://far.example.com/', secret_file: §empty.token}, {url: §'https://u:p@a/', secret_file: replica.token, detectors: §[]}]}\n", []string{
-		"alerts.webhooks[0].secret_file: is missing: a secret with which it can tell that an alert is from here",
+		"alerts.webhooks[0].secret_file: is missing: the secret that signs the alerts",
 		"alerts.webhooks[0].url: is missing: where alerts are sent to, such as https://siem.example.com/hooks/rescind",
-		"alerts.webhooks[1].url: alerts sent over http can be read and kept back on the way; use https, or allow_http: true",
+		"alerts.webhooks[1].url: alerts sent over http can be read and suppressed on the way; use https, or allow_http: true",
 		"alerts.webhooks[1].secret_file: DIR/empty.token is empty; put the secret in it",
-		"alerts.webhooks[2].url: has a user name or a password in it; remove them, they are no part of a URL that is made known",
+		"alerts.webhooks[2].url: has a user name or a password in it; remove them, because URLs appear in logs",
 		"alerts.webhooks[2].detectors: is empty; name at least one",
 	}},
 	{"alerts: {webhooks: [{" + aWebhook + "}, §{" + aWebhook + "}], alertmanagers: [§{name: a, url: 'https://b/'}]}\n", []string{
-		"alerts.webhooks[1]: would be called a, as that in line 1 is; give it another name",
-		"alerts.alertmanagers[0]: would be called a, as that in line 1 is; give it another name",
+		"alerts.webhooks[1]: has the name a, as the one on line 1; give it another name",
+		"alerts.alertmanagers[0]: has the name a, as the one on line 1; give it another name",
 	}},
 	{"alerts: {webhooks: [{" + aWebhook + ", detectors: [§revoked_tokens], allow_http: §1}]}\n", []string{
-		`alerts.webhooks[0].detectors[0]: "revoked_tokens" is none of bad_signatures, distrusted_key_used, revoked_token_used, subject_rate, token_from_many_networks, token_from_two_networks_at_once, token_lifetime, unknown_keys, wrong_algorithms`,
+		`alerts.webhooks[0].detectors[0]: "revoked_tokens" is not one of bad_signatures, distrusted_key_used, revoked_token_used, subject_rate, token_from_many_networks, token_from_two_networks_at_once, token_lifetime, unknown_keys, wrong_algorithms`,
 		`alerts.webhooks[0].allow_http: "1" is not true or false`,
 	}},
 	{"alerts: {alertmanagers: [§{}, {url: §'http://am.example.com'}]}\n", []string{
 		"alerts.alertmanagers[0].url: is missing: of the Alertmanager, such as https://alertmanager.example.com",
-		"alerts.alertmanagers[1].url: alerts sent over http can be read and kept back on the way; use https, or allow_http: true",
+		"alerts.alertmanagers[1].url: alerts sent over http can be read and suppressed on the way; use https, or allow_http: true",
 	}},
 	{"alerts: {actions: [§§{}, {detector: subject_rate, revoke: §all, max_per_hour: §0, expires_in: §0s}, {detector: subject_rate, revoke: token}, §{detector: subject_rate, revoke: token}]}\n", []string{
 		"alerts.actions[0].detector: is missing: whose alerts it is for, such as revoked_token_used",
 		"alerts.actions[0].revoke: is missing: token, session or subject",
-		`alerts.actions[1].revoke: "all" is none of session, subject, token`,
+		`alerts.actions[1].revoke: "all" is not one of session, subject, token`,
 		`alerts.actions[1].max_per_hour: "0" is not a whole number from 1 to 10000`,
 		"alerts.actions[1].expires_in: 0s must be above zero",
 		"alerts.actions[3]: duplicate action, first used on line 1",

@@ -17,17 +17,17 @@ import (
 // document is one file while it is read.
 type document struct {
 	file   string
-	folder string // what relative paths are relative to
+	folder string // base of relative paths
 	faults Faults
-	later  []func() // rules that wait until the whole file is read
-	named  []string // the file, and those that it names
+	later  []func() // rules to apply once the whole file is read
+	named  []string // the file itself, and the files that it names
 }
 
 func (d *document) fault(line, column int, path, format string, args ...any) {
 	d.faults = append(d.faults, Fault{d.file, line, column, path, fmt.Sprintf(format, args...)})
 }
 
-// resolve is the path of a file that the configuration names.
+// resolve returns the path of a file that the configuration names.
 func (d *document) resolve(name string) string {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(d.folder, name)
@@ -41,14 +41,15 @@ func (d *document) watch(path string) {
 	}
 }
 
-// parse finds the one value that the text is.
+// parse returns the one value of the text. It reports a fault and false if there
+// is none.
 func (d *document) parse(text []byte) (root value, ok bool) {
 	root = value{doc: d, line: 1, column: 1}
 	source := plain(text)
 	if !d.legible(source) {
 		return root, false
 	}
-	tree, err := parser.ParseBytes([]byte(source), 0, parser.AllowDuplicateMapKey()) // we report those ourselves
+	tree, err := parser.ParseBytes([]byte(source), 0, parser.AllowDuplicateMapKey()) // entries reports them
 	if err != nil {
 		d.syntax(source, err)
 		return root, false
@@ -73,8 +74,8 @@ func (d *document) parse(text []byte) (root value, ok bool) {
 
 var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
-// plain is text without a byte order mark and with one kind of line end: the
-// parser would count the mark as a character.
+// plain returns the text without its byte order mark, which the parser would
+// count as a character, and with one kind of line end.
 func plain(text []byte) string {
 	s := string(text)
 	if r, size := utf8.DecodeRuneInString(s); r == '\uFEFF' {
@@ -83,8 +84,8 @@ func plain(text []byte) string {
 	return lineEnds.Replace(s)
 }
 
-// legible says whether s has only what YAML allows. The parser would replace
-// the rest.
+// legible reports whether s is UTF-8 and has only characters that YAML allows.
+// The parser would replace the others.
 func (d *document) legible(s string) bool {
 	line, column := 1, 0
 	for i, r := range s {
@@ -108,7 +109,7 @@ func (d *document) syntax(source string, err error) {
 	var e yaml.Error
 	if errors.As(err, &e) {
 		message = e.GetMessage()
-		// What the scanner gives up on may lie beyond the end of a line.
+		// The scanner may give up beyond the end of a line.
 		at, lines := position(e.GetToken(), nil), strings.Split(source, "\n")
 		line = min(at.Line, len(lines))
 		column = min(at.Column, utf8.RuneCountInString(lines[line-1])+1)
@@ -116,8 +117,8 @@ func (d *document) syntax(source string, err error) {
 	d.fault(line, column, "", "this is not YAML: %s", message)
 }
 
-// position is where a node begins: that of a block mapping is its first key,
-// where the parser gives its first colon.
+// position returns where a node begins. For a block mapping that is its first
+// key; the parser gives the first colon.
 func position(t *token.Token, n ast.Node) *token.Position {
 	if m, ok := n.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) > 0 {
 		n = m.Values[0].Key

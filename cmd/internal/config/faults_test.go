@@ -21,16 +21,16 @@ var syntaxFaults = []faulty{
 	{"§%YAML 1.2\n---\nhttp: {}\n", []string{"directives (%) are not used here; remove the line"}},
 	{"http: {listen: '\xc3\xa9§\xff'}\n", []string{"this is not UTF-8; save the file in that encoding"}},
 	{"http:\r\n  listen: §\x00\r\n", []string{"the control character U+0000 cannot stand in a configuration; remove it"}},
-	{"§[a, b]\n", []string{"is a list; a mapping (key: value) is wanted"}},
+	{"§[a, b]\n", []string{"is a list; write a mapping (key: value)"}},
 }
 
 var authzFaults = []faulty{
 	// The whole.
 	{"§lgo: {}\n§logging: {}\n", []string{
 		"lgo: there is no such key; did you mean log?",
-		"logging: there is no such key; those here are alerts, grpc, headers, http, issuers, log, policies, revocation, tracing",
+		"logging: there is no such key; the keys here are alerts, grpc, headers, http, issuers, log, policies, revocation, tracing",
 	}},
-	{"log: {level: info}\n§log: {level: info}\n", []string{"log: is there twice, first in line 1; remove one"}},
+	{"log: {level: info}\n§log: {level: info}\n", []string{"log: duplicate key, first used on line 1; remove one"}},
 	{"log: §&x {level: info}\nhttp: §*x\n§<<: *x\n§? grpc\n: {}\n§1: {}\n§!!str a: 1\n", []string{
 		"log: anchors and aliases (&, *) are not used here; write the value out",
 		"http: anchors and aliases (&, *) are not used here; write the value out",
@@ -41,13 +41,13 @@ var authzFaults = []faulty{
 	}},
 	{"log:\n  level: §!!str info\n  format: §[json]\ngrpc: §text\nhttp: {listen: §{}}\n", []string{
 		"log.level: tags (!) are not used here; remove it",
-		"log.format: is a list; a text is wanted",
+		"log.format: is a list; write a text",
 		`grpc: "text" is not a mapping (key: value)`,
-		"http.listen: is a mapping (key: value); a text is wanted",
+		"http.listen: is a mapping (key: value); write a text",
 	}},
 	{"log: {level: §inof, format: §yaml}\n", []string{
-		`log.level: "inof" is none of debug, error, info, warn`,
-		`log.format: "yaml" is none of json, text`,
+		`log.level: "inof" is not one of debug, error, info, warn`,
+		`log.format: "yaml" is not one of json, text`,
 	}},
 
 	// Listeners.
@@ -76,7 +76,7 @@ var authzFaults = []faulty{
 		"grpc.tls.key_file: DIR/other.pem is not the key of DIR/cert.pem (tls: private key does not match public key)",
 	}},
 	{"grpc: {tls: {cert_file: §key.pem, key_file: §none.pem, client_ca_file: §broken.pem}}\n", []string{
-		"grpc.tls.cert_file: DIR/key.pem has no certificate in it; PEM is wanted (-----BEGIN CERTIFICATE-----)",
+		"grpc.tls.cert_file: DIR/key.pem has no certificate; it must be PEM (-----BEGIN CERTIFICATE-----)",
 		"grpc.tls.key_file: DIR/none.pem cannot be read (no such file or directory); check the path",
 		"grpc.tls.client_ca_file: certificate 1 in DIR/broken.pem is damaged: x509: malformed certificate",
 	}},
@@ -87,11 +87,11 @@ var authzFaults = []faulty{
 	{"§issuers:\n", []string{"issuers: is missing: at least one, whose tokens are accepted"}},
 	{"issuers: [§§§{}]\n", []string{
 		"issuers[0].issuer: is missing: the iss of its tokens, such as https://idp.example.com/",
-		"issuers[0]: exactly one of jwks_uri, discovery: true and jwks_file must say where its keys are; 0 do",
-		"issuers[0].audiences: is missing: name the audience of your API, or say any_audience: true",
+		"issuers[0]: needs exactly one of jwks_uri, discovery: true and jwks_file, and has 0",
+		"issuers[0].audiences: is missing: name the audience of your API, or set any_audience: true",
 	}},
 	{"issuers:\n- §issuer: https://a/\n  discovery: true\n  jwks_uri: https://a/jwks\n  audiences: [a]\n  any_audience: §true\n  §audience: [a]\n", []string{
-		"issuers[0]: exactly one of jwks_uri, discovery: true and jwks_file must say where its keys are; 2 do",
+		"issuers[0]: needs exactly one of jwks_uri, discovery: true and jwks_file, and has 2",
 		"issuers[0].any_audience: contradicts audiences; keep one of them",
 		"issuers[0].audience: there is no such key; did you mean audiences?",
 	}},
@@ -102,7 +102,7 @@ var authzFaults = []faulty{
 		"issuers[1].audiences: is empty; name at least one",
 	}},
 	issuerFault("issuer: §'https://a/#f', discovery: true", "issuer: has a fragment (#); remove it"),
-	issuerFault("issuer: §'https://u:p@a/', discovery: true", "issuer: has a user name or a password in it; remove them, they are no part of a URL that is made known"),
+	issuerFault("issuer: §'https://u:p@a/', discovery: true", "issuer: has a user name or a password in it; remove them, because URLs appear in logs"),
 	issuerFault("issuer: §'https:///a', discovery: true", `issuer: "https:///a" is not a URL with a host; write it as https://idp.example.com/`),
 	issuerFault("issuer: §'https://a/ b', discovery: true", `issuer: "https://a/ b" has a space or a control character; remove it`),
 	issuerFault("issuer: §'https://a:x/', discovery: true", `issuer: is not a URL: invalid port ":x" after host`),
@@ -110,14 +110,14 @@ var authzFaults = []faulty{
 	issuerFault("issuer: §'http://a/', discovery: true", "issuer: discovery over http can be changed on the way; use https, or allow_http: true"),
 	issuerFault("issuer: §'https://a/?t=1', discovery: true", "issuer: an issuer with a query (?) has no discovery document; use jwks_uri"),
 	issuerFault("issuer: 'http://a/', jwks_uri: §http://a/jwks", "jwks_uri: keys fetched over http can be replaced on the way; use https, or allow_http: true"),
-	issuerFault("issuer: 'http://a/', jwks_file: §bad.json", "jwks_file: DIR/bad.json is not JSON; a key set (RFC 7517) is wanted"),
+	issuerFault("issuer: 'http://a/', jwks_file: §bad.json", "jwks_file: DIR/bad.json is not JSON; it must hold a key set (RFC 7517)"),
 	issuerFault("issuer: 'http://a/', jwks_file: §large", "jwks_file: DIR/large is larger than 1 MiB; is it the right file?"),
-	issuerFault("issuer: 'https://a/', discovery: true, ca_file: §key.pem", "ca_file: DIR/key.pem has no certificate in it; PEM is wanted (-----BEGIN CERTIFICATE-----)"),
+	issuerFault("issuer: 'https://a/', discovery: true, ca_file: §key.pem", "ca_file: DIR/key.pem has no certificate; it must be PEM (-----BEGIN CERTIFICATE-----)"),
 	issuerFault("issuer: 'https://a/', discovery: true, algorithms: [§None, §HS256, §RS1, §5, RS256]",
-		"algorithms[0]: none means no signature at all: anyone could write such a token; remove it",
-		"algorithms[1]: HS256 is made with a secret that the issuer shares: whoever can check a token could write one; use RS, PS, ES or EdDSA",
-		`algorithms[2]: "RS1" is not an algorithm; those are RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA`,
-		"algorithms[3]: 5 is not a text; put it in quotes if it is meant as one"),
+		"algorithms[0]: none means no signature: anyone could write such a token; remove it",
+		"algorithms[1]: HS256 signs with a secret that the issuer shares: every reader of a token could write one; use RS, PS, ES or EdDSA",
+		`algorithms[2]: "RS1" is not an algorithm; the algorithms are RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA`,
+		"algorithms[3]: 5 is not a text; put it in quotes if it is one"),
 	issuerFault("issuer: 'https://a/', discovery: true, token_types: [§logout+jwt, §application/SecEvent+JWT, §dpop+jwt, §'a b', '']",
 		"token_types[0]: logout+jwt is never the type of an access token; remove it",
 		"token_types[1]: secevent+jwt is never the type of an access token; remove it",
@@ -125,7 +125,7 @@ var authzFaults = []faulty{
 		`token_types[3]: "a b" is not a media type; write it as at+jwt`),
 	issuerFault("issuer: 'https://a/', discovery: true, max_lifetime: §0s, leeway: §1m1s, refresh_interval: §-1s, min_refresh_interval: §10, max_stale: §-1h",
 		"max_lifetime: 0s must be above zero",
-		"leeway: 1m1s is more than the 1m0s that make sense",
+		"leeway: 1m1s is too long; the most is 1m0s",
 		"refresh_interval: -1s must be above zero",
 		`min_refresh_interval: "10" is not a duration; write it as 30s, 5m or 1h30m`,
 		"max_stale: -1h is negative"),
@@ -133,15 +133,15 @@ var authzFaults = []faulty{
 	issuerFault("issuer: 'https://a/', discovery: true, iat_leeway: §-1s", "iat_leeway: -1s is negative"),
 	issuerFault("issuer: 'https://a/', discovery: true, refresh_interval: §1s", "refresh_interval: refresh_interval (1s) is shorter than min_refresh_interval (10s)"),
 	issuerFault("issuer: 'https://a/', discovery: true, min_refresh_interval: §1h", "min_refresh_interval: refresh_interval (5m0s) is shorter than min_refresh_interval (1h0m0s)"),
-	issuerFault("issuer: 'https://a/', discovery: true, required_claims: [§'', §null]", "required_claims[0]: is empty", "required_claims[1]: is missing; a text is wanted"),
+	issuerFault("issuer: 'https://a/', discovery: true, required_claims: [§'', §null]", "required_claims[0]: is empty", "required_claims[1]: is missing; write a text"),
 	issuerFault("issuer: 'https://a/', discovery: true, claims: {a: §[], §b: , c: [§{}], d: §0x1f, §'': x, e: [§.inf, §[]]}",
 		"claims.a: is empty; name at least one",
-		"claims.b: is missing: the values of which the claim must have one",
-		"claims.c[0]: is a mapping (key: value); a text is wanted",
-		"claims.d: 0x1f is not how JSON writes a number; put it in quotes if it is meant as a text",
+		"claims.b: is missing: the accepted values of the claim",
+		"claims.c[0]: is a mapping (key: value); write a text",
+		"claims.d: 0x1f is not a number as JSON writes it; put it in quotes if it is a text",
 		`claims[""]: is empty`,
 		`claims.e[0]: ".inf" is not a text`,
-		"claims.e[1]: is a list; a text is wanted"),
+		"claims.e[1]: is a list; write a text"),
 
 	// Revocation.
 	{"revocation: §{token_file: §none.token}\n", []string{
@@ -165,12 +165,12 @@ var authzFaults = []faulty{
 	}},
 	{"revocation: {control: [127.0.0.1:1], token_file: replica.token, name: §\"a\\tb\", dir: §cert.pem, on_stale: §deny}\n", []string{
 		"revocation.name: is not a name: at most 256 bytes of printable text",
-		"revocation.dir: DIR/cert.pem is a file; a folder is wanted",
+		"revocation.dir: DIR/cert.pem is a file; name a folder",
 		"revocation.on_stale: deny takes effect only after max_staleness, which is not set: nothing would ever be denied",
 	}},
 	{"revocation: {control: [127.0.0.1:1], token_file: replica.token, max_staleness: §-1s, on_stale: §drop}\n", []string{
 		"revocation.max_staleness: -1s is negative",
-		`revocation.on_stale: "drop" is none of allow, deny`,
+		`revocation.on_stale: "drop" is not one of allow, deny`,
 	}},
 
 	// Policies and headers.
@@ -178,7 +178,7 @@ var authzFaults = []faulty{
 		"policies.a.issuers[0]: https://idp.example.com is not among the issuers; they are compared byte for byte",
 		`policies.a.scopes[0]: "a b" cannot be a scope: visible ASCII without space, " and \ (RFC 6749); one scope an element`,
 		`policies.a.scopes[1]: "\"" cannot be a scope: visible ASCII without space, " and \ (RFC 6749); one scope an element`,
-		`policies.a.token: "maybe" is none of optional, required`,
+		`policies.a.token: "maybe" is not one of optional, required`,
 		"policies.a.max_age: 0s must be above zero",
 		"policies.b.issuers: is empty; name at least one",
 		"policies.b.audiences: is empty; name at least one",
@@ -190,11 +190,11 @@ var authzFaults = []faulty{
 		`headers.prefix: "x y" cannot begin the name of a header; write it as x-jwt-`,
 		`headers.claims["a b"]: is not the name of a header; letters, digits and - are safe`,
 		"headers.claims.Host: cannot carry a claim: this header is part of the request itself",
-		"headers.claims.x-a: is missing; a text is wanted",
+		"headers.claims.x-a: is missing; write a text",
 		"headers.claims.X-B: is the same header as x_b; remove one",
 		`headers.claims["x.b"]: is the same header as x_b; remove one`,
 		"headers.claims.x-c: is empty",
-		`headers.authorization: "drop" is none of forward, remove`,
+		`headers.authorization: "drop" is not one of forward, remove`,
 		`headers.trust_forwarded_client_cert: "true" is not true or false`,
 	}},
 	{"headers: {prefix: §T}\n", []string{`headers.prefix: every header under the prefix is taken from the client, and with "T" that is te too; choose a longer one`}},
@@ -215,14 +215,14 @@ var controlFaults = []faulty{
 	}},
 	{"http: {tls: {cert_file: cert.pem, key_file: key.pem}, plaintext: §true}\n", []string{"http.plaintext: contradicts tls; keep one of them"}},
 	{"http: {listen: 0.0.0.0:1, plaintext: §yes}\n", []string{`http.plaintext: "yes" is not true or false`}},
-	{"http: {listen: 0.0.0.0:1, tls: §[]}\n", []string{"http.tls: is a list; a mapping (key: value) is wanted"}},
+	{"http: {listen: 0.0.0.0:1, tls: §[]}\n", []string{"http.tls: is a list; write a mapping (key: value)"}},
 	{"http: {listen: 127.0.0.1:9391}\nfeed: {listen: §127.0.0.1:9391, tokens: [{name: a, sha256: " + hashA + "}]}\n", []string{
 		"feed.listen: 127.0.0.1:9391 is where http listens already; choose another port",
 	}},
 	{"feed: {tokens: [{name: a, sha256: " + hashA + "}, {name: §a, sha256: §" + strings.ToUpper(hashA) + "}, {§roles: [x], name: §'', sha256: §hunter2}]}\n", []string{
 		"feed.tokens[1].name: duplicate value, first used on line 1",
 		"feed.tokens[1].sha256: duplicate value, first used on line 1",
-		"feed.tokens[2].roles: there is no such key; those here are max_replicas, name, sha256",
+		"feed.tokens[2].roles: there is no such key; the keys here are max_replicas, name, sha256",
 		"feed.tokens[2].name: is empty",
 		"feed.tokens[2].sha256: is not a SHA-256: 64 hex digits, as from printf %s TOKEN | sha256sum. If it is the token itself, make a new one",
 	}},
@@ -231,8 +231,8 @@ var controlFaults = []faulty{
 	{"admin:\n  tokens:\n  - {name: a, sha256: §e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855, roles: [operator, §admin]}\n" +
 		"  - {name: b, sha256: §01ba4719c80b6fe911b091a7c05124b64eeece964e09c058ef8f9805daca546b, roles: §[], issuers: [§idp]}\n  - §§§{}\n", []string{
 		"admin.tokens[0].sha256: is the SHA-256 of nothing; the token was empty when it was made",
-		`admin.tokens[0].roles[1]: "admin" is none of operator, revoker, viewer`,
-		"admin.tokens[1].sha256: is the SHA-256 of a mere line end; the token was empty when it was made",
+		`admin.tokens[0].roles[1]: "admin" is not one of operator, revoker, viewer`,
+		"admin.tokens[1].sha256: is the SHA-256 of a line end alone; the token was empty when it was made",
 		"admin.tokens[1].roles: is empty; name at least one",
 		`admin.tokens[1].issuers[0]: "idp" is not a URL with a host; write it as https://idp.example.com/`,
 		"admin.tokens[2].name: is missing: it stands in the audit and in logs",
@@ -245,7 +245,7 @@ var controlFaults = []faulty{
 	}},
 	{"store: {dir: §d, nats: {url: §'nats://u:hunter2@n'}}\n", []string{
 		"store.dir: has no use beside nats: the log is there; keep one of them",
-		"store.nats.url: has a password or a token in it, and anyone may read this file; use credentials_file",
+		"store.nats.url: has a password or a token in it, and this file is no place for secrets; use credentials_file",
 	}},
 	{"store: {cluster: §{name: §a b, listen: §'h:0', peers: §[c:1], secret_file: §empty.token, plaintext: true}, nats: {url: §http://n, credentials_file: §none}}\n", []string{
 		"store.cluster: has no use beside nats: the log is there; keep one of them",
@@ -253,7 +253,7 @@ var controlFaults = []faulty{
 		`store.cluster.listen: "h:0" needs a host and a port that others can connect to`,
 		"store.cluster.peers: a cluster has 3 or 5 nodes, so 2 or 4 peers; these are 1 (this node is not its own peer)",
 		"store.cluster.secret_file: DIR/empty.token is empty; put the secret in it",
-		"store.nats.url: is not the URL of a NATS server; write it as nats://host:4222 or tls://host:4222",
+		"store.nats.url: is not the URL of a NATS server; write it as tls://host:4222",
 		"store.nats.credentials_file: DIR/none cannot be read (no such file or directory); check the path",
 	}},
 	{"store: {dir: §d, cluster: §{name: a, listen: §127.0.0.1:9390, peers: ['localhost:1', §127.0.0.1:9390]}, nats: §{}}\n", []string{

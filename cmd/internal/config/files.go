@@ -13,10 +13,10 @@ import (
 	"strings"
 )
 
-// limit of the size of a configuration and of what it names.
+// limit bounds the size of a configuration, and of each file that it names.
 const limit = 1 << 20
 
-// contents reads a file. The error says what an operator can do.
+// contents reads a file. Its error says what an operator can do.
 func contents(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -36,7 +36,7 @@ func contents(path string) ([]byte, error) {
 func unreadable(path string, err error) error {
 	advice := "check the path"
 	if errors.Is(err, fs.ErrPermission) {
-		advice = "give this user leave to read it"
+		advice = "give this user permission to read it"
 	}
 	var e *fs.PathError
 	if errors.As(err, &e) {
@@ -45,7 +45,7 @@ func unreadable(path string, err error) error {
 	return fmt.Errorf("%s cannot be read (%w); %s", path, err, advice)
 }
 
-// ReadSecret reads a file that holds one secret and perhaps a line end.
+// ReadSecret reads a file that holds one secret, with or without a line end.
 func ReadSecret(path string) (string, error) {
 	b, err := contents(path)
 	if err != nil {
@@ -67,7 +67,7 @@ func SecretFrom(path string) func() (string, error) {
 	return func() (string, error) { return ReadSecret(path) }
 }
 
-// file reads the path of a file and looks into it.
+// file reads the path of a file and checks the file with look.
 func file(look func(path string) error) as[string] {
 	return func(v value, x *string) {
 		var name string
@@ -84,7 +84,7 @@ func file(look func(path string) error) as[string] {
 	}
 }
 
-// folder reads the path of a folder, which is made when it is first used.
+// folder reads the path of a folder. A missing folder is made at its first use.
 func folder(v value, x *string) {
 	var name string
 	if text()(v, &name); name == "" {
@@ -92,7 +92,7 @@ func folder(v value, x *string) {
 	}
 	path := v.doc.resolve(name)
 	if info, err := os.Stat(path); err == nil && !info.IsDir() {
-		v.fault("%s is a file; a folder is wanted", path)
+		v.fault("%s is a file; name a folder", path)
 		return
 	}
 	*x = path
@@ -111,12 +111,13 @@ func aSecret(path string) error {
 func aJSON(path string) error {
 	b, err := contents(path)
 	if err == nil && !json.Valid(b) {
-		err = fmt.Errorf("%s is not JSON; a key set (RFC 7517) is wanted", path)
+		err = fmt.Errorf("%s is not JSON; it must hold a key set (RFC 7517)", path)
 	}
 	return err
 }
 
-// certificates accepts a PEM file with certificates, all sound.
+// certificates accepts a PEM file with one or more certificates, each of which
+// can be parsed.
 func certificates(path string) error {
 	text, err := contents(path)
 	if err != nil {
@@ -133,12 +134,13 @@ func certificates(path string) error {
 		}
 	}
 	if n == 0 {
-		return fmt.Errorf("%s has no certificate in it; PEM is wanted (-----BEGIN CERTIFICATE-----)", path)
+		return fmt.Errorf("%s has no certificate; it must be PEM (-----BEGIN CERTIFICATE-----)", path)
 	}
 	return nil
 }
 
-// keyPair wants a certificate and its key, or neither.
+// keyPair reports a certificate without its key, and a key of another
+// certificate.
 func keyPair(v value, certFile, keyFile string) {
 	switch cert, key := v.has("cert_file"), v.has("key_file"); {
 	case cert != key:

@@ -17,8 +17,8 @@ import (
 	"rescind/jwks/loopback"
 )
 
-// isURL accepts what an issuer may be called (RFC 8414, section 2) and what is
-// fetched from it.
+// isURL accepts the URL of an issuer (RFC 8414, section 2) and of anything that
+// is fetched.
 func isURL(s string) error {
 	u, err := url.Parse(s)
 	switch {
@@ -31,7 +31,7 @@ func isURL(s string) error {
 		}
 		return fmt.Errorf("is not a URL: %w", err)
 	case u.User != nil:
-		return errors.New("has a user name or a password in it; remove them, they are no part of a URL that is made known")
+		return errors.New("has a user name or a password in it; remove them, because URLs appear in logs")
 	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
 		return fmt.Errorf("%.200q is not a URL with a host; write it as https://idp.example.com/", s)
 	case strings.Contains(s, "#"):
@@ -40,7 +40,7 @@ func isURL(s string) error {
 	return nil
 }
 
-// inTheClear says whether a URL is fetched over a network without TLS.
+// inTheClear reports whether a URL is fetched over a network without TLS.
 func inTheClear(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && u.Scheme == "http" && !loopback.Is(u.Hostname())
@@ -51,15 +51,15 @@ func isNATS(s string) error {
 		u, err := url.Parse(strings.TrimSpace(one))
 		switch {
 		case err != nil || u.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme):
-			return errors.New("is not the URL of a NATS server; write it as nats://host:4222 or tls://host:4222")
+			return errors.New("is not the URL of a NATS server; write it as tls://host:4222")
 		case u.User != nil:
-			return errors.New("has a password or a token in it, and anyone may read this file; use credentials_file")
+			return errors.New("has a password or a token in it, and this file is no place for secrets; use credentials_file")
 		}
 	}
 	return nil
 }
 
-// splitAddress splits host:port, and says what is wrong with it.
+// splitAddress splits host:port.
 func splitAddress(s string) (host string, port uint16, err error) {
 	host, digits, err := net.SplitHostPort(s)
 	if err != nil || strings.ContainsFunc(host, func(r rune) bool { return unicode.IsSpace(r) || r == '/' }) {
@@ -72,7 +72,7 @@ func splitAddress(s string) (host string, port uint16, err error) {
 	return host, uint16(n), nil
 }
 
-// isAddress accepts where somebody else listens, or is to find us.
+// isAddress accepts an address that somebody connects to.
 func isAddress(s string) error {
 	host, port, err := splitAddress(s)
 	switch {
@@ -89,7 +89,7 @@ func isLoopback(address string) bool {
 	return err == nil && loopback.Is(host)
 }
 
-// collide says whether one process cannot listen on both.
+// collide reports whether one process cannot listen on both addresses.
 func collide(a, b string) bool {
 	hostA, portA, errA := splitAddress(a)
 	hostB, portB, errB := splitAddress(b)
@@ -108,7 +108,7 @@ func fileMode(s string) (fs.FileMode, error) {
 	return fs.FileMode(n), nil
 }
 
-// isName accepts what people and logs will know something by.
+// isName accepts a name for people and logs.
 func isName(s string) error {
 	if len(s) > 256 || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return errors.New("is not a name: at most 256 bytes of printable text")
@@ -116,7 +116,7 @@ func isName(s string) error {
 	return nil
 }
 
-// isNodeName accepts what NATS can call a server.
+// isNodeName accepts the name of a server in NATS.
 func isNodeName(s string) error {
 	if strings.ContainsFunc(s, func(r rune) bool { return !isLetterOrDigit(r) && !strings.ContainsRune("-_.", r) }) {
 		return fmt.Errorf("%.40q is not the name of a node; letters, digits, dots, - and _ make one", s)
@@ -152,8 +152,8 @@ func claimHeader() check {
 	}
 }
 
-// digest reads the SHA-256 of a secret. What it refuses it does not repeat: it
-// may be the secret.
+// digest reads the SHA-256 of a secret. Its error does not repeat the text, which
+// may be the secret itself.
 func digest(s string) (sum [sha256.Size]byte, err error) {
 	n, err := hex.Decode(sum[:], []byte(s[:min(len(s), 2*sha256.Size)]))
 	switch {
@@ -162,7 +162,7 @@ func digest(s string) (sum [sha256.Size]byte, err error) {
 	case sum == sha256.Sum256(nil):
 		return [sha256.Size]byte{}, errors.New("is the SHA-256 of nothing; the token was empty when it was made")
 	case sum == sha256.Sum256([]byte("\n")):
-		return [sha256.Size]byte{}, errors.New("is the SHA-256 of a mere line end; the token was empty when it was made")
+		return [sha256.Size]byte{}, errors.New("is the SHA-256 of a line end alone; the token was empty when it was made")
 	}
 	return sum, nil
 }

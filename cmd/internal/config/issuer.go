@@ -12,7 +12,7 @@ import (
 	"rescind/jwks"
 )
 
-// Issuer is one whose tokens are accepted.
+// Issuer is an issuer whose tokens are accepted.
 type Issuer struct {
 	Issuer string
 
@@ -46,7 +46,7 @@ func issuer() as[Issuer] {
 			Algorithms: slices.Clone(jwks.DefaultAlgorithms), TokenTypes: slices.Clone(authz.DefaultTokenTypes),
 			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second,
 			RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second,
-			// What is there and no boolean is one fault, not also that of its absence.
+			// A value that is no boolean is one fault. It must not also count as absent.
 			Discovery: v.has("discovery"), AnyAudience: v.has("any_audience"), AllowHTTP: v.has("allow_http"),
 		}
 		if v.object(keys{
@@ -75,7 +75,7 @@ func issuer() as[Issuer] {
 	}
 }
 
-// checkKeys wants one source of keys that nobody on the way can change.
+// checkKeys demands one source of keys, which nobody on the way can change.
 func (i *Issuer) checkKeys(v value) {
 	sources := 0
 	for _, given := range []bool{v.has("jwks_uri"), v.has("jwks_file"), i.Discovery} {
@@ -84,7 +84,7 @@ func (i *Issuer) checkKeys(v value) {
 		}
 	}
 	if sources != 1 {
-		v.fault("exactly one of jwks_uri, discovery: true and jwks_file must say where its keys are; %d do", sources)
+		v.fault("needs exactly one of jwks_uri, discovery: true and jwks_file, and has %d", sources)
 	}
 	if i.JWKSURI != "" && !i.AllowHTTP && inTheClear(i.JWKSURI) {
 		v.at("jwks_uri").fault("keys fetched over http can be replaced on the way; use https, or allow_http: true")
@@ -105,7 +105,7 @@ func (i *Issuer) checkRest(v value) {
 	case given && i.AnyAudience:
 		v.at("any_audience").fault("contradicts audiences; keep one of them")
 	case !given && !i.AnyAudience:
-		v.at("audiences").fault("is missing: name the audience of your API, or say any_audience: true")
+		v.at("audiences").fault("is missing: name the audience of your API, or set any_audience: true")
 	}
 	switch {
 	case !v.has("iat_leeway"):
@@ -127,14 +127,15 @@ func isAlgorithm(s string) error {
 	case jwks.Supported(s):
 		return nil
 	case strings.EqualFold(s, "none"):
-		return errors.New("none means no signature at all: anyone could write such a token; remove it")
+		return errors.New("none means no signature: anyone could write such a token; remove it")
 	case strings.HasPrefix(strings.ToUpper(s), "HS"):
-		return fmt.Errorf("%s is made with a secret that the issuer shares: whoever can check a token could write one; use RS, PS, ES or EdDSA", s)
+		return fmt.Errorf("%s signs with a secret that the issuer shares: every reader of a token could write one; use RS, PS, ES or EdDSA", s)
 	}
-	return fmt.Errorf("%.40q is not an algorithm; those are %s", s, strings.Join(jwks.DefaultAlgorithms, ", "))
+	return fmt.Errorf("%.40q is not an algorithm; the algorithms are %s", s, strings.Join(jwks.DefaultAlgorithms, ", "))
 }
 
-// tokenType reads a typ.
+// tokenType reads a typ. It refuses types that issuers sign with the same keys as
+// access tokens, and that never are access tokens.
 func tokenType(v value, x *string) {
 	s, ok := v.text()
 	if !ok {

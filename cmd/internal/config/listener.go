@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// Listener is where a server listens.
+// Listener says where a server listens.
 type Listener struct {
 	Network    string      // tcp or unix
 	Address    string      // host:port, or a path
-	TLS        *ServerTLS  // nil: plaintext, which has been found to be in order
+	TLS        *ServerTLS  // nil: plaintext, which the configuration allows here
 	SocketMode fs.FileMode // of a unix socket
 }
 
@@ -20,13 +20,13 @@ type ServerTLS struct {
 	ClientCAFile      string // not empty: client certificates are demanded
 }
 
-// ClientTLS names the files of a client. What is empty is not used: without
-// CAFile it is the system that says whom to trust.
+// ClientTLS names the files of a client. An empty name is not used. Without CAFile
+// the client trusts the authorities of the system.
 type ClientTLS struct {
 	CAFile, CertFile, KeyFile, ServerName string
 }
 
-// Log says what is logged, and how.
+// Log says from which level on lines are logged, and in which format.
 type Log struct {
 	Level  slog.Level
 	Format string // json or text
@@ -34,7 +34,7 @@ type Log struct {
 
 func tcp(address string) Listener { return Listener{Network: "tcp", Address: address} }
 
-// listen reads where to listen; port 0 is any.
+// listen reads where to listen. Port 0 takes any free port.
 func listen(v value, x *Listener) {
 	s, ok := v.scalar()
 	if !ok {
@@ -66,7 +66,8 @@ func listenUnix(v value, x *Listener) {
 	}
 }
 
-// guard refuses a listener that takes credentials over a network in the clear.
+// guard refuses a listener that would receive credentials over a network in the
+// clear.
 func (l *Listener) guard(v value, plaintext bool) {
 	switch {
 	case plaintext && l.TLS != nil:
@@ -111,7 +112,7 @@ func clientTLS(v value, x **ClientTLS) {
 	*x = t
 }
 
-// readLog reads what both servers say of their log, and more.
+// readLog reads the keys that the logs of both servers have, and more.
 func readLog(more keys) as[Log] {
 	return func(v value, x *Log) {
 		more["level"] = into(&x.Level, choice(map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}))

@@ -29,16 +29,16 @@ type Tracing struct {
 	MaxPerSecond int // spans
 }
 
-// Collector is where an OpenTelemetry collector is, and how it is spoken to.
+// Collector says where an OpenTelemetry collector is, and its protocol.
 type Collector struct {
-	URL         string // http://host:port is plaintext, which has been found to be in order
+	URL         string // http:// is plaintext, which the configuration allows here
 	Protocol    string // grpc or http
 	HeadersFile string // see [ReadHeaders]; empty: none
 	CAFile      string
 }
 
-// findCollector lets the decision log use the collector of tracing, if it names
-// none itself. v is the whole configuration.
+// findCollector gives the decision log the collector of tracing, if it names none
+// itself. v is the whole configuration.
 func (a *Authz) findCollector(v value) {
 	d, own := &a.Decisions, v.at("log", "decisions", "collector")
 	switch {
@@ -46,7 +46,7 @@ func (a *Authz) findCollector(v value) {
 	case a.Tracing != nil:
 		c := a.Tracing.Collector
 		d.Collector = &c
-	case own.blank() && v.at("tracing").blank(): // otherwise it is faulty, and that has been said
+	case own.blank() && v.at("tracing").blank(): // a faulty collector is reported already
 		v.at("log", "decisions", "output").fault("otlp needs to know where the collector is: set log.decisions.collector, or tracing")
 	}
 }
@@ -72,7 +72,7 @@ func readDecisions(v value, a *Authz) {
 	case output == "stdout", output == "stderr", output == "otlp":
 		d.Output = output
 	default:
-		v.at("output").fault("%.60q is none of stdout, stderr, otlp and file:PATH", output)
+		v.at("output").fault("%.60q is not one of stdout, stderr, otlp, file:PATH", output)
 		return
 	}
 	for _, name := range []string{"max_size_mb", "max_files"} {
@@ -104,8 +104,8 @@ func collectorOnly(v value, x **Collector) {
 	}
 }
 
-// readCollector reads the keys of a collector, and more. It is false if there
-// is none, and has then said why.
+// readCollector reads the keys of a collector, and more. It returns false if there
+// is no usable collector, after reporting its faults.
 func readCollector(v value, c *Collector, more keys) bool {
 	c.Protocol = "grpc"
 	var endpoint string
@@ -125,7 +125,7 @@ func readCollector(v value, c *Collector, more keys) bool {
 	}
 	if endpoint == "" {
 		if !v.has("endpoint") {
-			v.fault("lacks endpoint: where the collector is, such as https://otel.example.com:4317")
+			v.fault("needs endpoint: where the collector is, such as https://otel.example.com:4317")
 		}
 		return false
 	}
@@ -139,7 +139,7 @@ func readCollector(v value, c *Collector, more keys) bool {
 	case inClear && c.CAFile != "":
 		v.at("ca_file").fault("is for https; %s is reached without TLS", u)
 	case inClear && !plaintext && !loopback.Is(u.Hostname()):
-		v.at("endpoint").fault("%s is reached over the network, and who was denied what would travel in the clear: write https://, or add plaintext: true if something else encrypts", u)
+		v.at("endpoint").fault("%s is reached over the network, and decisions with their subjects would travel in the clear: write https://, or add plaintext: true if something else encrypts", u)
 	case plaintext && !inClear:
 		v.at("plaintext").fault("contradicts %s; keep one of them", u)
 	}
@@ -147,8 +147,8 @@ func readCollector(v value, c *Collector, more keys) bool {
 	return true
 }
 
-// endpointURL reads where a collector is: host:port is plaintext on this
-// machine and TLS beyond it.
+// endpointURL reads the address of a collector. host:port means plaintext on this
+// machine and TLS elsewhere.
 func endpointURL(s, protocol string) (*url.URL, error) {
 	if !strings.Contains(s, "://") {
 		if err := isAddress(s); err != nil {
@@ -201,8 +201,8 @@ func count(atLeast, atMost int) as[int] {
 	})
 }
 
-// ReadHeaders reads a file of headers, one "name: value" a line. What it
-// refuses it does not repeat: values are credentials.
+// ReadHeaders reads a file of headers, one "name: value" a line. Its error repeats
+// no line, because values are credentials.
 func ReadHeaders(path string) (map[string]string, error) {
 	b, err := contents(path)
 	if err != nil {
@@ -222,7 +222,7 @@ func ReadHeaders(path string) (map[string]string, error) {
 		case !ok || !authz.IsFieldName(name) || value == "" || !visible:
 			return nil, fmt.Errorf("line %d of %s is not a header; write it as name: value, in ASCII", number, path)
 		case twice:
-			return nil, fmt.Errorf("line %d of %s has a header that is there already", number, path)
+			return nil, fmt.Errorf("line %d of %s repeats the name of a header", number, path)
 		}
 		headers[name] = value
 	}

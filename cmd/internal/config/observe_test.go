@@ -11,13 +11,13 @@ var observeFaults = []faulty{
 	{"log: {decisions: {denied: §1.1, allowed: §-0.1, output: §syslog}}\n", []string{
 		`log.decisions.denied: "1.1" is not a share from 0 (none) to 1 (all)`,
 		`log.decisions.allowed: "-0.1" is not a share from 0 (none) to 1 (all)`,
-		`log.decisions.output: "syslog" is none of stdout, stderr, otlp and file:PATH`,
+		`log.decisions.output: "syslog" is not one of stdout, stderr, otlp, file:PATH`,
 	}},
 	{"log: {decisions: {denied: §NaN, allowed: §all}}\n", []string{
 		`log.decisions.denied: "NaN" is not a share from 0 (none) to 1 (all)`,
 		`log.decisions.allowed: "all" is not a share from 0 (none) to 1 (all)`,
 	}},
-	{"log: {decisions: {output: §'file:'}}\n", []string{`log.decisions.output: "file:" is none of stdout, stderr, otlp and file:PATH`}},
+	{"log: {decisions: {output: §'file:'}}\n", []string{`log.decisions.output: "file:" is not one of stdout, stderr, otlp, file:PATH`}},
 	{"log: {decisions: {max_size_mb: §10, max_files: §3, collector: §{endpoint: 127.0.0.1:1}}}\n", []string{
 		"log.decisions.max_size_mb: is for output: file:PATH; remove it",
 		"log.decisions.max_files: is for output: file:PATH; remove it",
@@ -31,12 +31,12 @@ var observeFaults = []faulty{
 		"log.decisions.output: otlp needs to know where the collector is: set log.decisions.collector, or tracing",
 	}},
 	{"log: {decisions: {output: otlp, collector: §{protocol: grpc}}}\n", []string{
-		"log.decisions.collector: lacks endpoint: where the collector is, such as https://otel.example.com:4317",
+		"log.decisions.collector: needs endpoint: where the collector is, such as https://otel.example.com:4317",
 	}},
 	{"tracing: §5\n", []string{`tracing: "5" is not a mapping (key: value)`}},
-	{"tracing: §{sample_ratio: 1}\n", []string{"tracing: lacks endpoint: where the collector is, such as https://otel.example.com:4317"}},
+	{"tracing: §{sample_ratio: 1}\n", []string{"tracing: needs endpoint: where the collector is, such as https://otel.example.com:4317"}},
 	{"tracing: {endpoint: §http://otel:4317}\n", []string{
-		"tracing.endpoint: http://otel:4317 is reached over the network, and who was denied what would travel in the clear: write https://, or add plaintext: true if something else encrypts",
+		"tracing.endpoint: http://otel:4317 is reached over the network, and decisions with their subjects would travel in the clear: write https://, or add plaintext: true if something else encrypts",
 	}},
 	{"tracing: {endpoint: 'otel:4317', plaintext: §true}\n", []string{"tracing.plaintext: contradicts https://otel:4317; keep one of them"}},
 	{"tracing: {endpoint: §https://otel:4317/v1/traces}\n", []string{"tracing.endpoint: has a path (/v1/traces), which gRPC does not use: remove it, or set protocol: http"}},
@@ -45,7 +45,7 @@ var observeFaults = []faulty{
 	{"tracing: {endpoint: §'grpc://otel:4317'}\n", []string{`tracing.endpoint: "grpc://otel:4317" is not a URL with a host; write it as https://idp.example.com/`}},
 	{"tracing: {endpoint: §otel}\n", []string{`tracing.endpoint: "otel" is not an address; write it as 127.0.0.1:9191, an IPv6 host in brackets; or as https://otel.example.com:4317`}},
 	{"tracing: {endpoint: 127.0.0.1:1, protocol: §thrift, max_per_second: §0, ca_file: §cert.pem}\n", []string{
-		`tracing.protocol: "thrift" is none of grpc, http`,
+		`tracing.protocol: "thrift" is not one of grpc, http`,
 		`tracing.max_per_second: "0" is not a whole number from 1 to 1000000`,
 		"tracing.ca_file: is for https; http://127.0.0.1:1 is reached without TLS",
 	}},

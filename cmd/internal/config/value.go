@@ -12,8 +12,8 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// value is what stands at one place of the file. Without a node it is absent,
-// and its position is that of what lacks it.
+// value is the value at one place of the file. Without a node it is absent, and
+// has the position of the mapping that lacks it.
 type value struct {
 	doc          *document
 	node         ast.Node
@@ -26,7 +26,7 @@ func (v value) fault(format string, args ...any) {
 	v.doc.fault(v.line, v.column, v.path, format, args...)
 }
 
-// of is v with a node. A null is no value: its key stands in for it.
+// of returns v with a node. A null is no value, and keeps the position of its key.
 func (v value) of(n ast.Node) value {
 	if _, null := n.(*ast.NullNode); null || n == nil {
 		return v
@@ -38,12 +38,12 @@ func (v value) of(n ast.Node) value {
 
 func (v value) absent() bool { return v.node == nil }
 
-// keys are those that a mapping may have, each with what reads its value.
+// keys are the keys that a mapping may have, each with the reader of its value.
 type keys map[string]func(value)
 
-// object reads a mapping. Each reader is called once, for a key that is not
-// there with an absent value. If it returns false there is something else than
-// a mapping, and it has said so.
+// object reads a mapping. It calls each reader once, with an absent value for a key
+// that is not there. It returns false for a value that is no mapping, after
+// reporting that.
 func (v value) object(known keys) bool {
 	if _, ok := v.node.(*ast.MappingNode); !ok && !v.absent() {
 		v.mismatch(aMapping)
@@ -71,8 +71,8 @@ type entry struct {
 	key, value value
 }
 
-// entries are those of a mapping in the order of the file, without the faulty
-// ones.
+// entries returns the entries of a mapping in the order of the file. It reports
+// faulty ones and leaves them out.
 func (v value) entries() []entry {
 	if v.absent() {
 		return nil
@@ -95,7 +95,7 @@ func (v value) entries() []entry {
 		}
 		key.path = join(v.path, s.Value)
 		if line, twice := first[s.Value]; twice {
-			key.fault("is there twice, first in line %d; remove one", line)
+			key.fault("duplicate key, first used on line %d; remove one", line)
 			continue
 		}
 		first[s.Value] = key.line
@@ -114,8 +114,8 @@ func badKey(n ast.Node) string {
 	return "put it in quotes"
 }
 
-// at is the value under these keys; absent, and placed at the nearest that is
-// there, if there is none.
+// at returns the value under these keys. An absent value has the position of the
+// nearest key that is there.
 func (v value) at(names ...string) value {
 	for _, name := range names {
 		next := value{v.doc, nil, join(v.path, name), v.line, v.column, false}
@@ -136,7 +136,7 @@ func (v value) at(names ...string) value {
 
 func (v value) has(name string) bool { return !v.at(name).absent() }
 
-// blank says that nothing is set in a mapping.
+// blank reports whether a mapping sets nothing.
 func (v value) blank() bool {
 	m, ok := v.node.(*ast.MappingNode)
 	return v.absent() || ok && !slices.ContainsFunc(m.Values, func(pair *ast.MappingValueNode) bool {
@@ -144,7 +144,7 @@ func (v value) blank() bool {
 	})
 }
 
-// elements are those of a list.
+// elements returns the elements of a list.
 func (v value) elements() []value {
 	if v.absent() {
 		return nil
@@ -166,8 +166,8 @@ func (v value) elements() []value {
 	return all
 }
 
-// unsplit repairs what goccy/go-yaml makes of [reports:read] within {}, where
-// it takes any colon for that of a mapping (its issue 832).
+// unsplit repairs [reports:read] within {}, where goccy/go-yaml takes any colon for
+// that of a mapping (its issue 832).
 func unsplit(n ast.Node) ast.Node {
 	m, ok := n.(*ast.MappingNode)
 	if !ok || m.IsFlowStyle || len(m.Values) != 1 {
@@ -187,7 +187,7 @@ func unsplit(n ast.Node) ast.Node {
 	return ast.String(token.New(whole, whole, key.Position))
 }
 
-// text is a string of the file.
+// text returns a string of the file. It reports a value that is none.
 func (v value) text() (string, bool) {
 	switch n := v.node.(type) {
 	case *ast.StringNode:
@@ -195,15 +195,15 @@ func (v value) text() (string, bool) {
 	case *ast.LiteralNode:
 		return n.Value.Value, true
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
-		v.fault("%s is not a text; put it in quotes if it is meant as one", n.GetToken().Value)
+		v.fault("%s is not a text; put it in quotes if it is one", n.GetToken().Value)
 	default:
 		v.mismatch("a text")
 	}
 	return "", false
 }
 
-// scalar is a text, or a number as it is written: for values that look like
-// numbers and are none.
+// scalar returns a text, or a number as it is written. Some texts look like
+// numbers.
 func (v value) scalar() (string, bool) {
 	switch n := v.node.(type) {
 	case *ast.IntegerNode, *ast.FloatNode:
@@ -212,7 +212,7 @@ func (v value) scalar() (string, bool) {
 	return v.text()
 }
 
-// unquoted says whether a text stands there without quotes.
+// unquoted reports whether the text has no quotes.
 func (v value) unquoted() bool { return v.node.GetToken().Type == token.StringType }
 
 const aMapping = "a mapping (key: value)"
@@ -220,15 +220,15 @@ const aMapping = "a mapping (key: value)"
 func (v value) mismatch(wanted string) {
 	switch n := v.node.(type) {
 	case nil:
-		v.fault("is missing; %s is wanted", wanted)
+		v.fault("is missing; write %s", wanted)
 	case *ast.AnchorNode, *ast.AliasNode:
 		v.fault("anchors and aliases (&, *) are not used here; write the value out")
 	case *ast.TagNode:
 		v.fault("tags (!) are not used here; remove it")
 	case *ast.MappingNode:
-		v.fault("is %s; %s is wanted", aMapping, wanted)
+		v.fault("is %s; write %s", aMapping, wanted)
 	case *ast.SequenceNode:
-		v.fault("is a list; %s is wanted", wanted)
+		v.fault("is a list; write %s", wanted)
 	default:
 		v.fault("%.40q is not %s", n.GetToken().Value, wanted)
 	}
@@ -247,7 +247,8 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// unknown says what may have been meant by a key that does not exist.
+// unknown returns the fault of a key that does not exist, with the known key that
+// is nearest to it.
 func unknown(key string, known []string) string {
 	best, near := "", 3
 	for _, k := range known {
@@ -261,11 +262,11 @@ func unknown(key string, known []string) string {
 	if best != "" {
 		return fmt.Sprintf("there is no such key; did you mean %s?", best)
 	}
-	return "there is no such key; those here are " + strings.Join(known, ", ")
+	return "there is no such key; the keys here are " + strings.Join(known, ", ")
 }
 
-// distance is how many letters must be changed, added or taken away to make b
-// of a.
+// distance returns the number of letters to change, add or remove to turn a into
+// b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -1,22 +1,21 @@
-// Package daemon is what a server process is made of beside its purpose: how
-// it listens, rereads its files, says that it lives, and ends. It knows
-// nothing of tokens, and of our own packages it imports config alone.
+// Package daemon holds the parts that both server processes need: listeners,
+// files that are reread, health and metrics, goroutines, and the teardown. It
+// knows nothing of tokens, and of our own packages it imports config alone.
 //
 // # How a process ends
 //
 // [Context] ends with the first SIGTERM or SIGINT. A run then returns, and its
-// [Teardown] undoes what was constructed, last in, first out, within a bound:
-// what does not end in time is left behind and named in the log. A second
-// signal ends the process at once.
+// [Teardown] closes the parts, last in, first out, within a bound. A part that
+// does not end in time is left behind and named in the log. A second signal ends
+// the process at once.
 //
 // # Files that change
 //
-// Certificates and configuration are files that somebody else replaces: by a
-// rename, by the swapped symlink of a Kubernetes volume, or by writing over
-// them, one file of a pair before the other. So a change is whatever makes a
-// file look different to stat, and what is read after one counts only if it is
-// whole: a faulty file is refused and logged once, and the last good one stays
-// in force.
+// Operators replace certificates and configuration by a rename, by the swapped
+// symlink of a Kubernetes volume, or by writing over them, one file of a pair
+// before the other. So any difference that stat shows is a change. The files read
+// after a change count only if they are whole. A faulty file is refused and
+// logged once, and the last good one stays in force.
 package daemon
 
 import (
@@ -29,16 +28,17 @@ import (
 	"time"
 )
 
-// Context ends with the first SIGTERM or SIGINT; its cause names the signal.
-// From then on a signal has its usual effect, which is to end the process.
+// Context returns a context that ends with the first SIGTERM or SIGINT. Its cause
+// names the signal. From then on a signal ends the process, as usual.
 func Context() (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
 }
 
-// Teardown is what must be undone when a process ends. Each constructor's
-// teardown is added right after it. It belongs to one goroutine.
+// Teardown is the list of steps that close the parts of a process. Each
+// constructor's step is added on the next line. A Teardown belongs to one
+// goroutine.
 type Teardown struct {
 	Logger *slog.Logger // default: discards
 	steps  []step
@@ -49,20 +49,19 @@ type step struct {
 	f    func(context.Context) error
 }
 
-// late is what a step may still take once the time of Run is over: enough to
-// cut connections and close files.
+// late is the time that a step has once the timeout of Run is over: enough to cut
+// connections and close files.
 const late = time.Second
 
-// Add registers f to be run before everything that was added earlier.
+// Add adds a step, to be run before all steps that were added earlier.
 func (t *Teardown) Add(name string, f func(context.Context) error) {
 	t.steps = append(t.steps, step{name, f})
 }
 
-// Run runs the steps, last in, first out. All of them have timeout together;
-// when it is over their context has ended, and those that are left get a
-// second each to close in a hurry. A step that takes longer is left running:
-// the process is about to end. What failed is logged and returned. Run again,
-// it does nothing.
+// Run runs the steps, last in, first out. They share timeout. After it their
+// context has ended, and each step that is left has one second to close in a
+// hurry. A step that takes longer is left running, because the process is about
+// to end. Run logs and returns the errors. A second Run does nothing.
 func (t *Teardown) Run(timeout time.Duration) error {
 	logger := t.Logger
 	if logger == nil {
@@ -76,7 +75,7 @@ func (t *Teardown) Run(timeout time.Duration) error {
 		t.steps = t.steps[:len(t.steps)-1]
 		begun := time.Now()
 		if err := last.run(ctx); err != nil {
-			logger.Error("not torn down as it should be", "name", last.name, "error", err, "took", time.Since(begun))
+			logger.Error("a part of the process failed to close", "name", last.name, "error", err, "took", time.Since(begun))
 			failed = append(failed, fmt.Errorf("%s: %w", last.name, err))
 		}
 	}

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// look is how files appear to stat; nil stands for one that cannot be seen.
+// look returns the files as stat shows them, with nil for a file that stat cannot
+// see.
 func look(files []string) []fs.FileInfo {
 	seen := make([]fs.FileInfo, len(files))
 	for i, name := range files {
@@ -18,7 +19,7 @@ func look(files []string) []fs.FileInfo {
 	return seen
 }
 
-// unchanged compares two looks at the same files.
+// unchanged reports whether two looks at the same files are equal.
 func unchanged(a, b []fs.FileInfo) bool {
 	return slices.EqualFunc(a, b, func(x, y fs.FileInfo) bool {
 		if x == nil || y == nil {
@@ -28,11 +29,11 @@ func unchanged(a, b []fs.FileInfo) bool {
 	})
 }
 
-// recheck is how often the files of a [reread] are looked at, at most.
+// recheck is the least time between two looks at the files of a [reread].
 const recheck = time.Second
 
-// reread is a value that is made of files, and made again when they change. It
-// is asked by many goroutines.
+// reread is a value that is read from files, and read again when they change.
+// Many goroutines use it.
 type reread[T any] struct {
 	files  []string
 	read   func() (T, error)
@@ -53,7 +54,7 @@ func newReread[T any](logger *slog.Logger, read func() (T, error), files ...stri
 	return &reread[T]{files: files, read: read, logger: logger}
 }
 
-// current is the last good value. It is an error only that there never was one.
+// current returns the last good value. It fails only if there never was one.
 func (r *reread[T]) current() (T, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -62,7 +63,7 @@ func (r *reread[T]) current() (T, error) {
 		return r.value, nil
 	}
 	r.checked = now
-	// The look comes first: what changes after it is seen the next time.
+	// The look comes before the reading: the next look sees a later change.
 	seen := look(r.files)
 	if r.good && unchanged(seen, r.seen) {
 		return r.value, nil
@@ -73,7 +74,7 @@ func (r *reread[T]) current() (T, error) {
 	case err != nil && !r.good:
 		return value, err
 	case err != nil:
-		r.logger.Error("a changed file is faulty; what was read before stays in force", "files", r.files, "error", err)
+		r.logger.Error("a changed file is faulty; its last good content stays in force", "files", r.files, "error", err)
 	default:
 		if r.good {
 			r.logger.Info("files reread", "files", r.files)

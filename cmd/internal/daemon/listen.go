@@ -50,8 +50,8 @@ func DefaultName(addr net.Addr) string {
 }
 
 // Listen listens on host:port, or on the socket unix:///path with the given
-// mode. A socket is removed when the listener closes. One that is there
-// already is removed first, if nobody answers on it.
+// mode. A socket is removed when the listener closes. A socket that is there
+// already is removed first, if no process answers on it.
 func Listen(ctx context.Context, spec string, mode fs.FileMode) (net.Listener, error) {
 	path, isSocket := strings.CutPrefix(spec, "unix://")
 	if isSocket {
@@ -87,7 +87,7 @@ func listenSocket(ctx context.Context, path string, mode fs.FileMode) (net.Liste
 	return l, nil
 }
 
-// removeStale removes what a process that was killed has left behind.
+// removeStale removes the socket of a process that was killed.
 func removeStale(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -104,12 +104,12 @@ func removeStale(ctx context.Context, path string) error {
 		_ = conn.Close()
 		return errors.New("another process answers on it")
 	case !errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("there is a socket, and whether it is in use cannot be told: %w", reason(err))
+		return fmt.Errorf("there is a socket, and it cannot be asked whether it is in use: %w", reason(err))
 	}
 	return os.Remove(path)
 }
 
-// reason is err without the address, which the caller names.
+// reason returns err without the address, which the caller names.
 func reason(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {
@@ -118,8 +118,8 @@ func reason(err error) error {
 	return err
 }
 
-// LogListening says where the named listener is bound. Tests and scripts that
-// let the system choose the port read it.
+// LogListening logs where the named listener is bound. Tests and scripts that let
+// the system choose the port read that line.
 func LogListening(logger *slog.Logger, name string, l net.Listener) {
 	addr := l.Addr().String()
 	if l.Addr().Network() == "unix" {

@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Registry is a new registry with the figures of the Go runtime and of the
+// Registry returns a new registry with the metrics of the Go runtime and of the
 // process.
 func Registry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
@@ -24,14 +24,14 @@ func Registry() *prometheus.Registry {
 	return r
 }
 
-// Readiness is what /readyz answers. A process is ready if nothing is missing.
+// Readiness is the answer of /readyz. A process is ready if nothing is missing.
 type Readiness struct {
 	Missing []string // in words: "the revocation set is not complete"
-	Notes   []string // what an operator should know although it is ready
+	Notes   []string // for an operator; they do not make the process unready
 }
 
-// Page answers /healthz, /readyz and /metrics, and hands everything else to
-// rest, which may be nil.
+// Page returns the handler of /healthz, /readyz and /metrics. It hands every other
+// request to rest, which may be nil.
 func Page(figures prometheus.Gatherer, ready func() Readiness, rest http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -66,9 +66,9 @@ func answer(w http.ResponseWriter, status int, body any) {
 	_ = json.NewEncoder(w).Encode(body)
 }
 
-// What a client of a [Server] may cost. The reading of a request is generous
-// because a body may be 64 MiB; the writing covers the reading and the longest
-// wait for the replicas, which is a minute.
+// Bounds of a client of a [Server]. A body may be 64 MiB, so the reading of a
+// request is generous. The writing covers the reading and the longest wait for the
+// replicas, which is a minute.
 const (
 	readHeader = 5 * time.Second
 	readAll    = 2 * time.Minute
@@ -80,7 +80,7 @@ const (
 // Server is an HTTP server with bounds.
 type Server struct{ http *http.Server }
 
-// NewServer makes a server that does not listen yet; config nil is plaintext.
+// NewServer returns a server that does not listen yet. A nil config is plaintext.
 func NewServer(h http.Handler, config *tls.Config, logger *slog.Logger) *Server {
 	return &Server{&http.Server{
 		Handler: h, TLSConfig: config,
@@ -90,7 +90,7 @@ func NewServer(h http.Handler, config *tls.Config, logger *slog.Logger) *Server 
 	}}
 }
 
-// Serve answers on l until Shutdown; then it returns nil.
+// Serve answers on l until Shutdown. Then it returns nil.
 func (s *Server) Serve(l net.Listener) error {
 	serve := s.http.Serve
 	if s.http.TLSConfig != nil {
@@ -102,8 +102,8 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Shutdown answers what has been asked and closes. When ctx ends, what is left
-// is cut off, and that is the error.
+// Shutdown answers the requests that have begun, and closes. When ctx ends it cuts
+// off the others and returns an error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	if err != nil {

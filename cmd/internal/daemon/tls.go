@@ -9,10 +9,10 @@ import (
 	"os"
 )
 
-// ServerTLS is the configuration of a listener, for HTTP and gRPC alike. With
-// clientCAFile it demands client certificates of these authorities. The files
-// are reread when they change, for connections made from then on; what they
-// held before stays in force while they are faulty.
+// ServerTLS returns the configuration of a listener, for HTTP and gRPC alike. With
+// clientCAFile it demands client certificates of these authorities. The files are
+// reread when they change, for connections made from then on. While they are
+// faulty their last good content stays in force.
 func ServerTLS(certFile, keyFile, clientCAFile string, logger *slog.Logger) (*tls.Config, error) {
 	if certFile == "" || keyFile == "" {
 		return nil, errors.New("tls: cert_file and key_file are both needed")
@@ -24,8 +24,8 @@ func ServerTLS(certFile, keyFile, clientCAFile string, logger *slog.Logger) (*tl
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: protocols,
-		// A whole new configuration has new ticket keys too, so that no
-		// session made under the old authorities is resumed.
+		// Each new configuration has new ticket keys, so that no session made
+		// under the old authorities is resumed.
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return files.current() },
 	}, nil
 }
@@ -47,11 +47,11 @@ func serverConfig(certFile, keyFile, clientCAFile string) (*tls.Config, error) {
 	return c, nil
 }
 
-// ClientTLS is the configuration of a client, to be asked for at each
-// connection. Without caFile the system's authorities are trusted; without
-// serverName the certificate must be for the host connected to. A file that
-// has become faulty leaves in force what it held before; one that always was
-// is an error each time.
+// ClientTLS returns a function that returns the configuration of a client. The
+// client calls it for each connection. Without caFile the client trusts the
+// authorities of the system. Without serverName the certificate must be for the
+// host of the connection. The last good content of a file stays in force while the
+// file is faulty. A file that never was good is an error each time.
 func ClientTLS(caFile, certFile, keyFile, serverName string, logger *slog.Logger) func() (*tls.Config, error) {
 	return newReread(logger, func() (*tls.Config, error) {
 		c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: serverName}

@@ -13,13 +13,13 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// pollInterval is how often [Watch] looks at the files unasked: the system
-// does not tell of changes on every file system, nor behind a symlink.
+// pollInterval is the time between two looks of [Watch] without a notice. Not every
+// file system gives notice of changes, and none does behind a symlink.
 const pollInterval = 5 * time.Second
 
-// Watch calls onChange when a file has changed and then stayed as it is for
-// debounce, and at each SIGHUP. It returns when ctx ends; onChange is not
-// running then, and never twice at once.
+// Watch calls onChange when a file has changed and then stayed the same for
+// debounce, and at each SIGHUP. It returns when ctx ends. onChange then does not
+// run, and it never runs twice at once.
 func Watch(ctx context.Context, files []string, debounce time.Duration, logger *slog.Logger, onChange func()) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -33,7 +33,7 @@ func Watch(ctx context.Context, files []string, debounce time.Duration, logger *
 	}
 	notes, err := watchFolders(files)
 	if err != nil {
-		logger.Warn("the system does not tell of changed files; they are looked at every few seconds instead", "error", err)
+		logger.Warn("the system gives no notice of changed files; they are looked at every few seconds instead", "error", err)
 	} else {
 		defer notes.Close() //nolint:errcheck // nothing was written
 		w.events, w.errors = notes.Events, notes.Errors
@@ -63,12 +63,12 @@ func watchFolders(files []string) (*fsnotify.Watcher, error) {
 	return w, nil
 }
 
-// watch is the loop of [Watch]. An event only makes it look: whether a file
-// has changed is for stat to say, whatever else happens in its folder.
+// watch is the loop of [Watch]. An event only causes a look, because stat alone
+// says whether a file has changed.
 type watch struct {
-	look     func() bool // whether there is a change since it was last asked
+	look     func() bool // reports a change since the last look
 	events   <-chan fsnotify.Event
-	errors   <-chan error // events were lost, perhaps
+	errors   <-chan error // after one, events may be lost
 	hup      <-chan os.Signal
 	debounce time.Duration
 	onChange func()
@@ -93,10 +93,10 @@ func (w *watch) run(ctx context.Context) {
 			w.onChange()
 			continue
 		case _, ok := <-w.events:
-			if !ok { // it has given up; there is still the polling
+			if !ok { // no more events; the polling goes on
 				w.events, w.errors = nil, nil
 			}
-		case <-w.errors: //nolint:errcheck // whatever it was, looking is right
+		case <-w.errors: //nolint:errcheck // after any error a look is right
 		case <-poll.C:
 		}
 		if w.look() {
