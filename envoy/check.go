@@ -36,12 +36,13 @@ func (s *Server) check(ctx context.Context) (answer *authv3.CheckResponse, err e
 			answer, err = lastResort, nil
 		}
 	}()
-	m, err := s.receiver.receive(ctx)
-	if err != nil {
+	m := message{receiver: s.receiver}
+	defer m.free()
+	if err := m.receive(ctx); err != nil {
 		return nil, err
 	}
 	return s.answer(ctx, func() (*authz.Request, authz.Reason) {
-		defer m.free()
+		defer m.free() // the decision does not need the message
 		if m.refused != "" {
 			return nil, m.refused
 		}

@@ -74,7 +74,7 @@ func (p *rawPeer) read(allowed chan<- struct{}) {
 func TestLimitsArePublished(t *testing.T) {
 	s, _ := server(t, newKey(t), options{})
 	p := connect(t, s)
-	for id, want := range map[http2.SettingID]uint32{http2.SettingMaxConcurrentStreams: maxStreams, http2.SettingMaxHeaderListSize: maxHeaderList} {
+	for id, want := range map[http2.SettingID]uint32{http2.SettingMaxConcurrentStreams: maxStreams, http2.SettingMaxHeaderListSize: maxHeaderList, http2.SettingInitialWindowSize: streamWindow} {
 		if got := p.settings[id]; got != want {
 			t.Errorf("%s: %d, want %d", id, got, want)
 		}

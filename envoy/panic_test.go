@@ -49,6 +49,10 @@ func TestPanicsAreDenials(t *testing.T) {
 		{"reading the message", func(_ *key, _ *Server, f *fakeStream) {
 			f.read = func(int) (mem.BufferSlice, error) { panic("5ecret") }
 		}},
+		{"reading a large message", func(_ *key, _ *Server, f *fakeStream) {
+			f.header = func(b []byte) error { copy(b, []byte{0, 0, 0x10, 0, 0}); return nil }
+			f.read = func(int) (mem.BufferSlice, error) { panic("5ecret") }
+		}},
 		{"reading the request", func(_ *key, _ *Server, f *fakeStream) {
 			f.read = func(int) (mem.BufferSlice, error) { return mem.BufferSlice{poisoned{}}, nil }
 		}},
@@ -81,6 +85,15 @@ func TestPanicsAreDenials(t *testing.T) {
 				t.Errorf("%d bytes stay reserved, want 0", reserved)
 			}
 		})
+	}
+}
+
+// Without the length of a message, the request is denied.
+func TestStreamWithoutLengthIsADenial(t *testing.T) {
+	s, log := server(t, newKey(t), options{})
+	r, err := s.check(t.Context())
+	if err != nil || r.GetStatus().GetCode() != 14 || !strings.Contains(log.String(), "hides the length") {
+		t.Errorf("%v, %v, want a denial with code 14, and a line in the log:\n%s", r, err, log)
 	}
 }
 

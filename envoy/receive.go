@@ -65,15 +65,16 @@ func newReceiver(maxMessage, maxReceiving int, log *slog.Logger) *receiver {
 	return r
 }
 
-// message is a received CheckRequest.
+// message is a CheckRequest on its way in.
 type message struct {
+	receiver *receiver
+	reserved int64
 	buffers  mem.BufferSlice
 	refused  authz.Reason // not empty: the message was not read
-	reserved int64
-	receiver *receiver
 }
 
-// free gives the memory back. Nothing may refer to the message any more.
+// free gives the memory and its reservation back. Nothing may refer to the
+// message any more. A second call has no effect.
 func (m *message) free() {
 	m.buffers.Free()
 	m.receiver.reserved.Add(-m.reserved)
@@ -88,41 +89,40 @@ type messageReader interface {
 	Read(n int) (mem.BufferSlice, error)
 }
 
-// receive reads the one message of the call that ctx belongs to. An error is an
-// error of the connection, or says that the message is larger than max_message.
-func (r *receiver) receive(ctx context.Context) (message, error) {
+// receive reads the one message of the call that ctx belongs to. It returns an
+// error if the connection fails or the message is larger than max_message. The
+// caller calls free in any case.
+func (m *message) receive(ctx context.Context) (err error) {
+	r := m.receiver
 	stream, ok := grpc.ServerTransportStreamFromContext(ctx).(messageReader)
 	if !ok {
-		return message{}, status.Error(codes.Internal, "the gRPC library does not let a message be read by its length")
+		r.log.ErrorContext(ctx, "CheckRequest not read, this version of gRPC hides the length of a message; the request was denied")
+		m.refused = authz.Internal
+		return nil
 	}
 	var header [5]byte // 1 if compressed, and the length
 	if err := stream.ReadMessageHeader(header[:]); err != nil {
-		return message{}, err
+		return err
 	}
 	length := int64(binary.BigEndian.Uint32(header[1:]))
-	m := message{receiver: r}
 	switch {
 	case length > r.maxMessage:
 		r.refuse(ctx, boundMessage, length, r.maxMessage)
-		return message{}, status.Errorf(codes.ResourceExhausted, "CheckRequest has %d bytes, more than grpc.max_message (%d); send less of the body, or raise it", length, r.maxMessage)
+		return status.Errorf(codes.ResourceExhausted, "CheckRequest has %d bytes, more than grpc.max_message (%d); send less of the body, or raise it", length, r.maxMessage)
 	case header[0] != 0: // no Envoy compresses a Check
 		m.refused = authz.BadRequest
-		return m, nil
+		return nil
 	case length > streamWindow:
 		if r.reserved.Add(length) > r.maxReceiving {
 			r.reserved.Add(-length)
 			r.refuse(ctx, boundReceiving, length, r.maxReceiving)
 			m.refused = authz.Internal
-			return m, nil
+			return nil
 		}
 		m.reserved = length
 	}
-	var err error
-	if m.buffers, err = stream.Read(int(length)); err != nil {
-		m.free()
-		return message{}, err
-	}
-	return m, nil
+	m.buffers, err = stream.Read(int(length))
+	return err
 }
 
 // refuse counts a message that is not read, and logs the first of each while.

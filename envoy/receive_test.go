@@ -3,13 +3,19 @@ package envoy
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
@@ -198,5 +204,58 @@ func TestCompressedChecksAreDenied(t *testing.T) {
 	r, err := s.check(f.context(t.Context()))
 	if err != nil || r.GetStatus().GetCode() != 3 {
 		t.Errorf("%v %v, want a denial with code 3", r, err)
+	}
+}
+
+// A message that never arrives completely gives its room back, whichever way its
+// call ends.
+func TestAbandonedMessagesGiveTheirRoomBack(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(p *rawPeer)
+	}{
+		{"the peer resets the call", func(p *rawPeer) { _ = p.WriteRSTStream(1, http2.ErrCodeCancel) }},
+		{"the peer disconnects", func(p *rawPeer) { _ = p.Close() }},
+		{"the peer ends the call early", func(p *rawPeer) { _ = p.WriteData(1, true, nil) }},
+		{"the deadline of the call passes", func(*rawPeer) { time.Sleep(2 * time.Second) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, _ := server(t, newKey(t), options{})
+				p := connect(t, s)
+				p.announce(t, 1<<20)
+				synctest.Wait()
+				if got := s.receiver.reserved.Load(); got != 1<<20 {
+					t.Errorf("%d bytes are reserved for the message, want %d", got, 1<<20)
+				}
+				c.end(p)
+				synctest.Wait()
+				if got := s.receiver.reserved.Load(); got != 0 {
+					t.Errorf("%d bytes are reserved afterwards, want 0", got)
+				}
+			})
+		})
+	}
+}
+
+// announce begins a Check with a timeout of 2 s, and sends the beginning of a
+// message of n bytes.
+func (p *rawPeer) announce(t *testing.T, n uint32) {
+	t.Helper()
+	var block bytes.Buffer
+	headers := hpack.NewEncoder(&block)
+	for _, h := range [][2]string{
+		{":method", "POST"}, {":scheme", "http"}, {":path", authv3.Authorization_Check_FullMethodName}, {":authority", "replica"},
+		{"content-type", "application/grpc"}, {"te", "trailers"}, {"grpc-timeout", "2S"},
+	} {
+		_ = headers.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]})
+	}
+	message := binary.BigEndian.AppendUint32([]byte{0}, n)
+	err := errors.Join(
+		p.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}),
+		p.WriteData(1, false, append(message, make([]byte, 1000)...)),
+	)
+	if err != nil {
+		t.Fatal(err)
 	}
 }
