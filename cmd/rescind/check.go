@@ -25,11 +25,11 @@ import (
 
 const defaultAuthz = "127.0.0.1:9191"
 
-const checkLong = `Asks a replica about a token, exactly as Envoy would, and prints what it decides
-and what Envoy would do. The exit status says whether the replica answered, not
-what. An empty TOKEN stands for a request without one.`
+const checkLong = `Asks a replica about a token, exactly as Envoy would, and prints the decision and
+the headers that Envoy would set. The exit status is 0 if the replica answered,
+whatever its answer. An empty TOKEN stands for a request without a token.`
 
-// question is what the flags of check say.
+// question holds the flags of check.
 type question struct {
 	addr, policy                          string
 	headers                               []string
@@ -50,14 +50,14 @@ func (a *app) check() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&q.addr, "authz", "", "`address` of the replica, host:port or unix:///path (or RESCIND_AUTHZ; default "+defaultAuthz+")")
-	f.StringVar(&q.policy, "policy", "", "ask under this policy, as a route of Envoy does (default: name none)")
+	f.StringVar(&q.policy, "policy", "", "name this policy, as a route of Envoy does (default: name none)")
 	f.StringArrayVar(&q.headers, "header", nil, "another header of the request, `name=value`; may be repeated")
 	f.BoolVar(&q.tls, "tls", false, "use TLS; implied by the flags that follow")
 	f.StringVar(&q.caFile, "ca-file", "", "trust the authorities in this PEM `file`, and no others")
 	f.StringVar(&q.certFile, "cert-file", "", "client certificate, a PEM `file`")
-	f.StringVar(&q.keyFile, "key-file", "", "its key, a PEM `file`")
-	f.StringVar(&q.serverName, "server-name", "", "the `name` that the replica's certificate is for (default: the host of its address)")
-	f.DurationVar(&q.timeout, "timeout", 5*time.Second, "for how long to wait for the answer")
+	f.StringVar(&q.keyFile, "key-file", "", "key of the client certificate, a PEM `file`")
+	f.StringVar(&q.serverName, "server-name", "", "the `name` in the replica's certificate (default: the host of its address)")
+	f.DurationVar(&q.timeout, "timeout", 5*time.Second, "longest wait for the answer")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ask, err := q.ask(cmd, a)
 		if err != nil {
@@ -83,8 +83,8 @@ func (a *app) check() *cobra.Command {
 	return cmd
 }
 
-// unanswered says why a replica gave no answer, in as few words as gRPC lets
-// be had.
+// unanswered returns the failure of a replica that gave no answer. It keeps the
+// description of a gRPC error alone.
 func unanswered(addr string, err error) error {
 	why := err.Error()
 	if i := strings.LastIndex(why, "desc = "); i >= 0 {
@@ -94,7 +94,7 @@ func unanswered(addr string, err error) error {
 		why = "it does not answer"
 	}
 	return &failure{status: statusFailed, message: fmt.Sprintf("the replica at %s: %s", printable.Quote(addr), why), cause: err,
-		hint: "is rescind authz running there? --authz or RESCIND_AUTHZ says where, and --tls or --ca-file that it speaks TLS"}
+		hint: "is rescind authz running there? --authz or RESCIND_AUTHZ names its address; --tls or --ca-file is for one with TLS"}
 }
 
 func (q *question) ask(cmd *cobra.Command, a *app) (ask envoy.Question, err error) {
@@ -105,7 +105,7 @@ func (q *question) ask(cmd *cobra.Command, a *app) (ask envoy.Question, err erro
 		q.addr = defaultAuthz
 	}
 	if q.timeout <= 0 {
-		return ask, usage("--timeout %s: it must be more than nothing", q.timeout)
+		return ask, usage("--timeout must be more than 0; it is %s", q.timeout)
 	}
 	if cmd.Flags().Changed("policy") {
 		ask.Policy = &q.policy
@@ -120,7 +120,7 @@ func (q *question) ask(cmd *cobra.Command, a *app) (ask envoy.Question, err erro
 	return ask, nil
 }
 
-// config is nil for plaintext.
+// config returns the TLS configuration, or nil for plaintext.
 func (q *question) config() (*tls.Config, error) {
 	if !q.tls && q.caFile == "" && q.certFile == "" && q.keyFile == "" && q.serverName == "" {
 		return nil, nil
@@ -132,8 +132,8 @@ func (q *question) config() (*tls.Config, error) {
 	return config, nil
 }
 
-// printOutcome prints what Envoy would do. What came from the token is quoted
-// where it is not plain text.
+// printOutcome prints the action that Envoy would take. Values of the token are
+// quoted unless they are printable.
 func (a *app) printOutcome(o *envoy.Outcome) error {
 	decision := "deny"
 	if o.Allowed {
@@ -180,7 +180,7 @@ func (a *app) printOutcome(o *envoy.Outcome) error {
 	return t.Flush()
 }
 
-// fieldOf is a value of the metadata, whose numbers are all floats.
+// fieldOf returns a value of the metadata as text. All its numbers are floats.
 func fieldOf(v any) string {
 	if f, ok := v.(float64); ok {
 		return strconv.FormatFloat(f, 'f', -1, 64)

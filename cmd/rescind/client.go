@@ -22,17 +22,17 @@ import (
 	"rescind/revocation/printable"
 )
 
-// What a client command takes upon itself. Every call is safe to repeat: what
-// is revoked or restored already stays so.
+// Bounds of a call. Every call is safe to repeat: a revocation that is revoked or
+// restored already stays so.
 const (
 	tries        = 4
 	firstPause   = 100 * time.Millisecond
 	longestPause = 2 * time.Second
-	patience     = 30 * time.Second // for an answer, beside what it was asked to wait
+	patience     = 30 * time.Second // for an answer, beside the wait that the call asks for
 	maxAnswer    = 64 << 20
 )
 
-// client speaks the admin API.
+// client calls the admin API.
 type client struct {
 	base  *url.URL
 	token string
@@ -45,7 +45,7 @@ type call struct {
 	query        url.Values
 	body         []byte
 	contentType  string
-	wait         time.Duration // that the answer was asked to wait
+	wait         time.Duration // that the call asks the API for
 }
 
 // answer is a success: a 2xx.
@@ -58,12 +58,13 @@ func (a *answer) into(v any) error {
 	dec := json.NewDecoder(bytes.NewReader(a.body))
 	dec.UseNumber()
 	if err := dec.Decode(v); err != nil {
-		return fmt.Errorf("the control endpoint answered something else than its API says: %w", err)
+		return fmt.Errorf("the control endpoint gave an answer that its API does not have: %w", err)
 	}
 	return nil
 }
 
-// do makes a call, again after a short pause where that may help.
+// do makes a call. It repeats a call that may succeed the next time, after a short
+// pause.
 func (c *client) do(ctx context.Context, r call) (*answer, error) {
 	pauses := &backoff.ExponentialBackOff{
 		InitialInterval: firstPause, MaxInterval: longestPause, Multiplier: 3, RandomizationFactor: 0.3,
@@ -102,7 +103,7 @@ func (c *client) once(ctx context.Context, r call) (*answer, error) {
 	if r.contentType != "" {
 		req.Header.Set("Content-Type", r.contentType)
 	}
-	if len(r.body) > 1<<20 { // a refusal should not have to wait for it
+	if len(r.body) > 1<<20 { // so that a refusal comes before the body is sent
 		req.Header.Set("Expect", "100-continue")
 	}
 	res, err := c.http.Do(req)
@@ -123,7 +124,7 @@ func (c *client) once(ctx context.Context, r call) (*answer, error) {
 // refusal is any answer but a 2xx.
 type refusal struct {
 	control.Problem
-	foreign bool // it is no problem document: whoever answered is not the API
+	foreign bool // no problem document, so the API did not answer
 	after   time.Duration
 }
 
@@ -147,7 +148,7 @@ func refusalOf(res *http.Response, body []byte) *refusal {
 	return r
 }
 
-// retry says whether a call may go better the next time, and when.
+// retry reports whether a call may succeed the next time, and after which pause.
 func retry(err error) (after time.Duration, again bool) {
 	var r *refusal
 	if errors.As(err, &r) {
@@ -165,7 +166,7 @@ func retry(err error) (after time.Duration, again bool) {
 	return 0, false
 }
 
-// undecided says that what was asked may have been done all the same.
+// undecided reports whether the call may have had its effect in spite of err.
 func undecided(err error) bool {
 	var r *refusal
 	if errors.As(err, &r) {
@@ -177,8 +178,8 @@ func undecided(err error) bool {
 	return !unsent
 }
 
-// explain makes of an error what the operator needs to know. None of it quotes
-// the token or the request.
+// explain turns an error into a failure with advice. It quotes neither the token
+// nor the request.
 func (c *client) explain(ctx context.Context, err error) error {
 	f := &failure{status: statusFailed, message: err.Error(), cause: err}
 	var r *refusal
@@ -218,17 +219,17 @@ func (c *client) explainRefusal(f *failure, r *refusal) {
 		f.message = fmt.Sprintf("%s answered %d %s, and not as a control endpoint does", c.base, r.Status, http.StatusText(r.Status))
 		f.hint = "--control or RESCIND_CONTROL says where it is, with https:// if it has a certificate"
 	case r.Status == http.StatusUnauthorized:
-		f.hint = "set RESCIND_TOKEN, or name a file with --token-file: the token whose SHA-256 stands in control.yaml under admin.tokens"
+		f.hint = "set RESCIND_TOKEN, or name a file with --token-file: the token whose SHA-256 is in control.yaml under admin.tokens"
 	case r.Status == http.StatusForbidden:
-		f.hint = "what a credential may do stands in control.yaml under admin.tokens"
-	case r.Status == http.StatusUnprocessableEntity && len(f.faults) > 0: // of which the detail is made
+		f.hint = "control.yaml says under admin.tokens which roles and issuers a token has"
+	case r.Status == http.StatusUnprocessableEntity && len(f.faults) > 0: // the faults say more than the detail
 		f.message = "the control endpoint refused it, and nothing has changed:"
 	case r.Status == http.StatusServiceUnavailable:
-		f.hint = "asking again is safe"
+		f.hint = "repeating the command is safe"
 	}
 }
 
-// faultOf is a fault of a request in words, with the line that it is about.
+// faultOf returns a fault of a request in words, with its line if there is one.
 func faultOf(e control.ProblemError, line int) string {
 	text := e.Message
 	if e.Member != "" {

@@ -73,7 +73,7 @@ func TestRetries(t *testing.T) {
 			return n > 1
 		}, 0, 2, "revoked already"},
 		{"busy for good", func(w http.ResponseWriter, _ *http.Request, _ int) bool { problem(w, 503); return false },
-			1, tries, "asking again is safe"},
+			1, tries, "repeating the command is safe"},
 		{"refused", func(w http.ResponseWriter, _ *http.Request, _ int) bool { problem(w, 422); return false }, 1, 1, "not now"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -100,8 +100,8 @@ func TestRefusals(t *testing.T) {
 	rescind(t, as(tokenOf("revoker")), "", "revoke", "--issuer", idp, "--all").want(1, "all takes the role operator")
 	e.rescind("revoke", "--issuer", "idp", "--claim", "scope=a b", "--expires-in", "2000h").
 		want(1, "refused it, and nothing has changed:\n", "  issuer: is not an issuer", "  claims.scope: ", "  expires_at: must be at most")
-	e.rescind("show", "r999.0").want(1, "there is no such revocation", "rescind list shows what there is")
-	e.rescind("restore", "r999.0").want(1, "there is no such revocation", "rescind list shows what there is")
+	e.rescind("show", "r999.0").want(1, "there is no such revocation", "rescind list shows the IDs")
+	e.rescind("restore", "r999.0").want(1, "there is no such revocation", "rescind list shows the IDs")
 }
 
 func TestWhereNoEndpointIs(t *testing.T) {

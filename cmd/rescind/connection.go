@@ -18,7 +18,7 @@ import (
 
 const defaultControl = "http://127.0.0.1:9390"
 
-// connection is what flags and environment say of the control endpoint.
+// connection holds the flags and the environment that name the control endpoint.
 type connection struct {
 	*app
 	control, tokenFile, caFile, certFile, keyFile string
@@ -32,7 +32,7 @@ func (a *app) connection(cmd *cobra.Command) *connection {
 	f.StringVar(&c.tokenFile, "token-file", "", "`file` with the admin token (or RESCIND_TOKEN: the token itself)")
 	f.StringVar(&c.caFile, "ca-file", "", "trust the authorities in this PEM `file`, and no others")
 	f.StringVar(&c.certFile, "cert-file", "", "client certificate, a PEM `file`")
-	f.StringVar(&c.keyFile, "key-file", "", "its key, a PEM `file`")
+	f.StringVar(&c.keyFile, "key-file", "", "key of the client certificate, a PEM `file`")
 	f.BoolVar(&c.plaintext, "plaintext", false, "send the admin token over http to another host")
 	return c
 }
@@ -56,7 +56,7 @@ func (c *connection) open() (*client, error) {
 	}
 	return &client{base: base, token: token, http: &http.Client{
 		Transport: transport,
-		// Elsewhere the token would go where nobody said that it may.
+		// A redirect could send the token to another server.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
@@ -78,7 +78,7 @@ func (c *connection) url() (*url.URL, error) {
 			return nil, usage("--ca-file, --cert-file and --key-file are for https, and %s is not", text)
 		}
 		if !loopback.Is(u.Hostname()) && !c.plaintext {
-			return nil, usage("%s: the admin token would cross the network in plain text; use https, or --plaintext if you mean it", text)
+			return nil, usage("%s: the admin token would cross the network in plain text; use https, or --plaintext", text)
 		}
 	}
 	return u, nil
@@ -108,7 +108,7 @@ func (c *connection) token() (string, error) {
 	case token == "":
 		return "", usage("%s is empty; it must hold the admin token", source)
 	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "", usage("%s holds something else than an admin token: it has spaces or unusual characters", source)
+		return "", usage("%s does not hold an admin token: it has spaces or characters that are not visible ASCII", source)
 	}
 	return token, nil
 }

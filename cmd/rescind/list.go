@@ -18,10 +18,10 @@ import (
 	"rescind/revocation/printable"
 )
 
-// pageSize is the most that the API puts into one page.
+// pageSize is the largest page of the API.
 const pageSize = 1000
 
-// query is what list looks for.
+// query holds the filters of list.
 type query struct {
 	issuer           string
 	claims           []string
@@ -33,18 +33,18 @@ func (a *app) list() *cobra.Command {
 	var q query
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "What is revoked, newest first",
+		Short: "List revocations, newest first",
 		Example: `  rescind list --issuer https://idp.example.com/ --claim sub:alice
   rescind list --active --limit 0 -o json`,
 		Args: exactly(),
 	}
 	conn := a.connection(cmd)
 	f := cmd.Flags()
-	f.StringVar(&q.issuer, "issuer", "", "only those of this issuer")
-	f.StringArrayVar(&q.claims, "claim", nil, "only those with this equality, `name:value`; may be repeated, and all must be there")
-	f.BoolVar(&q.active, "active", false, "only those in force")
-	f.BoolVar(&q.restored, "restored", false, "only those that were restored")
-	f.IntVar(&q.limit, "limit", 100, "how many at most; 0 for all")
+	f.StringVar(&q.issuer, "issuer", "", "only revocations for this issuer")
+	f.StringArrayVar(&q.claims, "claim", nil, "only revocations with this equality, `name:value`; may be repeated, and all must be in it")
+	f.BoolVar(&q.active, "active", false, "only revocations in force")
+	f.BoolVar(&q.restored, "restored", false, "only revocations that were restored")
+	f.IntVar(&q.limit, "limit", 100, "largest `number` of lines; 0 for all")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := q.check(); err != nil {
 			return err
@@ -69,9 +69,9 @@ func (q *query) check() error {
 	}
 	switch {
 	case q.active && q.restored:
-		return usage("--active and --restored leave nothing; leave both out to see all")
+		return usage("--active and --restored exclude each other; leave both out to see all")
 	case q.limit < 0:
-		return usage("--limit %d: it must be a number of revocations, or 0 for all", q.limit)
+		return usage("--limit must be 0 or more; it is %d", q.limit)
 	}
 	return nil
 }
@@ -90,12 +90,13 @@ func (q *query) values() url.Values {
 	return v
 }
 
-// lister prints pages as they come: a list may be longer than memory.
+// lister prints each page when it arrives, because a list may not fit in memory.
 type lister interface {
 	page(items []json.RawMessage) error
 	end(next string) error
 }
 
+// follow gives the pages of the list to the lister, up to the limit.
 func (q *query) follow(ctx context.Context, c *client, to lister) error {
 	v := q.values()
 	for left := q.limit; ; {
@@ -126,7 +127,7 @@ func (q *query) follow(ctx context.Context, c *client, to lister) error {
 	}
 }
 
-// textList is a table, or several: a page is as wide as it needs to be.
+// textList prints a table. The columns of each page have their own widths.
 type textList struct {
 	*app
 	count int
@@ -159,7 +160,7 @@ func (l *textList) end(next string) error {
 	return nil
 }
 
-// jsonList is one document like a page of the API, whatever its length.
+// jsonList prints the whole list as one document, in the form of a page of the API.
 type jsonList struct {
 	w     io.Writer
 	count int
@@ -193,7 +194,7 @@ func (l *jsonList) end(next string) error {
 func (a *app) show() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show ID",
-		Short:   "One revocation, in full",
+		Short:   "Show one revocation in full",
 		Example: "  rescind show r17.0",
 		Args:    exactly("the ID of a revocation"),
 	}
@@ -219,12 +220,12 @@ func (a *app) show() *cobra.Command {
 	return cmd
 }
 
-// unknown adds to a 404 where the IDs are found.
+// unknown adds to a 404 the command that lists the IDs.
 func unknown(err error) error {
 	var f *failure
 	var r *refusal
 	if errors.As(err, &r) && r.Status == http.StatusNotFound && !r.foreign && errors.As(err, &f) {
-		f.faults, f.hint = nil, "rescind list shows what there is"
+		f.faults, f.hint = nil, "rescind list shows the IDs"
 	}
 	return err
 }

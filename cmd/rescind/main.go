@@ -1,21 +1,20 @@
-// Command rescind is the whole product in one binary: the two servers, the
-// demo, and the commands that speak to them.
+// Command rescind is the whole product in one binary: the two servers, the demo,
+// and the client commands.
 //
-// # Who does what
+// # Files
 //
-// A file holds a command. The client commands (revoke, restore, list, show,
-// import, alerts, activity, advise, replicas) know the control endpoint by its
-// published admin API alone; check knows a replica by the call that Envoy
-// makes. Flags are read and weighed before the first request: what can be told
-// to be wrong without asking ends with exit status 2 and nothing sent.
+// A file holds one command: its flags and its texts. The servers are libraries in
+// cmd/internal. The client commands (revoke, restore, list, show, import, alerts,
+// activity, advise, replicas) use the published admin API alone. check makes the
+// call that Envoy makes. A command checks its flags before the first request, so
+// a usage error ends with exit status 2 and nothing sent.
 //
-// # What it says
+// # Output
 //
-// Standard output is the answer, as text or, with -o json, as the JSON of the
-// API. Standard error is everything else: progress, what went wrong, and what
-// to do about it. Secrets, admin tokens and JWTs alike, are never printed, and
-// what others wrote (claims, reasons, names) is quoted where it is not plain
-// text.
+// Standard output is the answer: text, or with -o json the JSON of the API.
+// Standard error is everything else: progress, errors, and advice. Admin tokens
+// and JWTs are never printed. Text that other people wrote (claims, reasons,
+// names) is quoted unless it is printable.
 package main
 
 import (
@@ -42,7 +41,8 @@ const (
 	statusUnconfirmed = 3 // durable, but not confirmed by every replica
 )
 
-// run is the program with everything that it takes from its surroundings.
+// run runs the program with the streams and the environment of its caller, and
+// returns the exit status.
 func run(args []string, in io.Reader, out, errs io.Writer, getenv func(string) string) int {
 	ctx, stop := daemon.Context()
 	defer stop()
@@ -53,7 +53,7 @@ func run(args []string, in io.Reader, out, errs io.Writer, getenv func(string) s
 	root.SetOut(out)
 	root.SetErr(errs)
 	cmd, err := root.ExecuteContextC(ctx)
-	if err != nil && !a.begun { // flags and arguments that cobra itself refused
+	if err != nil && !a.begun { // cobra refused flags or arguments
 		err = usage("%w", err)
 	}
 	if err != nil {
@@ -62,7 +62,7 @@ func run(args []string, in io.Reader, out, errs io.Writer, getenv func(string) s
 	return 0
 }
 
-// app is what the commands share.
+// app holds the surroundings that all commands share.
 type app struct {
 	in        io.Reader
 	out, errs io.Writer
@@ -70,7 +70,7 @@ type app struct {
 	now       func() time.Time
 	terminal  func(any) bool
 	output    string // text or json
-	begun     bool   // a command runs: its flags and arguments were in order
+	begun     bool   // a command runs, so cobra has accepted its flags and arguments
 }
 
 func isTerminal(stream any) bool {
@@ -101,12 +101,12 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 		},
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if a.output != "text" && a.output != "json" {
-				return usage("-o %s: the output is text or json", a.output)
+				return usage("-o %s: the output must be text or json", a.output)
 			}
 			return nil
 		},
 	}
-	root.PersistentFlags().StringVarP(&a.output, "output", "o", "text", "text, or json: what the API answers")
+	root.PersistentFlags().StringVarP(&a.output, "output", "o", "text", "text, or json: the JSON of the API")
 	cobra.EnableCommandSorting = false
 	root.AddGroup(&cobra.Group{ID: groupServers, Title: "Servers:"},
 		&cobra.Group{ID: groupRevoking, Title: "Revoking:"}, &cobra.Group{ID: groupLooking, Title: "Looking:"})
@@ -131,7 +131,7 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 	return root
 }
 
-// known refuses what is no command.
+// known refuses a word that is no command.
 func known(root *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -144,7 +144,7 @@ func known(root *cobra.Command, args []string) error {
 	return usage("there is no command %q%s", args[0], hint)
 }
 
-// exactly demands the arguments that are named.
+// exactly demands one argument for each name.
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
@@ -157,10 +157,10 @@ func exactly(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// failure is an error that knows the exit status and what to do about it.
+// failure is an error with its exit status and advice.
 type failure struct {
 	status  int
-	message string   // empty: everything is said already
+	message string   // empty: everything is printed already
 	faults  []string // one a line
 	hint    string
 	cause   error
@@ -169,14 +169,13 @@ type failure struct {
 func (f *failure) Error() string { return f.message }
 func (f *failure) Unwrap() error { return f.cause }
 
-// usage is what can be told to be wrong without asking anybody.
+// usage returns a failure of flags or arguments.
 func usage(format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
 	return &failure{status: statusUsage, message: err.Error(), cause: err}
 }
 
-// note writes a line to standard error; that it cannot be written is nowhere
-// to be told.
+// note writes a line to standard error. There is no place to report that it failed.
 func note(w io.Writer, format string, args ...any) {
 	_, _ = fmt.Fprintf(w, format+"\n", args...)
 }

@@ -228,20 +228,20 @@ func TestWrongUsage(t *testing.T) {
 		{"rewoke", "did you mean revoke?"},
 		{"version extra", `"extra" is one argument too many`},
 		{"list --nosuch", "unknown flag: --nosuch"},
-		{"list -o xml", "the output is text or json"},
+		{"list -o xml", "the output must be text or json"},
 		{"authz", `required flag(s) "config" not set`},
 		{"list extra", "one argument too many"},
-		{"list --active --restored", "--active and --restored leave nothing"},
-		{"list --limit -1", "--limit -1"},
+		{"list --active --restored", "--active and --restored exclude each other"},
+		{"list --limit -1", "--limit must be 0 or more; it is -1"},
 		{"list --limit many", "invalid argument"},
 		{"list --claim alice", "it must be name:value"},
 		{"show", "the ID of a revocation is missing"},
 		{"show 17", `"17" is not the id of a revocation (they look like r17.0)`},
 		{"restore r1.0 r2.0", "one argument too many"},
 		{"restore ../replicas", "is not the id of a revocation"},
-		{"restore r1.0 --timeout 3s", "--timeout means nothing without --wait"},
-		{"restore r1.0 --wait --timeout 2m", "at most 1m"},
-		{"restore r1.0 --wait --timeout 0s", "more than nothing"},
+		{"restore r1.0 --timeout 3s", "--timeout needs --wait"},
+		{"restore r1.0 --wait --timeout 2m", "at most 1m; it is 2m0s"},
+		{"restore r1.0 --wait --timeout 0s", "must be more than 0"},
 		{"revoke", "what is revoked?"},
 		{"revoke --issuer i", "what is revoked?"},
 		{"revoke --sub alice", "--issuer is missing"},
@@ -266,7 +266,7 @@ func TestWrongUsage(t *testing.T) {
 		{"revoke --issuer i --sub a --issued-before yesterday", "--issued-before yesterday: it must be a time"},
 		{"revoke --issuer i --sub a --expires-in 0s", "must be more than nothing"},
 		{"revoke --issuer i --sub a --expires-in 30d", "invalid argument"},
-		{"revoke --issuer i --sub a --timeout 3s", "--timeout means nothing without --wait"},
+		{"revoke --issuer i --sub a --timeout 3s", "--timeout needs --wait"},
 		{"revoke --issuer i --sub a --dry-run --yes", "--yes cannot stand beside --dry-run"},
 		{"revoke --issuer i --sub a --dry-run --wait", "--wait cannot stand beside --dry-run"},
 		{"alerts --detector nosuch", "--detector nosuch: there are revoked_token_used"},
@@ -294,7 +294,7 @@ func TestWrongUsage(t *testing.T) {
 		{"check", "a token, or - for standard input, is missing"},
 		{"check -", "there is no token on standard input"},
 		{"check x --header y", "it must be name=value"},
-		{"check x --timeout 0s", "more than nothing"},
+		{"check x --timeout 0s", "must be more than 0"},
 		{"check x --ca-file /no/such", "no such file"},
 	} {
 		env := map[string]string{"RESCIND_CONTROL": s.URL, "RESCIND_TOKEN": "secret"}
@@ -307,7 +307,7 @@ func TestWrongUsage(t *testing.T) {
 		}
 	}
 	rescind(t, map[string]string{"RESCIND_CONTROL": s.URL}, "", "list").want(statusUsage, "set RESCIND_TOKEN")
-	got := rescind(t, map[string]string{"RESCIND_CONTROL": s.URL, "RESCIND_TOKEN": "two\nlines"}, "", "list").want(statusUsage, "RESCIND_TOKEN holds something else")
+	got := rescind(t, map[string]string{"RESCIND_CONTROL": s.URL, "RESCIND_TOKEN": "two\nlines"}, "", "list").want(statusUsage, "RESCIND_TOKEN does not hold an admin token")
 	if strings.Contains(got.errs, "lines\n") {
 		t.Error("it shows the token")
 	}

@@ -8,18 +8,18 @@ import (
 	"io"
 )
 
-// What the API takes at once, with room to spare in bytes.
+// Bounds of one request to the API, with room to spare in bytes.
 const (
 	maxPartLines = 100_000
 	maxPartBytes = 48 << 20
 	maxLine      = 64 << 10
 )
 
-// errLine is a line that is not even worth sending, or cannot be read.
+// errLine says that a line cannot be read, or is too long to send.
 var errLine = errors.New("the file cannot be read on")
 
-// parts cuts a file of lines into bodies that the API takes. Blank lines are
-// left out.
+// partReader cuts a file of lines into parts, which are the bodies of requests. It
+// leaves out blank lines.
 type partReader struct {
 	in    *bufio.Reader
 	lines int // read so far
@@ -27,8 +27,8 @@ type partReader struct {
 
 	body    []byte // of the part
 	numbers []int  // the line of the file for each line of the part
-	held    []byte // the first line of the next part
-	at      int    // its number; 0 = there is none
+	held    []byte // first line of the next part
+	at      int    // number of that line; 0: there is none
 
 	maxLines, maxBytes int
 }
@@ -37,7 +37,7 @@ func newPartReader(in io.Reader) *partReader {
 	return &partReader{in: bufio.NewReaderSize(in, maxLine+2), maxLines: maxPartLines, maxBytes: maxPartBytes}
 }
 
-// skip passes over lines.
+// skip passes over n lines.
 func (p *partReader) skip(n int) error {
 	for range n {
 		switch _, err := p.line(); {
@@ -50,7 +50,7 @@ func (p *partReader) skip(n int) error {
 	return nil
 }
 
-// next reads the next part; false means that there is none.
+// next reads the next part. It returns false if there is none.
 func (p *partReader) next() (bool, error) {
 	p.body, p.numbers = p.body[:0], p.numbers[:0]
 	if p.at > 0 {
@@ -74,7 +74,7 @@ func (p *partReader) next() (bool, error) {
 	}
 }
 
-// last says that no part follows this one.
+// last reports whether no part follows this one.
 func (p *partReader) last() bool { return p.at == 0 }
 
 func (p *partReader) add(line []byte, number int) {
@@ -82,7 +82,8 @@ func (p *partReader) add(line []byte, number int) {
 	p.numbers = append(p.numbers, number)
 }
 
-// line is the next one without the space around it, good until the next call.
+// line returns the next line without the space around it, valid until the next
+// call.
 func (p *partReader) line() ([]byte, error) {
 	line, err := p.in.ReadSlice('\n')
 	p.read += int64(len(line))
@@ -105,7 +106,7 @@ func tooLong(line int) error {
 	return fmt.Errorf("%w: line %d is longer than %d bytes", errLine, line, maxLine)
 }
 
-// endOfLine is where the line with this number, from 1, ends in body.
+// endOfLine returns where the line with this number, from 1, ends in body.
 func endOfLine(body []byte, number int) (at int) {
 	for range number {
 		at += bytes.IndexByte(body[at:], '\n') + 1

@@ -7,8 +7,8 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// progress tells on standard error how far an import is: as a bar on a
-// terminal, as a line every few seconds elsewhere.
+// progress shows on standard error how far an import is: a bar on a terminal, a
+// line every few seconds elsewhere.
 type progress struct {
 	bar  *progressbar.ProgressBar // nil: no terminal
 	w    io.Writer
@@ -18,7 +18,7 @@ type progress struct {
 
 const progressInterval = 5 * time.Second
 
-// newProgress is for a file of size bytes, or of a size that is not known (-1).
+// newProgress returns the progress over a file of size bytes. -1 is an unknown size.
 func newProgress(a *app, size int64) *progress {
 	p := &progress{w: a.errs, now: a.now, next: a.now().Add(progressInterval)}
 	if a.terminal(a.errs) {
@@ -34,7 +34,7 @@ func newProgress(a *app, size int64) *progress {
 	return p
 }
 
-// at says that so many lines are in force, after so many bytes of the file.
+// at shows that so many lines are in force, after so many bytes of the file.
 func (p *progress) at(lines int, bytes int64) {
 	if p.bar != nil {
 		p.bar.Describe(grouped(lines) + " lines")
@@ -47,7 +47,7 @@ func (p *progress) at(lines int, bytes int64) {
 	}
 }
 
-// end clears the bar, so that what is printed next stands alone.
+// end clears the bar before other output.
 func (p *progress) end() {
 	if p.bar != nil {
 		_ = p.bar.Clear()

@@ -55,7 +55,7 @@ func (a *app) restore() *cobra.Command {
 	return cmd
 }
 
-// one opens the client for a command about one revocation.
+// one opens the client for a command about one revocation, and returns its path.
 func (c *connection) one(id string) (*client, string, error) {
 	if _, err := revocation.ParseID(id); err != nil {
 		return nil, "", usage("%w", err)

@@ -16,12 +16,12 @@ import (
 
 func columns(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 4, 2, ' ', 0) }
 
-// row is a line of a table; whether it can be written shows when it is flushed.
+// row adds a line to a table. The flush reports errors.
 func row(w *tabwriter.Writer, cells ...string) {
 	_, _ = io.WriteString(w, strings.Join(cells, "\t")+"\n")
 }
 
-// clip keeps a cell of a table short; show has the whole.
+// clip shortens a cell of a table. The command show has the whole text.
 func clip(s string, most int) string {
 	if runes := []rune(s); len(runes) > most {
 		return string(runes[:most-1]) + "…"
@@ -29,7 +29,7 @@ func clip(s string, most int) string {
 	return s
 }
 
-// when is an instant, absolute and seen from now.
+// timeText returns an instant, absolute and relative to now.
 func timeText(t, now time.Time) string {
 	return fmt.Sprintf("%s (%s)", t.UTC().Format(time.RFC3339), relative(t.Sub(now)))
 }
@@ -44,7 +44,7 @@ func relative(d time.Duration) string {
 	return "in " + rough(d)
 }
 
-// rough is a duration in its largest unit.
+// rough returns a duration in its largest unit.
 func rough(d time.Duration) string {
 	day := 24 * time.Hour
 	switch {
@@ -58,7 +58,7 @@ func rough(d time.Duration) string {
 	return fmt.Sprintf("%dd", d.Round(day)/day)
 }
 
-// grouped is a count with a comma every three digits.
+// grouped returns a count with a comma every three digits.
 func grouped(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0; i -= 3 {
@@ -67,7 +67,7 @@ func grouped(n int) string {
 	return s
 }
 
-// what is the target of a revocation. Claims read as --claim takes them.
+// targetText returns the target of a revocation, with claims as --claim takes them.
 func targetText(t *control.Target) string {
 	switch {
 	case t.All:
@@ -95,7 +95,7 @@ func equality(v any) string {
 	return "=" + printable.Quote(s)
 }
 
-// reach is which tokens of the target are denied.
+// cutoffText returns which tokens of the target are denied.
 func cutoffText(d *control.Document) string {
 	switch {
 	case d.Block:

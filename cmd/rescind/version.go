@@ -12,14 +12,15 @@ import (
 // A release sets these: -ldflags "-X main.release=1.2.3 -X main.commit=…".
 var release, commit string
 
-// build is what this binary was made of.
+// build describes how this binary was built.
 type build struct {
 	Version string `json:"version"`
 	Commit  string `json:"commit"`
 	Go      string `json:"go"`
 }
 
-// version takes from the build information what no release has set.
+// version returns the version of this binary. A release sets it; otherwise it comes
+// from the build information.
 func version() build {
 	b := build{release, commit, runtime.Version()}
 	info, ok := debug.ReadBuildInfo()

@@ -13,9 +13,9 @@ import (
 	"rescind/revocation/printable"
 )
 
-const longestWait = time.Minute // that the API takes
+const longestWait = time.Minute // the limit of the API; the usage error names it
 
-// waiting is the pair of flags of every change: whether to wait for the
+// waitFlags are the flags of every change that say whether to wait for the
 // replicas, and how long.
 type waitFlags struct {
 	wait    bool
@@ -23,21 +23,21 @@ type waitFlags struct {
 }
 
 func (w *waitFlags) register(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&w.wait, "wait", false, "return when every replica has it in force")
-	cmd.Flags().DurationVar(&w.timeout, "timeout", 5*time.Second, "with --wait: for how long at most; past it the exit status is 3")
+	cmd.Flags().BoolVar(&w.wait, "wait", false, "return once every replica has it in force")
+	cmd.Flags().DurationVar(&w.timeout, "timeout", 5*time.Second, "with --wait: longest wait; after it the exit status is 3")
 }
 
 func (w *waitFlags) check(cmd *cobra.Command) error {
 	switch {
 	case !w.wait && cmd.Flags().Changed("timeout"):
-		return usage("--timeout means nothing without --wait")
+		return usage("--timeout needs --wait")
 	case w.timeout <= 0 || w.timeout > longestWait:
-		return usage("--timeout %s: it is more than nothing and at most %s", w.timeout, longestWait)
+		return usage("--timeout must be more than 0 and at most 1m; it is %s", w.timeout)
 	}
 	return nil
 }
 
-// ask adds the wait to a call.
+// addTo adds the wait to a call.
 func (w *waitFlags) addTo(c *call) {
 	if w.wait {
 		c.query = url.Values{"wait": {"all"}, "timeout": {w.timeout.String()}}
@@ -45,7 +45,8 @@ func (w *waitFlags) addTo(c *call) {
 	}
 }
 
-// told says how far a change has got; empty where nobody waited.
+// appliedText returns on how many replicas a change is in force. It is empty if
+// the command did not wait.
 func appliedText(a *control.Applied) string {
 	switch {
 	case a == nil:
@@ -56,8 +57,8 @@ func appliedText(a *control.Applied) string {
 	return fmt.Sprintf("in force on %d of %d replicas", a.Applied, a.Total)
 }
 
-// inForce is told for a revocation. It adds how many of the replicas accept
-// tokens of the issuer where not all do: the others deny them anyway.
+// inForce returns appliedText for a revocation. It adds how many of the replicas
+// accept tokens of the issuer, if not all do: the others deny them anyway.
 func inForce(a *control.Applied) string {
 	text := appliedText(a)
 	if a != nil && a.Accepting < a.Applied {
@@ -66,7 +67,8 @@ func inForce(a *control.Applied) string {
 	return text
 }
 
-// confirmed is nil unless the API answered that some replica had it not yet.
+// confirmed returns a failure if the API answered that a replica did not have the
+// change in force in time.
 func (w *waitFlags) confirmed(status int, a *control.Applied) error {
 	if status != http.StatusAccepted || a == nil {
 		return nil
@@ -78,6 +80,6 @@ func (w *waitFlags) confirmed(status int, a *control.Applied) error {
 	return &failure{
 		status:  statusUnconfirmed,
 		message: fmt.Sprintf("it is durable, but not confirmed within %s by %s", w.timeout, strings.Join(names, ", ")),
-		hint:    "it takes effect there once they follow again; rescind replicas shows how far they are",
+		hint:    "it takes effect there once they follow again; rescind replicas shows their revisions",
 	}
 }
