@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"rescind/envoy/envoytest"
 )
@@ -18,10 +19,9 @@ func refreshed(t *testing.T, s *envoytest.Stack, g envoytest.Grant) envoytest.Gr
 	return next
 }
 
-// A session that is blocked denies what is refreshed into it too, for as long
-// as the issuer goes on to hand it out; another session of the same subject
-// goes on.
-func TestARefreshedTokenOfABlockedSession(t *testing.T) {
+// A revoked session stays revoked: tokens that the issuer still refreshes into it
+// are denied too. Another session of the same subject goes on.
+func TestARefreshedTokenOfARevokedSession(t *testing.T) {
 	s := start(t, envoytest.Options{})
 	first, err := s.LoginWithRefresh(t.Context(), "alice")
 	if err != nil {
@@ -33,38 +33,38 @@ func TestARefreshedTokenOfABlockedSession(t *testing.T) {
 	}
 	second := refreshed(t, s, first)
 	if claim(t, second.Access, "sid") != claim(t, first.Access, "sid") || claim(t, second.Access, "jti") == claim(t, first.Access, "jti") {
-		t.Fatal("a refreshed token is not another one of the same session")
+		t.Fatal("wanted a refreshed token of the same session with another jti, got another session or the same jti")
 	}
 	wantStatus(t, s, "refreshed, before", second.Access, 200)
-	r := revoked(t, s, map[string]any{"claims": map[string]any{"sid": claim(t, first.Access, "sid")}, "block": true})
+	r := revoked(t, s, map[string]any{"claims": map[string]any{"sid": claim(t, first.Access, "sid")}})
 	nextSecond()
-	third := refreshed(t, s, second) // the issuer knows nothing of it
+	third := refreshed(t, s, second) // the issuer does not know of the revocation
 	for what, token := range map[string]string{"the first token": first.Access, "refreshed before": second.Access, "refreshed after": third.Access, "refreshed again": refreshed(t, s, third).Access} {
 		wantStatus(t, s, what, token, 401)
 	}
 	wantStatus(t, s, "another session", refreshed(t, s, other).Access, 200)
 	a, err := s.Admin(t.Context(), http.MethodDelete, "/v1/revocations/"+r.ID+"?wait=all&timeout=10s", nil, nil)
 	if err != nil || a.Status != 200 {
-		t.Fatalf("restore: %d %s %v", a.Status, a.Body, err)
+		t.Fatalf("restore %s: wanted 200, got %d %s %v", r.ID, a.Status, a.Body, err)
 	}
 	wantStatus(t, s, "restored", third.Access, 200)
 }
 
-// Without block a session ends for the tokens that it has: who refreshes is in
-// again, and that is why a theft takes block.
-func TestARefreshedTokenOfASessionThatIsNotBlocked(t *testing.T) {
+// With issued_before a session ends for the tokens that it has: a refreshed token is
+// allowed again.
+func TestARefreshedTokenOfASessionWithACutOff(t *testing.T) {
 	s := start(t, envoytest.Options{Replicas: 1})
 	first, err := s.LoginWithRefresh(t.Context(), "alice")
 	if err != nil {
 		t.Fatal(err)
 	}
-	revoked(t, s, map[string]any{"claims": map[string]any{"sid": claim(t, first.Access, "sid")}})
 	nextSecond()
+	revoked(t, s, map[string]any{"claims": map[string]any{"sid": claim(t, first.Access, "sid")}, "issued_before": time.Now().Truncate(time.Second).Format(time.RFC3339)})
 	wantStatus(t, s, "the token", first.Access, 401)
-	wantStatus(t, s, "refreshed", refreshed(t, s, first).Access, 200)
+	wantStatus(t, s, "refreshed after the cut-off", refreshed(t, s, first).Access, 200)
 }
 
-// The issuer is told of a revoked token, where it wants to know (RFC 7009).
+// An issuer with a revocation_endpoint is told of a revoked token (RFC 7009).
 func TestTheIssuerIsTold(t *testing.T) {
 	hook := newHook(t) // in the place of the issuer's endpoint, to see the call
 	s := start(t, envoytest.Options{Replicas: 1})
@@ -72,9 +72,9 @@ func TestTheIssuerIsTold(t *testing.T) {
 	token := login(t, s, "alice")
 	a, err := s.Admin(t.Context(), http.MethodPost, "/v1/revocations?wait=all", map[string]any{"token": token}, nil)
 	if err != nil || a.Status != http.StatusCreated {
-		t.Fatalf("%d %s %v", a.Status, a.Body, err)
+		t.Fatalf("revoke: wanted 201, got %d %s %v", a.Status, a.Body, err)
 	}
 	if got := hook.next(t); !strings.Contains(string(got.body), "token="+token) || got.header.Get("Content-Type") != "application/x-www-form-urlencoded" {
-		t.Errorf("told %s", got.body)
+		t.Errorf("wanted a form with token=%s, got %s of the type %q", token, got.body, got.header.Get("Content-Type"))
 	}
 }
