@@ -136,7 +136,8 @@ var targets = []target{
 	{"kid", nil, nil, false},
 }
 
-// revokeTargets revokes every target, each with wait=all, and remembers the tokens.
+// revokeTargets revokes every target with wait=all and remembers the tokens. Both
+// editions read confirm=yes.
 func (e *editions) revokeTargets(accepted func(name string, status int, pending []string)) {
 	e.t.Helper()
 	oldKey := e.Issuer.KeyID()
@@ -160,7 +161,7 @@ func (e *editions) revokeTargets(accepted func(name string, status int, pending 
 			full[name] = value
 		}
 		var got answer
-		a, err := e.Admin(e.t.Context(), http.MethodPost, "/v1/revocations?wait=all&timeout=2s", full, &got)
+		a, err := e.Admin(e.t.Context(), http.MethodPost, "/v1/revocations?wait=all&timeout=2s&confirm=yes", full, &got)
 		if err != nil || a.Status >= 300 {
 			e.t.Fatalf("revoke %s: wanted 201 or 202, got %d %s %v", c.name, a.Status, a.Body, err)
 		}
