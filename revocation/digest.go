@@ -10,7 +10,7 @@ import (
 // Digest identifies a target among the targets of all issuers. It is the first
 // 128 bits of a SHA-256 over the shape and the values. Each part has its length
 // before it, so no two targets have the same input. Two targets with one digest
-// are a collision of SHA-256/128, even for a user who chooses their own claims.
+// are a collision of SHA-256/128, even if a user chooses their own claims.
 type Digest [16]byte
 
 // appendShape appends the beginning of the input of a digest under s. A value

@@ -6,16 +6,16 @@ import (
 	"fmt"
 )
 
-// Packed entries are what travels in the feed and what lies on disk: groups of
-// entries under one shape, one after the other.
+// Packed entries travel in the feed and lie on disk. They are groups of entries
+// of one shape, one after the other.
 //
 //	group = issuer kind names count entry*
 //	entry = digest(16) before expires revision index
 //
-// Strings have their length before them; numbers are unsigned varints. names
-// is how many there are, then each.
+// A string has its length before it. A number is an unsigned varint. names is the
+// number of names, then each name.
 
-// AppendEntries packs entries, in their order, onto b.
+// AppendEntries packs entries, in their order, and appends them to b.
 func AppendEntries(b []byte, entries []Entry) []byte {
 	for len(entries) > 0 {
 		shape, n := entries[0].Shape, 1
@@ -48,14 +48,14 @@ func appendPackedShape(b []byte, s Shape) []byte {
 	return b
 }
 
-// errPacked says that bytes are not packed entries.
-var errPacked = errors.New("not packed entries")
+// errPacked reports bytes that AppendEntries did not write.
+var errPacked = errors.New("the bytes are not packed entries")
 
-// leastPacked is the least size of an entry.
+// leastPacked is the size of the smallest entry.
 const leastPacked = len(Digest{}) + 4
 
-// ReadEntries reads what AppendEntries packed, all of it. What it returns has
-// no part of b.
+// ReadEntries returns the entries that AppendEntries packed into b. It fails if b
+// has anything else. The entries share no memory with b.
 func ReadEntries(b []byte) ([]Entry, error) {
 	r := unpacker{rest: b}
 	var out []Entry
@@ -87,8 +87,8 @@ func ReadEntries(b []byte) ([]Entry, error) {
 	return out, nil
 }
 
-// unpacker reads from the front of rest, until something is bad: then all it
-// reads is nothing.
+// unpacker reads from the front of rest. After the first reading that fails, bad
+// is true and every later reading is zero.
 type unpacker struct {
 	rest []byte
 	bad  bool
@@ -121,7 +121,7 @@ func (r *unpacker) number(most uint64) uint64 {
 	return v
 }
 
-// bytes are the next n; all zero, and n at most one, once something is bad.
+// bytes returns the next n bytes. Once bad is true it returns a single zero.
 func (r *unpacker) bytes(n uint64) []byte {
 	if r.bad || n > uint64(len(r.rest)) {
 		r.rest, r.bad = nil, true

@@ -13,17 +13,16 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// ParseRequest reads one JSON object, strictly: unknown and repeated members,
-// members in another case, invalid UTF-8 and anything after the object are
-// faults. It reports every fault that it can name; a text that is not JSON has
-// one.
+// ParseRequest returns the request that b writes as one JSON object, or every
+// fault of b that it can name. Unknown and duplicate members, members in another
+// case, invalid UTF-8 and text after the object are faults.
 func ParseRequest(b []byte) (*Request, []Fault) {
 	p := parser{dec: jsontext.NewDecoder(bytes.NewBuffer(b))}
 	if err := p.object(); err != nil {
 		return nil, append(p.faults, syntaxFault(err))
 	}
 	if _, err := p.dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, append(p.faults, Fault{"", "there is something after the JSON object"})
+		return nil, append(p.faults, Fault{"", "text follows the JSON object; a request is one object"})
 	}
 	if p.faults != nil {
 		return nil, p.faults
@@ -31,8 +30,8 @@ func ParseRequest(b []byte) (*Request, []Fault) {
 	return &p.req, nil
 }
 
-// parser walks the tokens of one request. Its methods return an error only
-// where the text stops being JSON; all else is a fault and goes on.
+// parser reads one request, token by token. A method returns an error only if
+// the text is not JSON. It notes every other fault, and goes on.
 type parser struct {
 	dec    *jsontext.Decoder
 	req    Request
@@ -48,7 +47,7 @@ func (p *parser) object() error {
 		if err := p.dec.SkipValue(); err != nil {
 			return err
 		}
-		p.fault("", "a revocation is a JSON object")
+		p.fault("", "must be a JSON object")
 		return nil
 	}
 	if _, err := p.dec.ReadToken(); err != nil {
@@ -81,7 +80,7 @@ func (p *parser) member(name string) (err error) {
 	case "all":
 		err = p.truth(name, &r.All)
 		if err == nil && !r.All && !p.faulty(name) {
-			p.fault(name, "can only be true; leave it out otherwise")
+			p.fault(name, "must be true, or left out")
 		}
 	case "issued_before":
 		err = p.instant(name, &r.IssuedBefore)
@@ -92,7 +91,7 @@ func (p *parser) member(name string) (err error) {
 	case "reason":
 		err = p.string(name, &r.Reason)
 	default:
-		p.fault(clip(name), "is not a member of a revocation (they are issuer, claims, kid, token, all, issued_before, block, expires_at, reason)")
+		p.fault(clip(name), "is not a member of a request; the members are issuer, claims, kid, token, all, issued_before, block, expires_at and reason")
 		err = p.dec.SkipValue()
 	}
 	return err
@@ -102,7 +101,7 @@ func (p *parser) faulty(member string) bool {
 	return slices.ContainsFunc(p.faults, func(f Fault) bool { return f.Member == member })
 }
 
-// wrong skips a value of the wrong type.
+// wrong notes that a value has the wrong type, and skips it.
 func (p *parser) wrong(member, want string) error {
 	p.fault(member, "must be %s", want)
 	return p.dec.SkipValue()
@@ -146,7 +145,7 @@ func (p *parser) instant(member string, into *time.Time) error {
 	}
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil || t.IsZero() {
-		p.fault(member, "must be a time as RFC 3339 writes it, such as 2026-11-24T07:00:01Z")
+		p.fault(member, "must be a time in the form of RFC 3339, such as 2026-11-24T07:00:01Z")
 	} else {
 		*into = t.UTC()
 	}
@@ -170,7 +169,7 @@ func (p *parser) claims() error {
 		}
 	}
 	if len(p.req.Claims) == 0 && !slices.ContainsFunc(p.faults, func(f Fault) bool { return strings.HasPrefix(f.Member, "claims.") }) {
-		p.fault("claims", "must name at least one claim; to revoke every token of the issuer ask for all")
+		p.fault("claims", "must have at least one claim; use all to revoke every token of the issuer")
 	}
 	_, err := p.dec.ReadToken()
 	return err
@@ -203,19 +202,19 @@ func (p *parser) claim(name string) error {
 	}
 	v, ok := ValueOf(raw)
 	if !ok {
-		p.fault(member, "is a number that is out of all bounds")
+		p.fault(member, "is a number whose exponent is out of bounds")
 		return nil
 	}
 	p.req.Claims = append(p.req.Claims, Claim{name, v})
 	return nil
 }
 
-// syntaxFault names the member in which a text stops being JSON, or in which a
-// name is repeated.
+// syntaxFault returns the fault of a text that is not JSON, or that has a
+// duplicate name. It names the member.
 func syntaxFault(err error) Fault {
 	var syntax *jsontext.SyntacticError
 	if !errors.As(err, &syntax) {
-		return Fault{"", "is not a JSON object"}
+		return Fault{"", "must be a JSON object"}
 	}
 	var path []string
 	for name := range syntax.JSONPointer.Tokens() {
@@ -223,7 +222,7 @@ func syntaxFault(err error) Fault {
 	}
 	member := strings.Join(path, ".")
 	if errors.Is(err, jsontext.ErrDuplicateName) {
-		return Fault{member, "stands there twice"}
+		return Fault{member, "is a duplicate; remove one of the two"}
 	}
 	return Fault{member, fmt.Sprintf("is not JSON at byte %d", syntax.ByteOffset)}
 }

@@ -7,8 +7,8 @@ import (
 )
 
 // rawToken makes a target of a raw token. It keeps the jti, or else the hash,
-// and nothing else of the token. It does not verify the signature: a caller who
-// may revoke by claims may revoke a token with any claims. Faults do not quote
+// and nothing else of the token. It does not verify the signature: a caller
+// that may revoke by claims may revoke a token with any claims. Faults do not quote
 // the token.
 func (a *acceptance) rawToken() {
 	t, err := readToken(a.Token)

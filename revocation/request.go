@@ -7,8 +7,8 @@ import (
 	"rescind/revocation/printable"
 )
 
-// Limits of a request. They bound what one revocation costs in the log and in
-// memory, and are far above what an issuer puts into a token.
+// Limits of a request. They bound the cost of one revocation in the log and in
+// memory. Tokens of real issuers stay far below them.
 const (
 	MaxIssuer = 1024 // bytes
 	MaxClaims = 16
@@ -18,17 +18,17 @@ const (
 	MaxReason = 1024
 )
 
-// tokenGrace is how long a revoked token's entry outlives the token, for the
-// leeway that replicas give an exp.
+// tokenGrace is how long the revocation of a token outlasts the token: replicas
+// accept a token for the time of their leeway after its exp.
 const tokenGrace = time.Minute
 
-// Request asks for a revocation. The zero value of a member is its absence.
-// Exactly one of Claims, KeyID, Token and All says what is revoked.
+// Request asks for a revocation. A field that is zero is absent. Exactly one of
+// Claims, KeyID, Token and All must be set.
 type Request struct {
 	Issuer       string
 	Claims       []Claim
 	KeyID        string
-	Token        string // a raw JWT; it never gets beyond [Request.Accept]
+	Token        string // a raw JWT; [Request.Accept] reads it, and nothing keeps it
 	All          bool
 	IssuedBefore time.Time
 	Block        bool
@@ -36,7 +36,8 @@ type Request struct {
 	Reason       string
 }
 
-// Fault is what is wrong with one member of a request.
+// Fault is a fault of one member of a request. With the member's name before it,
+// the message is a sentence.
 type Fault struct {
 	Member  string // "claims.sub"; empty for the request as a whole
 	Message string
@@ -71,5 +72,5 @@ func (r Request) MarshalJSON() ([]byte, error) {
 	}{r.Issuer, claims, r.KeyID, r.Token, r.All, r.IssuedBefore, r.Block, r.ExpiresAt, r.Reason})
 }
 
-// clip cuts a name that a caller wrote, for a fault that names it.
+// clip returns a name that a caller wrote in the form that a fault can show.
 func clip(s string) string { return printable.Clean(s, MaxName) }

@@ -37,17 +37,17 @@ import (
 // from the log, never changed.
 type Revocation struct {
 	ID        ID
-	Issuer    string // the iss that it is about, byte for byte
+	Issuer    string // the iss of its tokens, byte for byte
 	Target    Target
 	Block     bool      // denies whatever the iat; IssuedBefore is zero
-	Before    Micros    // tokens with an earlier iat, or none, are denied; 0 = whatever the iat
-	ExpiresAt Micros    // gone from here on
+	Before    Micros    // tokens with an earlier iat, or none, are denied; 0: tokens of any iat are
+	ExpiresAt Micros    // the revocation ends then
 	CreatedAt time.Time // UTC
 	CreatedBy string    // name of the credential
 	Reason    string
 }
 
-// Entry is what a replica needs of r.
+// Entry returns the entry that a replica holds of r.
 func (r *Revocation) Entry() Entry {
 	shape := r.Target.Shape(r.Issuer)
 	return Entry{Shape: shape, Digest: r.Target.digest(shape), Before: r.Before, ExpiresAt: r.ExpiresAt, ID: r.ID}
@@ -57,25 +57,25 @@ func (r *Revocation) Entry() Entry {
 // iat that a token can carry (0 to 2^40 seconds), in eight bytes.
 type Micros int64
 
-// MicrosOf rounds t up to the next microsecond.
+// MicrosOf returns t, rounded up to the next microsecond.
 func MicrosOf(t time.Time) Micros {
 	return Micros(t.Add(time.Microsecond - 1).UnixMicro())
 }
 
-// Time is m as a UTC time.
+// Time returns m as a UTC time.
 func (m Micros) Time() time.Time { return time.UnixMicro(int64(m)).UTC() }
 
-// ID names a revocation by its place in the log: the revision that brought it
-// and its index among the revocations of that revision. The zero ID is none.
+// ID names a revocation by its place in the log: its revision, and its index
+// among the revocations of that revision. The zero ID names none.
 type ID struct {
 	Revision uint64
 	Index    uint32
 }
 
-// String is the form used outside: "r17.0".
+// String returns the form that people see: "r17.0".
 func (id ID) String() string { return fmt.Sprintf("r%d.%d", id.Revision, id.Index) }
 
-// ParseID reads the form that String writes, and only that.
+// ParseID returns the ID that String writes as s. It accepts no other form.
 func ParseID(s string) (ID, error) {
 	rest, ok := strings.CutPrefix(s, "r")
 	rev, idx, ok2 := strings.Cut(rest, ".")
@@ -83,7 +83,7 @@ func ParseID(s string) (ID, error) {
 	i, err2 := strconv.ParseUint(idx, 10, 32)
 	id := ID{r, uint32(i)}
 	if !ok || !ok2 || err != nil || err2 != nil || r == 0 || id.String() != s {
-		return ID{}, fmt.Errorf("%q is not the id of a revocation (they look like r17.0)", s)
+		return ID{}, fmt.Errorf("%q is not the ID of a revocation; an ID looks like r17.0", s)
 	}
 	return id, nil
 }
@@ -92,15 +92,15 @@ func ParseID(s string) (ID, error) {
 type Entry struct {
 	Shape     Shape
 	Digest    Digest
-	Before    Micros // 0 = whatever the iat
+	Before    Micros // 0: tokens of any iat are denied
 	ExpiresAt Micros
 	ID        ID
 }
 
-// Change is what one revision of the log did. Applying a change twice is the
-// same as applying it once.
+// Change is one revision of the log. Applying a change twice is the same as
+// applying it once.
 type Change struct {
 	Revision uint64
 	Added    []Entry
-	Removed  []Entry // restored; Digest, Shape, ExpiresAt and ID as they were added
+	Removed  []Entry // restored; Digest, Shape, ExpiresAt and ID are as they were added
 }

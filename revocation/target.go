@@ -2,17 +2,18 @@ package revocation
 
 import "strings"
 
-// Kind says what a target is compared with.
+// Kind is the part of a token that a target is compared with.
 type Kind uint8
 
 const (
 	KindClaims Kind = 1 + iota // claim equalities, all must hold
-	KindKeyID                  // the kid in the token's header
+	KindKeyID                  // the kid of the key that verified the token
 	KindToken                  // SHA-256 of the token's "header.payload"
 	KindAll                    // every token of the issuer
 )
 
-// Target is what a revocation is about. Exactly one form is set, by Kind.
+// Target describes the tokens of a revocation. Kind says which one of the other
+// fields is set.
 type Target struct {
 	Kind   Kind
 	Claims []Claim  // KindClaims: sorted by name, names distinct, at least one
@@ -26,7 +27,7 @@ type Claim struct {
 	Value Value
 }
 
-// Shape is the shape that t is looked up under for issuer.
+// Shape returns the shape under which issuer's tokens are compared with t.
 func (t *Target) Shape(issuer string) Shape {
 	names := make([]string, len(t.Claims))
 	for i, c := range t.Claims {

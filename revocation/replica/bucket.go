@@ -170,8 +170,8 @@ func (b *bucket) each(yield func(*record) error) error {
 	return b.overflow.each(yield)
 }
 
-// check returns an error if the bucket does not hold what it should. The writer
-// must not write meanwhile.
+// check returns an error if the bucket does not have the number of entries that
+// it must have. The writer must not write meanwhile.
 func (b *bucket) check() error {
 	found := int(b.overflow.size.Load())
 	for _, s := range *b.segments.Load() {

@@ -15,13 +15,13 @@ import (
 	"rescind/revocation"
 )
 
-// directory is where a follower keeps one snapshot, the journals of what changed
-// since, and the time of the last contact. A journal is named by the revision
+// directory holds the files of a follower: one snapshot, the journals of later
+// changes, and the time of the last contact. A journal is named by the revision
 // that it follows. A snapshot is the set at its revision once the journals are
 // applied; it may have some of their entries already.
 //
-// The methods belong to the follower's lock, except snapshot and the methods of
-// what it returns.
+// The caller of a method holds the follower's lock, except for snapshot and the
+// methods of a snapshotWriter other than commit.
 type directory struct {
 	path      string
 	log       *slog.Logger
@@ -91,8 +91,8 @@ func (d *directory) noteContact(at time.Time, retention time.Duration) error {
 	return nil
 }
 
-// lastContact returns what noteContact wrote; the zero time if there is nothing,
-// or nothing that can be relied on.
+// lastContact returns the contact that noteContact wrote last. It returns the
+// zero time if there is none, or if the file is damaged.
 func (d *directory) lastContact() (at time.Time, retention time.Duration) {
 	var b [20]byte
 	if n, _ := d.contact.ReadAt(b[:], 0); n != len(b) || crc32.Checksum(b[:16], castagnoli) != binary.BigEndian.Uint32(b[16:]) {
@@ -101,7 +101,7 @@ func (d *directory) lastContact() (at time.Time, retention time.Duration) {
 	return time.UnixMicro(int64(binary.BigEndian.Uint64(b[:]))), time.Duration(binary.BigEndian.Uint64(b[8:]))
 }
 
-// recovered is what a directory had.
+// recovered is the content of a directory at the start.
 type recovered struct {
 	position
 	set       *set // nil: the files are of another version of the rules
@@ -135,7 +135,7 @@ func (d *directory) recover(now revocation.Micros) (*recovered, error) {
 	if r.set == nil {
 		return r, nil
 	}
-	// What is appended from now on goes into a journal of its own.
+	// Later changes go into a journal of their own.
 	return r, d.begin(header{Log: r.logID, Revision: r.revision, Retention: r.retention})
 }
 

@@ -17,8 +17,8 @@
 // # Position
 //
 // A follower holds one log at one revision, and never goes back: neither to an
-// earlier revision nor, by itself, to another log. The disk holds what the
-// follower says it holds, so a replica that is killed comes back with everything
+// earlier revision nor, by itself, to another log. Everything up to
+// the position is on disk, so a replica that is killed comes back with everything
 // that it had acknowledged. If the disk fails, the set in memory stays in force,
 // and [Status] reports the failure.
 //
@@ -86,7 +86,7 @@ type Follower struct {
 	refused           condition // why the control endpoint is not followed
 	retentionTooShort condition // why its retention does not suffice
 	otherRules        condition // why the set on disk is not used
-	corruption        condition // what a look-up found to be wrong
+	corruption        condition // a fault of the set that a look-up found
 	diskError         condition // why the disk lacks entries that memory has
 
 	mu        sync.Mutex // held for every change of the fields below, and of current

@@ -78,8 +78,8 @@ func (m *followerMachine) load(t *rapid.T) {
 	m.pending, m.healthy = nil, true
 }
 
-// restart kills the follower and starts it again. What it does not know then it
-// gets from the log.
+// restart kills the follower and starts it again. The log then sends everything
+// beyond the follower's revision.
 func (m *followerMachine) restart(t *rapid.T) {
 	if err := m.follower.Close(); m.healthy {
 		noError(t, "Close", err)
@@ -104,7 +104,7 @@ func (m *followerMachine) restart(t *rapid.T) {
 	}
 }
 
-// check compares what the follower denies with the log. A subject of a pending
+// check compares the denials of the follower with the log. A subject of a pending
 // part may be denied already.
 func (m *followerMachine) check(t *rapid.T) {
 	wantPosition(t, m.follower, modelLog, uint64(len(m.log)))
@@ -142,7 +142,8 @@ func (m *followerMachine) check(t *rapid.T) {
 
 // TestFollowerAgainstAModel applies revisions whole and in parts, kills and
 // restarts the follower, compacts its journal, breaks its disk and loads
-// snapshots. What the log revokes is denied, and nothing else, all the while.
+// snapshots. All the while the follower denies the subjects that
+// the log revokes, and no others.
 func TestFollowerAgainstAModel(t *testing.T) {
 	parent, runs := t.TempDir(), 0
 	rapid.Check(t, func(t *rapid.T) {

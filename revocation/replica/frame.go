@@ -36,7 +36,7 @@ const (
 	frameChangePart byte = 's'
 )
 
-// errDamaged reports a file that does not hold what was written.
+// errDamaged reports a file that is not as it was written.
 var errDamaged = errors.New("the file is damaged")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

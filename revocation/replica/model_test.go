@@ -235,8 +235,8 @@ func (m *setMachine) checkAll(t *rapid.T) {
 }
 
 // TestSetAgainstAModel adds, repeats, restores, returns, sweeps and renews, one
-// entry and many at a time. The set denies what the naive set denies, and
-// nothing else.
+// entry and many at a time. The set denies the tokens that the naive set
+// denies, and no others.
 func TestSetAgainstAModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &setMachine{now: 1000, set: newSet(0), model: naive{}}

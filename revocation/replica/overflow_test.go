@@ -143,7 +143,7 @@ func TestReadersOfOneDigestAgainstTheWriter(t *testing.T) {
 	}
 }
 
-// BenchmarkOneDigest takes what 70,000 revocations of one target cost: to apply
+// BenchmarkOneDigest takes the cost of 70,000 revocations of one target: to apply
 // them, to look the target up, and to restore them.
 //
 //	go test -run '^$' -bench OneDigest ./revocation/replica

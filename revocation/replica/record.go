@@ -76,7 +76,7 @@ func queryOf(d *revocation.Digest, t *revocation.Token, ended revocation.Micros)
 // deniedBy reports whether r, a record of the digest, denies the token.
 func (q *query) deniedBy(r *record) bool { return r.expires > q.ended && r.reach() > q.iat }
 
-// answer is what a query found.
+// answer is the result of a query.
 type answer struct {
 	present bool // there is a record of the digest
 	denied  bool
@@ -99,7 +99,8 @@ func (r *record) append(b []byte, ends revocation.Micros) []byte {
 	return binary.AppendUvarint(b, uint64(r.id.Index))
 }
 
-// readRecord reads what append wrote. The bytes never leave this process.
+// readRecord returns the record that append packed. The bytes never leave this
+// process.
 func readRecord(k key, b []byte, ends revocation.Micros) (r record, err error) {
 	c := cursor{rest: b}
 	binary.LittleEndian.PutUint64(r.digest[:8], uint64(k))

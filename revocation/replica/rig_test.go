@@ -20,7 +20,7 @@ const (
 	month = 720 * time.Hour
 )
 
-// fataler is what tests, benchmarks and rapid have in common.
+// fataler is common to tests, benchmarks and rapid.
 type fataler interface {
 	Helper()
 	Fatalf(string, ...any)

@@ -38,8 +38,8 @@ import (
 //
 // The entries in the set are those that were added, less those that were
 // removed, less those in buckets that were dropped. While this holds, a filter
-// hit without an entry is a proven false positive. check tests it, and what
-// check finds is final.
+// hit without an entry is a proven false positive. check tests it. A set that
+// failed check once is never used again.
 type set struct {
 	view    atomic.Pointer[view] // all that readers see, except the buckets
 	stripes [stripes]stripe
@@ -54,7 +54,8 @@ type set struct {
 	census revocation.Census // of the entries; sweeps included, so that one too early shows
 }
 
-// view is what readers need. A view is replaced, never changed.
+// view has all that readers need, except the buckets. A view is replaced, never
+// changed.
 type view struct {
 	filter *filter
 	shapes map[string]*issuerShapes // in use, by issuer
@@ -90,8 +91,7 @@ func (s *set) apply(added, removed []revocation.Entry, at clock) error {
 	return err
 }
 
-// change does what apply does, and returns how many entries the set has more
-// than before.
+// change is apply, and returns how many entries the set has more than before.
 func (s *set) change(added, removed []revocation.Entry, at clock) (grown int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,7 +200,7 @@ func (s *set) renew() error {
 	return nil
 }
 
-// check returns an error if the set does not hold what it should.
+// check returns an error if the set does not have the entries that it must have.
 func (s *set) check() error {
 	if n := s.evicted.Load(); n > 0 {
 		return fmt.Errorf("BigCache has evicted %d entries", n)

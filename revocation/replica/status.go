@@ -9,7 +9,7 @@ import (
 // Status is the state of a follower.
 type Status struct {
 	Ready   bool
-	Missing []string // why it is not ready, or what an operator should know although it is
+	Missing []string // why it is not ready, or faults that leave it ready
 
 	LogID    string
 	Revision uint64

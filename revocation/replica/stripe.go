@@ -188,8 +188,8 @@ func (h *stripe) sweep(ended revocation.Micros) {
 	}
 }
 
-// check returns the number of entries, or an error if a bucket does not hold
-// what it should.
+// check returns the number of entries, or an error if a bucket does not have the
+// number that it must have.
 func (h *stripe) check() (entries int, err error) {
 	for _, b := range h.byEnd {
 		if err := b.check(); err != nil {

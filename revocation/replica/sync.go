@@ -50,10 +50,10 @@ func (f *Follower) Accept(replaced []string) {
 
 // ApplyPart puts entries of the next revision in force, so that a long revision
 // takes effect while the rest of it is on its way. The follower's revision stays
-// what it is: the revision is in force when [Follower.Apply] has been given the
-// rest. A part has no removed entries, so a revision of which the rest never
-// comes denies too much rather than too little. The log has what it denies, and
-// sends it again.
+// the same: the next revision is in force when [Follower.Apply] has been given
+// the rest. A part has no removed entries, so a revision whose rest never comes
+// denies too much rather than too little. The log has the entries, and sends them
+// again.
 func (f *Follower) ApplyPart(revision uint64, added []revocation.Entry) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
