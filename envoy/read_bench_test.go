@@ -81,7 +81,7 @@ func (s standardServer) Check(ctx context.Context, check *authv3.CheckRequest) (
 }
 
 // BenchmarkWire is a whole Check over a socket, client included: with the
-// generated service, and with ours.
+// generated service, and with the one of this package.
 func BenchmarkWire(b *testing.B) {
 	k := newKey(b)
 	s, _ := server(b, k, options{})
