@@ -328,4 +328,3 @@ func TestRevokedAlreadyNeverWeakens(t *testing.T) {
 		}
 	}
 }
-
