@@ -105,6 +105,7 @@ func (d *directory) lastContact() (at time.Time, retention time.Duration) {
 type recovered struct {
 	position
 	set       *set // nil: the files are of another version of the rules
+	ahead     int  // entries of the set that belong to the next revision
 	retention time.Duration
 	contact   time.Time
 }

@@ -64,25 +64,29 @@ func (d *directory) readJournal(name string, r *recovered, at clock) error {
 		case c.Revision != r.revision+1:
 			return fmt.Errorf("%w: revision %d comes after %d", errDamaged, c.Revision, r.revision)
 		}
-		if kind == frameChange {
-			r.revision = c.Revision
-		}
-		if err := r.apply(&c, head.Rules, at); err != nil {
+		if err := r.apply(kind, &c, head.Rules, at); err != nil {
 			return err
 		}
 	}
 }
 
-// apply applies a change of a journal of these rules. A set that follows more
-// than one version of the rules is no set.
-func (r *recovered) apply(c *revocation.Change, rules int, at clock) error {
+// apply applies a change, or a part of one, of a journal of these rules. A set
+// that follows more than one version of the rules is no set.
+func (r *recovered) apply(kind byte, c *revocation.Change, rules int, at clock) error {
 	if rules != revocation.Rules {
 		r.set = nil
 	}
-	if r.set == nil {
-		return nil
+	grown := 0
+	if r.set != nil {
+		var err error
+		if grown, err = r.set.change(c.Added, c.Removed, at); err != nil {
+			return err
+		}
 	}
-	return r.set.apply(c.Added, c.Removed, at)
+	if r.ahead += grown; kind == frameChange {
+		r.revision, r.ahead = c.Revision, 0
+	}
+	return nil
 }
 
 // journals returns the names of the journals, in the order of the log.

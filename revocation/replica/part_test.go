@@ -45,6 +45,9 @@ func TestPartsOfARevision(t *testing.T) {
 			}
 			f = c.between(t, f, dir)
 			wantPosition(t, f, "log-1", 3)
+			if n := f.Status().Entries; n != 1 {
+				t.Errorf("%s: %d entries at revision 3, want 1: the parts of revision 4 do not count", c.name, n)
+			}
 			if c.again {
 				noError(t, "ApplyPart", f.ApplyPart(4, first))
 				noError(t, "ApplyPart", f.ApplyPart(4, second))
