@@ -1,10 +1,13 @@
 // Package demo shows the product working on one machine: `rescind demo`.
 //
-// It uses nothing that a user would not: child processes of this very binary
-// with configuration files of the published form, a real Envoy with the
-// envoy.yaml that we ship, the admin API and the ext_authz call. The story is
-// a list of requests with the answers that they must get; an answer that
-// differs is marked, and the demo then ends with an error.
+// It uses the same means as a user: child processes of this binary with
+// configuration files, a real Envoy with the envoy.yaml that we ship, the admin
+// API and the ext_authz call. The story is a list of requests with the answers
+// that they must get. A different answer is marked, and the demo then ends with
+// an error.
+//
+// The demo starts an issuer that mints tokens, so a release build leaves this
+// package out.
 package demo
 
 import (
@@ -22,24 +25,24 @@ import (
 // Options of a demo.
 type Options struct {
 	Once     bool   // end after the story
-	Port     int    // the gateway's
+	Port     int    // of the gateway
 	Replicas int    // at least 1
-	Envoy    string // empty: look for one
+	Envoy    string // path of the binary; empty: look for one
 	Dir      string // empty: a temporary folder, removed at the end
 	Out      io.Writer
 }
 
-// ErrStory says that an answer differed from what the story says.
-var ErrStory = errors.New("the story went differently than it should")
+// ErrStory says that an answer differed from the story.
+var ErrStory = errors.New("answers differ from the story")
 
-// startTime bounds how long the parts may take to come up.
+// startTime bounds the start of all parts.
 const startTime = time.Minute
 
-// Run tells the story and, unless o.Once, stays up until ctx ends.
+// Run plays the story. Then it stays up until ctx ends, unless o.Once is set.
 func Run(ctx context.Context, o Options) (err error) {
 	t := newTeller(o.Out)
 	if o.Replicas < 1 {
-		return fmt.Errorf("--replicas %d: at least one is needed", o.Replicas)
+		return fmt.Errorf("--replicas must be 1 or more; it is %d", o.Replicas)
 	}
 	binary, err := os.Executable()
 	if err != nil {
@@ -68,11 +71,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	introduce(t, stack, time.Since(begun))
 
 	story := &story{t: t, s: stack}
-	if err := story.tell(ctx); err != nil {
+	if err := story.play(ctx); err != nil {
 		return err
 	}
 	if t.wrong > 0 {
-		return fmt.Errorf("%w: %d of its answers, marked ✗ above", ErrStory, t.wrong)
+		return fmt.Errorf("%w: %d of them, marked ✗ above", ErrStory, t.wrong)
 	}
 	if o.Once {
 		return nil
@@ -85,8 +88,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	return nil
 }
 
-// folder is where the demo lives, and how to leave it: a folder of our own is
-// removed if all went well, and kept for its logs otherwise.
+// folder returns the folder of the demo and the function that leaves it. A
+// temporary folder is removed if all went well, and kept for its logs otherwise.
 func folder(dir string) (_ string, cleanup func(well bool) error, err error) {
 	if dir != "" {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -109,7 +112,7 @@ func folder(dir string) (_ string, cleanup func(well bool) error, err error) {
 
 func introduce(t *teller, s *envoytest.Stack, took time.Duration) {
 	t.heading("rescind: revoked anywhere, denied everywhere")
-	row := func(what, where string) { fmt.Fprintf(t.w, "   %-10s %s\n", what, where) }
+	row := func(part, address string) { fmt.Fprintf(t.w, "   %-10s %s\n", part, address) }
 	row("issuer", s.Issuer.URL())
 	for i, url := range s.ControlURLs {
 		row(envoytest.NodeName(i), url)
@@ -121,7 +124,7 @@ func introduce(t *teller, s *envoytest.Stack, took time.Duration) {
 	t.say("all up in %s", short(took))
 }
 
-// invite prints what to try while everything is up.
+// invite prints commands to try while everything is up.
 func invite(ctx context.Context, t *teller, s *envoytest.Stack, binary string) error {
 	token, err := s.Login(ctx, "bob")
 	if err != nil {
@@ -136,10 +139,10 @@ func invite(ctx context.Context, t *teller, s *envoytest.Stack, binary string) e
   curl -i -H "Authorization: Bearer $TOKEN" %s/     # bob is allowed
   rescind revoke --issuer $ISSUER --sub bob --reason "trying it out" --wait
   curl -i -H "Authorization: Bearer $TOKEN" %s/     # bob is denied
-  rescind check --authz %s $TOKEN                  # what a replica says, and why
+  rescind check --authz %s $TOKEN                  # the decision of a replica, with its reason
   rescind list
-  rescind restore ID --wait                        # with the id that list shows
-  rescind alerts                                   # that revoked token was used
+  rescind restore ID --wait                        # with an ID of that list
+  rescind alerts                                   # the revoked token was used
   rescind activity --sub bob
   rescind advise
   rescind replicas

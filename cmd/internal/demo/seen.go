@@ -12,10 +12,10 @@ import (
 	"rescind/envoy/envoytest"
 )
 
-// What is seen of tokens, and told.
+// The steps about the use of tokens: alerts, activity and advice.
 
 func (s *story) noticed(ctx context.Context) error {
-	s.t.begin("Somebody has stolen another token of hers, and uses it: you are told")
+	s.t.begin("A thief uses another token of hers: an alert comes")
 	id, err := envoytest.Claim(s.stolen, "jti")
 	if err != nil {
 		return err
@@ -24,8 +24,8 @@ func (s *story) noticed(ctx context.Context) error {
 	if err := s.visit(ctx, "the stolen token", s.stolen, http.StatusUnauthorized); err != nil {
 		return err
 	}
-	s.t.request(fmt.Sprintf("GET %s/v1/alerts until it is there", s.s.ControlURLs[s.at]))
-	return until(ctx, "the use of a revoked token is told", func() (bool, error) {
+	s.t.request(fmt.Sprintf("GET %s/v1/alerts until the alert is there", s.s.ControlURLs[s.at]))
+	return until(ctx, "there was an alert for the revoked token", func() (bool, error) {
 		var list struct {
 			Items []struct {
 				Detector, Summary string
@@ -46,7 +46,7 @@ func (s *story) noticed(ctx context.Context) error {
 }
 
 func (s *story) refreshed(ctx context.Context) error {
-	s.t.begin("A session is blocked: what is refreshed into it is denied too")
+	s.t.begin("A session is blocked: a refreshed token of it is denied too")
 	bob, err := s.s.LoginWithRefresh(ctx, "bob")
 	if err != nil {
 		return err
@@ -65,12 +65,12 @@ func (s *story) refreshed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.t.say("his issuer knows nothing of it, and hands out a fresh token for the old refresh token")
+	s.t.say("his issuer does not know of the block, and issues a new token for the old refresh token")
 	return s.visit(ctx, "the refreshed token", again.Access, http.StatusUnauthorized)
 }
 
 func (s *story) lookedBack(ctx context.Context) error {
-	s.t.begin("What was seen of her, and what it says about lifetimes")
+	s.t.begin("Her activity, and the advice on lifetimes")
 	s.t.request(fmt.Sprintf("GET %s/v1/activity?by=sub&value=alice, until every replica has answered", s.s.ControlURLs[s.at]))
 	var seen struct {
 		Count              uint64
@@ -78,7 +78,7 @@ func (s *story) lookedBack(ctx context.Context) error {
 		Replicas           struct{ Answered int }
 	}
 	var a envoytest.Answer
-	err := until(ctx, "every replica says what it saw", func() (_ bool, err error) {
+	err := until(ctx, "every replica had answered", func() (_ bool, err error) {
 		a, err = s.s.AdminAt(ctx, s.at, http.MethodGet, "/v1/activity?by=sub&value=alice", nil, &seen)
 		return seen.Replicas.Answered >= len(s.s.Replicas), err
 	})
@@ -107,14 +107,14 @@ func (s *story) lookedBack(ctx context.Context) error {
 	return nil
 }
 
-// until asks again until something is so.
-func until(ctx context.Context, what string, ask func() (bool, error)) error {
+// until repeats ask until it returns true or an error, for at most 30 s.
+func until(ctx context.Context, condition string, ask func() (bool, error)) error {
 	for begun := time.Now(); ; {
 		if is, err := ask(); is || err != nil {
 			return err
 		}
 		if time.Since(begun) > 30*time.Second {
-			return fmt.Errorf("30 s went by before %s", what)
+			return fmt.Errorf("30 s went by before %s", condition)
 		}
 		select {
 		case <-time.After(10 * time.Millisecond):

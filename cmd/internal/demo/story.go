@@ -12,18 +12,19 @@ import (
 	"rescind/envoy/envoytest"
 )
 
-// story is the script. Each step is one method, in the order told.
+// story is the script. Each step is one method.
 type story struct {
 	t *teller
 	s *envoytest.Stack
 
-	at int // the control node that is asked
+	at int // control node that gets the requests
 
-	first, second, third string // alice's tokens: before the revocation, after it, after the rotation
-	stolen               string // another one of before
+	first, second, third string // tokens of alice: before the revocation, after it, after the rotation
+	stolen               string // another token from before the revocation
 }
 
-func (s *story) tell(ctx context.Context) error {
+// play plays all steps in their order.
+func (s *story) play(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		s.allowed, s.revoked, s.noticed, s.loggedInAgain, s.refreshed, s.rotated, s.nodeKilled, s.controlKilled, s.controlBack, s.lookedBack,
 	} {
@@ -45,7 +46,7 @@ func (s *story) allowed(ctx context.Context) (err error) {
 	if err := s.visit(ctx, "alice's token", s.first, http.StatusOK); err != nil {
 		return err
 	}
-	s.t.say("a client cannot say who it is:")
+	s.t.say("a client cannot choose its own identity:")
 	s.t.request("GET / with alice's token and x-jwt-subject: root")
 	a, err := s.s.Get(ctx, "/", s.first, "x-jwt-subject", "root")
 	if err != nil {
@@ -77,7 +78,7 @@ func (s *story) revoked(ctx context.Context) error {
 
 func (s *story) loggedInAgain(ctx context.Context) (err error) {
 	s.t.begin("She may come back: a new login is allowed, the old token is not")
-	s.t.say("the revocation reaches what was issued before the next full second; it turns")
+	s.t.say("the revocation reaches tokens issued before the next full second, so wait for that second")
 	select {
 	case <-time.After(time.Until(time.Now().Truncate(time.Second).Add(time.Second + 5*time.Millisecond))):
 	case <-ctx.Done():
@@ -115,8 +116,8 @@ func (s *story) rotated(ctx context.Context) (err error) {
 	return nil
 }
 
-// nodeKilled kills the node that the replicas follow, unless it leads the log:
-// then another, since an election takes longer than anybody likes to watch.
+// nodeKilled kills the node that the replicas follow. If that node leads the log
+// it kills another one, because an election takes up to nine seconds.
 func (s *story) nodeKilled(ctx context.Context) error {
 	s.t.begin("One of the three control nodes dies: revoking goes on")
 	leader, err := s.s.Leader(ctx)
@@ -201,7 +202,7 @@ func (s *story) controlBack(ctx context.Context) error {
 	return s.visit(ctx, "the last good token", s.second, http.StatusUnauthorized)
 }
 
-// listed demands that the control endpoint has just these revocations.
+// listed demands that the control endpoint has exactly these revocations.
 func (s *story) listed(ctx context.Context, reasons ...string) error {
 	s.t.request(fmt.Sprintf("GET %s/v1/revocations", s.s.ControlURLs[s.at]))
 	var list struct{ Items []struct{ ID, Reason string } }
@@ -234,8 +235,8 @@ func (s *story) visit(ctx context.Context, name, token string, want int) error {
 	return nil
 }
 
-// revoke asks the admin API to answer once every replica has it in force, and
-// returns how long that took.
+// revoke revokes through the admin API and waits until every replica has the
+// revocation in force. It returns the time that this took.
 func (s *story) revoke(ctx context.Context, claim string, value any, block bool, reason string) (time.Duration, error) {
 	body := map[string]any{"issuer": s.s.Issuer.URL(), "claims": map[string]any{claim: value}, "block": block, "reason": reason}
 	s.t.request(fmt.Sprintf("POST %s/v1/revocations?wait=all  %s = %v, %q", s.s.ControlURLs[s.at], claim, value, reason))
@@ -271,7 +272,7 @@ func (s *story) askAll(ctx context.Context, name, token, want string) error {
 func (s *story) followed(ctx context.Context) error {
 	s.t.request(fmt.Sprintf("GET %s/v1/replicas until all follow again", s.s.ControlURLs[s.at]))
 	begun := time.Now()
-	return until(ctx, "all replicas follow the control endpoint again", func() (bool, error) {
+	return until(ctx, "all replicas followed the control endpoint again", func() (bool, error) {
 		var list struct{ Items []struct{ Connected bool } }
 		if _, err := s.s.AdminAt(ctx, s.at, http.MethodGet, "/v1/replicas", nil, &list); err != nil {
 			return false, err

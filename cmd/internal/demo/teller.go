@@ -9,13 +9,13 @@ import (
 	"github.com/charmbracelet/lipgloss"
 )
 
-// teller prints the story: a chapter for each step, in it each request made
-// and the answer got. Colours are left out where the output is no terminal, so
-// that the same text reads well in a log.
+// teller prints the story: a chapter for each step, with each request and its
+// answer. Without a terminal it prints no colours, so that the text reads well in a
+// log.
 type teller struct {
 	w       io.Writer
 	chapter int
-	wrong   int // answers that differ from what the story says
+	wrong   int // answers that differ from the story
 
 	title, quiet, good, bad lipgloss.Style
 }
@@ -46,17 +46,17 @@ func (t *teller) heading(text string) { fmt.Fprintf(t.w, "%s\n", t.title.Render(
 
 func (t *teller) request(text string) { fmt.Fprintf(t.w, "   → %s\n", text) }
 
-// answer prints what came back, and whether the story says so.
+// answer prints an answer, and whether it is the one of the story.
 func (t *teller) answer(right bool, text string, took time.Duration) {
 	mark := t.good.Render("✓")
 	if !right {
-		mark = t.bad.Render("✗ the story says otherwise")
+		mark = t.bad.Render("✗ not as in the story")
 		t.wrong++
 	}
 	fmt.Fprintf(t.w, "   ← %s  %s %s\n", text, t.quiet.Render(short(took)), mark)
 }
 
-// short writes a duration with three figures at most.
+// short returns a duration with at most three figures.
 func short(d time.Duration) string {
 	switch {
 	case d < time.Millisecond:
@@ -69,7 +69,7 @@ func short(d time.Duration) string {
 	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
-// abbreviated shows enough of a token to tell it from another, never all of it.
+// abbreviated returns enough of a token to recognize it, and never all of it.
 func abbreviated(token string) string {
 	signature := token[strings.LastIndexByte(token, '.')+1:]
 	return "eyJ…" + signature[max(0, len(signature)-6):]
