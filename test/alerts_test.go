@@ -217,7 +217,7 @@ func TestAnAlertRevokesTheSession(t *testing.T) {
 
 // The commands ask two replicas behind an Envoy about the traffic that they saw.
 func TestWhatReplicasSaw(t *testing.T) {
-	s := start(t, envoytest.Options{ControlConfig: "limits: {share_of_traffic: 0.5}\n"})
+	s := start(t, envoytest.Options{ControlConfig: "limits: {share_of_traffic: 0.5, min_requests: 20}\n"})
 	alice, bob := login(t, s, "alice"), login(t, s, "bob")
 	for range 30 {
 		wantStatus(t, s, "alice's", alice, 200)
