@@ -12,9 +12,12 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"rescind/jwks/jwt"
 )
 
 // Key is a public key that may verify tokens of one issuer.
@@ -39,7 +42,7 @@ type fault string
 
 const (
 	usable           fault = ""
-	faultMalformed   fault = "malformed"   // not a JSON object, a member of the wrong type, or a duplicate member
+	faultMalformed   fault = "malformed"   // not a JSON object, a member of the wrong type, a duplicate member, or too long a kid
 	faultType        fault = "type"        // a kty or crv without an algorithm here, as encryption keys have
 	faultSymmetric   fault = "symmetric"   // oct
 	faultPrivate     fault = "private"     // a published private key is no secret
@@ -85,7 +88,7 @@ type member struct {
 // sound, and fit for one of the algorithms in list.
 func parseKey(raw jsontext.Value, list []string) (Key, fault) {
 	var m member
-	if raw.Kind() != '{' || json.Unmarshal(raw, &m) != nil {
+	if raw.Kind() != '{' || json.Unmarshal(raw, &m) != nil || utf8.RuneCountInString(m.ID) > jwt.MaxKeyID {
 		return Key{}, faultMalformed
 	}
 	if f := m.purpose(); f != usable {

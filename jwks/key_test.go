@@ -59,6 +59,8 @@ func TestKeyRules(t *testing.T) {
 		{"padded base64url", ed, map[string]any{"x": ed["x"].(string) + "="}, usable},
 		{"null for absent", rsa, map[string]any{"use": json.RawMessage("null"), "d": json.RawMessage("null"), "alg": json.RawMessage("null"), "key_ops": json.RawMessage("null")}, usable},
 
+		{"a kid of 256 characters", ed, map[string]any{"kid": strings.Repeat("é", 256)}, usable},
+		{"a kid of 257 characters, which could not be revoked", ed, map[string]any{"kid": strings.Repeat("é", 257)}, faultMalformed},
 		{"kid is a number", ed, map[string]any{"kid": 1}, faultMalformed},
 		{"key_ops is a string", ed, map[string]any{"key_ops": "verify"}, faultMalformed},
 		{"x is missing", ed, map[string]any{"x": nil}, faultMalformed},

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"rescind/jwks/jwt"
 	"rescind/revocation/printable"
@@ -70,8 +71,8 @@ func (a *acceptance) target() {
 		a.claims()
 	case "kid":
 		a.out.Target = Target{Kind: KindKeyID, KeyID: a.KeyID}
-		if len(a.KeyID) > MaxName {
-			a.fault("kid", "has %d bytes; at most %d are possible", len(a.KeyID), MaxName)
+		if n := utf8.RuneCountInString(a.KeyID); n > MaxKeyID { // every kid that a token may name can be revoked
+			a.fault("kid", "has %d characters; at most %d are possible", n, MaxKeyID)
 		}
 	case "token":
 		a.rawToken()

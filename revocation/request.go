@@ -4,6 +4,7 @@ import (
 	stdjson "encoding/json"
 	"time"
 
+	"rescind/jwks/jwt"
 	"rescind/revocation/printable"
 )
 
@@ -12,7 +13,8 @@ import (
 const (
 	MaxIssuer = 1024 // bytes
 	MaxClaims = 16
-	MaxName   = 256  // bytes of a claim's name, and of a kid
+	MaxName   = 256 // bytes of a claim's name
+	MaxKeyID  = jwt.MaxKeyID
 	MaxValue  = 1024 // bytes of a claim's value
 	MaxToken  = 16 << 10
 	MaxReason = 1024

@@ -23,7 +23,7 @@ var arrows = map[string][]string{
 	"rescind/revocation/control":           {"rescind/revocation", "rescind/revocation/bearer", "rescind/revocation/control/alert", "rescind/revocation/control/outbound", "rescind/revocation/insight", "rescind/revocation/ledger"},
 	"rescind/revocation/control/alert":     {"rescind/revocation/control/outbound", "rescind/revocation/insight"},
 	"rescind/revocation/control/outbound":  nil,
-	"rescind/jwks":                         {"rescind/jwks/loopback"},
+	"rescind/jwks":                         {"rescind/jwks/jwt", "rescind/jwks/loopback"},
 	"rescind/jwks/jwt":                     nil,
 	"rescind/jwks/loopback":                nil,
 	"rescind/jwks/jwkstest":                nil,

@@ -69,10 +69,11 @@ const (
 	FlawDate      Flaw = "the token's exp, iat or nbf is not a number from 0 to 2^40"
 )
 
-const (
-	maxDepth = 32
-	maxKeyID = 256
-)
+// MaxKeyID is the length of the longest kid, in characters. A key whose kid is
+// longer can be neither named by a token nor revoked.
+const MaxKeyID = 256
+
+const maxDepth = 32
 
 // Parse reads raw in the compact form of JWS. The error is a [Flaw].
 func Parse(raw string) (*Token, error) {
@@ -135,7 +136,7 @@ func (t *Token) readHeader(header map[string]any) error {
 	}
 	if v, present := header["kid"]; present {
 		t.KeyID, _ = v.(string)
-		if n := utf8.RuneCountInString(t.KeyID); n < 1 || n > maxKeyID {
+		if n := utf8.RuneCountInString(t.KeyID); n < 1 || n > MaxKeyID {
 			return FlawKeyID
 		}
 	}

@@ -56,7 +56,7 @@ func requestSchema() *huma.Schema {
 				Description: "Equalities, all of which must hold",
 				AdditionalProperties: &huma.Schema{OneOf: []*huma.Schema{
 					{Type: huma.TypeString, MinLength: most(1), MaxLength: most(revocation.MaxValue)}, {Type: huma.TypeNumber}, {Type: huma.TypeBoolean}}}},
-			"kid":           {Type: huma.TypeString, MinLength: most(1), MaxLength: most(revocation.MaxName), Description: "Every token signed by this key"},
+			"kid":           {Type: huma.TypeString, MinLength: most(1), MaxLength: most(revocation.MaxKeyID), Description: "Every token signed by this key"},
 			"token":         {Type: huma.TypeString, MinLength: most(1), MaxLength: most(revocation.MaxToken), Description: "A raw JWT; it is never stored"},
 			"all":           truth("true: every token of the issuer"),
 			"issued_before": instant("Tokens with an earlier iat are denied, and those without one"),
