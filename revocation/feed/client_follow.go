@@ -13,6 +13,9 @@ import (
 // and acknowledged together.
 const backlog = 16
 
+// maxUrgent is how many changes may wait to overtake.
+const maxUrgent = 256
+
 // follow applies the messages of n until it ends. When ctx ends it says
 // goodbye. When the credential changes it moves to a connection that is made
 // with the new one, and says goodbye under the old one only after that: between
@@ -56,8 +59,13 @@ func (n *connection) run(ctx context.Context) error {
 		profiles = p.changed
 	}
 	for {
+		if err := n.applyUrgent(); err != nil {
+			return err
+		}
 		var err error
 		select {
+		case c := <-n.urgent:
+			err = n.applyUrgent(c)
 		case m, more := <-n.messages:
 			if !more {
 				return <-n.ended
@@ -86,11 +94,12 @@ func (n *connection) tokenChanged() bool {
 }
 
 // apply takes in a message and all that wait behind it, and acknowledges the
-// revision that is in force then.
+// revision that is in force then. Within a long revision it takes in one message
+// at a time, so that others can overtake.
 func (n *connection) apply(m *feedpb.ServerMessage) error {
 	in := n.in
 	err := in.take(m)
-	for waiting := len(n.messages); waiting > 0 && err == nil; waiting-- {
+	for waiting := len(n.messages); waiting > 0 && err == nil && in.partial == nil; waiting-- {
 		if m, more := <-n.messages; more {
 			err = in.take(m)
 		}
@@ -98,12 +107,35 @@ func (n *connection) apply(m *feedpb.ServerMessage) error {
 	if err == nil {
 		err = in.flush()
 	}
-	if err != nil || !in.due {
+	if in.partial == nil && len(n.messages) == 0 {
+		n.long.Store(false)
+	}
+	if err != nil {
 		return err
 	}
+	return n.acknowledge()
+}
+
+// applyUrgent puts the changes that overtake in force, and acknowledges them.
+func (n *connection) applyUrgent(changes ...*feedpb.Change) error {
+	for len(n.urgent) > 0 {
+		changes = append(changes, <-n.urgent)
+	}
+	if err := n.in.overtake(changes); err != nil {
+		return err
+	}
+	return n.acknowledge()
+}
+
+// acknowledge says what is in force, if that is due.
+func (n *connection) acknowledge() error {
+	in := n.in
+	if !in.due {
+		return nil
+	}
 	in.due = false
-	ack := &feedpb.Ack{Revision: in.at, Entries: held(in.follower)}
-	if lasting, ok := in.follower.Lasting(in.minute); ok && in.minute > 0 {
+	ack := &feedpb.Ack{Revision: in.at, Entries: held(in.follower), Ahead: in.aheadOf()}
+	if lasting, ok := in.follower.Lasting(in.minute); ok && in.minute > 0 && len(ack.Ahead) == 0 {
 		ack.Minute, ack.Lasting = uint64(in.minute), uint64(lasting)
 	}
 	in.minute = 0

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -33,6 +34,9 @@ type connection struct {
 
 	in       *inbound
 	messages chan *feedpb.ServerMessage // closed by read
+	urgent   chan *feedpb.Change        // that overtake a long revision
+	long     atomic.Bool                // a long revision is in messages, or partly applied
+	parts    uint64                     // the long revision that came last; belongs to read
 	ended    chan error                 // why read ended
 }
 
@@ -64,6 +68,7 @@ func (c *client) connect(ctx context.Context, addr string) (n *connection, err e
 		return n, err
 	}
 	n.messages, n.ended = make(chan *feedpb.ServerMessage, backlog), make(chan error, 1)
+	n.urgent = make(chan *feedpb.Change, maxUrgent)
 	go func() { n.ended <- n.read(silence) }()
 	n.report()
 	return n, nil
@@ -143,12 +148,43 @@ func (n *connection) read(silence time.Duration) error {
 		if err != nil {
 			return err
 		}
+		if m = n.hurry(m); m == nil {
+			continue
+		}
 		select {
 		case n.messages <- m:
 		case <-n.ctx.Done():
 			return context.Cause(n.ctx)
 		}
 	}
+}
+
+// hurry lets the short changes of a message overtake a long revision. It returns
+// the message with the changes that stay in their turn, or nil if there are
+// none. A change that finds no room stays in its turn alone.
+func (n *connection) hurry(m *feedpb.ServerMessage) *feedpb.ServerMessage {
+	changes := m.GetChanges().GetChanges()
+	ahead := 0
+	for _, c := range changes {
+		if c.Ahead {
+			ahead++
+		}
+		last := c.Revision == n.parts // the last part of a long one
+		if c.More {
+			n.parts = c.Revision
+			n.long.Store(true)
+		}
+		if !c.More && !last && canOvertake([]*feedpb.Change{c}) && (c.Ahead || n.long.Load()) {
+			select {
+			case n.urgent <- c:
+			default:
+			}
+		}
+	}
+	if ahead > 0 && ahead == len(changes) {
+		return nil
+	}
+	return m
 }
 
 var errEnded = errors.New("the control endpoint ended the stream")

@@ -77,21 +77,31 @@ type Source interface {
 
 // Sizes. A message stays below the 4 MiB that gRPC takes by default.
 const (
-	packEntries = 4096      // that are packed into one part, if they fit
+	packEntries = 4096      // of a snapshot that are packed into one part, if they fit
+	partEntries = 1024      // of a long revision, likewise: others overtake between two parts
 	maxPart     = 256 << 10 // bytes of packed entries in one chunk or change
 	maxMessage  = 512 << 10 // bytes of changes in one message, but for the last
+	maxSlice    = 64 << 10  // likewise of a long revision
 	maxName     = 256       // bytes of a replica's name
 	maxVersion  = 64        // bytes of the version that a replica names
 	maxRules    = 1 << 16   // version of the rules that a replica may name
+
+	maxAheadBytes = 64 << 10 // bytes of changes that are sent ahead at once, but for the last
+	maxAhead      = 4096     // revisions that a replica may have in force ahead of their turn
+
+	// aheadRules is the first version of the rules whose replicas take changes
+	// ahead of their turn.
+	aheadRules = 2
 
 	// readChanges is how many revisions are taken from the source at once.
 	readChanges = 1024
 )
 
-// pack hands out entries as packed parts of at most maxPart bytes, in order.
-func pack(entries []revocation.Entry, emit func(part []byte, n int) error) error {
+// pack calls emit with the entries in order, packed in parts of at most so many
+// entries and at most maxPart bytes.
+func pack(entries []revocation.Entry, most int, emit func(part []byte, n int) error) error {
 	for len(entries) > 0 {
-		n := min(len(entries), packEntries)
+		n := min(len(entries), most)
 		part := revocation.AppendEntries(nil, entries[:n])
 		for len(part) > maxPart && n > 1 { // long issuers, long names
 			n = max(1, n*maxPart/(2*len(part)))
@@ -105,15 +115,20 @@ func pack(entries []revocation.Entry, emit func(part []byte, n int) error) error
 	return nil
 }
 
-// parts is c as it travels: one message part, or several if it is large.
-func parts(c revocation.Change) []*feedpb.Change {
+// partsOf returns c as it travels: one part, or several if it is large. It calls
+// between, if that is not nil, after each part of several.
+func partsOf(c revocation.Change, between func()) []*feedpb.Change {
 	var out []*feedpb.Change
+	several := len(c.Added)+len(c.Removed) > partEntries
 	add := func(part *feedpb.Change) {
 		part.Revision, part.More = c.Revision, true
 		out = append(out, part)
+		if several && between != nil {
+			between()
+		}
 	}
-	_ = pack(c.Added, func(b []byte, _ int) error { add(&feedpb.Change{Added: b}); return nil })
-	_ = pack(c.Removed, func(b []byte, _ int) error { add(&feedpb.Change{Removed: b}); return nil })
+	_ = pack(c.Added, partEntries, func(b []byte, _ int) error { add(&feedpb.Change{Added: b}); return nil })
+	_ = pack(c.Removed, partEntries, func(b []byte, _ int) error { add(&feedpb.Change{Removed: b}); return nil })
 	if out == nil {
 		out = []*feedpb.Change{{Revision: c.Revision}}
 	}

@@ -68,6 +68,7 @@ type replicaRow struct {
 	Gone       bool      `json:"gone,omitzero"` // it said goodbye
 	Joined     time.Time `json:"joined"`
 	Revision   uint64    `json:"revision,omitzero"`
+	Ahead      []uint64  `json:"ahead,omitzero"` // later revisions that are in force
 	Entries    uint64    `json:"entries,omitzero"`
 	LastAck    time.Time `json:"last_ack,omitzero"`
 	Version    string    `json:"version,omitzero"`
@@ -86,6 +87,9 @@ func rowOf(p *replicaState) replicaRow {
 	}
 	if p.profile != nil {
 		row.Profile = p.profile.key
+	}
+	for revision := range p.ahead {
+		row.Ahead = append(row.Ahead, revision)
 	}
 	return row
 }
@@ -234,6 +238,7 @@ func (r *replicas) merge(node string, g *gossip) {
 		r.unmet = false
 	}
 	r.settle()
+	r.release()
 	r.mu.Unlock()
 	if !met || g.Ask {
 		r.asked.Store(true)
@@ -304,6 +309,13 @@ func (r *replicas) mergeRow(node string, row *replicaRow, fresh *profile, all bo
 	was := p.connected
 	p.node, p.remote, p.joined, p.known = node, node, row.Joined, true
 	p.revision, p.entries, p.lastAck, p.connected = row.Revision, row.Entries, row.LastAck, row.Connected
+	p.ahead = nil
+	for _, revision := range row.Ahead[:min(len(row.Ahead), maxAhead)] {
+		if p.ahead == nil {
+			p.ahead = make(map[uint64]bool)
+		}
+		p.ahead[revision] = true
+	}
 	r.redescribe(p, row, fresh, all)
 	if !p.connected && (was || !ok) {
 		r.lose(p)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"time"
 
 	"rescind/revocation"
@@ -35,6 +36,7 @@ type inbound struct {
 	loading *snapshot
 	partial *partial // revision at+1, if some of it has come
 	ready   []revocation.Change
+	ahead   []uint64          // revisions after at that are in force already
 	due     bool              // an acknowledgement
 	minute  revocation.Minute // of a heartbeat that has not been acknowledged; 0: none
 }
@@ -122,6 +124,8 @@ func (in *inbound) take(m *feedpb.ServerMessage) error {
 // passed over.
 func (in *inbound) change(c *feedpb.Change) error {
 	switch {
+	case c.GetAhead():
+		return errors.New("a change ahead of its turn came with others")
 	case in.loading != nil || !in.holds:
 		return errors.New("changes came for a set that is not held")
 	case c.GetRevision() <= in.at:
@@ -152,6 +156,43 @@ func (in *inbound) change(c *feedpb.Change) error {
 	in.ready = append(in.ready, revocation.Change{Revision: c.Revision, Added: added, Removed: p.removed})
 	in.partial, in.at = nil, c.Revision
 	return nil
+}
+
+// overtake puts later changes in force before their turn, but for those whose
+// turn has come. It does nothing while there is no set to add them to.
+func (in *inbound) overtake(changes []*feedpb.Change) error {
+	if in.loading != nil || !in.holds {
+		return nil
+	}
+	var entries []revocation.Entry
+	var early []uint64
+	for _, c := range changes {
+		if c.Revision <= in.at+1 || slices.Contains(in.ahead, c.Revision) || slices.Contains(early, c.Revision) || len(in.ahead)+len(early) >= maxAhead {
+			continue
+		}
+		added, err := revocation.ReadEntries(c.Added)
+		if err != nil {
+			return fmt.Errorf("revision %d: %w", c.Revision, err)
+		}
+		entries, early = append(entries, added...), append(early, c.Revision)
+	}
+	if len(early) == 0 {
+		return nil
+	}
+	if err := in.flush(); err != nil {
+		return err
+	}
+	if err := in.follower.ApplyAhead(entries); err != nil {
+		return fmt.Errorf("revisions ahead of %d: %w", in.at, err)
+	}
+	in.ahead, in.due = append(in.ahead, early...), true
+	return nil
+}
+
+// aheadOf returns the revisions that are in force before their turn.
+func (in *inbound) aheadOf() []uint64 {
+	in.ahead = slices.DeleteFunc(in.ahead, func(revision uint64) bool { return revision <= in.at })
+	return slices.Clone(in.ahead)
 }
 
 // part puts added entries of a revision in force while the rest of it is on its

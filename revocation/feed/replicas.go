@@ -70,7 +70,8 @@ type replicaState struct {
 	lost      time.Time // when it was lost, while it is
 	remote    string
 	revision  uint64
-	known     bool // revision is one of this log's, not a beginner's 0
+	known     bool            // revision is one of this log's, not a beginner's 0
+	ahead     map[uint64]bool // later revisions that are in force already
 	entries   uint64
 	lastAck   time.Time
 	losses    int
@@ -152,6 +153,7 @@ func (r *replicas) join(a arrival, s *session) (*replicaState, error) {
 	}
 	p.session, p.remote, p.node, p.connected, p.joined = s, a.remote, "", true, joined
 	p.revision, p.known, p.entries, p.description = a.revision, a.known, a.entries, a.description
+	p.ahead = nil
 	if p.audit.failed { // it has connected again before it had all entries
 		s.reload.Store(true)
 	}
@@ -358,16 +360,51 @@ func (r *replicas) ack(p *replicaState, s *session, a *feedpb.Ack) {
 	before, known := p.revision, p.known
 	p.known = true
 	r.markChanged(p)
+	early := p.overtaken(a)
 	if a.Revision > before {
 		p.revision = a.Revision
 		if before <= r.floor { // otherwise another one is the last
 			r.settle()
 		}
 	}
-	r.mu.Unlock()
-	if r.onApplied != nil && known {
-		eachRevision(before, a.Revision, func(revision uint64) { r.onApplied(p.name, revision) })
+	var fresh []uint64
+	for _, revision := range a.Ahead {
+		if revision > p.revision && !p.ahead[revision] && len(p.ahead) < maxAhead {
+			p.ahead[revision] = true
+			fresh = append(fresh, revision)
+		}
 	}
+	if fresh != nil {
+		r.release()
+	}
+	r.mu.Unlock()
+	if r.onApplied == nil || !known {
+		return
+	}
+	eachRevision(before, a.Revision, func(revision uint64) {
+		if !early[revision] {
+			r.onApplied(p.name, revision)
+		}
+	})
+	for _, revision := range fresh {
+		r.onApplied(p.name, revision)
+	}
+}
+
+// overtaken removes the revisions from p.ahead whose turn has come, and returns
+// them. The caller holds mu.
+func (p *replicaState) overtaken(a *feedpb.Ack) map[uint64]bool {
+	if p.ahead == nil {
+		p.ahead = make(map[uint64]bool)
+	}
+	early := make(map[uint64]bool)
+	for revision := range p.ahead {
+		if revision <= a.Revision {
+			early[revision] = true
+			delete(p.ahead, revision)
+		}
+	}
+	return early
 }
 
 // maxEach bounds how many revisions one acknowledgement is split into.

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -33,8 +34,10 @@ type session struct {
 	reload atomic.Bool // the replica is to be sent a snapshot
 
 	// Owned by the sending goroutine.
-	at   uint64 // every revision up to it has been sent
-	beat *pulse // to be sent once at has reached its revision
+	at    uint64 // every revision up to it has been sent
+	ahead uint64 // every short revision up to it has been sent, in its turn or before
+	rules int    // version of the rules of the replica
+	beat  *pulse // to be sent once at has reached its revision
 }
 
 // pulse is where the log stood at a time.
@@ -81,6 +84,7 @@ func (ss *session) run(token string) error {
 	a := arrival{identity: id, remote: from, revision: ss.at, known: resumes, entries: hello.Entries, description: description{
 		version: hello.Version, rules: int(hello.Rules), profile: profileOf(hello.Profile, log),
 	}}
+	ss.rules = a.rules
 	state, err := s.replicas.join(a, ss)
 	if err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())
@@ -202,8 +206,9 @@ func (ss *session) receive(p *replicaState, log *slog.Logger) error {
 		}
 		switch m := m.GetKind().(type) {
 		case *feedpb.ClientMessage_Ack:
-			if head := ss.server.src.Revision(); m.Ack.GetRevision() > head {
-				return status.Errorf(codes.InvalidArgument, "revision %d is acknowledged, and the log ends at %d", m.Ack.Revision, head)
+			last := slices.Max(append(m.Ack.GetAhead(), m.Ack.GetRevision()))
+			if head := ss.server.src.Revision(); last > head {
+				return status.Errorf(codes.InvalidArgument, "revision %d is acknowledged, and the log ends at %d", last, head)
 			}
 			r.ack(p, ss, m.Ack)
 			ss.compare(p, m.Ack)
@@ -250,8 +255,12 @@ func (ss *session) send(resumes bool) error {
 			}
 		}
 		parts, grown, err := ss.more()
-		if err == nil && len(parts) > 0 {
+		switch {
+		case err != nil:
+		case len(parts) > 0:
 			err = ss.changes(parts)
+		default: // a long revision may be on its way into the tail
+			err = ss.overtake(ss.at)
 		}
 		if err == nil {
 			err = ss.pulse()
@@ -311,7 +320,7 @@ func (ss *session) more() (parts_ []*feedpb.Change, grown <-chan struct{}, err e
 		return nil, grown, nil
 	}
 	for _, c := range changes {
-		parts_ = append(parts_, parts(c)...)
+		parts_ = append(parts_, partsOf(c, nil)...)
 	}
 	return parts_, nil, nil
 }
@@ -322,17 +331,57 @@ func (ss *session) changes(parts []*feedpb.Change) error {
 	last := parts[len(parts)-1].Revision
 	for len(parts) > 0 {
 		n, bytes := 0, 0
-		for n < len(parts) && bytes < maxMessage {
+		for limit := maxMessage; n < len(parts) && bytes < limit; n++ {
 			bytes += size(parts[n])
-			n++
+			if parts[n].More {
+				limit = maxSlice
+			}
 		}
-		if err := ss.put(&feedpb.ServerMessage{Kind: &feedpb.ServerMessage_Changes{Changes: &feedpb.Changes{Changes: parts[:n:n]}}}); err != nil {
+		if err := ss.putChanges(parts[:n:n]); err != nil {
 			return err
+		}
+		if sent := parts[n-1]; sent.More {
+			if err := ss.overtake(sent.Revision); err != nil {
+				return err
+			}
 		}
 		parts = parts[n:]
 	}
 	ss.at = last
 	return nil
+}
+
+// overtake sends short revisions that have come since ahead of the rest of a
+// long one, so that they need not wait for it. What a revision removes waits for
+// its turn.
+func (ss *session) overtake(long uint64) error {
+	if ss.rules < aheadRules {
+		return nil
+	}
+	t := ss.server.tail
+	later, _, _ := t.after(max(long, ss.ahead))
+	later = slices.Concat(later, t.overtaking(max(long, ss.ahead)))
+	var short []*feedpb.Change
+	for bytes := 0; len(later) > 0 && bytes < maxAheadBytes; {
+		n := 1
+		for n < len(later) && later[n].Revision == later[0].Revision {
+			n++
+		}
+		if c := later[0]; canOvertake(later[:n]) {
+			short = append(short, &feedpb.Change{Revision: c.Revision, Added: c.Added, Ahead: true})
+			bytes += size(c)
+		}
+		ss.ahead = later[0].Revision
+		later = later[n:]
+	}
+	if short == nil {
+		return nil
+	}
+	return ss.putChanges(short)
+}
+
+func (ss *session) putChanges(changes []*feedpb.Change) error {
+	return ss.put(&feedpb.ServerMessage{Kind: &feedpb.ServerMessage_Changes{Changes: &feedpb.Changes{Changes: changes}}})
 }
 
 // snapshot sends the whole set. It is one at the revision that the source had
@@ -350,7 +399,7 @@ func (ss *session) snapshot() error {
 	var count uint64
 	var sum uint32
 	taken, err := src.Snapshot(func(entries []revocation.Entry) error {
-		return pack(entries, func(part []byte, n int) error {
+		return pack(entries, packEntries, func(part []byte, n int) error {
 			count += uint64(n)
 			sum = crc32.Update(sum, crcTable, part)
 			return ss.put(&feedpb.ServerMessage{Kind: &feedpb.ServerMessage_SnapshotChunk{SnapshotChunk: &feedpb.SnapshotChunk{Entries: part}}})

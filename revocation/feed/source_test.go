@@ -33,6 +33,7 @@ type memLog struct {
 	revision uint64
 	changes  []revocation.Change // of revision 1 and so on
 	standing map[revocation.ID]revocation.Entry
+	census   revocation.Census
 	of       map[string]revocation.ID // the revocation in force of a subject
 	grown    chan struct{}
 
@@ -67,6 +68,7 @@ func (l *memLog) revokeFor(life time.Duration, subs ...string) uint64 {
 	for i, sub := range subs {
 		e := entryOf(sub, revocation.ID{Revision: c.Revision, Index: uint32(i)})
 		e.ExpiresAt = revocation.MicrosOf(time.Now().Add(life))
+		l.census.Add(e.ExpiresAt, 1)
 		c.Added = append(c.Added, e)
 		l.standing[e.ID], l.of[sub] = e, e.ID
 	}
@@ -81,6 +83,7 @@ func (l *memLog) restore(subs ...string) uint64 {
 	for _, sub := range subs {
 		id := l.of[sub]
 		c.Removed = append(c.Removed, l.standing[id])
+		l.census.Add(l.standing[id].ExpiresAt, -1)
 		delete(l.standing, id)
 		delete(l.of, sub)
 	}
@@ -149,12 +152,8 @@ func (l *memLog) Len() int {
 func (l *memLog) Lasting(m revocation.Minute) (revision uint64, n int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, e := range l.standing {
-		if e.ExpiresAt.Minute() > m {
-			n++
-		}
-	}
-	return l.revision, n, true
+	n, ok = l.census.After(m)
+	return l.revision, n, ok
 }
 
 func (l *memLog) Snapshot(yield func([]revocation.Entry) error) (uint64, error) {

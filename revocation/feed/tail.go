@@ -30,7 +30,8 @@ type tail struct {
 	head  uint64           // up to and with head
 	parts []*feedpb.Change // appended to; cut off at the front by copying
 	bytes int              // of parts
-	grown chan struct{}    // closed when head moves
+	early []*feedpb.Change // short revisions beyond head, while a long one is packed
+	grown chan struct{}    // closed when head moves, or early grows
 	users int              // followers; without any, nothing is packed
 }
 
@@ -64,21 +65,74 @@ func (t *tail) step() {
 	held := false
 	if !idle {
 		changes, ok := t.src.Changes(t.head, readChanges)
+		looked := t.head
 		for _, c := range changes {
-			fresh = append(fresh, parts(c)...)
+			fresh = append(fresh, partsOf(c, func() { looked = t.lookBeyond(max(c.Revision, looked)) })...)
 		}
 		held = ok && len(fresh) > 0
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.early = nil
 	if held {
 		t.append(fresh)
 	} else {
 		t.head = t.src.Revision()
 		t.from, t.parts, t.bytes = t.head, nil, 0
 	}
+	t.wake()
+}
+
+// wake tells the followers that there is more. The caller holds mu.
+func (t *tail) wake() {
 	close(t.grown)
 	t.grown = make(chan struct{})
+}
+
+// lookBeyond packs the short revisions after the given one, so that they can
+// overtake a long revision that is being packed. It returns the last revision
+// that it has looked at.
+func (t *tail) lookBeyond(revision uint64) uint64 {
+	changes, ok := t.src.Changes(revision, readChanges)
+	if !ok || len(changes) == 0 {
+		return revision
+	}
+	var early []*feedpb.Change
+	for _, c := range changes {
+		if len(c.Removed) > 0 || len(c.Added) == 0 || len(c.Added) > partEntries {
+			continue
+		}
+		if p := partsOf(c, nil); canOvertake(p) {
+			early = append(early, p...)
+		}
+	}
+	if early != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.early = append(t.early, early...)
+		t.wake()
+	}
+	return changes[len(changes)-1].Revision
+}
+
+// canOvertake reports whether the revision of these parts may be sent ahead of
+// its turn: it is short, and removes nothing.
+func canOvertake(parts []*feedpb.Change) bool {
+	c := parts[0]
+	return len(parts) == 1 && len(c.Removed) == 0 && len(c.Added) > 0 && len(c.Added) <= maxAheadBytes
+}
+
+// overtaking returns the short revisions after the given one that are beyond
+// head, while a long one is packed.
+func (t *tail) overtaking(revision uint64) []*feedpb.Change {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for i, c := range t.early {
+		if c.Revision > revision {
+			return t.early[i:len(t.early):len(t.early)]
+		}
+	}
+	return nil
 }
 
 func (t *tail) append(fresh []*feedpb.Change) {

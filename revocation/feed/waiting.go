@@ -32,7 +32,8 @@ type waiter struct {
 
 // has reports whether p has in force what is wanted. The caller holds mu.
 func (p *replicaState) has(w Wanted) bool {
-	return p.inForce() >= w.Revision && max(p.rules, 1) >= w.Rules
+	applied := p.inForce() >= w.Revision || p.ahead[w.Revision] && !p.audit.failed
+	return applied && max(p.rules, 1) >= w.Rules
 }
 
 // settle finds the floor, and releases the waiters that have what they want.
@@ -47,9 +48,13 @@ func (r *replicas) settle() {
 	}
 	rose := floor > r.floor || rules > r.rules
 	r.floor, r.rules = floor, rules
-	if !rose {
-		return
+	if rose {
+		r.release()
 	}
+}
+
+// release releases the waiters that have what they want. The caller holds mu.
+func (r *replicas) release() {
 	for w := range r.waiters {
 		if r.everywhere(w.Wanted) {
 			w.result = r.applied(w.Wanted)
@@ -61,7 +66,20 @@ func (r *replicas) settle() {
 
 // everywhere reports whether every replica has what is wanted. The caller holds
 // mu.
-func (r *replicas) everywhere(w Wanted) bool { return w.Revision <= r.floor && w.Rules <= r.rules }
+func (r *replicas) everywhere(w Wanted) bool {
+	if w.Revision <= r.floor && w.Rules <= r.rules {
+		return true
+	}
+	if r.unmet {
+		return false
+	}
+	for _, p := range r.all {
+		if !p.has(w) {
+			return false
+		}
+	}
+	return true
+}
 
 // unmetNodes stands in for the replicas of control nodes that have not been
 // heard since this one started.

@@ -88,7 +88,8 @@ func serveInMemory(t *testing.T, src Source, o ServerOptions) (*Server, *wires) 
 // connect is a connection, and what cuts it.
 func (m *wires) connect(t *testing.T) (*grpc.ClientConn, func()) {
 	t.Helper()
-	conn, err := grpc.NewClient("passthrough:///memory", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(m.dial))
+	conn, err := grpc.NewClient("passthrough:///memory", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(m.dial),
+		grpc.WithStaticStreamWindowSize(1<<16), grpc.WithStaticConnWindowSize(1<<16)) // a stream that is not read is full soon
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -167,6 +167,17 @@ func (d *directory) appendPart(revision uint64, added []revocation.Entry) error 
 	return d.write(appendChange(nil, frameChangePart, &revocation.Change{Revision: revision, Added: added}))
 }
 
+// appendAhead is appendPart, and returns when the entries are on disk.
+func (d *directory) appendAhead(revision uint64, added []revocation.Entry) error {
+	if err := d.appendPart(revision, added); err != nil {
+		return err
+	}
+	if err := d.journal.Sync(); err != nil {
+		return fmt.Errorf("cannot write the journal: %w", err)
+	}
+	return nil
+}
+
 func (d *directory) write(b []byte) error {
 	if d.journal == nil {
 		return errors.New("there is no journal to write to")

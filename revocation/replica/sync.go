@@ -58,11 +58,36 @@ func (f *Follower) ApplyPart(revision uint64, added []revocation.Entry) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := f.current.Load()
-	switch {
-	case c.set == nil:
-		return ErrNotReady
-	case revision != c.revision+1:
+	if c.set != nil && revision != c.revision+1 {
 		return fmt.Errorf("a part of revision %d came in the place of revision %d", revision, c.revision+1)
+	}
+	if err := f.addEarly(added); err != nil {
+		return err
+	}
+	f.toDisk(func(d *directory) error { return d.appendPart(revision, added) })
+	return nil
+}
+
+// ApplyAhead puts the entries of a later revision in force before their turn,
+// and returns when they are on disk too: they need not wait for a long revision
+// before theirs. The follower's revision stays what it is, and the entries must
+// come again in their turn.
+func (f *Follower) ApplyAhead(added []revocation.Entry) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.addEarly(added); err != nil {
+		return err
+	}
+	next := f.current.Load().revision + 1 // a journal has them among the parts of the next revision
+	f.toDisk(func(d *directory) error { return d.appendAhead(next, added) })
+	return nil
+}
+
+// addEarly adds entries of a revision that is not whole yet. The caller holds mu.
+func (f *Follower) addEarly(added []revocation.Entry) error {
+	c := f.current.Load()
+	if c.set == nil {
+		return ErrNotReady
 	}
 	grown, err := c.set.change(added, nil, f.clock())
 	if err != nil {
@@ -72,7 +97,6 @@ func (f *Follower) ApplyPart(revision uint64, added []revocation.Entry) error {
 	next := *c
 	next.ahead += grown
 	f.hold(&next)
-	f.toDisk(func(d *directory) error { return d.appendPart(revision, added) })
 	return nil
 }
 
