@@ -96,7 +96,7 @@ func follower(t testing.TB) *revset.Follower {
 	request := &revocation.Request{Issuer: idp, Claims: []revocation.Claim{{Name: "sub", Value: value}}, Block: true}
 	revoked, faults := request.Accept(time.Now(), time.Hour, "test")
 	if faults != nil {
-		t.Fatal(faults)
+		t.Fatalf("the revocation of mallory is not accepted: %v", faults)
 	}
 	revoked.ID = revocation.ID{Revision: 8}
 	must(t, struct{}{}, f.Apply([]revocation.Change{{Revision: 8, Added: []revocation.Entry{revoked.Entry()}}}))
@@ -144,19 +144,19 @@ func TestCheckAsJSON(t *testing.T) {
 	got := rescind(t, nil, "", "check", "--authz", r.addr, "-o", "json", token).want(0, `"reason": "revoked"`)
 	got.json(&o)
 	if o.Decision != "deny" || o.Reason != "revoked" || o.Allowed || o.Status != 401 || o.Metadata["revocation_id"] != "r8.0" {
-		t.Errorf("%+v", o)
+		t.Errorf("check of a revoked token prints %+v, want deny, revoked, 401 and revocation r8.0", o)
 	}
 	if !json.Valid([]byte(got.out)) {
-		t.Error(got.out)
+		t.Errorf("check -o json prints no JSON: %s", got.out)
 	}
 }
 
-// A token may say anything; the terminal is not for it to write on.
-func TestCheckQuotesWhatATokenSays(t *testing.T) {
+// A claim can hold any text. It must not control the terminal.
+func TestCheckQuotesClaims(t *testing.T) {
 	r := startReplica(t, nil)
 	got := rescind(t, map[string]string{"RESCIND_AUTHZ": r.addr}, "", "check", r.token(map[string]any{"sub": "a\x1b[2Jb"})).want(0, `"a\x1b[2Jb"`)
 	if strings.ContainsRune(got.out, '\x1b') {
-		t.Errorf("%q", got.out)
+		t.Errorf("an escape sequence in sub reaches the terminal: %q", got.out)
 	}
 }
 

@@ -214,7 +214,7 @@ func TestUndecided(t *testing.T) {
 		{io.EOF, true},
 	} {
 		if got := undecided(c.err); got != c.want {
-			t.Errorf("%v: %v", c.err, got)
+			t.Errorf("%v is undecided: %v, want %v", c.err, got, c.want)
 		}
 	}
 }

@@ -28,7 +28,7 @@ func TestJSONIsPrintable(t *testing.T) {
 		var out bytes.Buffer
 		a := &app{out: &out}
 		if err := a.printJSON([]byte(`{"reason":"` + raw + `"}`)); err != nil {
-			t.Fatalf("%q: %v", raw, err)
+			t.Fatalf("printing %q: %v", raw, err)
 		}
 		if got, want := out.String(), "{\n  \"reason\": \""+want+"\"\n}\n"; got != want {
 			t.Errorf("%q: got %q, want %q", raw, got, want)
@@ -65,7 +65,7 @@ func TestJSONKeepsItsValue(t *testing.T) {
 		want := rapid.MapOf(rapid.String(), rapid.SliceOf(rapid.String())).Draw(t, "value")
 		var out bytes.Buffer
 		if err := (&app{out: &out}).printValue(want); err != nil {
-			t.Fatalf("%q: %v", want, err)
+			t.Fatalf("printing %q: %v", want, err)
 		}
 		for line := range strings.Lines(out.String()) {
 			if line = strings.TrimSuffix(line, "\n"); !printable.Valid(line) {
@@ -74,7 +74,7 @@ func TestJSONKeepsItsValue(t *testing.T) {
 		}
 		got := map[string][]string{}
 		if err := json.Unmarshal(out.Bytes(), &got); err != nil {
-			t.Fatalf("%q: %s: %v", want, &out, err)
+			t.Fatalf("the output for %q is no JSON: %v\n%s", want, err, &out)
 		}
 		if a, b := mustJSON(t, got), mustJSON(t, want); a != b {
 			t.Fatalf("the value is %s, want %s", a, b)
@@ -85,7 +85,7 @@ func TestJSONKeepsItsValue(t *testing.T) {
 func mustJSON(t *rapid.T, v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {
-		t.Fatalf("%v: %v", v, err)
+		t.Fatalf("%v has no JSON: %v", v, err)
 	}
 	return string(b)
 }

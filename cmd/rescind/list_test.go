@@ -21,7 +21,7 @@ func TestList(t *testing.T) {
 	var none page
 	e.rescind("list", "-o", "json").want(0).json(&none)
 	if none.Items == nil || len(none.Items) != 0 {
-		t.Errorf("%+v", none)
+		t.Errorf("an empty list is %+v, want an empty array", none)
 	}
 	other := "https://other.example/"
 	e.rescind("revoke", "--issuer", idp, "--sub", "alice", "--reason", strings.Repeat("long ", 50)).want(0)
@@ -49,7 +49,7 @@ func TestList(t *testing.T) {
 	var one page
 	e.rescind("list", "--limit", "1", "-o", "json").want(0).json(&one)
 	if len(one.Items) != 1 || one.NextCursor == "" {
-		t.Errorf("%+v", one)
+		t.Errorf("list --limit 1 prints %+v, want one item and a cursor", one)
 	}
 }
 
@@ -74,7 +74,7 @@ func TestListFollowsThePages(t *testing.T) {
 		}
 	}
 	if got := e.rescind("list", "--limit", "0").want(0); strings.Count(got.out, "\n") != 2501 || strings.Count(got.out, "ISSUER") != 1 {
-		t.Errorf("%d lines", strings.Count(got.out, "\n"))
+		t.Errorf("list --limit 0 prints %d lines with %d headings, want 2501 with one", strings.Count(got.out, "\n"), strings.Count(got.out, "ISSUER"))
 	}
 }
 
@@ -90,7 +90,7 @@ func TestReplicas(t *testing.T) {
 	var list struct{ Items []control.Replica }
 	e.rescind("replicas", "-o", "json").want(0).json(&list)
 	if len(list.Items) != 2 || list.Items[1].Behind != 2 {
-		t.Errorf("%+v", list)
+		t.Errorf("replicas -o json prints %+v, want two, the second one 2 behind", list)
 	}
 }
 
@@ -105,11 +105,11 @@ func TestWords(t *testing.T) {
 		}
 	}
 	if got := timeText(now.Add(time.Hour), now); got != "2026-11-24T08:00:00Z (in 60m)" {
-		t.Error(got)
+		t.Errorf("an hour from now: got %s", got)
 	}
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 12345678: "12,345,678"} {
 		if got := grouped(n); got != want {
-			t.Errorf("%d: %q", n, got)
+			t.Errorf("grouped(%d) is %q, want %q", n, got, want)
 		}
 	}
 	for s, want := range map[string]string{"plain text": "plain text", "zoë": "zoë", "a\nb": `"a\nb"`, "\u202egnp": `"\u202egnp"`, "\xff": `"\xff"`, "": ""} {
@@ -118,6 +118,6 @@ func TestWords(t *testing.T) {
 		}
 	}
 	if got := clip("résumé", 4); got != "rés…" {
-		t.Error(got)
+		t.Errorf("résumé clipped to 4 is %s, want rés…", got)
 	}
 }

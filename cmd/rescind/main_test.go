@@ -34,7 +34,7 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"rescind": ma
 // replica that run in this process. Each script has its own control endpoint.
 //
 //	exits 2 rescind revoke       runs a command that must end with that status
-//	capture ID 'r[0-9]+\.[0-9]+'  puts what matches in standard output into $ID
+//	capture ID 'r[0-9]+\.[0-9]+'  sets $ID to the match in standard output
 func TestScripts(t *testing.T) {
 	r := startReplica(t, nil)
 	testscript.Run(t, testscript.Params{
@@ -67,7 +67,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &exit) {
 		status = exit.ExitCode()
 	} else if err != nil {
-		ts.Fatalf("%v", err)
+		ts.Fatalf("%s cannot be run: %v", args[1], err)
 	}
 	if strconv.Itoa(status) != args[0] {
 		ts.Fatalf("exit status %d, want %s", status, args[0])
@@ -89,8 +89,7 @@ const idp = "https://idp.example.com/"
 
 func tokenOf(name string) string { return "secret-of-" + name }
 
-// endpoint is a control endpoint on a durable log, whose replicas are what a
-// test says.
+// endpoint is a control endpoint on a durable log, with replicas of the test's own.
 type endpoint struct {
 	t   testing.TB
 	url string
@@ -168,7 +167,7 @@ func (e *endpoint) waitApplied(_ context.Context, w ledger.Wanted) (a control.Ap
 	return a
 }
 
-// said is what a run of the program left behind.
+// said is the exit status and the output of one run of the program.
 type said struct {
 	t         testing.TB
 	args      []string
@@ -212,7 +211,7 @@ func (s said) json(into any) {
 
 func (s said) document() (d control.Document) { s.t.Helper(); s.json(&d); return d }
 
-// What is wrong before anybody is asked ends with 2, and nobody is asked.
+// A usage error ends with exit status 2, and the control endpoint gets no request.
 func TestWrongUsage(t *testing.T) {
 	asked := 0
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))
@@ -319,7 +318,7 @@ func TestWrongUsage(t *testing.T) {
 func TestHelpAndVersion(t *testing.T) {
 	for _, args := range []string{"help", "--help", "help revoke", "revoke --help", "completion bash"} {
 		if got := rescind(t, nil, "", strings.Fields(args)...).want(0); got.out == "" || got.errs != "" {
-			t.Errorf("%s: %q %q", args, got.out, got.errs)
+			t.Errorf("rescind %s: standard output %q, standard error %q, want text on the first alone", args, got.out, got.errs)
 		}
 	}
 	rescind(t, nil, "", "help").want(0, "Servers:", "Revoking:", "Looking:", "Exit statuses:")
@@ -327,7 +326,7 @@ func TestHelpAndVersion(t *testing.T) {
 	var b build
 	rescind(t, nil, "", "-o", "json", "version").want(0).json(&b)
 	if b.Version == "" || b.Commit == "" || !strings.HasPrefix(b.Go, "go1.") {
-		t.Errorf("%+v", b)
+		t.Errorf("version -o json prints %+v, want a version, a commit and a Go version", b)
 	}
 	release, commit = "1.2.3", "abc"
 	defer func() { release, commit = "", "" }()
@@ -337,6 +336,6 @@ func TestHelpAndVersion(t *testing.T) {
 func TestReportOfAConfiguration(t *testing.T) {
 	var b bytes.Buffer
 	if status := report(&b, "rescind authz", &config.Unusable{Err: io.ErrUnexpectedEOF}); status != statusUsage || b.String() != "rescind authz: the configuration cannot be used:\nunexpected EOF\n" {
-		t.Errorf("%d %q", status, b.String())
+		t.Errorf("an unusable configuration: exit status %d and %q, want %d and the fault", status, b.String(), statusUsage)
 	}
 }

@@ -81,8 +81,8 @@ func TestAcknowledgementOfAnotherRevision(t *testing.T) {
 	}
 }
 
-// A log that nobody has read takes no appends: its writer does not know what it
-// follows.
+// A log that nobody has read takes no appends: its writer does not know the
+// revision that it follows.
 func TestNoAppendBeforeTheLogIsRead(t *testing.T) {
 	l, err := Open(t.Context(), Options{Dir: t.TempDir()})
 	if err != nil {
@@ -96,8 +96,8 @@ func TestNoAppendBeforeTheLogIsRead(t *testing.T) {
 	}
 }
 
-// While the log is down somebody puts an older copy in its place. What was
-// acknowledged is missing from it, so the log stays shut.
+// While the log is down somebody puts an older copy in its place. An acknowledged
+// batch is missing from it, so the log stays shut.
 func TestOlderCopyWhileTheLogIsDown(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, Options{Dir: dir})

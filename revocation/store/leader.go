@@ -18,7 +18,7 @@ type agreement struct {
 	head uint64
 }
 
-// leaderState is what the leader of a stream reports.
+// leaderState is the report of the leader of a stream.
 type leaderState struct {
 	*jetstream.ClusterInfo // nil where one server elsewhere has the stream
 	agreement

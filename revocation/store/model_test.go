@@ -16,7 +16,7 @@ import (
 	"rescind/test/eventually"
 )
 
-// delivered records what Read delivers.
+// delivered records the deliveries of Read.
 type delivered struct {
 	mu     sync.Mutex
 	bodies map[uint64]string // by revision, without the revisions that have no body
@@ -47,7 +47,7 @@ type batch struct {
 	hour uint32 // after which it is given up
 }
 
-// logModel is what the log should hold, in plain maps.
+// logModel is the expected content of the log, in plain maps.
 type logModel struct {
 	t       testing.TB
 	dir     string
@@ -61,8 +61,8 @@ type logModel struct {
 	covered uint64
 }
 
-// open opens the log and reads it to its end. What was read must be all that
-// was appended and is not given up.
+// open opens the log and reads it to its end. It must read exactly the batches
+// that were appended and are not given up.
 func (m *logModel) open(rt *rapid.T) {
 	l, err := Open(context.Background(), Options{Dir: m.dir, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

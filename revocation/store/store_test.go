@@ -83,7 +83,7 @@ func (o *opened) add(t testing.TB, lasts time.Duration, body string) uint64 {
 	return rev
 }
 
-func TestWhatWasAppendedIsThereAfterARestart(t *testing.T) {
+func TestAppendedBatchesSurviveARestart(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, Options{Dir: dir})
 	id := l.ID()
@@ -224,8 +224,8 @@ func TestRefusedDirectories(t *testing.T) {
 	}
 }
 
-// Whatever happens to the files of the log, what was acknowledged is either
-// read back or the log is refused.
+// After any damage to the files of the log, either all that was acknowledged is
+// read back, or the log is refused.
 func TestDamageIsNeverPaperedOver(t *testing.T) {
 	const n = 40
 	tests := []struct {
@@ -374,10 +374,10 @@ func TestAcceptIsRemembered(t *testing.T) {
 			t.Fatal(err)
 		}
 		if l.ID() != step.id || !slices.Equal(l.Replaces(), step.replaces) {
-			t.Errorf("after %q: %s replaces %q", step.accept, l.ID(), l.Replaces())
+			t.Errorf("after accepting %q: log %s replaces %q, want %s and %q", step.accept, l.ID(), l.Replaces(), step.id, step.replaces)
 		}
 		if err := l.Close(); err != nil {
-			t.Error(err)
+			t.Errorf("closing after %q: %v", step.accept, err)
 		}
 	}
 }

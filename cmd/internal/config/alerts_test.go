@@ -21,10 +21,10 @@ alerts:
 		SubjectRate: 3, LifetimeFactor: 2, LifetimeAtLeast: 10 * time.Minute,
 	}
 	if got.Alerts != want {
-		t.Errorf("%+v", got.Alerts)
+		t.Errorf("alerts are %+v, want %+v", got.Alerts, want)
 	}
 	if !got.Policies["a"].Observe || got.Policies["b"].Observe || got.Policies["default"].Observe {
-		t.Errorf("%+v", got.Policies)
+		t.Errorf("policies are %+v, want a alone to observe", got.Policies)
 	}
 }
 

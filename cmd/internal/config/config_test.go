@@ -28,7 +28,7 @@ var sections = map[string][]string{
 	"control": {baseFeed, baseStore, baseAdmin},
 }
 
-// whole adds what text lacks to be a configuration of this kind.
+// whole adds the sections that text lacks for a configuration of this kind.
 func whole(kind, text string) string {
 	for _, section := range sections[kind] {
 		name, _, _ := strings.Cut(section, ":")
@@ -123,7 +123,7 @@ func TestFileThatIsNotThere(t *testing.T) {
 	} {
 		_, err := ReadControl(path)
 		if err == nil || err.Error() != path+":1:1: "+path+" "+want {
-			t.Errorf("%s: %v", path, err)
+			t.Errorf("reading %s: %v, want %s", path, err, want)
 		}
 	}
 }
@@ -159,7 +159,7 @@ func TestReadSecret(t *testing.T) {
 		write(t, path, content)
 		got, err := ReadSecret(path)
 		if got != want || (err == nil) != (want != "") {
-			t.Errorf("%q: %q, %v", content, got, err)
+			t.Errorf("a file with %q holds the secret %q, %v; want %q", content, got, err, want)
 		}
 	}
 }

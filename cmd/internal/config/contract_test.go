@@ -87,7 +87,7 @@ log: {level: info, format: json}
 `
 )
 
-// unexported fields are no part of what is compared.
+// equal compares all fields, and reports each that differs.
 func equal(t *testing.T, got, want any) {
 	t.Helper()
 	if reflect.DeepEqual(got, want) {
@@ -197,7 +197,7 @@ func TestDefaults(t *testing.T) {
 	})
 }
 
-// What may be written in more ways than one.
+// Some values can be written in more than one way.
 func TestAccepted(t *testing.T) {
 	path := filepath.Join(folderOf(t), "x.yaml")
 	issuer := func(text string) Issuer {
@@ -227,7 +227,7 @@ func TestAccepted(t *testing.T) {
 		t.Errorf("grpc %+v", g)
 	}
 	if !reflect.DeepEqual(a.Headers, Headers{"X_", map[string]string{}, true, true}) || a.LogLevel != slog.LevelDebug || a.LogFormat != "text" || !a.Staleness.DenyOverdue {
-		t.Errorf("%+v", a)
+		t.Errorf("headers %+v, level %v, format %s, staleness %+v differ from the file", a.Headers, a.LogLevel, a.LogFormat, a.Staleness)
 	}
 	mustAuthz(t, path, baseIssuers+"revocation: {control: [a.example.com:1], token_file: replica.token, tls: {server_name: a.example.com}}\n")
 	mustControl(t, path, whole("control", "http: {listen: ':0', plaintext: true}\nfeed: {listen: '[::1]:0', tokens: [{name: a, sha256: "+strings.Repeat("0", 64)+"}]}\n"))
@@ -317,7 +317,7 @@ func TestEmptyFiles(t *testing.T) {
 			for _, f := range faults(t, kind, path, text) {
 				got = append(got, f.Path)
 				if f.Line != 1 || f.Column != 1 || !strings.HasPrefix(f.Message, "is missing: ") {
-					t.Errorf("%q: %v", text, f)
+					t.Errorf("an empty file %q: %v, want faults that something is missing, at 1:1", text, f)
 				}
 			}
 			if slices.Sort(got); !slices.Equal(got, want) {

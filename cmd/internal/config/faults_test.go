@@ -293,8 +293,8 @@ func testFaults(t *testing.T, kind string, list []faulty) {
 	}
 }
 
-// unmark takes the marks out of a text and puts their positions before what is
-// wanted there.
+// unmark removes the marks from a text, and puts the position of each before its
+// wanted fault.
 func unmark(f faulty, path string) (text, want string) {
 	var lines []string
 	line, column := 1, 1

@@ -27,7 +27,7 @@ func fuzz[T any](f *testing.F, root as[T], seeds []faulty, whole string) {
 		x, err := decode(path, text, root)
 		var list Faults
 		if err == nil && x == nil || err != nil && (!errors.As(err, &list) || len(list) == 0) {
-			t.Fatalf("%v, %v", x, err)
+			t.Fatalf("a configuration %v with the error %v, want one of both, and Faults", x, err)
 		}
 		lines := strings.Split(plain(text), "\n")
 		last := Fault{}

@@ -76,21 +76,21 @@ func TestObserve(t *testing.T) {
 	a = read("log: {decisions: {output: otlp}}\ntracing: {endpoint: 'otel:4317', headers_file: otlp.headers, ca_file: cert.pem, sample_ratio: 1}\n")
 	want := Collector{URL: "https://otel:4317", Protocol: "grpc", HeadersFile: filepath.Join(dir, "otlp.headers"), CAFile: filepath.Join(dir, "cert.pem")}
 	if a.Tracing == nil || *a.Tracing != (Tracing{want, 200}) || a.TraceRatio != 1 || a.Decisions.Collector == nil || *a.Decisions.Collector != want {
-		t.Errorf("%+v %+v", a.Tracing, a.Decisions)
+		t.Errorf("tracing %+v and decisions %+v, want the collector %+v in both", a.Tracing, a.Decisions, want)
 	}
 	a = read("log: {decisions: {output: otlp, collector: {endpoint: 'http://[::1]:4318/base/', protocol: http}}}\ntracing: {endpoint: 'http://otel:4317', plaintext: true, sample_ratio: 0}\n")
 	if a.Decisions.Collector.URL != "http://[::1]:4318/base" || a.Tracing.URL != "http://otel:4317" || a.TraceRatio != 0 {
-		t.Errorf("%+v %+v", a.Decisions.Collector, a.Tracing)
+		t.Errorf("decisions go to %+v and spans to %+v, want [::1]:4318/base and otel:4317", a.Decisions.Collector, a.Tracing)
 	}
 	if read("tracing: {endpoint: , protocol: }\n").Tracing != nil {
 		t.Error("a section without values turns tracing on")
 	}
 	headers, err := ReadHeaders(filepath.Join(dir, "otlp.headers"))
 	if err != nil || !reflect.DeepEqual(headers, map[string]string{"authorization": "Bearer x", "x-scope": "a: b"}) {
-		t.Errorf("%v %v", headers, err)
+		t.Errorf("the headers are %v, %v, want two", headers, err)
 	}
 	write(t, filepath.Join(dir, "otlp.headers"), "a: s3cret\nA: s3cret\n")
 	if _, err := ReadHeaders(filepath.Join(dir, "otlp.headers")); err == nil || strings.Contains(err.Error(), "s3cret") {
-		t.Errorf("%v", err)
+		t.Errorf("a repeated header: %v, want an error without its value", err)
 	}
 }

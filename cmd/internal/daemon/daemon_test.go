@@ -102,17 +102,17 @@ func TestTeardownInReverse(t *testing.T) {
 	}
 	err := td.Run(time.Minute)
 	if got := strings.Join(order, " "); got != "admin feed store" {
-		t.Errorf("order %q", got)
+		t.Errorf("the steps ran in the order %q, want admin feed store", got)
 	}
 	if err == nil || err.Error() != "feed: stuck" || !strings.Contains(b.String(), "name=feed error=stuck") {
-		t.Errorf("%v, log %s", err, b.String())
+		t.Errorf("a step that fails: %v, logged %s; want its name and error in both", err, b.String())
 	}
 	if err := td.Run(time.Minute); err != nil || len(order) != 3 {
 		t.Errorf("run again: %v, %q", err, order)
 	}
 	empty := Teardown{}
 	if err := empty.Run(0); err != nil {
-		t.Error(err)
+		t.Errorf("a teardown without steps: %v", err)
 	}
 }
 
@@ -131,13 +131,13 @@ func TestTeardownIsBounded(t *testing.T) {
 		begun := time.Now()
 		err := td.Run(10 * time.Second)
 		if took := time.Since(begun); took != 10*time.Second+late {
-			t.Errorf("took %s", took)
+			t.Errorf("the teardown took %s, want %s", took, 10*time.Second+late)
 		}
 		if !closed {
 			t.Error("the store was not closed in a hurry")
 		}
 		if err == nil || !strings.Contains(err.Error(), "deaf: did not end in time") || !strings.Contains(err.Error(), "drain: context deadline exceeded") {
-			t.Error(err)
+			t.Errorf("the teardown returns %v, want the errors of both steps that were late", err)
 		}
 	})
 }

@@ -24,7 +24,7 @@ func TestListenOnAPort(t *testing.T) {
 	LogListening(logger, "grpc", l)
 	var said struct{ Msg, Name, Addr string }
 	if err := json.Unmarshal(b.Bytes(), &said); err != nil || said.Msg != "listening" || said.Name != "grpc" || said.Addr != l.Addr().String() {
-		t.Errorf("%s %v", b.String(), err)
+		t.Errorf("logged %s (%v), want the listener grpc at %s", b.String(), err, l.Addr())
 	}
 	if _, err := Listen(t.Context(), l.Addr().String(), 0); err == nil || strings.Count(err.Error(), l.Addr().String()) != 1 || !strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("the same port again: %v", err)
@@ -75,7 +75,7 @@ func TestListenOnASocket(t *testing.T) {
 	var b bytes.Buffer
 	LogListening(slog.New(slog.NewTextHandler(&b, nil)), "grpc", l)
 	if !strings.Contains(b.String(), "addr=unix://"+path) {
-		t.Error(b.String())
+		t.Errorf("logged %s, want addr=unix://%s", b.String(), path)
 	}
 	if _, err := Listen(t.Context(), "unix://"+path, 0o600); err == nil || !strings.Contains(err.Error(), "another process answers on it") {
 		t.Errorf("a socket in use: %v", err)

@@ -41,7 +41,7 @@ func TestPage(t *testing.T) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
 		if w.Code != c.status || !strings.Contains(w.Body.String(), c.body) {
-			t.Errorf("%s %s: %d %.200s", c.method, c.path, w.Code, w.Body)
+			t.Errorf("%s %s: %d %.200s, want %d with %s", c.method, c.path, w.Code, w.Body, c.status, c.body)
 		}
 	}
 	w := httptest.NewRecorder()
@@ -51,7 +51,8 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// running is a server for t, and what ended it.
+// running starts a server, and returns its address and the channel of the error
+// that ends it.
 func running(t *testing.T, h http.Handler, config *tls.Config) (*Server, string, <-chan error) {
 	t.Helper()
 	l, err := Listen(t.Context(), "127.0.0.1:0", 0)
@@ -88,12 +89,12 @@ func TestServerOverTLS(t *testing.T) {
 		_ = r.Body.Close()
 		transport.CloseIdleConnections()
 		if r.StatusCode != http.StatusOK || (r.ProtoMajor == 2) != h2 {
-			t.Errorf("%s %s", r.Proto, r.Status)
+			t.Errorf("with HTTP/2 %v the answer is %s over %s, want 200", h2, r.Status, r.Proto)
 		}
 	}
 }
 
-func TestShutdownAnswersWhatWasAsked(t *testing.T) {
+func TestShutdownAnswersOpenRequests(t *testing.T) {
 	asked, release := make(chan struct{}), make(chan struct{})
 	s, addr, done := running(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		close(asked)
@@ -114,20 +115,20 @@ func TestShutdownAnswersWhatWasAsked(t *testing.T) {
 	<-asked
 	ended := make(chan error, 1)
 	go func() { ended <- s.Shutdown(context.Background()) }()
-	if err := <-done; err != nil { // it does not listen any more
-		t.Error(err)
+	if err := <-done; err != nil { // the listener is closed
+		t.Errorf("Serve ends with %v, want nil", err)
 	}
 	close(release)
 	if b := <-got; b != "answered" {
-		t.Error(b)
+		t.Errorf("the open request got %q, want its answer", b)
 	}
 	if err := <-ended; err != nil {
-		t.Error(err)
+		t.Errorf("Shutdown returns %v, want nil", err)
 	}
 	http.DefaultClient.CloseIdleConnections()
 }
 
-func TestShutdownCutsOffWhatTakesTooLong(t *testing.T) {
+func TestShutdownCutsOffLongRequests(t *testing.T) {
 	asked := make(chan struct{})
 	s, addr, _ := running(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		close(asked)
@@ -145,7 +146,7 @@ func TestShutdownCutsOffWhatTakesTooLong(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
+		t.Errorf("Shutdown returns %v, want %v", err, context.DeadlineExceeded)
 	}
 	if err := <-got; err == nil {
 		t.Error("the request was answered")
@@ -161,6 +162,6 @@ func TestHeadersAreBounded(t *testing.T) {
 	defer c.Close()
 	go func() { fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n", strings.Repeat("x", 2*maxHeader)) }()
 	if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.Contains(line, "431") {
-		t.Errorf("%q %v", line, err)
+		t.Errorf("a header of %d bytes is answered with %q, %v, want 431", 2*maxHeader, line, err)
 	}
 }

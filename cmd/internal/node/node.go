@@ -169,7 +169,7 @@ func (n *node) answer(w http.ResponseWriter, r *http.Request) {
 	api.ServeHTTP(w, r)
 }
 
-// readiness says what the node lacks to answer the admin API.
+// readiness reports whether the node can answer the admin API.
 func (n *node) readiness() (out daemon.Readiness) {
 	if n.api.Load() == nil {
 		out.Missing = append(out.Missing, "the durable log is not open yet: it needs a majority of the control nodes")

@@ -55,7 +55,7 @@ func documented(t *testing.T) map[string]*config.Authz {
 		must(t, 0, os.WriteFile(path, []byte(block[2]+"revocation: {control: [127.0.0.1:9391], token_file: replica.token}\n"), 0o600))
 		c, err := config.ReadAuthz(path)
 		if err != nil {
-			t.Errorf("%s: %v", block[1], err)
+			t.Errorf("the documented configuration of %s does not load: %v", block[1], err)
 			continue
 		}
 		all[block[1]] = c
@@ -63,8 +63,8 @@ func documented(t *testing.T) map[string]*config.Authz {
 	return all
 }
 
-// What ISSUERS.md says is asked of the decision itself, with tokens as these
-// issuers make them. They are signed with a key of ours.
+// The decision agrees with ISSUERS.md, for tokens as these issuers make them,
+// signed with a key of the test.
 func TestDocumentedIssuers(t *testing.T) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	key := anyKey{must(t, private, err)}

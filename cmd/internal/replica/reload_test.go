@@ -75,7 +75,7 @@ func (r *reloading) write(issuer, rest string) {
 	must(r.t, 0, os.WriteFile(r.options.Path, []byte(text), 0o600))
 }
 
-// want is what becomes of a token with these claims.
+// want checks the reason of the decision about a token with these claims.
 func (r *reloading) want(what string, claims map[string]any, reason authz.Reason) {
 	r.t.Helper()
 	token, err := r.issuer.Mint(claims)
@@ -122,7 +122,7 @@ func TestReloadKeepsTheKeys(t *testing.T) {
 	r.want("changed after all", nil, authz.WrongAudience)
 }
 
-// New keys are waited for: what was in force answers meanwhile.
+// A reload waits for new keys. The configuration in force answers meanwhile.
 func TestReloadWaitsForNewKeys(t *testing.T) {
 	r := startReloading(t)
 	old := r.keys[r.issuer.URL()].keys
@@ -145,7 +145,7 @@ func TestReloadWaitsForNewKeys(t *testing.T) {
 	}
 }
 
-// What is faulty is refused, whoever finds it out, and nothing of it is left.
+// A faulty configuration is refused whole, by the reader or by the authorizer.
 func TestReloadRefuses(t *testing.T) {
 	r := startReloading(t)
 	running, keys := r.running, r.keys[r.issuer.URL()].keys
@@ -208,6 +208,6 @@ func TestLifetimesIncludeTheLeewayTwice(t *testing.T) {
 	const idp = "https://idp.example.com/"
 	c := &config.Reloadable{Issuers: []config.Issuer{{Issuer: idp, MaxLifetime: time.Hour, Leeway: 30 * time.Second}}}
 	if got := lifetimes(c)[idp]; got != time.Hour+time.Minute {
-		t.Errorf("%s", got)
+		t.Errorf("a token of 1h with a leeway of 30s is accepted for %s, want 1h1m", got)
 	}
 }
