@@ -13,10 +13,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	"rescind/revocation/feed/feedpb"
+	"rescind/test/eventually"
+	"rescind/test/testcert"
 )
 
 func TestOptionsThatCannotWork(t *testing.T) {
@@ -101,7 +105,7 @@ func TestAReplicaFollowsWithinASecond(t *testing.T) {
 			time.Sleep(away)
 			stop = restart()
 			back, revision := time.Now(), log.revoke(fmt.Sprint("user-", round))
-			until(t, "the replica has the revision", at(f, revision))
+			eventually.True(t, "the replica has the revision", at(f, revision))
 			if took := time.Since(back); took > time.Second {
 				t.Errorf("round %d: away for %v, the replica follows %v after the return, want at most 1s", round, away, took)
 			}
@@ -209,7 +213,7 @@ func TestItStaysOnWhatItHolds(t *testing.T) {
 	a := serve(t, mine, ServerOptions{})
 	f := openFollower(t)
 	stop := following(t, f, options(a.addr))
-	until(t, "what it holds", at(f, 2))
+	eventually.True(t, "what it holds", at(f, 2))
 	stop()
 	a.stop()
 
@@ -228,10 +232,10 @@ func TestItStaysOnWhatItHolds(t *testing.T) {
 		}
 		return n
 	}
-	until(t, "all three are told", func() bool {
+	eventually.True(t, "all three are told", func() bool {
 		return count("another log") > 0 && count("behind what is held") > 0 && count("cannot be followed") > 0
 	})
-	until(t, "several more attempts", func() bool { return len(b.Replicas()) == 1 })
+	eventually.True(t, "several more attempts", func() bool { return len(b.Replicas()) == 1 })
 	time.Sleep(300 * time.Millisecond)
 	if count("another log") != 1 || count("behind what is held") != 1 || count("cannot be followed") != 1 {
 		t.Errorf("not once each: %q", logged.all)
@@ -249,7 +253,7 @@ func TestItStaysOnWhatItHolds(t *testing.T) {
 	}
 	again := serveOn(t, lis, mine, ServerOptions{})
 	revision := mine.revoke("dave")
-	until(t, "the right log again", at(f, revision))
+	eventually.True(t, "the right log again", at(f, revision))
 	everywhere(t, again.Server, revision, 1)
 }
 
@@ -259,7 +263,7 @@ func TestANodeAMomentBehind(t *testing.T) {
 	log.revoke("alice")
 	s := serve(t, log, ServerOptions{})
 	r := call(t, s.addr, newHello("replica-a", "log-1", 2))
-	until(t, "it follows", func() bool { return len(s.Replicas()) == 1 })
+	eventually.True(t, "it follows", func() bool { return len(s.Replicas()) == 1 })
 	log.revoke("bob")
 	if g := r.hear().GetGreeting(); g.GetRevision() != 2 {
 		t.Errorf("greeting %v", g)
@@ -292,7 +296,7 @@ func TestTheCredentialIsReadAgain(t *testing.T) {
 	}
 	f := openFollower(t)
 	following(t, f, o)
-	until(t, "ready", func() bool { return f.Status().Ready })
+	eventually.True(t, "ready", func() bool { return f.Status().Ready })
 	all := strings.Join(logged.all, "")
 	for _, want := range []string{"no such file", "does not know our credential", "following the feed"} {
 		if !strings.Contains(all, want) {
@@ -304,12 +308,21 @@ func TestTheCredentialIsReadAgain(t *testing.T) {
 	}
 }
 
+// demandingCertificates returns the option of a server that accepts only clients
+// with a certificate of this authority.
+func demandingCertificates(t *testing.T, ca *testcert.Authority) grpc.ServerOption {
+	t.Helper()
+	return grpc.Creds(credentials.NewTLS(&tls.Config{
+		Certificates: []tls.Certificate{ca.Issue(t, "control")}, ClientCAs: ca.Pool(), ClientAuth: tls.RequireAndVerifyClientCert,
+	}))
+}
+
 func TestTLS(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.NewAuthority(t, "ca")
 	log := newLog("log-1")
-	s := serve(t, log, ServerOptions{}, ca.server())
+	s := serve(t, log, ServerOptions{}, demandingCertificates(t, ca))
 	var mu sync.Mutex
-	config := ca.client(nil) // without a certificate of its own
+	config := &tls.Config{RootCAs: ca.Pool()} // without a certificate of its own
 	var logged lines
 	o := options(s.addr)
 	o.Plaintext = false
@@ -321,7 +334,7 @@ func TestTLS(t *testing.T) {
 	}
 	f := openFollower(t)
 	following(t, f, o)
-	until(t, "it is refused", func() bool {
+	eventually.True(t, "it is refused", func() bool {
 		logged.mu.Lock()
 		defer logged.mu.Unlock()
 		return len(logged.all) > 0
@@ -330,13 +343,14 @@ func TestTLS(t *testing.T) {
 		t.Fatal("it follows without a certificate")
 	}
 	mu.Lock()
-	config = ca.client(ca.issue(t)) // read again at the next connection
+	config = &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{ca.Issue(t, "replica")}} // read again at the next connection
 	mu.Unlock()
-	until(t, "ready", func() bool { return f.Status().Ready })
+	eventually.True(t, "ready", func() bool { return f.Status().Ready })
 
 	stranger := options(s.addr)
 	stranger.Plaintext = false
-	stranger.TLS = func() (*tls.Config, error) { return newAuthority(t).client(nil), nil }
+	strangers := testcert.NewAuthority(t, "strangers").Pool()
+	stranger.TLS = func() (*tls.Config, error) { return &tls.Config{RootCAs: strangers}, nil }
 	g := openFollower(t)
 	stop := following(t, g, stranger)
 	time.Sleep(200 * time.Millisecond)
@@ -355,7 +369,7 @@ func TestALogIsReplacedByTheOperatorsWord(t *testing.T) {
 	a := serve(t, old, ServerOptions{})
 	f := openFollower(t)
 	stop := following(t, f, options(a.addr))
-	until(t, "what it holds", at(f, 2))
+	eventually.True(t, "what it holds", at(f, 2))
 	stop()
 	a.stop()
 
@@ -364,7 +378,7 @@ func TestALogIsReplacedByTheOperatorsWord(t *testing.T) {
 	fresh.revoke("carol")
 	b := serve(t, fresh, ServerOptions{})
 	stop = following(t, f, options(b.addr))
-	until(t, "it refuses", func() bool { return f.Status().Refused != "" })
+	eventually.True(t, "it refuses", func() bool { return f.Status().Refused != "" })
 	if !strings.Contains(f.Status().Refused, "--accept-log log-1") {
 		t.Errorf("it does not say what to do: %s", f.Status().Refused)
 	}
@@ -378,7 +392,7 @@ func TestALogIsReplacedByTheOperatorsWord(t *testing.T) {
 	c := serve(t, fresh, ServerOptions{})
 	following(t, f, options(c.addr))
 	everywhereSoon := func() bool { id, revision := f.Position(); return id == "log-1.1" && revision == 1 }
-	until(t, "the new log", everywhereSoon)
+	eventually.True(t, "the new log", everywhereSoon)
 	if denies(t, f, "alice") || !denies(t, f, "carol") {
 		t.Error("the new log is not what is in force")
 	}

@@ -17,6 +17,7 @@ import (
 	"rescind/revocation"
 	"rescind/revocation/feed/feedpb"
 	"rescind/revocation/replica"
+	"rescind/test/eventually"
 )
 
 func TestAppliedMeansDenied(t *testing.T) {
@@ -31,7 +32,7 @@ func TestAppliedMeansDenied(t *testing.T) {
 		following(t, f, o)
 		replicas = append(replicas, f)
 	}
-	until(t, "four follow", func() bool { return len(s.Replicas()) == 4 })
+	eventually.True(t, "four follow", func() bool { return len(s.Replicas()) == 4 })
 	everywhere(t, s.Server, 1, 4)
 	for i := range 200 {
 		sub := fmt.Sprintf("user-%d", i)
@@ -66,7 +67,7 @@ func TestAnEmptyLogMakesReady(t *testing.T) {
 	s := serve(t, log, ServerOptions{})
 	f := openFollower(t)
 	following(t, f, options(s.addr))
-	until(t, "ready", func() bool { return f.Status().Ready })
+	eventually.True(t, "ready", func() bool { return f.Status().Ready })
 	everywhere(t, s.Server, log.revoke("alice"), 1)
 	if !denies(t, f, "alice") {
 		t.Error("the first revocation of a log is not denied")
@@ -105,12 +106,12 @@ func TestAReplicaResumes(t *testing.T) {
 	s := serve(t, log, ServerOptions{})
 	f := openFollower(t)
 	stop := following(t, f, options(s.addr))
-	until(t, "alice", at(f, 1))
+	eventually.True(t, "alice", at(f, 1))
 	stop()
 	log.revoke("bob")
 	log.restore("alice")
 	following(t, f, options(s.addr))
-	until(t, "the rest", at(f, 3))
+	eventually.True(t, "the rest", at(f, 3))
 	if denies(t, f, "alice") || !denies(t, f, "bob") {
 		t.Error("what changed in between is not in force")
 	}
@@ -126,15 +127,15 @@ func TestTooFarBehindGetsASnapshot(t *testing.T) {
 	s := serve(t, log, ServerOptions{})
 	f := openFollower(t)
 	stop := following(t, f, options(s.addr))
-	until(t, "alice", at(f, 1))
+	eventually.True(t, "alice", at(f, 1))
 	stop()
-	until(t, "it has said goodbye", func() bool { return len(s.Replicas()) == 0 })
+	eventually.True(t, "it has said goodbye", func() bool { return len(s.Replicas()) == 0 })
 	log.restore("alice")
 	for i := range 10 {
 		log.revoke(fmt.Sprint("user-", i))
 	}
 	following(t, f, options(s.addr))
-	until(t, "the snapshot", at(f, 12))
+	eventually.True(t, "the snapshot", at(f, 12))
 	if denies(t, f, "alice") || !denies(t, f, "bob") || !denies(t, f, "user-9") {
 		t.Error("the fresh snapshot is not in force")
 	}
@@ -151,7 +152,7 @@ func TestARevisionOfManyEntriesComesWhole(t *testing.T) {
 	following(t, f, options(s.addr))
 	watch := call(t, s.addr, newHello("watch", "log-1", 1))
 	watch.hear()
-	until(t, "alice", at(f, 1))
+	eventually.True(t, "alice", at(f, 1))
 
 	subs := make([]string, 60_000)
 	for i := range subs {
@@ -174,7 +175,7 @@ func TestARevisionOfManyEntriesComesWhole(t *testing.T) {
 		}
 	})
 	revision := log.revoke(subs...)
-	until(t, "all of it", at(f, revision))
+	eventually.True(t, "all of it", at(f, revision))
 	close(stop)
 	looking.Wait()
 	for i := 0; i < len(subs); i += 997 {
@@ -201,7 +202,7 @@ func TestARevisionOfManyEntriesComesWhole(t *testing.T) {
 // everywhereBut waits until all replicas but one have the revision.
 func everywhereBut(t testing.TB, s *Server, revision uint64, name string) {
 	t.Helper()
-	until(t, "all but "+name, func() bool {
+	eventually.True(t, "all but "+name, func() bool {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		return slices.Equal(s.WaitApplied(ctx, Wanted{Revision: revision}).Pending, []string{name})
@@ -214,9 +215,9 @@ func TestAStoppedReaderHoldsUpNobody(t *testing.T) {
 	s := serve(t, log, ServerOptions{})
 	f := openFollower(t)
 	following(t, f, options(s.addr))
-	until(t, "ready", func() bool { return f.Status().Ready })
+	eventually.True(t, "ready", func() bool { return f.Status().Ready })
 	call(t, s.addr, newHello("stopped", "", 0)) // and never reads
-	until(t, "both", func() bool { return len(s.Replicas()) == 2 })
+	eventually.True(t, "both", func() bool { return len(s.Replicas()) == 2 })
 	subs := make([]string, 200)
 	for i := range 200 { // far more than the connection's buffers take
 		for j := range subs {
@@ -242,7 +243,7 @@ func TestFailover(t *testing.T) {
 	following(t, f, options(a.addr, b.addr))
 	everywhereSoon := func(s *control, sub string) {
 		t.Helper()
-		until(t, "connected", func() bool { r := s.Replicas(); return len(r) == 1 && r[0].Connected })
+		eventually.True(t, "connected", func() bool { r := s.Replicas(); return len(r) == 1 && r[0].Connected })
 		everywhere(t, s.Server, log.revoke(sub), 1)
 		if !denies(t, f, sub) {
 			t.Errorf("%s is not denied", sub)
@@ -298,7 +299,7 @@ func TestCutAtRandom(t *testing.T) {
 			t.Fatalf("at revision %d the set is not whole", revision)
 		}
 	}
-	until(t, "the end of the log", at(f, log.Revision()))
+	eventually.True(t, "the end of the log", at(f, log.Revision()))
 	stop()
 	compare(t, log, f)
 	t.Logf("%d cuts, %d snapshots begun", cuts.Load(), log.taken())
@@ -345,7 +346,7 @@ func TestAgeIsPassedOn(t *testing.T) {
 	s := serve(t, log, ServerOptions{Heartbeat: 10 * time.Millisecond})
 	f := openFollower(t)
 	defer following(t, f, options(s.addr))()
-	until(t, "word", func() bool { return !f.Status().LastContact.IsZero() })
+	eventually.True(t, "word", func() bool { return !f.Status().LastContact.IsZero() })
 	if age := time.Since(f.Status().LastContact); age > 20*time.Second || f.Status().Stale {
 		t.Errorf("%v old", age)
 	}
@@ -359,14 +360,14 @@ func TestAgeIsPassedOn(t *testing.T) {
 	}
 	young := openFollower(t)
 	defer following(t, young, options(s.addr))()
-	until(t, "word", func() bool { return !young.Status().LastContact.IsZero() })
+	eventually.True(t, "word", func() bool { return !young.Status().LastContact.IsZero() })
 	if s := young.Status(); !s.Stale || !s.Ready || time.Since(s.LastContact) < time.Hour || !denies(t, young, "alice") {
 		t.Errorf("a new one is %+v", s)
 	}
 	log.setAge(math.MaxInt64) // it never knew
 	never := openFollower(t)
 	defer following(t, never, options(s.addr))()
-	until(t, "word", func() bool { return !never.Status().LastContact.IsZero() })
+	eventually.True(t, "word", func() bool { return !never.Status().LastContact.IsZero() })
 	if s := never.Status(); !s.Stale || !denies(t, never, "alice") {
 		t.Errorf("one of a server that never knew is %+v", s)
 	}

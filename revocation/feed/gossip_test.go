@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"rescind/test/eventually"
+
 	"github.com/go-json-experiment/json"
 )
 
@@ -63,13 +65,13 @@ func TestEveryReplicaOfEveryNode(t *testing.T) {
 	}
 	revision := log.revoke("alice")
 	for _, n := range nodes {
-		until(t, "both nodes to know both replicas", func() bool { return len(n.Replicas()) == 2 })
+		eventually.True(t, "both nodes to know both replicas", func() bool { return len(n.Replicas()) == 2 })
 		everywhere(t, n.Server, revision, 2)
 	}
 	for i := range 50 {
 		everywhere(t, nodes[i%2].Server, log.revoke("bob"), 2)
 	}
-	until(t, "the first node to be told of the second's replica", func() bool {
+	eventually.True(t, "the first node to be told of the second's replica", func() bool {
 		r, ok := told.Load("replica-b")
 		return ok && r == log.Revision()
 	})
@@ -77,7 +79,7 @@ func TestEveryReplicaOfEveryNode(t *testing.T) {
 	// One that does not keep up holds up both.
 	slow := call(t, nodes[1].addr, newHello("replica-c", "log-1", log.Revision()))
 	slow.hear()
-	until(t, "both nodes to know the slow one", func() bool { return len(nodes[0].Replicas()) == 3 })
+	eventually.True(t, "both nodes to know the slow one", func() bool { return len(nodes[0].Replicas()) == 3 })
 	revision = log.revoke("carol")
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -96,12 +98,12 @@ func TestAReplicaThatChangesItsNode(t *testing.T) {
 	n2 := serve(t, log, ServerOptions{Nodes: on{wire, "n2"}, Others: 1})
 	f := openFollower(t)
 	following(t, f, options(n1.addr, n2.addr))
-	until(t, "it to follow", func() bool { return len(n2.Replicas()) == 1 })
+	eventually.True(t, "it to follow", func() bool { return len(n2.Replicas()) == 1 })
 	everywhere(t, n2.Server, log.revoke("alice"), 1)
 
 	n1.stop()
 	wire.cut("n1")
-	until(t, "it to follow the other", func() bool { r := n2.Replicas(); return len(r) == 1 && r[0].Connected })
+	eventually.True(t, "it to follow the other", func() bool { r := n2.Replicas(); return len(r) == 1 && r[0].Connected })
 	everywhere(t, n2.Server, log.revoke("bob"), 1)
 
 	// The first comes back, and knows from the other who follows.

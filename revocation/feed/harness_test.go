@@ -84,17 +84,6 @@ func following(t testing.TB, f *replica.Follower, o ClientOptions) (stop func())
 	return stop
 }
 
-// until waits for something that comes about by itself.
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
 func at(f *replica.Follower, revision uint64) func() bool {
 	return func() bool {
 		_, r := f.Position()

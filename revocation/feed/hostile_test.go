@@ -15,6 +15,7 @@ import (
 
 	"rescind/revocation/feed/feedpb"
 	"rescind/revocation/insight"
+	"rescind/test/eventually"
 )
 
 // teller is a replica that reports, by hand.
@@ -134,7 +135,7 @@ func TestReportsThatDoNotFit(t *testing.T) {
 		}
 	}
 	good.Add(alertOf(insight.BadSignatures, "k"))
-	until(t, "the others go on", func() bool { return good.Reported().Taken == 1 })
+	eventually.True(t, "the others go on", func() bool { return good.Reported().Taken == 1 })
 }
 
 func TestNoHelloToAReport(t *testing.T) {
@@ -166,7 +167,7 @@ func TestAReplicaThatDoesNotRead(t *testing.T) {
 		s.Ask(ctx, "ping", query)
 	}
 	good.Add(alertOf(insight.BadSignatures, "k"))
-	until(t, "the others go on", func() bool { return good.Reported().Taken == 1 })
+	eventually.True(t, "the others go on", func() bool { return good.Reported().Taken == 1 })
 	if _, asked, answered := s.Ask(t.Context(), "ping", nil); asked != 2 || answered != 1 {
 		t.Errorf("%d of %d answered", answered, asked)
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"rescind/test/eventually"
 )
 
 // A control endpoint that was killed waits for the replicas that it had.
@@ -84,7 +86,7 @@ func TestAMemoryThatIsNone(t *testing.T) {
 				t.Errorf("it is not said: %q", logged.all)
 			}
 			call(t, s.addr, newHello("replica-a", "", 0))
-			until(t, "it is replaced", func() bool {
+			eventually.True(t, "it is replaced", func() bool {
 				b, err := os.ReadFile(file)
 				return err == nil && strings.Contains(string(b), "replica-a")
 			})

@@ -12,6 +12,7 @@ import (
 	"rescind/revocation"
 	"rescind/revocation/feed/feedpb"
 	"rescind/revocation/replica"
+	"rescind/test/eventually"
 )
 
 func manySubjects(n int) []string {
@@ -216,7 +217,7 @@ func TestOvertakingAgainstTheLog(t *testing.T) {
 			}
 		}
 	}
-	until(t, "the end of the log", at(f, log.Revision()))
+	eventually.True(t, "the end of the log", at(f, log.Revision()))
 	stop()
 	compare(t, log, f)
 	for round := range 12 {

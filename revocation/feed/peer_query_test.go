@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rescind/revocation/insight"
+	"rescind/test/eventually"
 )
 
 // heard is what a node hears of alerts elsewhere.
@@ -51,7 +52,7 @@ func TestReportsToSeveralNodes(t *testing.T) {
 	following(t, openFollower(t), options(nodes[2].addr)) // one that does not report
 	for i, n := range nodes {
 		var got []string
-		until(t, "six of seven to answer", func() bool {
+		eventually.True(t, "six of seven to answer", func() bool {
 			answers, asked, answered := n.Ask(t.Context(), "ping", []byte("{}"))
 			got = nil
 			for _, a := range answers {
@@ -62,7 +63,7 @@ func TestReportsToSeveralNodes(t *testing.T) {
 		if slices.Sort(got); got[0] != "replica-0a:ping:{}" || got[5] != "replica-2b:ping:{}" {
 			t.Errorf("node %d: %q", i, got)
 		}
-		until(t, "all to refuse at once", func() bool {
+		eventually.True(t, "all to refuse at once", func() bool {
 			began := time.Now()
 			_, _, answered := n.Ask(t.Context(), "fail", nil)
 			return answered == 0 && time.Since(began) < askTime*3/4
@@ -70,7 +71,7 @@ func TestReportsToSeveralNodes(t *testing.T) {
 	}
 	reporters[0].Add(alertOf(insight.BadSignatures, "k"))
 	for _, other := range h[1:] {
-		until(t, "the others to hear", other.has("replica-0a/k"))
+		eventually.True(t, "the others to hear", other.has("replica-0a/k"))
 	}
 	if h[0].has("replica-0a/k")() {
 		t.Error("a node hears of its own")
@@ -115,7 +116,7 @@ func TestWordsThatDoNotFit(t *testing.T) {
 	h := &heard{}
 	s := serve(t, newLog("log-1"), ServerOptions{Nodes: on{wire, "n1"}, Others: 1, OnElsewhere: h.take})
 	reporting(t, "replica-a", s.addr, ReporterOptions{Answer: echo("a")})
-	until(t, "it is there", func() bool { _, _, answered := s.Ask(t.Context(), "ping", nil); return answered == 1 })
+	eventually.True(t, "it is there", func() bool { _, _, answered := s.Ask(t.Context(), "ping", nil); return answered == 1 })
 	other := on{wire, "n2"}
 	for _, g := range []gossip{
 		{Query: &nodeQuery{ID: 1, Kind: strings.Repeat("x", maxKind+1)}},

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"rescind/test/eventually"
+
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -162,7 +164,7 @@ func TestOnAppliedIsToldEachRevisionOnce(t *testing.T) {
 	a.ack(6)
 	b.ack(6)
 	want := map[string][]uint64{"a": {2, 3, 4, 5, 6}, "b": {2, 3, 4, 5, 6}}
-	until(t, "both are told of", func() bool {
+	eventually.True(t, "both are told of", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return slices.Equal(told["a"], want["a"]) && slices.Equal(told["b"], want["b"])

@@ -19,6 +19,7 @@ import (
 
 	"rescind/revocation/feed/feedpb"
 	"rescind/revocation/insight"
+	"rescind/test/eventually"
 )
 
 func alertOf(d insight.Detector, key string) insight.Alert {
@@ -118,8 +119,8 @@ func TestAlertsWaitForTheControlEndpoint(t *testing.T) {
 	}
 	d := &desk{fail: errors.New("the disk is full")}
 	serveOn(t, lis, newLog("log-1"), ServerOptions{OnAlerts: d.take})
-	until(t, "it is told again", d.has("replica-a/x×6"))
-	until(t, "it is taken", func() bool { return r.Reported() == Reported{Taken: 1} })
+	eventually.True(t, "it is told again", d.has("replica-a/x×6"))
+	eventually.True(t, "it is taken", func() bool { return r.Reported() == Reported{Taken: 1} })
 }
 
 // What was kept, and the word of it lost, comes again; what came in between is
@@ -133,7 +134,7 @@ func TestAtLeastOnce(t *testing.T) {
 		for i := range 500 {
 			r.Add(alertOf(insight.SubjectRate, fmt.Sprint("k", i)))
 		}
-		until(t, "all are taken", func() bool { return r.Reported().Taken == 500 })
+		eventually.True(t, "all are taken", func() bool { return r.Reported().Taken == 500 })
 		once := map[string]int{}
 		for _, what := range d.list() {
 			once[what]++
@@ -195,7 +196,7 @@ func TestAsk(t *testing.T) {
 	for _, name := range []string{"replica-b", "replica-c"} {
 		reporting(t, name, s.addr, ReporterOptions{Answer: echo(name)})
 	}
-	until(t, "all are there", func() bool {
+	eventually.True(t, "all are there", func() bool {
 		_, asked, answered := s.Ask(t.Context(), "ping", nil)
 		return asked == 3 && answered == 2
 	})
@@ -384,7 +385,7 @@ func TestTheFeedDoesNotWaitForReports(t *testing.T) {
 	s := serve(t, log, ServerOptions{OnAlerts: d.take})
 	a := reporting(t, "replica-a", s.addr, ReporterOptions{Answer: echo("a")})
 	b := reporting(t, "replica-b", s.addr, ReporterOptions{Answer: echo("b")})
-	until(t, "both follow", func() bool { return len(s.Replicas()) == 2 })
+	eventually.True(t, "both follow", func() bool { return len(s.Replicas()) == 2 })
 	for i := range 5000 {
 		a.Add(alertOf(insight.BadSignatures, fmt.Sprint("k", i)))
 	}
@@ -393,7 +394,7 @@ func TestTheFeedDoesNotWaitForReports(t *testing.T) {
 		everywhere(t, s.Server, log.revoke(fmt.Sprint("user-", i)), 2)
 	}
 	close(d.hold)
-	until(t, "the rest is taken", func() bool { return a.Reported().Pending == 0 && b.Reported().Taken == 1 })
+	eventually.True(t, "the rest is taken", func() bool { return a.Reported().Pending == 0 && b.Reported().Taken == 1 })
 }
 
 // old is a control endpoint that knows nothing of reports.
@@ -419,7 +420,7 @@ func TestAnOldControlEndpoint(t *testing.T) {
 	l := &lines{}
 	r := reporting(t, "replica-a", lis.Addr().String(), ReporterOptions{Logger: l.logger()})
 	r.Add(alertOf(insight.BadSignatures, "k"))
-	until(t, "it says so", func() bool { l.mu.Lock(); defer l.mu.Unlock(); return len(l.all) > 0 })
+	eventually.True(t, "it says so", func() bool { l.mu.Lock(); defer l.mu.Unlock(); return len(l.all) > 0 })
 	everywhere(t, s, log.revoke("alice"), 1)
 	if !strings.Contains(l.all[0], "takes no alerts") || len(l.all) != 1 || r.Reported().Pending != 1 {
 		t.Errorf("%q, %+v", l.all, r.Reported())
