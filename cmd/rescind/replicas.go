@@ -45,6 +45,9 @@ func (a *app) replicas() *cobra.Command {
 			if r.Connected {
 				connected = "yes"
 			}
+			if r.Incomplete {
+				connected = "incomplete"
+			}
 			if r.LastAck != nil {
 				ack = timeText(*r.LastAck, a.now())
 			}

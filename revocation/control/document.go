@@ -70,4 +70,5 @@ type Replica struct {
 	Issuers    []string   `json:"issuers" doc:"The issuers that it accepts; null: it does not report them, and counts as accepting every issuer"`
 	Version    string     `json:"version,omitempty" doc:"Version of rescind; absent: the first edition"`
 	Rules      int        `json:"rules,omitempty" doc:"Version of its matching rules"`
+	Incomplete bool       `json:"incomplete,omitempty" doc:"It holds other revocations than the log; it loads them again, and counts as pending"`
 }

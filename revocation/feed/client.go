@@ -143,6 +143,8 @@ func (c *client) logEnd(addr string, greeted bool, err error) {
 		state, msg = "foreign", "this control endpoint has another log; what is held stays in force"
 	case errors.Is(err, replica.ErrOlderRevision):
 		state, msg = "older", "this control endpoint is behind what is held; what is held stays in force"
+	case errors.Is(err, errNewerRules):
+		state, msg = "newer", "this control endpoint is newer than the replica, keeping the current set"
 	case status.Code(err) == codes.Unauthenticated:
 		msg = "the control endpoint does not know our credential; compare the token_file with its feed.tokens"
 	case greeted:

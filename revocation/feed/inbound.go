@@ -71,7 +71,9 @@ func (in *inbound) greet(g *feedpb.Greeting) (silence time.Duration, err error) 
 		return 0, errors.New("the greeting has times that make no sense")
 	}
 	if g.Rules > revocation.Rules {
-		return 0, fmt.Errorf("%w: it has version %d of the matching rules, and this replica has version %d; upgrade the replica", errNewerRules, g.Rules, revocation.Rules)
+		err := fmt.Errorf("%w: it has version %d of the matching rules, and this replica has version %d; upgrade the replica", errNewerRules, g.Rules, revocation.Rules)
+		in.follower.Refuse(err)
+		return 0, err
 	}
 	beat := g.Heartbeat.AsDuration()
 	if beat < minHeartbeat || beat > maxHeartbeat {

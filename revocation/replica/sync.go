@@ -35,6 +35,10 @@ func (f *Follower) Greet(logID string, revision uint64, retention time.Duration)
 	return nil
 }
 
+// Refuse notes why a control endpoint is not followed, for the status, until the
+// follower is greeted by one that is.
+func (f *Follower) Refuse(why error) { f.refused.set(why.Error()) }
+
 // Accept lets another log take the place of the follower's log if that is one of
 // replaced: an operator of the control endpoint has named it. The set stays in
 // force until the new one is loaded, so nothing is lost.

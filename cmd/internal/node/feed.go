@@ -80,7 +80,7 @@ func (n *node) replicas() []control.Replica {
 	for i, r := range all {
 		out[i] = control.Replica{
 			Name: r.Name, Credential: r.Credential, Connected: r.Connected, Revision: r.Revision, Behind: r.Behind, Entries: r.Entries,
-			Issuers: namesOf(r.Issuers), Version: r.Version, Rules: r.Rules,
+			Issuers: namesOf(r.Issuers), Version: r.Version, Rules: r.Rules, Incomplete: r.Incomplete,
 		}
 		if !r.LastAck.IsZero() {
 			at := r.LastAck.UTC()
