@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -36,8 +37,10 @@ func halfSentPosts(ctx context.Context, s *envoytest.Stack, said *tally) {
 		}
 		callers.Go(func() {
 			for ctx.Err() == nil {
-				said.add(halfSend(ctx, addr, token, contentType, n >= 512))
-				pause(ctx, time.Second)
+				if answer := halfSend(ctx, addr, token, contentType, n >= 512); ctx.Err() == nil {
+					said.add(answer)
+				}
+				pause(ctx, aboutASecond())
 			}
 		})
 	}
@@ -99,7 +102,7 @@ func importLines(ctx context.Context, s *envoytest.Stack, said *tally, line func
 	for i := range 1000 {
 		lines.WriteString(line(i) + "\n")
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.ControlURLs[0]+"/v1/revocations", strings.NewReader(lines.String()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.ControlURLs[0]+"/v1/revocations?confirm=true", strings.NewReader(lines.String()))
 	if err != nil {
 		panic(err)
 	}
@@ -122,8 +125,6 @@ func importLines(ctx context.Context, s *envoytest.Stack, said *tally, line func
 // own. Each made-up replica acknowledges, because the operator's revocation waits
 // for all that are connected. A stream that ends comes again after a second.
 func madeUpReplicas(ctx context.Context, s *envoytest.Stack, said *tally) {
-	var followers sync.WaitGroup
-	defer followers.Wait()
 	var conns []*grpc.ClientConn
 	for range 42 {
 		conn, err := grpc.NewClient("passthrough:///"+s.FeedAddr(0), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -133,13 +134,17 @@ func madeUpReplicas(ctx context.Context, s *envoytest.Stack, said *tally) {
 		defer conn.Close()
 		conns = append(conns, conn)
 	}
+	var followers sync.WaitGroup
+	defer followers.Wait() // before the connections close
 	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+strangerToken)
 	for n := range 4200 {
 		followers.Go(func() {
 			for ctx.Err() == nil {
 				err := madeUp(ctx, conns[n%len(conns)], fmt.Sprintf("made-up-%d", n))
-				said.add(status.Convert(err).Message())
-				pause(ctx, time.Second)
+				if ctx.Err() == nil {
+					said.add(status.Convert(err).Message())
+				}
+				pause(ctx, aboutASecond())
 			}
 		})
 		pause(ctx, 2*time.Millisecond)
@@ -182,6 +187,10 @@ func madeUp(ctx context.Context, conn *grpc.ClientConn, name string) error {
 		}
 	}
 }
+
+// aboutASecond spreads the callers of an overload, so that they do not come at the
+// same instant.
+func aboutASecond() time.Duration { return 500*time.Millisecond + mathrand.N(time.Second) }
 
 // pause waits, and reports whether the overload goes on.
 func pause(ctx context.Context, length time.Duration) bool {
