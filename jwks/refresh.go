@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
+
+	"rescind/revocation/printable"
 )
 
 // run makes every fetch, one at a time, until ctx ends.
@@ -64,15 +65,10 @@ func (k *Keys) refresh(ctx context.Context) time.Duration {
 // shortened returns the text of err, cut, because it may quote names that the
 // issuer chose. It returns "" for nil.
 func shortened(err error) string {
-	const longest = 500
 	if err == nil {
 		return ""
 	}
-	text := strings.ToValidUTF8(err.Error(), "\uFFFD")
-	if len(text) > longest {
-		text = strings.ToValidUTF8(text[:longest], "") + "…"
-	}
-	return text
+	return printable.Clean(err.Error(), 500)
 }
 
 // fetch reads and parses the document that the source has now.

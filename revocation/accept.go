@@ -135,7 +135,7 @@ func (a *acceptance) issuer() {
 	case len(iss) > MaxIssuer:
 		a.fault(member, "has %d bytes; at most %d are possible", len(iss), MaxIssuer)
 	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.Fragment != "" ||
-		strings.ContainsFunc(iss, func(c rune) bool { return unicode.IsSpace(c) || unicode.IsControl(c) }):
+		strings.ContainsFunc(iss, unicode.IsSpace) || !printable.Valid(iss):
 		a.fault(member, "is not an issuer: it must be a URL such as https://idp.example.com/, exactly as iss in the tokens")
 	}
 }

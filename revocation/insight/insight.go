@@ -18,33 +18,18 @@ package insight
 
 import (
 	"encoding/hex"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"rescind/revocation"
+	"rescind/revocation/printable"
 )
 
 // MaxText is the size of the longest text that is taken from a token, in bytes.
 const MaxText = 256
 
-// Text is s as it may be shown: printable, valid UTF-8, at most MaxText bytes.
-func Text(s string) string {
-	if len(s) > 2*MaxText { // no more than that is worth a look
-		s = s[:2*MaxText]
-	}
-	s = strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return '\uFFFD' // three bytes, in the place of one or more
-		}
-		return r
-	}, s)
-	if len(s) > MaxText {
-		s = cut(s, MaxText-3) + "…"
-	}
-	return s
-}
+// Text returns s in a form that can be shown: printable, valid UTF-8, at most
+// MaxText bytes.
+func Text(s string) string { return printable.Clean(s, MaxText) }
 
 // Detector names what raises alerts. There are no others than these, so it can
 // be a label of a metric.

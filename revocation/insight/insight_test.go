@@ -22,7 +22,7 @@ func TestText(t *testing.T) {
 		"Zoë 界":                 "Zoë 界",
 		"a\nb\x1b[31m":          "a\uFFFDb\uFFFD[31m",
 		"\u202egnp.exe":         "\uFFFDgnp.exe",
-		"a\u00a0b":              "a\uFFFDb",
+		"a\u00a0b":              "a\u00a0b",
 		"\xff\xfe":              "\uFFFD\uFFFD",
 		strings.Repeat("界", 90): strings.Repeat("界", 84) + "…",
 	} {

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-	"unicode/utf8"
 
 	"github.com/axiomhq/hyperloglog"
 )
@@ -155,12 +154,4 @@ func later(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// cut shortens s to at most size bytes, between two characters.
-func cut(s string, size int) string {
-	for size > 0 && !utf8.RuneStart(s[size]) {
-		size--
-	}
-	return s[:size]
 }

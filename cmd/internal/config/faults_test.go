@@ -104,7 +104,7 @@ var authzFaults = []faulty{
 	issuerFault("issuer: §'https://a/#f', discovery: true", "issuer: has a fragment (#); remove it"),
 	issuerFault("issuer: §'https://u:p@a/', discovery: true", "issuer: has a user name or a password in it; remove them, because URLs appear in logs"),
 	issuerFault("issuer: §'https:///a', discovery: true", `issuer: "https:///a" is not a URL with a host; write it as https://idp.example.com/`),
-	issuerFault("issuer: §'https://a/ b', discovery: true", `issuer: "https://a/ b" has a space or a control character; remove it`),
+	issuerFault("issuer: §'https://a/ b', discovery: true", `issuer: "https://a/ b" has a space or a character that is not printable; remove it`),
 	issuerFault("issuer: §'https://a:x/', discovery: true", `issuer: is not a URL: invalid port ":x" after host`),
 	issuerFault("issuer: §'', discovery: true", "issuer: is empty"),
 	issuerFault("issuer: §'http://a/', discovery: true", "issuer: discovery over http can be changed on the way; use https, or allow_http: true"),

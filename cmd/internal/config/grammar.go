@@ -15,6 +15,7 @@ import (
 
 	"rescind/authz"
 	"rescind/jwks/loopback"
+	"rescind/revocation/printable"
 )
 
 // isURL accepts the URL of an issuer (RFC 8414, section 2) and of anything that
@@ -22,8 +23,8 @@ import (
 func isURL(s string) error {
 	u, err := url.Parse(s)
 	switch {
-	case strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }):
-		return fmt.Errorf("%.200q has a space or a control character; remove it", s)
+	case strings.ContainsFunc(s, unicode.IsSpace) || !printable.Valid(s):
+		return fmt.Errorf("%.200q has a space or a character that is not printable; remove it", s)
 	case err != nil:
 		var e *url.Error
 		if errors.As(err, &e) {
@@ -110,7 +111,7 @@ func fileMode(s string) (fs.FileMode, error) {
 
 // isName accepts a name for people and logs.
 func isName(s string) error {
-	if len(s) > 256 || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if len(s) > 256 || !printable.Valid(s) {
 		return errors.New("is not a name: at most 256 bytes of printable text")
 	}
 	return nil
