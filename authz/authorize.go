@@ -160,6 +160,6 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 
 	// headers
 	d.Allow, d.Reason = true, OK
-	a.headers.apply(&d, r.Headers, t.Claims)
+	a.headers.apply(&d, r.Headers, t)
 	return d
 }

@@ -2,12 +2,10 @@ package authz
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -19,22 +17,31 @@ type Headers struct {
 	Prefix string
 	// Claims maps managed names to claims. A managed name may lie outside the
 	// prefix. nil stands for DefaultHeaders.
-	Claims map[string]string
+	Claims map[string]HeaderClaim
+	// Payload is the managed name that carries all claims: the payload of the
+	// token, which is base64url of its JSON. "" stands for none.
+	Payload string
 	// RemoveAuthorization keeps the token from the upstream.
 	RemoveAuthorization bool
+}
+
+// HeaderClaim is the value of a managed header.
+type HeaderClaim struct {
+	Claims   []string // the first one that the token has
+	Encoding Encoding
 }
 
 // DefaultPrefix begins the names of DefaultHeaders.
 const DefaultPrefix = "x-jwt-"
 
 // DefaultHeaders are the managed names of a configuration that sets none.
-var DefaultHeaders = map[string]string{
-	"x-jwt-issuer":  "iss",
-	"x-jwt-subject": "sub",
-	"x-jwt-id":      "jti",
-	"x-jwt-scope":   "scope",
-	"x-jwt-client":  "client_id",
-	"x-jwt-expires": "exp",
+var DefaultHeaders = map[string]HeaderClaim{
+	"x-jwt-issuer":  {Claims: []string{"iss"}},
+	"x-jwt-subject": {Claims: []string{"sub"}},
+	"x-jwt-id":      {Claims: []string{"jti"}},
+	"x-jwt-scope":   {Claims: []string{"scope"}},
+	"x-jwt-client":  {Claims: []string{"client_id"}},
+	"x-jwt-expires": {Claims: []string{"exp"}},
 }
 
 // headers is a compiled Headers.
@@ -45,11 +52,15 @@ var DefaultHeaders = map[string]string{
 type headers struct {
 	prefix  []byte          // as LaxName writes it
 	managed []managed       // sorted by name
-	names   map[string]bool // of managed, as LaxName writes them
+	names   map[string]bool // of managed and payload, as LaxName writes them
+	payload string          // in lower case; "" for none
 	always  []string        // removed from every request
 }
 
-type managed struct{ name, claim string }
+type managed struct {
+	name string
+	HeaderClaim
+}
 
 func newHeaders(o Headers) (*headers, error) {
 	if o.Prefix == "" {
@@ -58,23 +69,24 @@ func newHeaders(o Headers) (*headers, error) {
 	if o.Claims == nil {
 		o.Claims = DefaultHeaders
 	}
-	h := &headers{prefix: []byte(LaxName(o.Prefix)), names: map[string]bool{}}
+	h := &headers{prefix: []byte(LaxName(o.Prefix)), names: map[string]bool{}, payload: strings.ToLower(o.Payload)}
 	var errs []error
 	if err := CheckHeaderPrefix(o.Prefix); err != nil {
 		errs = append(errs, fmt.Errorf("headers: prefix: %w", err))
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Claims)) {
-		claim, err := o.Claims[name], CheckHeaderName(name)
-		switch {
-		case err != nil:
-			errs = append(errs, fmt.Errorf("headers: %q %w", name, err))
-		case h.names[LaxName(name)]:
-			errs = append(errs, fmt.Errorf("headers: %q stands there twice, in two spellings; remove one", name))
-		case claim == "":
+		claim := o.Claims[name]
+		if err := h.manage(name); err != nil {
+			errs = append(errs, err)
+		}
+		if len(claim.Claims) == 0 || slices.Contains(claim.Claims, "") {
 			errs = append(errs, fmt.Errorf("headers: %q names no claim", name))
-		default:
-			h.names[LaxName(name)] = true
-			h.managed = append(h.managed, managed{strings.ToLower(name), claim})
+		}
+		h.managed = append(h.managed, managed{strings.ToLower(name), claim})
+	}
+	if o.Payload != "" {
+		if err := h.manage(o.Payload); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	if o.RemoveAuthorization {
@@ -83,15 +95,27 @@ func newHeaders(o Headers) (*headers, error) {
 	return h, errors.Join(errs...)
 }
 
-// apply writes to d how the headers of an allowed request change. claims are nil
-// if the request has no token.
-func (h *headers) apply(d *Decision, sent []Header, claims map[string]any) {
+// manage makes name one that only rescind sets, or returns its fault.
+func (h *headers) manage(name string) error {
+	lax := LaxName(name)
+	if err := CheckHeaderName(name); err != nil {
+		return fmt.Errorf("headers: %q %w", name, err)
+	}
+	if h.names[lax] {
+		return fmt.Errorf("headers: %q stands there twice, in two spellings; remove one", name)
+	}
+	h.names[lax] = true
+	return nil
+}
+
+// apply writes to d how the headers of an allowed request change. t is nil if
+// the request has no token.
+func (h *headers) apply(d *Decision, sent []Header, t *verified) {
 	d.Remove = slices.Clone(h.always)
-	set := make(map[string]bool, len(h.managed))
+	set := make(map[string]bool, len(h.managed)+1)
 	for _, m := range h.managed {
-		claim, present := claims[m.claim]
-		value, ok := headerValue(claim)
-		if ok {
+		value, present := t.header(m.HeaderClaim)
+		if value != "" {
 			d.Set = append(d.Set, Header{m.name, value})
 			set[m.name] = true
 			continue
@@ -100,6 +124,14 @@ func (h *headers) apply(d *Decision, sent []Header, claims map[string]any) {
 			d.LeftOut = append(d.LeftOut, m.name)
 		}
 		d.Remove = append(d.Remove, m.name)
+	}
+	switch {
+	case h.payload == "":
+	case t == nil:
+		d.Remove = append(d.Remove, h.payload)
+	default:
+		d.Set = append(d.Set, Header{h.payload, t.payload()})
+		set[h.payload] = true
 	}
 	for _, s := range sent {
 		if !h.owns(s.Name) {
@@ -119,44 +151,4 @@ func (h *headers) owns(name string) bool {
 	var space [64]byte
 	lax := appendLax(space[:0], name)
 	return bytes.HasPrefix(lax, h.prefix) || h.names[string(lax)]
-}
-
-// headerValue returns a claim as the value of a header. ok is false if the claim
-// would need quoting. A string needs none if it is visible ASCII with spaces
-// inside. A number or boolean is written as in JSON, and an array of these is
-// joined by spaces.
-func headerValue(claim any) (string, bool) {
-	array, ok := claim.([]any)
-	if !ok {
-		return plainValue(claim)
-	}
-	values := make([]string, len(array))
-	for i, element := range array {
-		if values[i], ok = plainValue(element); !ok {
-			return "", false
-		}
-	}
-	return strings.Join(values, " "), len(values) > 0
-}
-
-func plainValue(claim any) (string, bool) {
-	switch v := claim.(type) {
-	case string:
-		return v, isPlain(v)
-	case json.Number:
-		return string(v), true
-	case bool:
-		return strconv.FormatBool(v), true
-	default:
-		return "", false
-	}
-}
-
-func isPlain(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return s != "" && s[0] != ' ' && s[len(s)-1] != ' '
 }

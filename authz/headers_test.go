@@ -32,6 +32,8 @@ func TestHeaderValue(t *testing.T) {
 		{"an array", []any{"a", json.Number("1"), true}, "a 1 true", true},
 		{"an array of one", []any{"a"}, "a", true},
 
+		{"an array with a space in an element", []any{"Sales Europe", "b"}, "", false},
+		{"an array of one, with a space in it", []any{"Sales Europe"}, "", false},
 		{"absent", nil, "", false},
 		{"an empty string", "", "", false},
 		{"a space before", " alice", "", false},
@@ -53,7 +55,7 @@ func TestHeaderValue(t *testing.T) {
 		{"an array with an empty string", []any{"a", ""}, "", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got, ok := headerValue(c.claim); ok != c.ok || ok && got != c.want {
+			if got, ok := headerValue(c.claim, Plain); ok != c.ok || ok && got != c.want {
 				t.Errorf("headerValue(%v): got %q, %v, want %q, %v", c.claim, got, ok, c.want, c.ok)
 			}
 		})
@@ -65,7 +67,7 @@ func TestHeadersApply(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := newHeaders(Headers{Prefix: "X_Auth_", Claims: map[string]string{"X-Auth-User": "sub", "x-tenant": "tenant"}, RemoveAuthorization: true})
+	own, err := newHeaders(Headers{Prefix: "X_Auth_", Claims: map[string]HeaderClaim{"X-Auth-User": {Claims: []string{"sub"}}, "x-tenant": {Claims: []string{"tenant"}}}, RemoveAuthorization: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,11 +106,127 @@ func TestHeadersApply(t *testing.T) {
 				sent = append(sent, field(name, "spoofed"))
 			}
 			var d Decision
-			c.rules.apply(&d, sent, c.claims)
+			c.rules.apply(&d, sent, tokenOf(c.claims))
 			if !slices.Equal(d.Set, c.set) || !slices.Equal(d.Remove, c.remove) || !slices.Equal(d.LeftOut, c.leftOut) {
 				t.Errorf("sent %q with claims %v:\ngot  set %q\n     remove %q\n     left out %q\nwant set %q\n     remove %q\n     left out %q", c.sent, c.claims, d.Set, d.Remove, d.LeftOut, c.set, c.remove, c.leftOut)
 			}
 		})
+	}
+}
+
+// tokenOf returns a token with these claims, or no token for nil.
+func tokenOf(claims map[string]any) *verified {
+	if claims == nil {
+		return nil
+	}
+	return &verified{Token: &jwt.Token{Claims: claims, Signed: "e30.e30"}}
+}
+
+func TestHeaderEncodings(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		claim    any
+		encoding Encoding
+		want     string
+	}{
+		{"groups with spaces", []any{"Sales Europe", "R&D"}, Percent, "Sales%20Europe R%26D"},
+		{"a name that is not ASCII", "Zoë Ünal", Percent, "Zo%C3%AB%20%C3%9Cnal"},
+		{"a line break", "a\r\nx-jwt-admin: yes", Percent, "a%0D%0Ax-jwt-admin%3A%20yes"},
+		{"the characters that stay", "aZ09-_.~", Percent, "aZ09-_.~"},
+		{"a plus and a percent sign", "1+1 100%", Percent, "1%2B1%20100%25"},
+		{"a number and a boolean", []any{json.Number("1.5"), true}, Percent, "1.5 true"},
+		{"an empty string", "", Percent, ""},
+		{"an empty element, which nobody would see", []any{"a", ""}, Percent, ""},
+		{"an object", map[string]any{"a": "b"}, Percent, ""},
+		{"an array with an object", []any{"a", map[string]any{}}, Percent, ""},
+		{"an empty array", []any{}, Percent, ""},
+
+		{"the bytes of a string", "Zoë", Base64URL, b64.EncodeToString([]byte("Zoë"))},
+		{"a string with quotes", `"a"`, Base64URL, b64.EncodeToString([]byte(`"a"`))},
+		{"an array", []any{"Sales Europe", json.Number("1"), nil}, Base64URL, b64.EncodeToString([]byte(`["Sales Europe",1,null]`))},
+		{"an object", map[string]any{"b": "<&>", "a": json.Number("1e3")}, Base64URL, b64.EncodeToString([]byte(`{"a":1e3,"b":"<&>"}`))},
+		{"a boolean", false, Base64URL, b64.EncodeToString([]byte("false"))},
+		{"an empty string", "", Base64URL, ""},
+		{"null", nil, Base64URL, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got, ok := headerValue(c.claim, c.encoding); ok != (c.want != "") || ok && got != c.want {
+				t.Errorf("headerValue(%q, %d): got %q, %v, want %q", c.claim, c.encoding, got, ok, c.want)
+			}
+		})
+	}
+}
+
+// Issuers write dates with fractions and exponents. Readers of a header expect
+// whole seconds.
+func TestDatesAreWholeSeconds(t *testing.T) {
+	for text, want := range map[string]string{
+		"1790000000": "1790000000", "1.79E9": "1790000000", "1790000000.403285": "1790000000", "1790000000.999999": "1790000000",
+		"179e7": "1790000000", "0": "0", "0.5": "0", "-1": "", "1e400": "", "1e13": "",
+	} {
+		for _, name := range []string{"exp", "iat", "nbf", "auth_time"} {
+			if got, _ := tokenOf(map[string]any{name: json.Number(text)}).header(HeaderClaim{Claims: []string{name}}); got != want {
+				t.Errorf("%s %s: got %q, want %q", name, text, got, want)
+			}
+		}
+	}
+	if got, _ := tokenOf(map[string]any{"level": json.Number("1.50e3")}).header(HeaderClaim{Claims: []string{"level"}}); got != "1.50e3" {
+		t.Errorf("level 1.50e3: got %q, want the number as it was written", got)
+	}
+	if got, _ := tokenOf(map[string]any{"auth_time": "1.5"}).header(HeaderClaim{Claims: []string{"auth_time"}}); got != "1.5" {
+		t.Errorf("auth_time \"1.5\": got %q, want the text as it was written", got)
+	}
+}
+
+// One file may hold issuers that write the client under different names.
+func TestTheFirstClaimThatTheTokenHas(t *testing.T) {
+	client := HeaderClaim{Claims: []string{"client_id", "azp", "cid"}}
+	for _, c := range []struct {
+		name    string
+		claims  map[string]any
+		want    string
+		present bool
+	}{
+		{"the first", map[string]any{"client_id": "a", "azp": "b", "cid": "c"}, "a", true},
+		{"the second", map[string]any{"azp": "b", "cid": "c"}, "b", true},
+		{"the third", map[string]any{"cid": "c"}, "c", true},
+		{"null counts as absent", map[string]any{"client_id": nil, "cid": "c"}, "c", true},
+		{"one that cannot be written hides the later ones", map[string]any{"azp": "a\nb", "cid": "c"}, "", true},
+		{"none", map[string]any{"sub": "c"}, "", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got, present := tokenOf(c.claims).header(client); got != c.want || present != c.present {
+				t.Errorf("claims %v: got %q, present %v; want %q, %v", c.claims, got, present, c.want, c.present)
+			}
+		})
+	}
+}
+
+func TestPayloadHeader(t *testing.T) {
+	rules, err := newHeaders(Headers{Claims: map[string]HeaderClaim{"x-jwt-subject": {Claims: []string{"sub"}}}, Payload: "X-Token-Payload"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := []Header{field("x-token-payload", "spoofed"), field("x_token_payload", "spoofed")}
+	token := edKey().token(map[string]any{"name": "Zoë"})
+	read, err := jwt.Parse(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d Decision
+	rules.apply(&d, sent, &verified{Token: read})
+	if want := (Header{"x-token-payload", strings.Split(token, ".")[1]}); !slices.Contains(d.Set, want) || !slices.Equal(d.Remove, []string{"x_token_payload"}) {
+		t.Errorf("a token: set %q and removed %q, want %q set and x_token_payload removed", d.Set, d.Remove, want)
+	}
+	d = Decision{}
+	rules.apply(&d, sent, nil)
+	if len(d.Set) > 0 || !slices.Equal(d.Remove, []string{"x-jwt-subject", "x-token-payload", "x_token_payload"}) {
+		t.Errorf("no token: set %q and removed %q, want all managed names removed", d.Set, d.Remove)
+	}
+	for _, name := range []string{"x.jwt.subject", "host", "x payload"} {
+		if _, err := newHeaders(Headers{Payload: name}); err == nil {
+			t.Errorf("payload %q: got no fault, want one", name)
+		}
 	}
 }
 
@@ -159,7 +277,7 @@ func upstream(sent, set []Header, remove []string) http.Header {
 // for all headers that a client sends and all claims of a token. Every value is
 // the value of a header.
 func TestNobodySpoofsAHeader(t *testing.T) {
-	rules, err := newHeaders(Headers{Claims: map[string]string{"x-jwt-subject": "sub", "x-jwt-groups": "groups", "x-tenant": "tenant"}})
+	rules, err := newHeaders(Headers{Claims: map[string]HeaderClaim{"x-jwt-subject": {Claims: []string{"sub"}}, "x-jwt-groups": {Claims: []string{"groups"}}, "x-tenant": {Claims: []string{"tenant"}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +301,7 @@ func TestNobodySpoofsAHeader(t *testing.T) {
 		}
 		claims := rapid.MapOfN(rapid.SampledFrom([]string{"sub", "groups", "tenant"}), claim, 0, 3).Draw(t, "claims")
 		var d Decision
-		rules.apply(&d, sent, claims)
+		rules.apply(&d, sent, tokenOf(claims))
 		for _, h := range d.Set {
 			if slices.Contains(d.Remove, h.Name) {
 				t.Fatalf("sent %q: %s is set and removed, want one of them", sent, h.Name)
@@ -214,11 +332,11 @@ func TestFaultyHeaders(t *testing.T) {
 		rules  Headers
 		faults []string
 	}{
-		{"names that are none", Headers{Claims: map[string]string{"": "a", "x jwt": "b", ":path": "c", "x-é": "d"}}, []string{`""`, `"x jwt"`, `":path"`, `"x-é"`}},
-		{"names that carry the request", Headers{Claims: map[string]string{"Host": "a", "authorization": "b", "content_length": "c", "content.length": "d"}}, []string{`"Host" cannot`, `"authorization" cannot`, `"content_length" cannot`, `"content.length" cannot`}},
-		{"two spellings", Headers{Claims: map[string]string{"x-a": "a", "X_A": "b"}}, []string{"twice"}},
-		{"two spellings, by a dot", Headers{Claims: map[string]string{"x-a": "a", "x.a": "b"}}, []string{"twice"}},
-		{"no claim", Headers{Claims: map[string]string{"x-a": ""}}, []string{`"x-a" names no claim`}},
+		{"names that are none", Headers{Claims: map[string]HeaderClaim{"": {Claims: []string{"a"}}, "x jwt": {Claims: []string{"b"}}, ":path": {Claims: []string{"c"}}, "x-é": {Claims: []string{"d"}}}}, []string{`""`, `"x jwt"`, `":path"`, `"x-é"`}},
+		{"names that carry the request", Headers{Claims: map[string]HeaderClaim{"Host": {Claims: []string{"a"}}, "authorization": {Claims: []string{"b"}}, "content_length": {Claims: []string{"c"}}, "content.length": {Claims: []string{"d"}}}}, []string{`"Host" cannot`, `"authorization" cannot`, `"content_length" cannot`, `"content.length" cannot`}},
+		{"two spellings", Headers{Claims: map[string]HeaderClaim{"x-a": {Claims: []string{"a"}}, "X_A": {Claims: []string{"b"}}}}, []string{"twice"}},
+		{"two spellings, by a dot", Headers{Claims: map[string]HeaderClaim{"x-a": {Claims: []string{"a"}}, "x.a": {Claims: []string{"b"}}}}, []string{"twice"}},
+		{"no claim", Headers{Claims: map[string]HeaderClaim{"x-a": {Claims: []string{""}}}}, []string{`"x-a" names no claim`}},
 		{"a prefix that takes Content-Length", Headers{Prefix: "content."}, []string{"content-length"}},
 		{"a prefix that takes :path", Headers{Prefix: "."}, []string{":authority"}},
 		{"a prefix that is none", Headers{Prefix: "x jwt"}, []string{`"x jwt"`}},
@@ -249,7 +367,7 @@ func FuzzClaimsToHeaders(f *testing.F) {
 		}
 		sent := []Header{field(name, "spoofed"), field(other, "spoofed")}
 		var d Decision
-		rules.apply(&d, sent, token.Claims)
+		rules.apply(&d, sent, &verified{Token: token})
 		managed := slices.Collect(maps.Keys(DefaultHeaders))
 		for _, h := range d.Set {
 			if !slices.Contains(managed, h.Name) || slices.Contains(d.Remove, h.Name) || !httpguts.ValidHeaderFieldValue(h.Value) || h.Value == "" {

@@ -70,7 +70,7 @@ func TestFaultyOptions(t *testing.T) {
 		{"a scope that breaks out", "cannot be a scope", Options{Policies: map[string]Policy{"p": {Scopes: []string{`a" b`}}}}},
 		{"a negative age", "max_age", Options{Policies: map[string]Policy{"p": {MaxAge: -1}}}},
 		{"a policy's empty audience", "audiences has an empty element", Options{Policies: map[string]Policy{"p": {Audiences: []string{""}}}}},
-		{"a header that is none", "x y", Options{Headers: Headers{Claims: map[string]string{"x y": "sub"}}}},
+		{"a header that is none", "x y", Options{Headers: Headers{Claims: map[string]HeaderClaim{"x y": {Claims: []string{"sub"}}}}}},
 		{"no revocations", "no revocations", Options{Issuers: []Issuer{good}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -15,6 +15,13 @@ type Date struct {
 // latest is the last NumericDate that is read: 2^40 seconds, the year 36812.
 const latest = int64(1<<40) * 1_000_000
 
+// DateOf returns n as a NumericDate. It is not set for a number that is less than
+// 0 or more than 2^40.
+func DateOf(n json.Number) (d Date) {
+	d.Micros, d.Set = micros(n)
+	return d
+}
+
 // micros returns a NumericDate from 0 to latest in microseconds, rounded down.
 // It works on the text, so it is exact, and refuses a long or large number
 // without computing it.

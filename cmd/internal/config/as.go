@@ -74,6 +74,17 @@ func text(checks ...check) as[string] {
 	}
 }
 
+// mayBeEmpty reads a text that switches something off if it is empty.
+func mayBeEmpty(read as[string]) as[string] {
+	return func(v value, x *string) {
+		if n, ok := v.node.(*ast.StringNode); ok && n.Value == "" {
+			*x = ""
+			return
+		}
+		read(v, x)
+	}
+}
+
 // parsed reads a value with a notation of its own, such as a duration.
 func parsed[T any](parse func(string) (T, error)) as[T] {
 	return func(v value, x *T) {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/goccy/go-yaml/ast"
+
 	"rescind/authz"
 	"rescind/authz/watch"
 )
@@ -81,7 +83,8 @@ type Policy struct {
 // Headers says which headers the upstream gets.
 type Headers struct {
 	Prefix                    string
-	Claims                    map[string]string // by the name of the header
+	Claims                    map[string]authz.HeaderClaim // by the name of the header
+	Payload                   string                       // name of the header with all claims; empty: none
 	RemoveAuthorization       bool
 	TrustForwardedCertificate bool
 }
@@ -202,8 +205,37 @@ func policy(a *Authz) as[Policy] {
 func readHeaders(v value, h *Headers) {
 	v.object(keys{
 		"prefix":                      into(&h.Prefix, text(authz.CheckHeaderPrefix)),
-		"claims":                      into(&h.Claims, mapOf(claimHeader(), text())),
+		"claims":                      into(&h.Claims, mapOf(claimHeader(), headerClaim)),
+		"payload":                     into(&h.Payload, mayBeEmpty(text(authz.CheckHeaderName))),
 		"authorization":               into(&h.RemoveAuthorization, choice(map[string]bool{"forward": false, "remove": true})),
 		"trust_forwarded_client_cert": into(&h.TrustForwardedCertificate, flag),
 	})
+	for claimed := range h.Claims {
+		if h.Payload != "" && authz.LaxName(claimed) == authz.LaxName(h.Payload) {
+			v.at("payload").fault("is the same header as %s of claims; remove one", claimed)
+		}
+	}
+}
+
+// headerClaim reads the claim of a header: its name, a list of names of which the
+// first counts that the token has, or a mapping with an encoding beside them.
+func headerClaim(v value, h *authz.HeaderClaim) {
+	claims := func(v value, names *[]string) {
+		if _, list := v.node.(*ast.SequenceNode); list {
+			some(text())(v, names)
+			return
+		}
+		var name string
+		if text()(v, &name); name != "" {
+			*names = []string{name}
+		}
+	}
+	if _, mapping := v.node.(*ast.MappingNode); mapping {
+		v.object(keys{
+			"claim":    need(&h.Claims, "the claim that the header carries, or a list of claims", claims),
+			"encoding": into(&h.Encoding, choice(authz.Encodings)),
+		})
+		return
+	}
+	claims(v, &h.Claims)
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"rescind/authz"
 	"rescind/authz/watch"
 	"rescind/jwks"
 )
@@ -60,6 +61,7 @@ policies:
 headers:
   prefix: x-jwt-
   claims: {x-jwt-issuer: iss, x-jwt-subject: sub, x-jwt-id: jti, x-jwt-scope: scope, x-jwt-client: client_id, x-jwt-expires: exp}   # the default
+  payload: ""
   authorization: forward            # forward | remove
 log: {level: info, format: json}    # json | text
 `
@@ -102,10 +104,12 @@ func equal(t *testing.T, got, want any) {
 	t.Errorf("%T differs", got)
 }
 
-var defaultHeaders = Headers{Prefix: "x-jwt-", Claims: map[string]string{
-	"x-jwt-issuer": "iss", "x-jwt-subject": "sub", "x-jwt-id": "jti",
-	"x-jwt-scope": "scope", "x-jwt-client": "client_id", "x-jwt-expires": "exp",
+var defaultHeaders = Headers{Prefix: "x-jwt-", Claims: map[string]authz.HeaderClaim{
+	"x-jwt-issuer": carries("iss"), "x-jwt-subject": carries("sub"), "x-jwt-id": carries("jti"),
+	"x-jwt-scope": carries("scope"), "x-jwt-client": carries("client_id"), "x-jwt-expires": carries("exp"),
 }}
+
+func carries(claims ...string) authz.HeaderClaim { return authz.HeaderClaim{Claims: claims} }
 
 var defaultShares = Shares{Denied: 1, Allowed: 0.01}
 
@@ -226,8 +230,15 @@ func TestAccepted(t *testing.T) {
 	if g := a.GRPC; g.Network != "unix" || g.Address != "/run/a.sock" || g.SocketMode != 0o600 {
 		t.Errorf("grpc %+v", g)
 	}
-	if !reflect.DeepEqual(a.Headers, Headers{"X_", map[string]string{}, true, true}) || a.LogLevel != slog.LevelDebug || a.LogFormat != "text" || !a.Staleness.DenyOverdue {
+	if !reflect.DeepEqual(a.Headers, Headers{"X_", map[string]authz.HeaderClaim{}, "", true, true}) || a.LogLevel != slog.LevelDebug || a.LogFormat != "text" || !a.Staleness.DenyOverdue {
 		t.Errorf("headers %+v, level %v, format %s, staleness %+v differ from the file", a.Headers, a.LogLevel, a.LogFormat, a.Staleness)
+	}
+	headers := mustAuthz(t, path, whole("authz", "headers: {payload: x-jwt-payload, claims: {a: sub, b: [client_id, azp, cid], c: {claim: groups, encoding: percent}, d: {claim: [name, sub], encoding: base64url}, e: {claim: sub}}}\n")).Headers
+	if want := map[string]authz.HeaderClaim{
+		"a": carries("sub"), "b": carries("client_id", "azp", "cid"), "c": {Claims: []string{"groups"}, Encoding: authz.Percent},
+		"d": {Claims: []string{"name", "sub"}, Encoding: authz.Base64URL}, "e": carries("sub"),
+	}; !reflect.DeepEqual(headers.Claims, want) || headers.Payload != "x-jwt-payload" {
+		t.Errorf("headers: got %+v, want payload x-jwt-payload and the claims %+v", headers, want)
 	}
 	mustAuthz(t, path, baseIssuers+"revocation: {control: [a.example.com:1], token_file: replica.token, tls: {server_name: a.example.com}}\n")
 	mustControl(t, path, whole("control", "http: {listen: ':0', plaintext: true}\nfeed: {listen: '[::1]:0', tokens: [{name: a, sha256: "+strings.Repeat("0", 64)+"}]}\n"))

@@ -30,7 +30,7 @@ func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]iss
 	options := authz.Options{
 		Policies: map[string]authz.Policy{}, Revocations: p.follower, DenyOverdue: c.Staleness.DenyOverdue,
 		TrustForwardedCertificate: c.Headers.TrustForwardedCertificate, Logger: p.log,
-		Headers: authz.Headers{Prefix: c.Headers.Prefix, Claims: c.Headers.Claims, RemoveAuthorization: c.Headers.RemoveAuthorization},
+		Headers: authz.Headers{Prefix: c.Headers.Prefix, Claims: c.Headers.Claims, Payload: c.Headers.Payload, RemoveAuthorization: c.Headers.RemoveAuthorization},
 	}
 	next := map[string]issuerKeys{}
 	fail := func(err error) (*authz.Authorizer, map[string]issuerKeys, error) {
