@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -26,6 +28,9 @@ in force stays.`,
 			if err != nil || done {
 				return err
 			}
+			// The reader of standard output may close it. That must cost the
+			// decisions that it does not read, and not the process.
+			signal.Ignore(syscall.SIGPIPE)
 			return replica.Run(cmd.Context(), replica.Options{
 				Path: flags.config, Config: c, Version: version().Version, Stdout: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr(),
 			})

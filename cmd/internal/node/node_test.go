@@ -57,15 +57,19 @@ type process struct {
 	t     *testing.T
 	log   logOf
 	stop  context.CancelFunc
-	ended chan error
+	ended chan struct{} // closed when err is set
+	err   error
 }
 
 func start(t *testing.T, run func(ctx context.Context, stderr io.Writer) error) *process {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	p := &process{t: t, stop: stop, ended: make(chan error, 1)}
-	go func() { p.ended <- run(ctx, &p.log) }()
-	t.Cleanup(stop)
+	p := &process{t: t, stop: stop, ended: make(chan struct{})}
+	go func() {
+		defer close(p.ended)
+		p.err = run(ctx, &p.log)
+	}()
+	t.Cleanup(func() { stop(); <-p.ended })
 	return p
 }
 
@@ -74,10 +78,10 @@ func (p *process) listening(name string) (addr string) {
 	p.t.Helper()
 	eventually.True(p.t, "the process listens on "+name, func() bool {
 		addr = p.log.address(name)
-		return addr != "" || len(p.ended) > 0
+		return addr != "" || p.hasEnded()
 	})
 	if addr == "" {
-		p.t.Fatalf("the process ended: %v\n%s", <-p.ended, &p.log)
+		p.t.Fatalf("the process ended: %v\n%s", p.err, &p.log)
 	}
 	return addr
 }
@@ -86,8 +90,17 @@ func (p *process) listening(name string) (addr string) {
 func (p *process) end() {
 	p.t.Helper()
 	p.stop()
-	if err := <-p.ended; err != nil {
-		p.t.Errorf("the process ended with %v\n%s", err, &p.log)
+	if <-p.ended; p.err != nil {
+		p.t.Errorf("the process ended with %v\n%s", p.err, &p.log)
+	}
+}
+
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -3,8 +3,6 @@ package replica
 import (
 	"context"
 	"fmt"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -33,9 +31,6 @@ func (p *process) observe(ctx context.Context, instance string) (*observers, err
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { // for example a batch of spans that was not exported
 		p.log.Warn("OpenTelemetry", "error", err.Error())
 	}))
-	// The reader of standard output may close it. That must cost the lines
-	// alone; SIGPIPE would end the process.
-	signal.Ignore(syscall.SIGPIPE)
 
 	c := p.options.Config
 	output, err := p.outputOf(ctx, c.Decisions, instance)
