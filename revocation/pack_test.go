@@ -58,7 +58,7 @@ func FuzzEntries(f *testing.F) {
 		}
 		again, err := ReadEntries(AppendEntries(nil, entries))
 		if err != nil || !slices.Equal(again, entries) {
-			t.Fatalf("entries of %x: %v came back as %v, %v", b, entries, again, err)
+			t.Fatalf("ReadEntries(%x) = %v, and read again %v, %v; want the same", b, entries, again, err)
 		}
 	})
 }

@@ -65,52 +65,52 @@ func TestRequestDefaults(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r, faults := accept(tt.body)
 			if faults != nil {
-				t.Fatal(faults)
+				t.Fatalf("%s: faults %q, want none", tt.body, faults)
 			}
 			var before Micros
 			if !tt.before.IsZero() {
 				before = MicrosOf(tt.before)
 			}
 			if r.Issuer != testIssuer || r.Target.Kind != tt.kind || r.Before != before || r.ExpiresAt != MicrosOf(tt.expires) {
-				t.Errorf("got kind %d before %v expires %v issuer %q", r.Target.Kind, r.Before.Time(), r.ExpiresAt.Time(), r.Issuer)
+				t.Errorf("%s: kind %d, before %v, expires %v, issuer %q; want %d, %v, %v, %q", tt.body,
+					r.Target.Kind, r.Before.Time(), r.ExpiresAt.Time(), r.Issuer, tt.kind, before.Time(), tt.expires, testIssuer)
 			}
 			if r.CreatedBy != "alice" || !r.CreatedAt.Equal(testNow) {
-				t.Errorf("created by %q at %v", r.CreatedBy, r.CreatedAt)
+				t.Errorf("%s: created by %q at %v, want alice at %v", tt.body, r.CreatedBy, r.CreatedAt, testNow)
 			}
 		})
 	}
 }
 
-// On a whole second the next one counts: tokens issued within this one have
-// the same iat.
+// TestIssuedBeforeIsTheNextWholeSecond accepts a request on a whole second. The
+// next second counts, because tokens issued within this one have the same iat.
 func TestIssuedBeforeIsTheNextWholeSecond(t *testing.T) {
 	whole := testNow.Truncate(time.Second)
 	r := Request{Issuer: testIssuer, All: true}
 	got, faults := r.Accept(whole, testRetention, "a")
-	if faults != nil || got.Before != MicrosOf(whole.Add(time.Second)) {
-		t.Errorf("before %v, faults %v", got.Before.Time(), faults)
+	if want := whole.Add(time.Second); faults != nil || got.Before != MicrosOf(want) {
+		t.Errorf("accepted at %v: before %v, faults %q; want %v, none", whole, got.Before.Time(), faults, want)
 	}
 }
 
-func TestTokenIsReducedToWhatIdentifiesIt(t *testing.T) {
+// TestTokenIsReducedToItsIdentity shows that a revocation keeps the jti of a
+// token, or else its hash, and nothing more.
+func TestTokenIsReducedToItsIdentity(t *testing.T) {
 	raw := rawJWT(`{"iss":"https://idp.example.com/","sub":"alice","exp":1795510800}`)
 	r, faults := accept(fmt.Sprintf(`{"token":%q}`, raw))
-	if faults != nil {
-		t.Fatal(faults)
-	}
-	signed := raw[:strings.LastIndexByte(raw, '.')]
-	if r.Target.Token != sha256.Sum256([]byte(signed)) {
-		t.Error("not the SHA-256 of header.payload")
+	want := Target{Kind: KindToken, Token: sha256.Sum256([]byte(raw[:strings.LastIndexByte(raw, '.')]))}
+	if faults != nil || fmt.Sprint(r.Target) != fmt.Sprint(want) {
+		t.Errorf("token without jti: target %v, faults %q; want the SHA-256 of header.payload, %v", r.Target, faults, want)
 	}
 	r, faults = accept(fmt.Sprintf(`{"token":%q}`, rawJWT(`{"iss":"https://idp.example.com/","jti":"j1","exp":1795510800}`)))
 	v, _ := ValueOf("j1")
 	if faults != nil || !slices.Equal(r.Target.Claims, []Claim{{"jti", v}}) {
-		t.Errorf("claims %v, faults %v", r.Target.Claims, faults)
+		t.Errorf("token with jti j1: claims %v, faults %q; want the jti alone", r.Target.Claims, faults)
 	}
 }
 
-// The admin API reads a time as a replica does: exactly. A float64 would make
-// this exp the next microsecond.
+// TestTokenExpiryIsExact shows that the admin API reads a time as a replica does:
+// exactly. A float64 would make this exp the next microsecond.
 func TestTokenExpiryIsExact(t *testing.T) {
 	r, faults := accept(fmt.Sprintf(`{"token":%q}`, rawJWT(`{"iss":"https://idp.example.com/","exp":1795510800.0000009}`)))
 	if want := Micros(1795510800_000000).Time().Add(tokenGrace); faults != nil || !r.ExpiresAt.Time().Equal(want) {
@@ -122,7 +122,7 @@ func TestRequestFaults(t *testing.T) {
 	const iss = `"issuer":"https://idp.example.com/",`
 	tests := []struct {
 		name, body string
-		members    []string // that must be named, and no others
+		members    []string // that the faults must name; they may name no others
 	}{
 		{"not JSON", `{`, []string{""}},
 		{"an array", `[]`, []string{""}},
@@ -186,11 +186,11 @@ func TestRequestFaults(t *testing.T) {
 			for _, f := range faults {
 				members = append(members, f.Member)
 				if f.Message == "" {
-					t.Error("a fault without words")
+					t.Errorf("%s: the fault of %q has no message", tt.body, f.Member)
 				}
 			}
 			if !slices.Equal(members, tt.members) {
-				t.Errorf("faults %q, want members %q", faults, tt.members)
+				t.Errorf("%.300s: faults %q, want faults of %q", tt.body, faults, tt.members)
 			}
 		})
 	}
@@ -202,15 +202,16 @@ func TestRequestIsReadBackAsWritten(t *testing.T) {
 	want := Request{Issuer: testIssuer, Claims: []Claim{{"n", n}, {"sub", sub}}, Block: true, ExpiresAt: testNow, Reason: "ü"}
 	b, err := json.Marshal(want)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("Marshal(%+v): %v", want, err)
 	}
 	got, faults := ParseRequest(b)
 	if faults != nil || fmt.Sprint(*got) != fmt.Sprint(want) {
-		t.Errorf("read %+v, faults %v", got, faults)
+		t.Errorf("ParseRequest(%s) = %+v, faults %q; want %+v", b, got, faults, want)
 	}
 }
 
-// No text makes the reader panic, and none of a token's text comes back.
+// FuzzRequest shows that no text makes ParseRequest or Accept panic, and that an
+// accepted revocation keeps the rules of one.
 func FuzzRequest(f *testing.F) {
 	f.Add(`{"issuer":"https://idp.example.com/","claims":{"sub":"alice","n":1e3,"b":true},"issued_before":"2026-11-24T07:00:01Z"}`)
 	f.Add(fmt.Sprintf(`{"token":%q}`, rawJWT(`{"iss":"https://idp.example.com/","jti":"j","exp":1795510800.5}`)))
@@ -218,7 +219,7 @@ func FuzzRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		r, faults := ParseRequest([]byte(body))
 		if (r == nil) != (faults != nil) {
-			t.Fatalf("request %v, faults %v", r, faults)
+			t.Fatalf("ParseRequest(%q) = %v, faults %q; want one of them", body, r, faults)
 		}
 		if r == nil {
 			return
@@ -228,10 +229,10 @@ func FuzzRequest(f *testing.F) {
 			return
 		}
 		if rev.ExpiresAt <= MicrosOf(testNow) || rev.ExpiresAt > MicrosOf(testNow.Add(testRetention)) {
-			t.Errorf("expires at %v", rev.ExpiresAt.Time())
+			t.Errorf("Accept(%q) expires at %v, want after %v and within %v", body, rev.ExpiresAt.Time(), testNow, testRetention)
 		}
 		if rev.Issuer == "" || rev.Target.Kind == 0 || rev.Block && rev.Before != 0 || rev.Before < 0 {
-			t.Errorf("accepted %+v", rev)
+			t.Errorf("Accept(%q) = %+v, want an issuer, a kind, and no instant beside block", body, rev)
 		}
 		rev.Entry()
 	})

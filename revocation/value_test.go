@@ -55,13 +55,13 @@ func TestNumbersAgainstExactArithmetic(t *testing.T) {
 		v, okV := ValueOf(json.Number(a))
 		w, okW := ValueOf(json.Number(b))
 		if !okX || !okY || !okV || !okW {
-			t.Fatalf("%s or %s is not a number: %v %v %v %v", a, b, okX, okY, okV, okW)
+			t.Fatalf("%s and %s are numbers: %v %v, with values: %v %v; want all true", a, b, okX, okY, okV, okW)
 		}
 		if (v == w) != (x.Cmp(y) == 0) {
-			t.Fatalf("%s is %q and %s is %q: equal values %v, equal numbers %v", a, v, b, w, v == w, x.Cmp(y) == 0)
+			t.Fatalf("%s is %q and %s is %q: equal values: %v, want %v", a, v, b, w, v == w, x.Cmp(y) == 0)
 		}
 		if z, ok := new(big.Rat).SetString(v.String()); !ok || z.Cmp(x) != 0 {
-			t.Fatalf("%s became %q, which is another number", a, v)
+			t.Fatalf("ValueOf(%s) = %q, want the same number", a, v)
 		}
 	})
 }

@@ -26,8 +26,8 @@ func entriesWanted() int {
 	return max(n, 200_000)
 }
 
-// generate yields n entries, as many ends as a month has, in parts as they
-// come off the feed: packed, to be unpacked by the follower.
+// generate yields n entries that end in the hours of a month, in parts of the
+// size of a chunk of the feed.
 func generate(n int, now time.Time, yield func([]revocation.Entry)) {
 	shape := shapeOf(revocation.KindClaims, "jti")
 	part := make([]revocation.Entry, 0, 4096)
@@ -43,7 +43,7 @@ func generate(n int, now time.Time, yield func([]revocation.Entry)) {
 	}
 }
 
-// resident is what the process has in memory.
+// resident returns the memory of the process, in bytes.
 func resident() int {
 	debug.FreeOSMemory()
 	text, _ := os.ReadFile("/proc/self/status")
@@ -56,8 +56,8 @@ func resident() int {
 	return 0
 }
 
-// pauses takes how long look-ups take that are made all the while, one each
-// 50 µs or so.
+// pauses makes look-ups, about one each 50 µs, until stop is called. stop returns
+// how long they took.
 func pauses(f *Follower) (stop func() (p99, longest time.Duration)) {
 	end := make(chan struct{})
 	var took []time.Duration
@@ -83,6 +83,8 @@ func pauses(f *Follower) (stop func() (p99, longest time.Duration)) {
 	}
 }
 
+// BenchmarkScale takes the times and the memory of a large set, from its load to
+// its end.
 func BenchmarkScale(b *testing.B) {
 	n := entriesWanted()
 	for range b.N {
@@ -90,11 +92,11 @@ func BenchmarkScale(b *testing.B) {
 		base := resident()
 		f := open(b, Options{Dir: dir})
 		now := time.Now()
-		report := func(what string, began time.Time, stop func() (time.Duration, time.Duration)) {
+		report := func(stage string, began time.Time, stop func() (time.Duration, time.Duration)) {
 			p99, longest := stop()
-			b.Logf("%-28s %8v; look-ups meanwhile: p99 %v, longest %v", what, time.Since(began).Round(time.Millisecond), p99, longest)
+			b.Logf("%-28s %8v; look-ups meanwhile: p99 %v, longest %v", stage, time.Since(began).Round(time.Millisecond), p99, longest)
 		}
-		load(b, f, "log-1", 1, "alice") // so that there is something to ask
+		load(b, f, "log-1", 1, "alice") // so that look-ups have a set
 
 		began, stop := time.Now(), pauses(f)
 		time.Sleep(time.Second)
@@ -103,14 +105,10 @@ func BenchmarkScale(b *testing.B) {
 		noError(b, "Greet", f.Greet("log-1", 2, month))
 		began, stop = time.Now(), pauses(f)
 		l, err := f.Load("log-1", 2, uint64(n))
-		noError(b, "err", err)
-		var unpacking time.Duration
+		noError(b, "Load", err)
 		generate(n, now, func(part []revocation.Entry) {
-			at := time.Now()
-			packed := revocation.AppendEntries(nil, part)
-			entries, err := revocation.ReadEntries(packed)
-			noError(b, "err", err)
-			unpacking += time.Since(at)
+			entries, err := revocation.ReadEntries(revocation.AppendEntries(nil, part))
+			noError(b, "ReadEntries", err)
 			l.Add(entries)
 		})
 		noError(b, "Commit", l.Commit())
@@ -128,11 +126,11 @@ func BenchmarkScale(b *testing.B) {
 
 		began, stop = time.Now(), pauses(f)
 		for i := range 200 {
-			noError(b, "Apply", f.Apply([]revocation.Change{change(uint64(3+i), strconv.Itoa(i))}))
+			apply(b, f, change(uint64(3+i), strconv.Itoa(i)))
 		}
 		report("200 changes applied", began, stop)
 		if s := f.Status(); s.Entries != n+200 {
-			b.Fatalf("%+v", s)
+			b.Fatalf("%+v, want %d entries", s, n+200)
 		}
 		noError(b, "Close", f.Close())
 
@@ -143,7 +141,7 @@ func BenchmarkScale(b *testing.B) {
 		b.ReportMetric(time.Since(began).Seconds(), "restart-s")
 		b.Logf("%-28s %8v", "restarted from disk", time.Since(began).Round(time.Millisecond))
 		if s := f.Status(); s.Entries != n+200 || !s.Ready {
-			b.Fatalf("%+v", s)
+			b.Fatalf("%+v, want ready with %d entries", s, n+200)
 		}
 		b.ReportMetric(float64(resident()-base)/float64(n), "B/entry-restarted")
 		began = time.Now()
@@ -163,19 +161,21 @@ func BenchmarkScale(b *testing.B) {
 		runtime.GC()
 		report("all expired", began, stop)
 		if s := f.Status(); s.Entries != 0 {
-			b.Fatalf("%+v", s)
+			b.Fatalf("%+v, want no entries", s)
 		}
 		noError(b, "Close", f.Close())
 	}
 }
 
+// BenchmarkLookup takes the look-up of a token that no entry denies, and of one
+// that an entry denies.
 func BenchmarkLookup(b *testing.B) {
 	n := entriesWanted()
 	f := open(b, Options{})
 	defer f.Close()
 	noError(b, "Greet", f.Greet("log-1", 1, month))
 	l, err := f.Load("log-1", 1, uint64(n))
-	noError(b, "err", err)
+	noError(b, "Load", err)
 	generate(n, time.Now(), func(part []revocation.Entry) { l.Add(slices.Clone(part)) })
 	l.Add([]revocation.Entry{subject(9, "alice")})
 	noError(b, "Commit", l.Commit())
@@ -187,7 +187,7 @@ func BenchmarkLookup(b *testing.B) {
 				now := time.Now()
 				for pb.Next() {
 					if v, err := f.Lookup(t, now); err != nil || v.Revoked != (sub == "alice") {
-						b.Fatal(v, err)
+						b.Fatalf("%+v, %v; want revoked: %v", v, err, sub == "alice")
 					}
 				}
 			})
@@ -195,8 +195,8 @@ func BenchmarkLookup(b *testing.B) {
 	}
 }
 
-// BenchmarkLongRevision takes how long a revision of 100,000 entries takes to be
-// in force and on disk.
+// BenchmarkLongRevision takes the time until a revision of 100,000 entries is in
+// force and on disk.
 //
 //	go test -run '^$' -bench LongRevision -benchtime 10x ./revocation/replica
 func BenchmarkLongRevision(b *testing.B) {
@@ -217,6 +217,6 @@ func BenchmarkLongRevision(b *testing.B) {
 			}
 		})
 		b.StartTimer()
-		noError(b, "Apply", f.Apply([]revocation.Change{c}))
+		apply(b, f, c)
 	}
 }
