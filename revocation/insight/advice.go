@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// What an access token's lifetime costs is refreshes; what it saves is the time
-// for which a token that should be gone goes on to be good. Where revocation
-// works that time is next to nothing, whatever the lifetime: what a lifetime
-// still bounds is a replica that is cut off, and a theft that nobody has
-// noticed.
+// A short lifetime of access tokens costs refreshes. It shortens the time for
+// which a token that should be invalid is still accepted. Where revocation
+// works, that time is close to zero whatever the lifetime. A short lifetime then
+// helps in two cases alone: a replica that is cut off, and a theft that nobody
+// has noticed.
 
-// Duration is written as Go writes it: 1h30m0s.
+// Duration is a duration that JSON has as Go writes it: 1h30m0s.
 type Duration time.Duration
 
-// MarshalText writes d.
+// MarshalText returns d as Go writes it.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText reads what MarshalText writes.
+// UnmarshalText reads the text of MarshalText.
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil {
@@ -29,13 +29,13 @@ func (d *Duration) UnmarshalText(text []byte) error {
 
 func (d Duration) String() string { return time.Duration(d).String() }
 
-// Lifetimes are those that are weighed against each other.
+// Lifetimes are the lifetimes that advice compares.
 var Lifetimes = [...]time.Duration{
 	time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 4 * time.Hour, 12 * time.Hour, 24 * time.Hour,
 }
 
-// AdviceData is what one replica has seen of how long tokens live and how they
-// are used. [Advise] makes advice of it.
+// AdviceData is one replica's statistics of the lifetimes of tokens and of their
+// use. [Advise] makes advice of it.
 type AdviceData struct {
 	Since   time.Time     `json:"since"`
 	Until   time.Time     `json:"until"`
@@ -44,14 +44,14 @@ type AdviceData struct {
 	Partial bool          `json:"partial,omitempty" doc:"There were more groups than are kept"`
 }
 
-// AdviceGroup is about the tokens of one issuer, for one client, under one
-// policy. Lists have an element for each of [Lifetimes].
+// AdviceGroup has the statistics of one issuer, client and policy. Its lists have
+// an element for each of [Lifetimes].
 type AdviceGroup struct {
 	Issuer string `json:"issuer"`
 	Client string `json:"client"`
 	Policy string `json:"policy"`
 
-	Tokens   uint64 `json:"tokens" doc:"That were first seen here"`
+	Tokens   uint64 `json:"tokens" doc:"Tokens that were first seen here"`
 	Requests uint64 `json:"requests" doc:"Allowed ones"`
 	Holders  []byte `json:"holders" doc:"HyperLogLog of the sessions, or else subjects"`
 
@@ -59,7 +59,7 @@ type AdviceGroup struct {
 	Lifetimes []byte `json:"lifetimes" doc:"Of each token, exp - iat"`
 	Ages      []byte `json:"ages" doc:"At each use"`
 	Gaps      []byte `json:"gaps" doc:"Between two uses by one holder"`
-	Rests     []byte `json:"rests" doc:"What was left of the life at each use"`
+	Rests     []byte `json:"rests" doc:"The rest of the life, at each use"`
 
 	LivesLonger []uint64  `json:"lives_longer" doc:"Requests with tokens that live longer than that"`
 	IsOlder     []uint64  `json:"is_older" doc:"Requests with tokens that were older than that"`
@@ -67,14 +67,14 @@ type AdviceGroup struct {
 	Busy        []float64 `json:"busy" doc:"Seconds in gaps that are not longer"`
 }
 
-// Advice is what the traffic says about lifetimes.
+// Advice has a recommendation for each issuer, client and policy.
 type Advice struct {
 	Since   time.Time        `json:"since"`
 	Partial bool             `json:"partial,omitempty"`
 	Items   []Recommendation `json:"items"`
 }
 
-// Recommendation is for one issuer, client and policy.
+// Recommendation is the advice for one issuer, client and policy.
 type Recommendation struct {
 	Issuer          string  `json:"issuer"`
 	Client          string  `json:"client"`
@@ -87,33 +87,33 @@ type Recommendation struct {
 	Lifetime Quantiles `json:"lifetime" doc:"As issued"`
 	Age      Quantiles `json:"age" doc:"At use"`
 	Gap      Quantiles `json:"gap" doc:"Between uses by one holder"`
-	Rest     Quantiles `json:"rest" doc:"How long the tokens would go on to be good, at use: what a revocation saves"`
+	Rest     Quantiles `json:"rest" doc:"Rest of the life, at use: the time that a revocation saves"`
 
 	Candidates  []Candidate `json:"candidates"`
-	Recommended Duration    `json:"recommended,omitzero" doc:"0: what was seen is too little to say"`
+	Recommended Duration    `json:"recommended,omitzero" doc:"Absent: too little was seen for a recommendation"`
 	Reason      string      `json:"reason"`
 }
 
-// Quantiles of what was seen.
+// Quantiles are three quantiles of durations.
 type Quantiles struct {
 	P50 Duration `json:"p50"`
 	P90 Duration `json:"p90"`
 	P99 Duration `json:"p99"`
 }
 
-// Candidate is a lifetime that tokens could have.
+// Candidate is a lifetime that the issuer could set.
 type Candidate struct {
 	Lifetime Duration `json:"lifetime"`
 
-	// How long a token that should be gone goes on to be good.
+	// For how long a token that should be invalid is still accepted.
 	ExposureMean   Duration `json:"exposure_mean" doc:"Without revocation, on average"`
 	ExposureMost   Duration `json:"exposure_most" doc:"Without revocation, at most"`
 	ExposureCutOff Duration `json:"exposure_cut_off" doc:"With it, at most, if a replica were cut off"`
 
-	RefreshesPerHour float64 `json:"refreshes_per_hour" doc:"What it would cost the issuer"`
+	RefreshesPerHour float64 `json:"refreshes_per_hour" doc:"Its cost for the issuer"`
 
-	// The share of today's requests, 0 to 1, that would be denied if this were
-	// the limit and the issuer stayed as it is.
+	// The share of the present requests, 0 to 1, that such a limit would deny
+	// while the issuer stays as it is.
 	DeniedByMaxLifetime float64 `json:"denied_by_max_lifetime"`
 	DeniedByMaxAge      float64 `json:"denied_by_max_age"`
 }

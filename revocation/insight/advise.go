@@ -8,18 +8,20 @@ import (
 )
 
 const (
-	// fewRequests are too few to say something, and so is less than shortSpan.
+	// Below fewRequests requests, or within less than shortSpan, there is no
+	// recommendation.
 	fewRequests = 100
 	shortSpan   = 5 * time.Minute
-	// affordable is how many refreshes are small beside the requests.
+	// affordable is the number of refreshes for each request that an issuer
+	// does not notice.
 	affordable = 0.02
-	// shortest is the shortest lifetime that is recommended: below it clocks
-	// that differ and the leeway for them begin to matter.
+	// shortest is the shortest lifetime that is recommended. Below it, clocks
+	// that differ and the leeway for them matter.
 	shortest = 5 * time.Minute
 )
 
-// Advise makes advice of what the replicas saw: what one of them saw of an
-// issuer, client and policy is put together with what the others did.
+// Advise returns a recommendation for each issuer, client and policy, from the
+// statistics of all replicas together.
 func Advise(replicas ...AdviceData) Advice {
 	out := Advice{Items: []Recommendation{}}
 	type name struct{ issuer, client, policy string }
@@ -54,17 +56,17 @@ func Advise(replicas ...AdviceData) Advice {
 	return out
 }
 
-// item is a recommendation in the making.
+// item gathers the statistics for one recommendation.
 type item struct {
 	Recommendation
 	span                     time.Duration // the longest that a replica has watched
 	lives, ages, gaps, rests distribution
 	holders                  union
-	each                     uint64 // holders of each replica, added up
+	each                     uint64 // sum of the holders of each replica
 	cutOff                   Duration
-	endless                  bool // a replica would never deny for being cut off
+	endless                  bool // a replica that is cut off never denies for it
 	longer, older            [len(Lifetimes)]uint64
-	refreshes                [len(Lifetimes)]float64 // an hour, a holder counted once a replica
+	refreshes                [len(Lifetimes)]float64 // an hour; a holder counts once for each replica
 }
 
 func newItem() *item {
@@ -74,10 +76,12 @@ func newItem() *item {
 	}
 }
 
+// add takes in the statistics of one replica. It reports whether all of them
+// could be read.
 func (i *item) add(g *AdviceGroup, span time.Duration, cutOff Duration) bool {
 	hours := span.Hours()
 	lists := len(g.LivesLonger) == len(Lifetimes) && len(g.IsOlder) == len(Lifetimes) && len(g.Pauses) == len(Lifetimes) && len(g.Busy) == len(Lifetimes)
-	const most = 1e15 // a sum of it is still a number
+	const most = 1e15 // a sum of such numbers is finite
 	if !lists || hours < 1./3600 || float64(g.Requests) > most {
 		return false
 	}
@@ -94,8 +98,8 @@ func (i *item) add(g *AdviceGroup, span time.Duration, cutOff Duration) bool {
 	for n, limit := range Lifetimes {
 		i.longer[n] += g.LivesLonger[n]
 		i.older[n] += g.IsOlder[n]
-		// Who comes back after a longer pause needs a new token each time; who
-		// is busy needs one whenever the last has run out.
+		// A holder needs a new token after each longer pause. A busy holder
+		// needs one whenever the last has expired.
 		i.refreshes[n] += (float64(g.Pauses[n]) + g.Busy[n]/limit.Seconds()) / hours
 	}
 	whole := true
@@ -110,10 +114,11 @@ func (i *item) add(g *AdviceGroup, span time.Duration, cutOff Duration) bool {
 	return i.holders.add(g.Holders, holders) && ok && whole
 }
 
+// finish computes the recommendation.
 func (i *item) finish() {
 	i.Lifetime, i.Age, i.Gap, i.Rest = i.lives.quantiles(), i.ages.quantiles(), i.gaps.quantiles(), i.rests.quantiles()
 	i.Holders = i.holders.count()
-	// A holder whose requests go to several replicas was busy at each.
+	// A holder whose requests go to several replicas counts as busy at each.
 	shared := 1.0
 	if i.each > 0 && i.Holders > 0 {
 		shared = min(1, float64(i.Holders)/float64(i.each))
@@ -136,13 +141,13 @@ func (i *item) finish() {
 	i.recommend()
 }
 
-// recommend the shortest lifetime whose refreshes are few beside the requests,
-// and never one that is longer than what is issued.
+// recommend sets the shortest lifetime whose refreshes are few beside the
+// requests. It never recommends a longer lifetime than the issuer's.
 func (i *item) recommend() {
 	issued := even(i.Lifetime.P90)
 	switch {
 	case i.Requests < fewRequests || i.span < shortSpan:
-		i.Reason = fmt.Sprintf("Only %d requests within %v were seen, which is too little to say.", i.Requests, i.span.Round(time.Second))
+		i.Reason = fmt.Sprintf("Only %d requests within %v were seen, which is too little for a recommendation.", i.Requests, i.span.Round(time.Second))
 		return
 	case issued == 0:
 		i.Reason = "These tokens do not say when they were issued (iat), so their lifetime is not known."
@@ -156,19 +161,19 @@ func (i *item) recommend() {
 			break
 		}
 		i.Recommended = c.Lifetime
-		i.Reason = fmt.Sprintf("Tokens live for %v and could live for %v: %s is %s of the requests, and a theft that nobody notices ends after %v at most, not %v.",
-			spoken(issued), spoken(c.Lifetime), refreshes(c.RefreshesPerHour), share(c.RefreshesPerHour/i.RequestsPerHour), spoken(c.Lifetime), spoken(issued))
+		i.Reason = fmt.Sprintf("Tokens live for %v and could live for %v. That costs %s, which is %s of the requests. A theft that nobody notices then ends after %v at most, not after %v.",
+			short(issued), short(c.Lifetime), refreshes(c.RefreshesPerHour), share(c.RefreshesPerHour/i.RequestsPerHour), short(c.Lifetime), short(issued))
 		return
 	}
 	i.Recommended = issued
-	i.Reason = fmt.Sprintf("Tokens live for %v, and for less the refreshes would be more than %s of the requests: this is as short as it should be.", spoken(issued), share(affordable))
+	i.Reason = fmt.Sprintf("Tokens live for %v. With a shorter life the refreshes would be more than %s of the requests.", short(issued), share(affordable))
 	if time.Duration(issued) <= shortest*11/10 {
-		i.Reason = fmt.Sprintf("Tokens live for %v, and there is little to win by less.", spoken(issued))
+		i.Reason = fmt.Sprintf("Tokens live for %v. A shorter life would gain little.", short(issued))
 	}
 }
 
-// even is the lifetime that people would have set, if d is as near to it as a
-// sketch can tell.
+// even returns the round lifetime that d is, as exactly as a sketch can tell, or
+// else d.
 func even(d Duration) Duration {
 	for _, e := range append([]time.Duration{2 * time.Minute, 10 * time.Minute, 30 * time.Minute, 2 * time.Hour, 8 * time.Hour}, Lifetimes[:]...) {
 		if off := float64(d)/float64(e) - 1; off > -1.2*SketchAccuracy && off < 1.2*SketchAccuracy {
@@ -195,8 +200,8 @@ func share(of float64) string {
 	return fmt.Sprintf("%.1f %%", 100*of)
 }
 
-// spoken leaves out what nobody needs to read: 5m, 1h, 1h30m.
-func spoken(d Duration) string {
+// short returns d without needless parts: 5m, 1h, 1h30m.
+func short(d Duration) string {
 	v := time.Duration(d)
 	for _, unit := range []time.Duration{time.Hour, time.Minute} {
 		if v >= 10*unit {

@@ -66,24 +66,24 @@ func TestAdvise(t *testing.T) {
 	}{
 		{
 			"busy, and tokens for a day", time.Second, 24 * time.Hour, 5 * time.Minute,
-			"Tokens live for 24h and could live for 5m: 600 refreshes an hour is 0.3 % of the requests, and a theft that nobody notices ends after 5m at most, not 24h.",
+			"Tokens live for 24h and could live for 5m. That costs 600 refreshes an hour, which is 0.3 % of the requests. A theft that nobody notices then ends after 5m at most, not after 24h.",
 		},
 		{
 			"a request a minute", time.Minute, 24 * time.Hour, time.Hour,
-			"Tokens live for 24h and could live for 1h: 50 refreshes an hour is 1.7 % of the requests, and a theft that nobody notices ends after 1h at most, not 24h.",
+			"Tokens live for 24h and could live for 1h. That costs 50 refreshes an hour, which is 1.7 % of the requests. A theft that nobody notices then ends after 1h at most, not after 24h.",
 		},
 		{
 			"seldom", 20 * time.Minute, time.Hour, time.Hour,
-			"Tokens live for 1h, and for less the refreshes would be more than 2.0 % of the requests: this is as short as it should be.",
+			"Tokens live for 1h. With a shorter life the refreshes would be more than 2.0 % of the requests.",
 		},
-		{"short already", time.Second, 5 * time.Minute, 5 * time.Minute, "Tokens live for 5m, and there is little to win by less."},
+		{"short already", time.Second, 5 * time.Minute, 5 * time.Minute, "Tokens live for 5m. A shorter life would gain little."},
 		{"too few requests", time.Hour, 24 * time.Hour, 0, "Only 100 requests"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := data(t, c.gap, c.life)
 			if c.want == 0 {
 				d.Groups[0].Requests = 10
-				c.reason = "Only 10 requests within 2h0m0s were seen, which is too little to say."
+				c.reason = "Only 10 requests within 2h0m0s were seen, which is too little for a recommendation."
 			}
 			got := one(t, Advise(d))
 			if time.Duration(got.Recommended) != c.want || got.Reason != c.reason {
@@ -168,7 +168,7 @@ func TestSpoken(t *testing.T) {
 		0: "0s", 5 * time.Second: "5s", time.Minute: "1m", 90 * time.Second: "1m30s", time.Hour: "1h", 90 * time.Minute: "1h30m",
 		24*time.Hour + 3*time.Second: "24h", 10 * time.Minute: "10m", 20 * time.Second: "20s", 100 * time.Hour: "100h",
 	} {
-		if got := spoken(Duration(in)); got != want {
+		if got := short(Duration(in)); got != want {
 			t.Errorf("%v: %s, want %s", in, got, want)
 		}
 	}

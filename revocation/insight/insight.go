@@ -1,19 +1,17 @@
-// Package insight has what replicas see of the tokens that pass them, in the
-// form in which it travels to the control endpoint and to people, and how what
-// several replicas saw becomes one.
+// Package insight has the values that replicas report about the tokens that
+// pass them, and the rules by which the reports of several replicas become one.
 //
-// It is a leaf: the replicas' watching (authz/watch) makes these values, the
-// feed carries them as JSON, the control endpoint merges them, keeps alerts and
-// answers its API with them.
+// The package is a leaf. A replica's watcher (authz/watch) makes these values,
+// the feed carries them as JSON, and the control endpoint merges them, keeps
+// alerts and answers its API with them.
 //
 // # Trust
 //
-// Texts that come from tokens are the issuer's word and may be hostile. Who
-// fills in these types cuts them to [MaxText] bytes and replaces what is not
-// printable ([Text]), so that no log, terminal, label or webhook can be made
-// to show something else. A raw token is never among them. Whoever receives
-// them over the feed cleans them again: a replica is believed about what it
-// saw, not about the form.
+// Texts from tokens are the issuer's word and may be hostile. The watcher cleans
+// them with [Text], so that no log, terminal, label or webhook can be made to
+// show another text. A raw token is never among them. The control endpoint
+// cleans every report again: it believes a replica about the traffic, not about
+// the form.
 package insight
 
 import (
@@ -31,12 +29,12 @@ const MaxText = 256
 // MaxText bytes.
 func Text(s string) string { return printable.Clean(s, MaxText) }
 
-// Detector names what raises alerts. There are no others than these, so it can
+// Detector names a rule that raises alerts. The list is closed, so a detector can
 // be a label of a metric.
 type Detector string
 
 const (
-	RevokedTokenUsed  Detector = "revoked_token_used"  // the best sign of theft that there is
+	RevokedTokenUsed  Detector = "revoked_token_used"  // the best sign of a theft
 	DistrustedKeyUsed Detector = "distrusted_key_used" // a token of a key (kid) that is revoked
 	BadSignatures     Detector = "bad_signatures"      // a burst, by issuer and network
 	UnknownKeys       Detector = "unknown_keys"        // likewise
@@ -47,20 +45,20 @@ const (
 	TokenLifetime     Detector = "token_lifetime" // far longer-lived than its issuer's others
 )
 
-// Detectors are all of them.
+// Detectors lists every detector.
 var Detectors = []Detector{
 	RevokedTokenUsed, DistrustedKeyUsed, BadSignatures, UnknownKeys, WrongAlgorithms,
 	ManyNetworks, TwoNetworksAtOnce, SubjectRate, TokenLifetime,
 }
 
-// Alert says that something unusual was seen. The same thing seen again, by
-// any replica, has the same Key: alerts of one Key are one alert whose Count
-// grows. What a replica hands over is what it has seen since it last handed
-// over that Key; [MergeAlerts] adds it up.
+// Alert says that a replica saw something unusual. A later sighting of the same
+// thing, by any replica, has the same Key. Alerts of one Key become one alert
+// whose Count grows: a replica reports the sightings since its last report of
+// that Key, and [MergeAlerts] adds them up.
 type Alert struct {
 	ID       string    `json:"id,omitempty" doc:"Names the alert; made at the control endpoint"`
 	Detector Detector  `json:"detector"`
-	Key      string    `json:"key" doc:"What makes two sightings one alert: a hash"`
+	Key      string    `json:"key" doc:"The same for the same thing: a hash"`
 	Summary  string    `json:"summary" doc:"One sentence for people"`
 	First    time.Time `json:"first"`
 	Last     time.Time `json:"last"`
@@ -83,7 +81,7 @@ type Alert struct {
 	Networks     []string `json:"networks,omitempty" doc:"Source networks, as 203.0.113.0/24"`
 }
 
-// Dimension is what activity can be asked by.
+// Dimension is the claim by which activity is asked for.
 type Dimension string
 
 const (
@@ -93,17 +91,20 @@ const (
 	ByClient  Dimension = "client"
 )
 
-// ActivityQuery asks what was seen of one subject, token, session or client.
+// Dimensions lists every dimension.
+var Dimensions = []Dimension{BySubject, ByToken, BySession, ByClient}
+
+// ActivityQuery asks for the activity of one subject, token, session or client.
 type ActivityQuery struct {
 	Issuer string    `json:"issuer,omitempty"` // empty: any
 	By     Dimension `json:"by"`
 	Value  string    `json:"value"`
 }
 
-// Activity is what was seen, within the window that a replica remembers. What a
-// token did in one network, under one policy and with one outcome is forgotten
-// a window after its last time; until then all of it counts, so that First may
-// lie before Since.
+// Activity counts the requests within the window that a replica remembers. The
+// replica counts the requests of a token by network, policy and outcome. It
+// forgets such a count a window after the last request in it. Until then the
+// whole count is in the answer, so First may lie before Since.
 type Activity struct {
 	Since    time.Time         `json:"since" doc:"How far back the memory goes"`
 	First    time.Time         `json:"first,omitzero"`
@@ -115,8 +116,8 @@ type Activity struct {
 	Partial  bool              `json:"partial,omitempty" doc:"Memory was short: there may have been more"`
 }
 
-// ImpactQuery is what a revocation would be about, in the form in which a
-// replica is asked about it. No raw token is in it: see [ImpactQueryOf].
+// ImpactQuery asks a replica for the traffic that one revocation hits. It never
+// has a raw token: see [ImpactQueryOf].
 type ImpactQuery struct {
 	Issuer string         `json:"issuer"`
 	Claims map[string]any `json:"claims,omitempty"`
@@ -126,7 +127,7 @@ type ImpactQuery struct {
 	Before time.Time      `json:"issued_before,omitzero" doc:"Left out: whatever the iat"`
 }
 
-// ImpactQueryOf asks about r.
+// ImpactQueryOf returns the query about r.
 func ImpactQueryOf(r *revocation.Revocation) ImpactQuery {
 	q := ImpactQuery{Issuer: r.Issuer, KeyID: r.Target.KeyID, All: r.Target.Kind == revocation.KindAll}
 	if r.Target.Kind == revocation.KindToken {
@@ -144,9 +145,9 @@ func ImpactQueryOf(r *revocation.Revocation) ImpactQuery {
 	return q
 }
 
-// Impact is how much of what was seen lately a revocation would have hit.
-// Requests and Total are counted over the tokens that are remembered, so that
-// their ratio is a share of the traffic.
+// Impact is the part of the traffic seen lately that a revocation would have
+// hit. Requests and Total count the requests with remembered tokens, so their
+// ratio is a share of the traffic.
 type Impact struct {
 	Since    time.Time `json:"since"`
 	Tokens   uint64    `json:"tokens" doc:"Distinct tokens seen that it would deny"`
@@ -156,7 +157,7 @@ type Impact struct {
 	Total    uint64    `json:"total" doc:"All allowed requests in the same time"`
 	Partial  bool      `json:"partial,omitempty" doc:"Memory was short, or a claim is not remembered: the numbers say what is known"`
 
-	// HyperLogLog sketches, so that what two replicas saw is counted once.
+	// HyperLogLog sketches. They make a token that two replicas saw count once.
 	// [MergeImpacts] leaves them out.
 	TokensSketch   []byte `json:"tokens_sketch,omitempty"`
 	SubjectsSketch []byte `json:"subjects_sketch,omitempty"`

@@ -23,6 +23,7 @@ func TestText(t *testing.T) {
 		"a\nb\x1b[31m":          "a\uFFFDb\uFFFD[31m",
 		"\u202egnp.exe":         "\uFFFDgnp.exe",
 		"a\u00a0b":              "a\u00a0b",
+		"a\u2028b":              "a\uFFFDb",
 		"\xff\xfe":              "\uFFFD\uFFFD",
 		strings.Repeat("界", 90): strings.Repeat("界", 84) + "…",
 	} {

@@ -8,14 +8,14 @@ import (
 	"github.com/axiomhq/hyperloglog"
 )
 
-// What came from replicas is bounded again before it is kept or shown.
+// Bounds of a report of a replica that is kept or shown.
 const (
 	maxNetworks = 64
 	maxNames    = 1024 // of a map
 )
 
-// Clean is a as it may be kept and shown: its texts are printable, its lists
-// short, and its detector one that there is.
+// Clean returns a with printable texts and short lists. It is not ok if a has
+// no key, no sighting, or a detector that is not one of [Detectors].
 func (a Alert) Clean() (_ Alert, ok bool) {
 	for _, s := range []*string{
 		&a.ID, &a.Key, &a.Summary, &a.Issuer, &a.Subject, &a.TokenID, &a.Session, &a.Client, &a.KeyID, &a.Policy, &a.RevocationID,
@@ -38,8 +38,8 @@ func texts(list []string) []string {
 	return slices.Compact(out)
 }
 
-// MergeAlerts makes one of two alerts with one Key. a is the one that is kept:
-// its ID and what it says of the token stay. Counts add up.
+// MergeAlerts returns one alert for two with one Key. The ID of a and the facts
+// of a about the token stay. Counts add up.
 func MergeAlerts(a, b Alert) Alert {
 	if b.Last.After(a.Last) {
 		a.Last, a.Summary = b.Last, b.Summary
@@ -53,7 +53,7 @@ func MergeAlerts(a, b Alert) Alert {
 	return a
 }
 
-// MergeActivities makes one of what several replicas saw.
+// MergeActivities adds up the activities that several replicas saw.
 func MergeActivities(of ...Activity) Activity {
 	all := Activity{Networks: map[string]uint64{}, Policies: map[string]uint64{}, Outcomes: map[string]uint64{}}
 	for _, a := range of {
@@ -72,7 +72,7 @@ func MergeActivities(of ...Activity) Activity {
 	return all
 }
 
-// add says whether there was room for all.
+// add adds up counts by name. It reports whether there was room for every name.
 func add(into, from map[string]uint64) bool {
 	for _, name := range slices.Sorted(maps.Keys(from)) {
 		text := Text(name)
@@ -84,8 +84,9 @@ func add(into, from map[string]uint64) bool {
 	return true
 }
 
-// MergeImpacts makes one of what several replicas saw. A token, subject or
-// session that several saw counts once, as exactly as their sketches can tell.
+// MergeImpacts adds up the impacts that several replicas saw. A token, subject
+// or session that several replicas saw counts once, as exactly as the sketches
+// can tell.
 func MergeImpacts(of ...Impact) Impact {
 	var all Impact
 	tokens, subjects, sessions := union{precision: ImpactPrecision}, union{precision: ImpactPrecision}, union{precision: ImpactPrecision}
@@ -100,14 +101,14 @@ func MergeImpacts(of ...Impact) Impact {
 	return all
 }
 
-// union counts what is in at least one of several sets. While there is but
-// one, the count is its own.
+// union counts the members of several sets, each member once. The count of a
+// single set is exact.
 type union struct {
 	precision byte
 	sketch    *hyperloglog.Sketch
 	sets      int
-	alone     uint64
-	least     uint64 // of those that came without a sketch
+	last      uint64 // count of the last set
+	unmerged  uint64 // sum of the sets whose sketch cannot be read
 }
 
 func (u *union) add(raw []byte, count uint64) (ok bool) {
@@ -115,10 +116,10 @@ func (u *union) add(raw []byte, count uint64) (ok bool) {
 		return true
 	}
 	u.sets++
-	u.alone = count
+	u.last = count
 	s, ok := readCounter(raw, u.precision)
 	if !ok {
-		u.least += count
+		u.unmerged += count
 		return false
 	}
 	if u.sketch == nil {
@@ -126,7 +127,7 @@ func (u *union) add(raw []byte, count uint64) (ok bool) {
 		return true
 	}
 	if err := u.sketch.Merge(s); err != nil {
-		u.least += count
+		u.unmerged += count
 		return false
 	}
 	return true
@@ -135,11 +136,11 @@ func (u *union) add(raw []byte, count uint64) (ok bool) {
 func (u *union) count() uint64 {
 	switch {
 	case u.sets == 1:
-		return u.alone
+		return u.last
 	case u.sketch == nil:
-		return u.least
+		return u.unmerged
 	}
-	return u.sketch.Estimate() + u.least
+	return u.sketch.Estimate() + u.unmerged
 }
 
 func earlier(a, b time.Time) time.Time {

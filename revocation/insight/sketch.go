@@ -9,7 +9,8 @@ import (
 	"github.com/axiomhq/hyperloglog"
 )
 
-// The sketches that replicas send have these parameters: others do not merge.
+// Parameters of the sketches that replicas send. Sketches with other parameters
+// do not merge.
 const (
 	SketchAccuracy   = 0.05 // of a duration, relative
 	SketchBins       = 256  // years and microseconds fit in
@@ -17,10 +18,11 @@ const (
 	HoldersPrecision = 10   // of 3 %
 )
 
-// maxSketch is above the size of any sketch of ours.
+// maxSketch is above the size of any sketch that a replica makes.
 const maxSketch = 1 << 17
 
-// readCounter reads what a replica sent: no form of it may do harm.
+// readCounter reads a HyperLogLog sketch that a replica sent. It is not ok if the
+// bytes are no such sketch; hostile bytes do no harm.
 func readCounter(raw []byte, precision byte) (s *hyperloglog.Sketch, ok bool) {
 	defer harmless(&ok)
 	s = new(hyperloglog.Sketch)
@@ -28,7 +30,7 @@ func readCounter(raw []byte, precision byte) (s *hyperloglog.Sketch, ok bool) {
 	return s, len(raw) > 1 && len(raw) <= maxSketch && raw[1] == precision && s.UnmarshalBinary(raw) == nil
 }
 
-// countOf is how many a sketch has seen.
+// countOf returns how many distinct hashes are in a sketch.
 func countOf(raw []byte, precision byte) (uint64, bool) {
 	if len(raw) == 0 {
 		return 0, true
@@ -40,7 +42,7 @@ func countOf(raw []byte, precision byte) (uint64, bool) {
 	return s.Estimate(), true
 }
 
-// distribution is of durations in seconds.
+// distribution is a DDSketch of durations in seconds.
 type distribution struct{ sketch *ddsketch.DDSketch }
 
 func newDistribution() distribution {
@@ -51,10 +53,12 @@ func newDistribution() distribution {
 	return distribution{ddsketch.NewDDSketchFromStoreProvider(m, bins)}
 }
 
-// bins are bounded: what a replica sends cannot make more of them.
+// bins returns a store with a bounded number of bins. A replica cannot make it
+// larger.
 func bins() store.Store { return store.NewCollapsingLowestDenseStore(SketchBins) }
 
-// add takes in what a replica sent.
+// add merges a sketch that a replica sent. It is not ok if the bytes are no such
+// sketch.
 func (d *distribution) add(raw []byte) (ok bool) {
 	if len(raw) == 0 {
 		return true
@@ -75,7 +79,7 @@ func (d *distribution) quantiles() Quantiles {
 	return Quantiles{seconds(values[0]), seconds(values[1]), seconds(values[2])}
 }
 
-// seconds rounds to what a sketch of this accuracy can tell.
+// seconds returns a duration, rounded because a sketch is not more accurate.
 func seconds(s float64) Duration {
 	const most = 100 * 365 * 24 * time.Hour
 	if !(s > 0) {
@@ -88,7 +92,7 @@ func seconds(s float64) Duration {
 	return Duration(d.Round(time.Millisecond))
 }
 
-// harmless turns a panic, of a library that is handed nonsense, into a no.
+// harmless turns a panic of a library, caused by hostile bytes, into ok = false.
 func harmless(ok *bool) {
 	if recover() != nil {
 		*ok = false

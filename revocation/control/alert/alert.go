@@ -1,34 +1,33 @@
-// Package alert is what becomes of alerts at the control endpoint: they are
-// gathered from the replicas, kept, listed, and handed on to whoever should
-// know.
+// Package alert keeps the alerts that replicas report to the control endpoint,
+// lists them, and delivers them to targets: webhooks, Alertmanagers, actions.
 //
 // # One alert
 //
-// What replicas report under one key within a window is one alert, whose count
-// grows; seen again in the next window, it is a new one, so that something
-// that goes on for days is heard of more than once. The ID follows from the
-// key and the window: another control node, or this one after it lost its
-// memory, gives the same thing the same ID. Nodes tell each other what they
-// keep, so that any of them can be asked; the one that it was reported to hands
-// it on.
+// Reports under one key within a window are one alert, whose count grows. A
+// report in the next window is a new alert, so that targets hear more than once
+// of something that goes on for days. The ID follows from the key and the
+// window. Another control node, or this node after it lost its memory, gives
+// the alert the same ID. Each node tells the others of its alerts, so that any
+// node can list all of them. The node that got the report delivers the alert.
 //
-// # What is kept
+// # Storage
 //
-// The newest 10,000, in memory and in one file that is replaced as a whole.
-// [Inbox.Take] returns when they are in it. To write 10 MB for each alert of a
-// flood would take the machine, so writing takes a tenth of the time at most,
-// and what comes meanwhile is written together. Whoever is told, is told
-// before that.
+// The inbox keeps the newest 10,000 alerts, in memory and in one file that it
+// replaces as a whole. [Inbox.Take] returns when its alerts are in the file. To
+// write 10 MB for each alert of a flood would take the machine, so the inbox
+// writes for a tenth of the time at most, and writes together the alerts that
+// come meanwhile. Targets are told without waiting for the file.
 //
-// When the inbox is full, the oldest of the detector with the most goes: a
-// flood of one kind does not wash away the others.
+// When the inbox is full, it drops the oldest alert of the detector with the
+// most alerts. A flood of one kind does not wash away the others.
 //
 // # At least once
 //
-// The file says which target has not been told of which alert yet. A [Target]
-// is told in the order of the alerts, one at a time, again with growing pauses
-// until it takes the alert, refuses it for good, or a day has passed. After a
-// crash it may be told again; the ID says that it is the same.
+// The file says which target still has to be told of which alert. The inbox
+// tells a [Target] one alert at a time, in their order. It repeats a delivery
+// with growing pauses until the target takes the alert or refuses it for good,
+// or until a day has passed. After a crash it may repeat a delivery; the ID is
+// then the same.
 //
 // # Trust
 //
@@ -49,6 +48,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -66,27 +66,27 @@ const (
 	maxTargets    = 64
 )
 
-// Options are what an inbox needs to know.
+// Options of an [Inbox].
 type Options struct {
-	File    string // where alerts are kept; default: only in memory
+	File    string // keeps the alerts; default: memory alone
 	Window  time.Duration
 	Targets []Target
 
-	Registerer prometheus.Registerer // default: no figures
+	Registerer prometheus.Registerer // default: metrics are not registered
 	Logger     *slog.Logger          // default: discards
 
 	most int
 }
 
-// Inbox has the alerts. It is safe for concurrent use.
+// Inbox keeps the alerts. It is safe for concurrent use.
 type Inbox struct {
 	file    string
 	window  time.Duration
 	most    int
 	logger  *slog.Logger
-	figures *figures
+	metrics *metrics
 	targets []*courier
-	stale   chan struct{} // holds one token when the file is to be written
+	stale   chan struct{} // holds one token when the file has to be written
 
 	end     context.CancelFunc
 	running sync.WaitGroup
@@ -96,20 +96,20 @@ type Inbox struct {
 	byID    map[string]*record
 	counts  map[insight.Detector]int // of records
 	last    uint64                   // number of a record
-	waiting []chan<- error           // for the file to be written
-	late    bool                     // something has changed that can wait
+	waiting []chan<- error           // callers that wait for the file
+	dirty   bool                     // a change that can wait is not in the file
 	closed  bool
 }
 
-// record is an alert and who has yet to be told. The alert is replaced when it
-// grows; what slices it has stay as they are.
+// record is an alert and the targets that still have to be told. An alert that
+// grows is replaced; its slices are never changed.
 type record struct {
 	number  uint64
 	alert   insight.Alert
 	pending []string // names of targets; replaced, not changed
 }
 
-// Open makes an inbox, with what its file has.
+// Open returns an inbox with the alerts of its file.
 func Open(o Options) (*Inbox, error) {
 	in := &Inbox{
 		file: o.File, window: o.Window, most: o.most, logger: o.Logger, stale: make(chan struct{}, 1),
@@ -125,13 +125,13 @@ func Open(o Options) (*Inbox, error) {
 		in.logger = slog.New(slog.DiscardHandler)
 	}
 	if len(o.Targets) > maxTargets {
-		return nil, errors.New("there are too many whom alerts are handed on to")
+		return nil, fmt.Errorf("alerts have %d targets; at most %d are possible", len(o.Targets), maxTargets)
 	}
 	for _, t := range o.Targets {
 		in.targets = append(in.targets, newCourier(in, t))
 	}
 	var err error
-	if in.figures, err = newFigures(o.Registerer, o.Targets); err != nil {
+	if in.metrics, err = newMetrics(o.Registerer, o.Targets); err != nil {
 		return nil, err
 	}
 	if err := in.load(); err != nil {
@@ -148,7 +148,7 @@ func Open(o Options) (*Inbox, error) {
 	return in, nil
 }
 
-// Close writes what there is, and ends. Who has not been told yet is told
+// Close writes the file and ends the deliveries. Those that are left are made
 // after the next start.
 func (in *Inbox) Close() error {
 	in.mu.Lock()
@@ -183,16 +183,16 @@ func (in *Inbox) Take(ctx context.Context, from Reporter, alerts []insight.Alert
 		alerts[i].Hearsay = !slices.Contains(from.Issuers, alerts[i].Issuer)
 	}
 	taken := in.takeFrom(from.Replica, alerts, true)
-	in.figures.refused.Add(float64(len(alerts) - taken))
+	in.metrics.refused.Add(float64(len(alerts) - taken))
 	var written chan error
 	if in.file != "" && taken > 0 {
 		written = make(chan error, 1)
 		in.waiting = append(in.waiting, written)
-		in.touch()
+		in.markStale()
 	}
 	in.mu.Unlock()
 	for _, c := range in.targets {
-		c.stir()
+		c.wakeUp()
 	}
 	if written == nil {
 		return nil
@@ -212,12 +212,12 @@ func (in *Inbox) Heard(replica string, alerts []insight.Alert) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if !in.closed && in.takeFrom(replica, alerts, false) > 0 {
-		in.late = true
+		in.dirty = true
 	}
 }
 
-// takeFrom makes those known that are sound, and says how many. The caller
-// holds mu.
+// takeFrom takes in the alerts that are sound, and returns their number. The
+// caller holds mu.
 func (in *Inbox) takeFrom(replica string, alerts []insight.Alert, here bool) (taken int) {
 	now := time.Now().UTC()
 	for _, a := range alerts {
@@ -230,7 +230,8 @@ func (in *Inbox) takeFrom(replica string, alerts []insight.Alert, here bool) (ta
 	return taken
 }
 
-// sound cleans an alert, and moves what is to come into the present.
+// sound returns a cleaned alert whose times do not lie in the future. It is not
+// ok if the alert makes no sense.
 func sound(a insight.Alert, now time.Time) (insight.Alert, bool) {
 	a.ID = ""
 	if a.Last.IsZero() || a.Last.After(now) {
@@ -243,8 +244,8 @@ func sound(a insight.Alert, now time.Time) (insight.Alert, bool) {
 	return a.Clean()
 }
 
-// take makes a known. If it is new here, or was hearsay until now, it is queued
-// for its targets. The caller holds mu.
+// take takes in an alert. One that is new here, or was hearsay until now, is
+// queued for its targets. The caller holds mu.
 func (in *Inbox) take(a insight.Alert, here bool) {
 	a.ID = in.idOf(&a)
 	if r := in.byID[a.ID]; r != nil {
@@ -254,9 +255,9 @@ func (in *Inbox) take(a insight.Alert, here bool) {
 	r := &record{alert: a}
 	if here {
 		in.address(r, func(*Target) bool { return true })
-		in.figures.alerts.WithLabelValues(string(a.Detector)).Inc()
+		in.metrics.alerts.WithLabelValues(string(a.Detector)).Inc()
 		if a.Hearsay {
-			in.figures.hearsay.Inc()
+			in.metrics.hearsay.Inc()
 		}
 	}
 	in.add(r)
@@ -291,14 +292,15 @@ func (in *Inbox) address(r *record, some func(*Target) bool) {
 	}
 }
 
-// idOf follows from the key and the window of the last sighting.
+// idOf returns the ID that follows from the key and the window of the last
+// sighting.
 func (in *Inbox) idOf(a *insight.Alert) string {
 	b := binary.BigEndian.AppendUint64([]byte(a.Key), uint64(a.Last.UnixNano()/int64(in.window)))
 	sum := sha256.Sum256(b)
 	return "a" + hex.EncodeToString(sum[:10])
 }
 
-// add makes room for r, and puts it at the end. The caller holds mu.
+// add makes room for r and appends it. The caller holds mu.
 func (in *Inbox) add(r *record) {
 	if len(in.records) >= in.most {
 		in.drop()
@@ -313,7 +315,8 @@ func (in *Inbox) add(r *record) {
 	in.counts[r.alert.Detector]++
 }
 
-// drop forgets the oldest alert of the detector that has the most.
+// drop forgets the oldest alert of the detector that has the most. The caller
+// holds mu.
 func (in *Inbox) drop() {
 	most := in.records[0].alert.Detector
 	for d, n := range in.counts {
@@ -327,7 +330,7 @@ func (in *Inbox) drop() {
 	in.counts[most]--
 	delete(in.byID, r.alert.ID)
 	for _, name := range r.pending {
-		in.figures.deliveries.WithLabelValues(name, resultDropped).Inc()
+		in.metrics.deliveries.WithLabelValues(name, resultDropped).Inc()
 	}
 	r.pending = nil
 }
@@ -342,15 +345,15 @@ type Query struct {
 	Limit    int
 }
 
-// Page is some alerts, newest first.
+// Page is one page of alerts, newest first.
 type Page struct {
 	Items []insight.Alert
-	Next  uint64 // for Query.Before; 0: there are no more
+	Next  uint64 // for Query.Before; 0: this is the last page
 }
 
-// List is the newest alerts that the query chooses. Alerts that come later do
-// not move what comes before a number, nor does one that grows change its
-// place. An alert that is gone is older than all that are there.
+// List returns the newest alerts that the query chooses. A page stays the same
+// while alerts come and grow, because an alert keeps its number. An unknown
+// Query.After counts as older than all alerts.
 func (in *Inbox) List(q Query) (p Page) {
 	q.Limit = max(q.Limit, 1)
 	in.mu.Lock()

@@ -252,7 +252,7 @@ func TestHostileAlerts(t *testing.T) {
 		len(got.Networks) > 64 || got.Last.After(time.Now()) || got.First.After(got.Last) || got.Replicas[0] != "replica-a" {
 		t.Errorf("%+v", got)
 	}
-	if n := testutil.ToFloat64(in.figures.refused); n != 3 {
+	if n := testutil.ToFloat64(in.metrics.refused); n != 3 {
 		t.Errorf("%v refused", n)
 	}
 }
@@ -281,7 +281,7 @@ func TestTheInboxIsBounded(t *testing.T) {
 		t.Errorf("%d by ID, %d in the queue", len(in.byID), len(in.targets[0].queue))
 	}
 	in.mu.Unlock()
-	if n := testutil.ToFloat64(in.figures.deliveries.WithLabelValues("stuck", resultDropped)); n != 901 {
+	if n := testutil.ToFloat64(in.metrics.deliveries.WithLabelValues("stuck", resultDropped)); n != 901 {
 		t.Errorf("%v are counted as dropped", n)
 	}
 	close(block)

@@ -13,20 +13,20 @@ import (
 	"rescind/revocation/insight"
 )
 
-// AlertmanagerOptions say where a Prometheus Alertmanager is.
+// AlertmanagerOptions of an [Alertmanager].
 type AlertmanagerOptions struct {
 	Name      string
 	URL       string // its root: /api/v2/alerts is added
 	TLS       func() (*tls.Config, error)
 	Detectors []insight.Detector // nil: all
-	// Window is for how long an alert fires after it was seen last.
+	// Window is for how long an alert fires after its last sighting.
 	Window time.Duration
-	// Source is the URL at which people find this control endpoint; empty: none
-	// is told.
+	// Source is the URL at which people find this control endpoint; empty:
+	// alerts have no link.
 	Source string
 }
 
-// Severity is how much an alert of this kind matters.
+// Severity returns the severity label of a detector's alerts.
 func Severity(d insight.Detector) string {
 	switch d {
 	case insight.RevokedTokenUsed, insight.DistrustedKeyUsed:
@@ -45,9 +45,9 @@ type posted struct {
 	GeneratorURL string            `json:"generatorURL,omitempty"`
 }
 
-// Alertmanager is a target that speaks the v2 API. What tells alerts apart is
-// in the labels: the same thing in the next window is the same alert, and goes
-// on firing. Subjects and the like are annotations.
+// Alertmanager returns a target that speaks the v2 API. Its labels are the same
+// for one key in every window, so an alert that goes on keeps firing. Subjects
+// and other names from tokens are annotations.
 func Alertmanager(o AlertmanagerOptions) Target {
 	p := newPoster(strings.TrimSuffix(o.URL, "/")+"/api/v2/alerts", o.TLS)
 	window := cmp.Or(o.Window, DefaultWindow)
@@ -57,13 +57,14 @@ func Alertmanager(o AlertmanagerOptions) Target {
 			StartsAt: a.First, EndsAt: latest(a.Last, time.Now().UTC().Add(-window)).Add(window), GeneratorURL: source(o.Source, &a),
 		}})
 		if err != nil {
-			return Refused(err)
+			return Permanent(err)
 		}
 		return p.post(ctx, body, nil)
 	}}
 }
 
-// latest: an alert that comes late fires for a moment all the same.
+// latest returns last, but at least a minute after least, so that an alert that
+// comes late fires for a moment.
 func latest(last, least time.Time) time.Time {
 	least = least.Add(time.Minute)
 	if last.Before(least) {
@@ -92,6 +93,7 @@ func annotations(a *insight.Alert) map[string]string {
 	return present(map[string]string{"summary": a.Summary, "description": strings.Join(lines, "\n"), "alert_id": a.ID})
 }
 
+// present removes the empty values.
 func present(m map[string]string) map[string]string {
 	for name, value := range m {
 		if value == "" {

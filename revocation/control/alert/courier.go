@@ -12,17 +12,17 @@ import (
 	"rescind/revocation/insight"
 )
 
-// Target is somebody, or something, that is told of alerts.
+// Target is a receiver of alerts.
 type Target struct {
-	Name      string             // is a label of figures, and names it in the file
+	Name      string             // label of metrics, and its name in the file
 	Detectors []insight.Detector // nil: alerts of all
-	// OncePerKey: it is not told of an alert whose like it, or another, was
-	// told of before, as far back as the inbox goes.
+	// OncePerKey: the target is told of one alert of each key alone, as far
+	// back as the inbox goes.
 	OncePerKey bool
 	// NoHearsay: the target is not told of an alert while it is hearsay.
 	NoHearsay bool
-	// Send tells of one alert. Its error says that it is to be told again,
-	// unless it is [Refused].
+	// Send delivers one alert. After an error it is called again, unless the
+	// error is [Permanent].
 	Send func(ctx context.Context, a insight.Alert) error
 }
 
@@ -30,19 +30,19 @@ func (t *Target) wants(a *insight.Alert) bool {
 	return (t.Detectors == nil || slices.Contains(t.Detectors, a.Detector)) && !(t.NoHearsay && a.Hearsay)
 }
 
-// Refused makes of err one that would be no other the next time.
-func Refused(err error) error { return &refusal{err} }
+// Permanent marks err as not retryable.
+func Permanent(err error) error { return &permanentError{err} }
 
-type refusal struct{ error }
+type permanentError struct{ error }
 
-func (r *refusal) Unwrap() error { return r.error }
+func (p *permanentError) Unwrap() error { return p.error }
 
-func refused(err error) bool {
-	var r *refusal
-	return errors.As(err, &r)
+func permanent(err error) bool {
+	var p *permanentError
+	return errors.As(err, &p)
 }
 
-// Times of telling.
+// Times of a delivery.
 const (
 	sendTime     = 15 * time.Second // for one try
 	firstPause   = 200 * time.Millisecond
@@ -50,26 +50,28 @@ const (
 	giveUpAfter  = 24 * time.Hour
 )
 
-// courier tells one target.
+// courier delivers alerts to one target.
 type courier struct {
 	in     *Inbox
 	target Target
-	wake   chan struct{} // holds one token when queue may have something
-	queue  []*record     // that the target may not have; guarded by in.mu
-	failed bool          // the last try, for the log; used by run alone
+	wake   chan struct{} // holds one token when queue may not be empty
+	queue  []*record     // that may have to be delivered; guarded by in.mu
+	failed bool          // the last try failed, for the log; used by run alone
 }
 
 func newCourier(in *Inbox, t Target) *courier {
 	return &courier{in: in, target: t, wake: make(chan struct{}, 1)}
 }
 
-func (c *courier) stir() {
+// wakeUp makes run look at the queue.
+func (c *courier) wakeUp() {
 	select {
 	case c.wake <- struct{}{}:
 	default:
 	}
 }
 
+// run delivers the alerts of the queue until ctx ends.
 func (c *courier) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		r, a := c.next()
@@ -80,17 +82,17 @@ func (c *courier) run(ctx context.Context) {
 			}
 			continue
 		}
-		result := c.tell(ctx, a)
+		result := c.deliver(ctx, a)
 		if ctx.Err() != nil && result != resultDelivered {
-			return // it is told after the next start
+			return // it is delivered after the next start
 		}
-		c.in.figures.deliveries.WithLabelValues(c.target.Name, result).Inc()
-		c.in.told(r, c.target.Name)
+		c.in.metrics.deliveries.WithLabelValues(c.target.Name, result).Inc()
+		c.in.delivered(r, c.target.Name)
 	}
 }
 
-// add has the target told of r. What is forgotten leaves the queue when it has
-// become long. The caller holds in.mu.
+// add queues r. When the queue has become long, records that the inbox has
+// forgotten leave it. The caller holds in.mu.
 func (c *courier) add(r *record) {
 	r.pending = append(slices.Clone(r.pending), c.target.Name)
 	if len(c.queue) > 2*c.in.most {
@@ -99,7 +101,7 @@ func (c *courier) add(r *record) {
 	c.queue = append(c.queue, r)
 }
 
-// next is the oldest alert that the target has not been told of.
+// next returns the oldest alert that has to be delivered, or nil.
 func (c *courier) next() (*record, insight.Alert) {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
@@ -115,16 +117,17 @@ func (c *courier) next() (*record, insight.Alert) {
 	return nil, insight.Alert{}
 }
 
-// told notes that a target need not be told of an alert any more.
-func (in *Inbox) told(r *record, name string) {
+// delivered notes that an alert no longer has to be delivered to a target.
+func (in *Inbox) delivered(r *record, name string) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	r.pending = slices.DeleteFunc(slices.Clone(r.pending), func(n string) bool { return n == name })
-	in.late = true
+	in.dirty = true
 }
 
-// tell tells until it is taken, or there is no sense in going on.
-func (c *courier) tell(ctx context.Context, a insight.Alert) (result string) {
+// deliver sends an alert until the target takes it or refuses it for good, or
+// until a day has passed.
+func (c *courier) deliver(ctx context.Context, a insight.Alert) (result string) {
 	pauses := &backoff.ExponentialBackOff{
 		InitialInterval: firstPause, MaxInterval: longestPause, Multiplier: 2, RandomizationFactor: 0.3,
 	}
@@ -133,7 +136,7 @@ func (c *courier) tell(ctx context.Context, a insight.Alert) (result string) {
 		defer cancel()
 		err := c.target.Send(try, a)
 		c.note(ctx, err)
-		if refused(err) {
+		if permanent(err) {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
@@ -141,42 +144,43 @@ func (c *courier) tell(ctx context.Context, a insight.Alert) (result string) {
 	switch {
 	case err == nil:
 		return resultDelivered
-	case refused(err):
-		c.in.logger.Error("an alert is refused, and is not sent again", "target", c.target.Name, "alert", a.ID, "error", err)
+	case permanent(err):
+		c.in.logger.Error("alert refused, not sending it again", "target", c.target.Name, "alert", a.ID, "error", err)
 		return resultRefused
 	}
 	if ctx.Err() == nil {
-		c.in.logger.Error("an alert could not be handed on for a day, and is not sent any more", "target", c.target.Name, "alert", a.ID, "error", err)
+		c.in.logger.Error("alert not delivered within a day, giving it up", "target", c.target.Name, "alert", a.ID, "error", err)
 	}
 	return resultDropped
 }
 
-// note logs when telling begins to fail, and when it works again.
+// note logs the first failure of deliveries, and the first success after it.
 func (c *courier) note(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	failed := err != nil && !refused(err)
+	failed := err != nil && !permanent(err)
 	if failed {
-		c.in.figures.deliveries.WithLabelValues(c.target.Name, resultFailed).Inc()
+		c.in.metrics.deliveries.WithLabelValues(c.target.Name, resultFailed).Inc()
 	}
 	switch {
 	case failed && !c.failed:
-		c.in.logger.Warn("alerts cannot be handed on; they are kept, and sent again", "target", c.target.Name, "error", err)
+		c.in.logger.Warn("alerts cannot be delivered, keeping them and sending them again", "target", c.target.Name, "error", err)
 	case err == nil && c.failed:
-		c.in.logger.Info("alerts can be handed on again", "target", c.target.Name)
+		c.in.logger.Info("alerts are delivered again", "target", c.target.Name)
 	}
 	c.failed = failed
 }
 
-// answered makes of an HTTP answer what a target has to say: nil is taken.
+// answered returns nil if an HTTP answer takes the alert, and else an error,
+// which is permanent if the same request could not succeed later.
 func answered(a *outbound.Answer) error {
 	err := a.Err()
 	switch {
 	case err == nil:
 		return nil
 	case a.Status == 400 || a.Status == 413 || a.Status == 415 || a.Status == 422:
-		return Refused(err)
+		return Permanent(err)
 	case a.After > 0:
 		return &backoff.RetryAfterError{Duration: min(a.After, 5*time.Minute)}
 	}

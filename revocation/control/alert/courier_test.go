@@ -45,7 +45,7 @@ func TestATargetThatIsDown(t *testing.T) {
 			t.Errorf("pauses %v", pauses)
 		}
 		for result, want := range map[string]float64{resultDelivered: 3, resultFailed: 12, resultRefused: 0, resultDropped: 0} {
-			if n := testutil.ToFloat64(in.figures.deliveries.WithLabelValues("down", result)); n != want {
+			if n := testutil.ToFloat64(in.metrics.deliveries.WithLabelValues("down", result)); n != want {
 				t.Errorf("%s: %v, want %v", result, n, want)
 			}
 		}
@@ -64,7 +64,7 @@ func TestGivenUpAfterADay(t *testing.T) {
 		if last := d.at[tries-1].Sub(d.at[0]); len(d.at) != tries || last < 23*time.Hour || last > 24*time.Hour {
 			t.Errorf("%d tries, the last after %v; then %d", tries, last, len(d.at))
 		}
-		if n := testutil.ToFloat64(in.figures.deliveries.WithLabelValues("down", resultDropped)); n != 1 {
+		if n := testutil.ToFloat64(in.metrics.deliveries.WithLabelValues("down", resultDropped)); n != 1 {
 			t.Errorf("%v dropped", n)
 		}
 	})
@@ -74,7 +74,7 @@ func TestRefusedIsNotToldAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &told{fail: func(n int) error {
 			if n == 0 {
-				return fmt.Errorf("wrapped: %w", Refused(errors.New("400")))
+				return fmt.Errorf("wrapped: %w", Permanent(errors.New("400")))
 			}
 			return nil
 		}}

@@ -16,7 +16,7 @@ import (
 	"rescind/revocation/insight"
 )
 
-// fileVersion is of the form of the file.
+// fileVersion is the version of the file's format.
 const fileVersion = 1
 
 type document struct {
@@ -33,38 +33,38 @@ type stored struct {
 
 // Times of writing.
 const (
-	lateAfter    = time.Second // for what can wait
+	dirtyAfter   = time.Second // until a change that can wait is written
 	longestDelay = 5 * time.Second
-	share        = 9 // times what a writing took is the pause after it
+	pauseFactor  = 9 // the pause after a write, as a multiple of its time
 )
 
-// touch has the file written soon.
-func (in *Inbox) touch() {
+// markStale makes write write the file soon.
+func (in *Inbox) markStale() {
 	select {
 	case in.stale <- struct{}{}:
 	default:
 	}
 }
 
-// write writes the file when it has to be, and at the end.
+// write writes the file whenever it has to be written, and once more at the end.
 func (in *Inbox) write(ctx context.Context) {
-	tick := time.NewTicker(lateAfter)
+	tick := time.NewTicker(dirtyAfter)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-in.stale:
 		case <-tick.C:
 			in.mu.Lock()
-			late := in.late
+			dirty := in.dirty
 			in.mu.Unlock()
-			if !late {
+			if !dirty {
 				continue
 			}
 		case <-ctx.Done():
 		}
 		began := time.Now()
 		in.save()
-		rest := time.NewTimer(min(share*time.Since(began), longestDelay))
+		rest := time.NewTimer(min(pauseFactor*time.Since(began), longestDelay))
 		select {
 		case <-rest.C:
 		case <-ctx.Done():
@@ -74,8 +74,8 @@ func (in *Inbox) write(ctx context.Context) {
 	in.save()
 }
 
-// save writes the file, and tells who waits for it. If it cannot be written
-// they are told that, and what they brought is in the next.
+// save writes the file and releases the callers that wait for it, with the error
+// if it cannot be written. Their alerts are then in the next file.
 func (in *Inbox) save() {
 	in.mu.Lock()
 	d := document{Version: fileVersion, Last: in.last, Alerts: make([]stored, len(in.records))}
@@ -83,16 +83,16 @@ func (in *Inbox) save() {
 		d.Alerts[i] = stored{r.number, r.alert, r.pending}
 	}
 	waiting := in.waiting
-	in.waiting, in.late = nil, false
+	in.waiting, in.dirty = nil, false
 	in.mu.Unlock()
 	b, err := json.Marshal(d)
 	if err == nil {
 		err = renameio.WriteFile(in.file, b, 0o600)
 	}
 	if err != nil {
-		in.logger.Error("alerts cannot be kept; the replicas keep them meanwhile", "error", err)
+		in.logger.Error("alerts cannot be written to disk, the replicas keep them meanwhile", "error", err)
 		in.mu.Lock()
-		in.late = true
+		in.dirty = true
 		in.mu.Unlock()
 	}
 	for _, w := range waiting {
@@ -100,8 +100,8 @@ func (in *Inbox) save() {
 	}
 }
 
-// load reads the file. One that cannot be read is put aside: to be without a
-// control endpoint would be worse than to be without old alerts.
+// load reads the file. It renames a file that it cannot read, because to be
+// without a control endpoint is worse than to be without old alerts.
 func (in *Inbox) load() error {
 	if in.file == "" {
 		return nil
@@ -115,11 +115,11 @@ func (in *Inbox) load() error {
 	}
 	var d document
 	if err = json.Unmarshal(b, &d); err == nil && d.Version != fileVersion {
-		err = fmt.Errorf("it is of version %d", d.Version)
+		err = fmt.Errorf("the file has version %d, which this version does not read", d.Version)
 	}
 	if err != nil {
 		aside := in.file + ".unreadable"
-		in.logger.Error("the alerts of before cannot be read; the file is put aside", "file", filepath.Base(aside), "error", err)
+		in.logger.Error("alerts of the last run cannot be read, renaming their file", "file", filepath.Base(aside), "error", err)
 		return os.Rename(in.file, aside)
 	}
 	for _, s := range d.Alerts[max(0, len(d.Alerts)-in.most):] {

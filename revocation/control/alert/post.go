@@ -8,7 +8,7 @@ import (
 	"rescind/revocation/control/outbound"
 )
 
-// poster sends JSON to one URL.
+// poster posts JSON to one URL.
 type poster struct {
 	url    string
 	client *outbound.Client

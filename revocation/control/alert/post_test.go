@@ -132,31 +132,31 @@ func TestWhatAWebhookAnswers(t *testing.T) {
 		switch {
 		case err == nil:
 			got = "taken"
-		case refused(err):
+		case permanent(err):
 			got = "refused"
 		}
 		if got != want {
-			t.Errorf("%d: %s, want %s: %v", status, got, want, err)
+			t.Errorf("status %d: got %s (%v), want %s", status, got, err, want)
 		}
 	}
 	if elsewhere > 0 {
-		t.Error("a redirect was followed")
+		t.Errorf("got %d requests at the target of a redirect, want none", elsewhere)
 	}
 	status, header = 503, http.Header{"Retry-After": {"7"}}
 	var later *backoff.RetryAfterError
 	if err := hook.Send(t.Context(), alertOf(insight.SubjectRate, "k")); !errors.As(err, &later) || later.Duration != 7*time.Second {
-		t.Errorf("%v", err)
+		t.Errorf("503 with Retry-After 7: got %v, want a pause of 7 s", err)
 	}
 }
 
-// Many a webhook's URL is a secret, and so is what signs.
+// The URL of a webhook is often a secret, and the key of its signatures is one.
 func TestSecretsAreNotLogged(t *testing.T) {
 	var log strings.Builder
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	c := newCourier(&Inbox{logger: logger, figures: mustFigures(t, "x", "y")}, Webhook(WebhookOptions{Name: "x", URL: "http://127.0.0.1:1/hook/T0KEN", Secret: secretIs("s3cret")}))
+	c := newCourier(&Inbox{logger: logger, metrics: metricsFor(t, "x", "y")}, Webhook(WebhookOptions{Name: "x", URL: "http://127.0.0.1:1/hook/T0KEN", Secret: secretIs("s3cret")}))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	c.tell(ctx, alertOf(insight.SubjectRate, "k"))
+	c.deliver(ctx, alertOf(insight.SubjectRate, "k"))
 	c = newCourier(c.in, Webhook(WebhookOptions{Name: "y", URL: "http://[::1/T0KEN", Secret: secretIs("s3cret")}))
 	c.note(ctx, c.target.Send(t.Context(), alertOf(insight.SubjectRate, "k")))
 	if text := log.String(); text == "" || strings.Contains(text, "T0KEN") || strings.Contains(text, "s3cret") {
@@ -164,13 +164,13 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	}
 }
 
-func mustFigures(t testing.TB, names ...string) *figures {
+func metricsFor(t testing.TB, names ...string) *metrics {
 	t.Helper()
 	var targets []Target
 	for _, n := range names {
 		targets = append(targets, Target{Name: n})
 	}
-	f, err := newFigures(nil, targets)
+	f, err := newMetrics(nil, targets)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,12 +16,12 @@ import (
 
 // Headers of a webhook.
 const (
-	HeaderID        = "Rescind-Id"        // the alert's: what comes twice has the same
+	HeaderID        = "Rescind-Id"        // of the alert; a repeated delivery has the same
 	HeaderTimestamp = "Rescind-Timestamp" // seconds since 1970
 	HeaderSignature = "Rescind-Signature" // see [Sign]
 )
 
-// WebhookOptions say where a webhook is.
+// WebhookOptions of a [Webhook].
 type WebhookOptions struct {
 	Name      string
 	URL       string
@@ -30,33 +30,33 @@ type WebhookOptions struct {
 	Detectors []insight.Detector // nil: all
 }
 
-// Webhook is a target that is sent each alert once it is raised, as
+// Webhook returns a target that gets each alert when it is raised, as
 //
 //	{"id": "a…", "alert": {…}}
 //
-// with the headers above. Whoever receives it checks the signature, that the
-// timestamp is not old, and that the ID is not one that came before.
+// with the headers above. The receiver checks the signature and that the
+// timestamp is not old, and drops an ID that it has already.
 func Webhook(o WebhookOptions) Target {
 	p := newPoster(o.URL, o.TLS)
 	return Target{Name: o.Name, Detectors: o.Detectors, Send: func(ctx context.Context, a insight.Alert) error {
 		secret, err := o.Secret()
 		if err != nil {
-			return fmt.Errorf("its secret: %w", err)
+			return fmt.Errorf("the secret of the webhook: %w", err)
 		}
 		body, err := json.Marshal(struct {
 			ID    string        `json:"id"`
 			Alert insight.Alert `json:"alert"`
 		}{a.ID, a})
 		if err != nil {
-			return Refused(err)
+			return Permanent(err)
 		}
 		at := strconv.FormatInt(time.Now().Unix(), 10)
 		return p.post(ctx, body, map[string]string{HeaderID: a.ID, HeaderTimestamp: at, HeaderSignature: Sign(secret, at, body)})
 	}}
 }
 
-// Sign is v1= and the hex HMAC-SHA256, by the secret, of the timestamp, a dot
-// and the body.
+// Sign returns v1= and the hex HMAC-SHA256, with the secret as its key, of the
+// timestamp, a dot and the body.
 func Sign(secret, timestamp string, body []byte) string {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(timestamp + "."))

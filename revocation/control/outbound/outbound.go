@@ -1,7 +1,7 @@
-// Package outbound is how the control endpoint calls others over HTTP: where
-// an operator said, and nowhere else. It follows no redirect, waits for a
-// bounded time, reads bounded answers, and its errors do not tell the URL:
-// many a webhook's URL is a secret.
+// Package outbound calls other HTTP servers for the control endpoint, at the URL
+// that an operator configured and at no other. It follows no redirect, waits for
+// a bounded time and reads bounded answers. Its errors do not contain the URL,
+// because the URL of a webhook is often a secret.
 package outbound
 
 import (
@@ -17,14 +17,14 @@ import (
 	"time"
 )
 
-// Client calls one place.
+// Client calls one server.
 type Client struct{ http *http.Client }
 
-// maxBody of an answer is read.
+// maxBody is how much of an answer is read, in bytes.
 const maxBody = 64 << 10
 
-// New makes a client that speaks TLS as config says at each connection; nil
-// trusts the system's authorities.
+// New returns a client. It asks config for its TLS configuration at each
+// connection; nil trusts the system's authorities.
 func New(config func() (*tls.Config, error)) *Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxIdleConnsPerHost, t.IdleConnTimeout = 2, time.Minute
@@ -45,22 +45,22 @@ func New(config func() (*tls.Config, error)) *Client {
 	}}
 }
 
-// Answer is what came back.
+// Answer is the answer of the server.
 type Answer struct {
 	Status int
-	After  time.Duration // when to try again, if it says so
-	Body   []byte        // the beginning of it
+	After  time.Duration // of its Retry-After; 0: none
+	Body   []byte        // its first bytes
 }
 
-// Err is nil for a 2xx.
+// Err returns nil for a 2xx, and else an error with the status.
 func (a *Answer) Err() error {
 	if a.Status/100 == 2 {
 		return nil
 	}
-	return fmt.Errorf("it answered %d", a.Status)
+	return fmt.Errorf("the server answered with status %d", a.Status)
 }
 
-// Do calls.
+// Do makes the call and returns the answer, whatever its status.
 func (c *Client) Do(req *http.Request) (*Answer, error) {
 	req.Header.Set("User-Agent", "rescind")
 	res, err := c.http.Do(req) //nolint:gosec // the URL is the operator's
@@ -70,13 +70,13 @@ func (c *Client) Do(req *http.Request) (*Answer, error) {
 	defer res.Body.Close() //nolint:errcheck // read, or given up
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
 	if err != nil {
-		body = nil // the status says enough
+		body = nil // the status is enough
 	}
 	after, _ := strconv.Atoi(res.Header.Get("Retry-After"))
 	return &Answer{res.StatusCode, time.Duration(min(max(after, 0), 3600)) * time.Second, body}, nil
 }
 
-// Request is a POST of a body.
+// Request returns a POST of a body.
 func Request(ctx context.Context, to, contentType string, body io.Reader) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, body)
 	if err != nil {
@@ -86,16 +86,17 @@ func Request(ctx context.Context, to, contentType string, body io.Reader) (*http
 	return req, nil
 }
 
+// withoutURL returns err without the URL that net/http puts into it.
 func withoutURL(err error) error {
 	var e *url.Error
 	if errors.As(err, &e) {
 		if inner := (*url.Error)(nil); errors.As(e.Err, &inner) {
-			return errors.New("its URL cannot be used")
+			return errors.New("the URL cannot be used")
 		}
 		return e.Err
 	}
-	return errors.New("its URL cannot be used")
+	return errors.New("the URL cannot be used")
 }
 
-// Close lets go of connections that are not in use.
+// Close closes the connections that are not in use.
 func (c *Client) Close() { c.http.CloseIdleConnections() }

@@ -6,35 +6,35 @@ import (
 	"rescind/revocation/insight"
 )
 
-// What becomes of telling a target.
+// Results of a delivery.
 const (
 	resultDelivered = "delivered"
-	resultFailed    = "failed"  // a try; it is told again
+	resultFailed    = "failed"  // one try, which is repeated
 	resultRefused   = "refused" // for good
-	resultDropped   = "dropped" // it could not be told for too long, or there were too many
+	resultDropped   = "dropped" // failed for too long, or there were too many alerts
 )
 
-// figures have labels of our own making and of the configuration alone.
-type figures struct {
+// metrics have labels of this package and of the configuration alone.
+type metrics struct {
 	alerts     *prometheus.CounterVec
 	refused    prometheus.Counter
 	hearsay    prometheus.Counter
 	deliveries *prometheus.CounterVec
 }
 
-func newFigures(r prometheus.Registerer, targets []Target) (*figures, error) {
-	f := &figures{
+func newMetrics(r prometheus.Registerer, targets []Target) (*metrics, error) {
+	f := &metrics{
 		alerts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "rescind_control_alerts_total", Help: "Alerts that replicas raised; what is seen again within the window counts once.",
+			Name: "rescind_control_alerts_total", Help: "Alerts that replicas raised. The same alert within the window counts once.",
 		}, []string{"detector"}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "rescind_control_alerts_refused_total", Help: "Alerts of replicas that made no sense here; are the versions too far apart?",
+			Name: "rescind_control_alerts_refused_total", Help: "Alerts of replicas that this control endpoint could not read. Are the versions too far apart?",
 		}),
 		hearsay: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "rescind_control_alerts_hearsay_total", Help: "Alerts about an issuer whose tokens the reporting replica does not say that it accepts; no action is carried out for them.",
 		}),
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "rescind_alert_deliveries_total", Help: "What became of handing alerts on, by target; failed ones are tried again.",
+			Name: "rescind_alert_deliveries_total", Help: "Deliveries of alerts by target and result. Failed ones are tried again.",
 		}, []string{"target", "result"}),
 	}
 	for _, d := range insight.Detectors {
