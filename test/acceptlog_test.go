@@ -15,8 +15,8 @@ import (
 	"rescind/test/eventually"
 )
 
-// A replica stays on what it holds when the log is gone, and says what to do;
-// it takes the new log once an operator has said so by name.
+// A replica keeps its set when the log is gone, and says what to do. It takes the
+// new log once an operator has named the old one.
 func TestALostLogIsReplacedByName(t *testing.T) {
 	s := start(t, envoytest.Options{Replicas: 1})
 	alice, bob := login(t, s, "alice"), login(t, s, "bob")
@@ -90,7 +90,7 @@ func accept(t *testing.T, config, name string) {
 		n, err := stderr.Read(buffer)
 		said.Write(buffer[:n])
 		if err != nil {
-			t.Fatalf("%s %v", &said, err)
+			t.Fatalf("rescind control --accept-log: wanted it to listen, its output ended: %v\n%s", err, &said)
 		}
 	}
 	_ = cmd.Process.Signal(syscall.SIGTERM)

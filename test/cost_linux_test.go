@@ -89,7 +89,7 @@ func onProcessor(t *testing.T, c *child) (ran time.Duration) {
 	t.Helper()
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", c.cmd.Process.Pid))
 	if err != nil || len(threads) == 0 {
-		t.Fatal("the process has no threads", err)
+		t.Fatalf("wanted the threads of the process, got none: %v", err)
 	}
 	for _, path := range threads {
 		text, err := os.ReadFile(path)

@@ -49,10 +49,10 @@ func decisions(t *testing.T, path string) (all []map[string]any, text string) {
 		}
 		value, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
 		if err != nil {
-			t.Fatalf("%v in %q", err, line)
+			t.Fatalf("wanted a line of JSON, got %q: %v", line, err)
 		}
 		if err := s.Validate(value); err != nil {
-			t.Errorf("%v\n%s", err, line)
+			t.Errorf("wanted a line that schema.json accepts, got %s\n%v", line, err)
 		}
 		var members map[string]any
 		if err := json.Unmarshal([]byte(line), &members); err != nil {
@@ -82,30 +82,30 @@ func TestDecisionLogOfHostileTraffic(t *testing.T) {
 		got(t, s, "/", "", "x-request-id", token, "x-jwt-subject", token)
 	}
 	if status := s.Replicas[0].Stop(); status != 0 {
-		t.Errorf("exit status %d", status)
+		t.Errorf("wanted exit status 0, got %d", status)
 	}
 	all, text := decisions(t, path)
 	if len(all) != 14 {
-		t.Fatalf("%d decisions", len(all))
+		t.Fatalf("wanted 14 decisions, got %d", len(all))
 	}
 	for _, r := range strings.ReplaceAll(text, "\n", "") {
 		if !unicode.IsPrint(r) {
-			t.Fatalf("%q is in the log", r)
+			t.Fatalf("wanted a log of printable characters, got %q in it", r)
 		}
 	}
 	wantNoSecret(t, text, secrets...)
 	for name, want := range map[string]string{"user.id": "alice", "rescind.decision.outcome": "allow", "client.address": "127.0.0.0/24"} {
 		if all[0][name] != want {
-			t.Errorf("%s: %v", name, all[0][name])
+			t.Errorf("%s: wanted %v, got %v", name, want, all[0][name])
 		}
 	}
 	for i, d := range all {
 		if d["user.id"] == "root" || len(fmt.Sprint(d)) > 4096 {
-			t.Errorf("%d: %v", i, d)
+			t.Errorf("decision %d: wanted no user root and at most 4096 bytes, got %v", i, d)
 		}
 	}
 	if id, _ := all[4]["rescind.token.id"].(string); !strings.HasPrefix(id, "sha256:") || len(id) != 7+16 {
-		t.Errorf("without a jti: %v", all[4])
+		t.Errorf("a token without a jti: wanted a short SHA-256 as its ID, got %v", all[4])
 	}
 }
 
@@ -113,12 +113,12 @@ func TestDecisionLogOfHostileTraffic(t *testing.T) {
 func TestDecisionLogIntoNothing(t *testing.T) {
 	s := start(t, envoytest.Options{Replicas: 1})
 	if all, _ := decisions(t, filepath.Join(s.Dir, "replica-a.log")); len(all) != 0 {
-		t.Errorf("%d decisions before the first", len(all))
+		t.Errorf("wanted no decision before the first request, got %d", len(all))
 	}
 	got(t, s, "/", "nonsense")
 	s.Replicas[0].Stop()
 	if all, _ := decisions(t, filepath.Join(s.Dir, "replica-a.log")); len(all) != 1 || all[0]["rescind.decision.reason"] != "malformed" {
-		t.Errorf("to standard output: %v", all)
+		t.Errorf("on standard output: wanted one decision with the reason malformed, got %v", all)
 	}
 	read, write, err := os.Pipe()
 	if err != nil {

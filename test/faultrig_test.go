@@ -173,7 +173,7 @@ func (g *faultRig) change(ctx context.Context, method, path string, wait bool, b
 	a, err := g.AdminAt(ctx, up[rand.N(len(up))], method, path, body, into)
 	if err != nil || a.Status >= 300 {
 		if err == nil && a.Status != http.StatusServiceUnavailable && a.Status != http.StatusTooManyRequests {
-			g.t.Errorf("%s %s: %d %s", method, path, a.Status, a.Body)
+			g.t.Errorf("%s %s: wanted a 2xx, 429 or 503, got %d %s", method, path, a.Status, a.Body)
 		}
 		return false
 	}
@@ -304,7 +304,7 @@ func (g *faultRig) verifyControl(what string, node int, revision uint64) {
 		}
 		a, err := g.AdminAt(g.t.Context(), node, http.MethodGet, "/v1/revocations?active=true&limit=1000"+path, nil, &page)
 		if err != nil || a.Status != http.StatusOK {
-			g.t.Fatalf("%s: %s: %d %s %v", what, envoytest.NodeName(node), a.Status, a.Body, err)
+			g.t.Fatalf("%s: the list of %s: wanted 200, got %d %s %v", what, envoytest.NodeName(node), a.Status, a.Body, err)
 		}
 		if path == "" && (len(page.Items) == 0 || page.Items[0].Revision < revision) { // the newest stands first; this node is a moment behind
 			time.Sleep(10 * time.Millisecond)

@@ -14,8 +14,8 @@ import (
 	"rescind/envoy/envoytest"
 )
 
-// The control endpoint's disk fills up: writes get 503, what was acknowledged
-// stays, and when there is room again it goes on without a restart.
+// The control endpoint's disk fills up. Writes get 503, acknowledged changes stay,
+// and the control endpoint goes on without a restart once there is room again.
 func TestFaultsDiskIsFull(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -34,7 +34,7 @@ func TestFaultsDiskIsFull(t *testing.T) {
 		stop()
 		hog := filepath.Join(log, fmt.Sprint("hog-", round))
 		fill(t, hog)
-		// What room the log has set aside for itself is soon used up.
+		// The log has set some room aside for itself. That is used up soon.
 		for n := 0; ; n++ {
 			lines := make([]string, bulk)
 			for i := range lines {
@@ -42,25 +42,25 @@ func TestFaultsDiskIsFull(t *testing.T) {
 			}
 			status, body, err := g.imports(t.Context(), lines)
 			if err != nil || status != http.StatusCreated && status != http.StatusServiceUnavailable {
-				t.Fatalf("on a disk that fills up: %d %s %v", status, body, err)
+				t.Fatalf("an import while the disk fills up: wanted 201 or 503, got %d %s %v", status, body, err)
 			}
 			if status == http.StatusServiceUnavailable {
 				break
 			}
 			g.imported += bulk
 			if n == 100 {
-				t.Fatal("a full disk takes 200,000 revocations")
+				t.Fatal("wanted a 503 from a full disk, 200,000 revocations were accepted")
 			}
 		}
 		f := &tokenModel{jti: fmt.Sprint("on-a-full-disk-", round)}
 		begun := time.Now()
 		if g.revoke(t.Context(), f, false) || time.Since(begun) > 12*time.Second { // it does not hang
-			t.Fatalf("on a full disk, after %v: acknowledged %v", time.Since(begun), !f.doubtful)
+			t.Fatalf("a revocation on a full disk: wanted a refusal within 12s, got acknowledged %v after %v", !f.doubtful, time.Since(begun))
 		}
 		for i := range g.replicas { // decisions go on
 			known := g.tokens[len(g.tokens)-1]
 			if got, err := g.ask(t.Context(), i, known.jti); known.revoked && !known.doubtful && got != "revoked" {
-				t.Errorf("on a full disk: %q, %v", got, err)
+				t.Errorf("%s about %s on a full disk: wanted revoked, got %q, %v", envoytest.ReplicaName(i), known.jti, got, err)
 			}
 		}
 		if err := os.Remove(hog); err != nil {
@@ -70,7 +70,7 @@ func TestFaultsDiskIsFull(t *testing.T) {
 	}
 }
 
-// fill takes what room there is, but for a little.
+// fill writes a file that leaves little room on the disk.
 func fill(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.Create(path)

@@ -32,7 +32,7 @@ func got(t *testing.T, s *envoytest.Stack, path, token string, headers ...string
 func wantStatus(t *testing.T, s *envoytest.Stack, what, token string, want int) {
 	t.Helper()
 	if a := got(t, s, "/", token); a.Status != want {
-		t.Fatalf("%s: %d %s, want %d", what, a.Status, a.Body, want)
+		t.Fatalf("%s: wanted %d, got %d %s", what, want, a.Status, a.Body)
 	}
 }
 
@@ -73,7 +73,7 @@ func revoked(t *testing.T, s *envoytest.Stack, body map[string]any) created {
 	maps.Copy(full, body)
 	a, err := s.Admin(t.Context(), http.MethodPost, "/v1/revocations?confirm=true&wait=all&timeout=10s", full, &r)
 	if err != nil || a.Status != http.StatusCreated {
-		t.Fatalf("revoke %v: %d %s %v", body, a.Status, a.Body, err)
+		t.Fatalf("revoke %v: wanted 201, got %d %s %v", body, a.Status, a.Body, err)
 	}
 	return r
 }
@@ -98,15 +98,15 @@ func TestStory(t *testing.T) {
 	defer cancel()
 	out, err := exec.CommandContext(ctx, rescind, "demo", "--once", "--port", "0").CombinedOutput()
 	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("rescind demo --once: wanted exit status 0, got %v\n%s", err, out)
 	}
 	for _, part := range []string{"from revoke to in force on every replica: ", "401 Unauthorized", "200 OK", "One of the three control nodes dies", "kill -9 control-3", `still there: r4.0 "lost laptop"`, "revoked_token_used", "the refreshed token"} {
 		if !strings.Contains(string(out), part) {
-			t.Errorf("the story does not say %q", part)
+			t.Errorf("the story: wanted %q in it, got\n%s", part, out)
 		}
 	}
 	if strings.Contains(string(out), "✗") {
-		t.Error("the story went wrong, with exit status 0")
+		t.Errorf("the story: wanted no failed step with exit status 0, got\n%s", out)
 	}
 	t.Logf("%s", out)
 }
@@ -144,21 +144,21 @@ func TestDecisionsThroughEnvoy(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			a := got(t, s, c.path, c.token, c.headers...)
 			if a.Status != c.status {
-				t.Fatalf("%d %s, want %d", a.Status, a.Body, c.status)
+				t.Fatalf("wanted %d, got %d %s", c.status, a.Status, a.Body)
 			}
 			denied := c.status == 401 || c.status == 403 || c.errorCode != ""
 			if challenge := a.Header.Get("WWW-Authenticate"); denied != strings.HasPrefix(challenge, "Bearer") {
-				t.Errorf("WWW-Authenticate: %q with status %d", challenge, a.Status)
+				t.Errorf("WWW-Authenticate: wanted a challenge: %t, got %q with status %d", denied, challenge, a.Status)
 			}
 			if c.errorCode == "" {
 				return
 			}
 			var body struct{ Error string }
 			if err := json.Unmarshal(a.Body, &body); err != nil || body.Error != c.errorCode {
-				t.Errorf("body %s, want error %q", a.Body, c.errorCode)
+				t.Errorf("wanted the error %q, got the body %s", c.errorCode, a.Body)
 			}
 			if a.Header.Get("Cache-Control") != "no-store" {
-				t.Errorf("a denial can be cached: %v", a.Header)
+				t.Errorf("wanted Cache-Control: no-store on a denial, got %v", a.Header)
 			}
 		})
 	}
@@ -183,15 +183,15 @@ func TestHeadersCannotBeSpoofed(t *testing.T) {
 			a := got(t, s, c.path, c.token, spoofs...)
 			seen, err := a.Seen()
 			if err != nil || a.Status != 200 {
-				t.Fatalf("%d %s %v", a.Status, a.Body, err)
+				t.Fatalf("wanted 200 from the upstream, got %d %s %v", a.Status, a.Body, err)
 			}
 			for name, values := range seen.Header {
 				if read := lax(name); strings.HasPrefix(read, "x-jwt-") && (!strings.EqualFold(name, read) || read == "x-jwt-admin" || read == "x-jwt-scope" || slices.Contains(values, "root")) {
-					t.Errorf("the upstream saw the client's own %s: %q", name, values)
+					t.Errorf("wanted no header of the client under the prefix, the upstream saw %s: %q", name, values)
 				}
 			}
 			if values := seen.Header.Values("X-Jwt-Subject"); strings.Join(values, ",") != strings.Join(c.subject, ",") {
-				t.Errorf("x-jwt-subject %q, want %q", values, c.subject)
+				t.Errorf("x-jwt-subject: wanted %q, got %q", c.subject, values)
 			}
 		})
 	}
@@ -218,13 +218,13 @@ func TestRevokeAndRestore(t *testing.T) {
 			wantStatus(t, s, "before", hit, 200)
 			r := revoked(t, s, map[string]any{"claims": c.claims})
 			if r.Replicas.Applied != 2 || r.Replicas.Total != 2 || len(r.Replicas.Pending) != 0 {
-				t.Errorf("replicas %+v, want 2 of 2", r.Replicas)
+				t.Errorf("wanted 2 of 2 replicas, got %+v", r.Replicas)
 			}
 			wantStatus(t, s, "revoked", hit, 401)
 			wantStatus(t, s, "another token", missed, 200)
 			a, err := s.Admin(t.Context(), http.MethodDelete, "/v1/revocations/"+r.ID+"?wait=all&timeout=10s", nil, nil)
 			if err != nil || a.Status != 200 {
-				t.Fatalf("restore: %d %s %v", a.Status, a.Body, err)
+				t.Fatalf("restore: wanted 200, got %d %s %v", a.Status, a.Body, err)
 			}
 			wantStatus(t, s, "restored", hit, 200)
 		})
@@ -266,7 +266,7 @@ func TestWaitAllMeansEverywhere(t *testing.T) {
 		revoked(t, g.Stack, map[string]any{"claims": map[string]any{"jti": jti}})
 		for j := range g.replicas {
 			if got, err := g.ask(t.Context(), j, jti); got != "revoked" {
-				t.Fatalf("try %d, replica %d: %q %v", i, j, got, err)
+				t.Fatalf("try %d, replica %d: wanted revoked, got %q, %v", i, j, got, err)
 			}
 		}
 		for range 4 { // Envoy asks both
@@ -333,7 +333,7 @@ func TestControlKilledAfterTheAnswer(t *testing.T) {
 	}
 	a, err := s.Admin(t.Context(), http.MethodGet, "/v1/revocations/"+r.ID, nil, nil)
 	if err != nil || a.Status != 200 {
-		t.Fatalf("after the restart: %d %s %v", a.Status, a.Body, err)
+		t.Fatalf("the revocation after the restart: wanted 200, got %d %s %v", a.Status, a.Body, err)
 	}
 	wantStatus(t, s, "after the restart", token, 401)
 	revoked(t, s, map[string]any{"claims": map[string]any{"sub": "bob"}}) // and the replicas follow again
@@ -426,7 +426,7 @@ func TestDrainLosesNoRequest(t *testing.T) {
 		sum.sent, sum.lost = sum.sent+r.sent, sum.lost+r.lost
 	}
 	if status != 0 || sum.lost > 0 || sum.sent < 20 {
-		t.Errorf("exit status %d; %d of %d requests lost", status, sum.lost, sum.sent)
+		t.Errorf("wanted exit status 0 and at least 20 requests, none lost; got exit status %d, %d of %d requests lost", status, sum.lost, sum.sent)
 		text, _ := os.ReadFile(filepath.Join(s.Dir, "envoy.log"))
 		for line := range strings.Lines(string(text)) {
 			if strings.Contains(line, `"status":503`) || strings.Contains(line, "[warn") {

@@ -25,7 +25,7 @@ func TestUnknownIssuerThroughTheProduct(t *testing.T) {
 			return fmt.Errorf("status %d: %s", a.Status, a.Body)
 		}
 		if err == nil {
-			err = json.Unmarshal([]byte(a.Body), &problem)
+			err = json.Unmarshal(a.Body, &problem)
 		}
 		return err
 	})
@@ -80,7 +80,7 @@ func TestGuardThroughTheProduct(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := json.Unmarshal([]byte(a.Body), &got); err != nil {
+		if err := json.Unmarshal(a.Body, &got); err != nil {
 			t.Fatalf("%s: %v", a.Body, err)
 		}
 		return a.Status, got.Seen

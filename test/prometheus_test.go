@@ -89,7 +89,7 @@ func TestPrometheusRules(t *testing.T) {
 		cmd := exec.Command(promtool, args...)
 		cmd.Dir = shipped("")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%v: %s", err, out)
+			t.Errorf("promtool: wanted exit status 0, got %v: %s", err, out)
 		}
 	}
 	tests, err := os.ReadFile(shipped("prometheus-rules.test.yaml"))
@@ -98,13 +98,13 @@ func TestPrometheusRules(t *testing.T) {
 	}
 	for _, r := range alertRules(t) {
 		if severity := r.Labels["severity"]; severity != "page" && severity != "ticket" {
-			t.Errorf("%s has severity %q", r.Alert, severity)
+			t.Errorf("rule %s: wanted the severity page or ticket, got %q", r.Alert, severity)
 		}
 		if r.Annotations["summary"] == "" || len(r.Annotations["runbook"]) < 80 {
-			t.Errorf("%s says too little", r.Alert)
+			t.Errorf("rule %s: wanted a summary and a runbook of some length, got %v", r.Alert, r.Annotations)
 		}
 		if !strings.Contains(string(tests), `alertname="`+r.Alert+`",alertstate="firing",`) {
-			t.Errorf("%s is never raised in its tests", r.Alert)
+			t.Errorf("rule %s: wanted a test that raises it, there is none", r.Alert)
 		}
 	}
 }
@@ -165,7 +165,7 @@ func (p *prometheus) get(t *testing.T, path string, query url.Values, into any) 
 		t.Fatalf("%s: %v", path, err)
 	}
 	if answer.Status != "success" || len(answer.Warnings) > 0 {
-		t.Errorf("%s %v: %s %v", path, query, answer.Error, answer.Warnings)
+		t.Errorf("%s %v: wanted no error and no warning, got %s %v", path, query, answer.Error, answer.Warnings)
 		return
 	}
 	if err := json.Unmarshal(answer.Data, into); err != nil {
@@ -188,9 +188,9 @@ func (p *prometheus) query(t *testing.T, expr string) (series int, numbers bool)
 
 var figure = regexp.MustCompile(`rescind_[a-z_]+`)
 
-// Every figure that the dashboard and the rules speak of is there, and every
-// query of them means something, when a Prometheus has scraped a rescind at
-// work. What is not there without more than this test sets up is named here.
+// A Prometheus scrapes a rescind under traffic. It then has every metric that the
+// dashboard and the rules name, and each of their queries yields numbers, except
+// for those that need more than this test sets up.
 func TestDashboardAndRulesWithPrometheus(t *testing.T) {
 	tool(t, "prometheus")
 	absent := []string{
@@ -213,12 +213,12 @@ func TestDashboardAndRulesWithPrometheus(t *testing.T) {
 			series, numbers := p.query(t, expr)
 			may := slices.ContainsFunc(absent, func(name string) bool { return strings.Contains(expr, name) })
 			if (series == 0 || !numbers) && !may {
-				t.Errorf("%s: nothing comes of %s", l.Title, expr)
+				t.Errorf("panel %s: wanted numbers from %s, got none", l.Title, expr)
 			}
 			wantFigures(t, l.Title, expr, names, absent)
 		}
 		if len(l.Targets) > 0 && l.Description == "" {
-			t.Errorf("%s says nothing of itself", l.Title)
+			t.Errorf("panel %s: wanted a description, there is none", l.Title)
 		}
 	}
 	for _, r := range alertRules(t) {
@@ -228,7 +228,7 @@ func TestDashboardAndRulesWithPrometheus(t *testing.T) {
 	p.wantHealthyRules(t)
 	p.wantExemplars(t)
 
-	// The one that would wake somebody first.
+	// The alert that wakes an engineer first.
 	s.Control[0].Kill()
 	eventually.True(t, "RescindFeedDisconnected is pending", func() bool {
 		series, _ := p.query(t, `ALERTS{alertname="RescindFeedDisconnected"}`)
@@ -236,7 +236,8 @@ func TestDashboardAndRulesWithPrometheus(t *testing.T) {
 	})
 }
 
-// observing has replica i try the policy reports out. It rereads its file.
+// observing sets the policy reports of replica i to observe. The replica rereads
+// its file.
 func observing(t *testing.T, s *envoytest.Stack, i int) {
 	t.Helper()
 	path := filepath.Join(s.Dir, envoytest.ReplicaName(i)+".yaml")
@@ -283,7 +284,7 @@ func wantFigures(t *testing.T, where, expr string, names, absent []string) {
 	t.Helper()
 	for _, name := range figure.FindAllString(expr, -1) {
 		if !slices.Contains(names, name) && !slices.Contains(absent, name) {
-			t.Errorf("%s: there is no %s", where, name)
+			t.Errorf("%s: wanted the metric %s, Prometheus has none", where, name)
 		}
 	}
 }
@@ -301,12 +302,12 @@ func (p *prometheus) wantHealthyRules(t *testing.T) {
 		for _, r := range g.Rules {
 			seen[r.Name] = true
 			if r.Health != "ok" || r.State == "firing" {
-				t.Errorf("%s: %s, %s %s", r.Name, r.State, r.Health, r.LastError)
+				t.Errorf("rule %s: wanted it healthy and quiet, got %s, %s %s", r.Name, r.State, r.Health, r.LastError)
 			}
 		}
 	}
 	if len(seen) != len(alertRules(t)) {
-		t.Errorf("rules in force: %v", slices.Sorted(maps.Keys(seen)))
+		t.Errorf("wanted all rules in force, got %v", slices.Sorted(maps.Keys(seen)))
 	}
 }
 
@@ -319,7 +320,7 @@ func (p *prometheus) wantExemplars(t *testing.T) {
 	}
 	p.get(t, "query_exemplars", span, &data)
 	if len(data) == 0 || len(data[0].Exemplars) == 0 || len(data[0].Exemplars[0].Labels["trace_id"]) != 32 {
-		t.Errorf("exemplars: %v", data)
+		t.Errorf("wanted exemplars with a trace, got %v", data)
 	}
 }
 

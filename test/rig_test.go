@@ -279,7 +279,7 @@ func (w *rig) nothingLost(t *testing.T, sent int, lost []error) {
 	}
 	time.Sleep(2 * time.Second) // it writes its log every second
 	said := regexp.MustCompile(`(?m)^.*"status":503.*$`).FindAllString(w.edge.text(), -1)
-	t.Errorf("%d of %d requests lost: %v\n%s", len(lost), sent, lost[:min(3, len(lost))], strings.Join(said[max(0, len(said)-5):], "\n"))
+	t.Errorf("wanted at least 20 requests, none lost; %d of %d lost: %v\n%s", len(lost), sent, lost[:min(3, len(lost))], strings.Join(said[max(0, len(said)-5):], "\n"))
 }
 
 // bound fills in the URLs of the listeners that Envoy has bound, once all its

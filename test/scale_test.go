@@ -52,7 +52,7 @@ func TestScale(t *testing.T) {
 				lines[i] = fmt.Sprintf(`{"issuer":%q,"claims":{"jti":"bulk-%d"}}`, g.Issuer.URL(), from+i)
 			}
 			if status, body, err := g.imports(t.Context(), lines); err != nil || status != http.StatusCreated {
-				t.Fatalf("%d %s %v", status, body, err)
+				t.Fatalf("import from line %d: wanted 201, got %d %s %v", from, status, body, err)
 			}
 		}
 	})
@@ -62,11 +62,11 @@ func TestScale(t *testing.T) {
 		for _, i := range []int{0, rand.N(n), n - 1} {
 			jti := fmt.Sprint("bulk-", i)
 			if got, err := g.ask(t.Context(), 0, jti); got != "revoked" {
-				t.Errorf("%s: %q, %v", jti, got, err)
+				t.Errorf("%s: wanted revoked, got %q, %v", jti, got, err)
 			}
 		}
 		if got, err := g.ask(t.Context(), 0, fmt.Sprint("bulk-", n)); got != "ok" {
-			t.Errorf("one that is not revoked: %q, %v", got, err)
+			t.Errorf("a token that is not revoked: wanted ok, got %q, %v", got, err)
 		}
 	}
 	denies()
@@ -90,7 +90,7 @@ func TestScale(t *testing.T) {
 		snapshot := filepath.Join(g.Dir, envoytest.ReplicaName(0), "revocations", "revocations.snapshot")
 		for begun := time.Now(); !begins(t, snapshot, `"ordered":true`); time.Sleep(time.Second) {
 			if time.Since(begun) > 5*time.Minute {
-				t.Fatal("the snapshot is not put in order")
+				t.Fatal("wanted the snapshot to be put in order, it was not")
 			}
 		}
 	}

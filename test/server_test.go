@@ -126,17 +126,17 @@ policies:
 		} {
 			out, err := exec.CommandContext(t.Context(), rescind, append([]string{"check", "--authz", addr, "--timeout", "3s", good}, c.args...)...).CombinedOutput()
 			if (err == nil) != c.ok || c.ok != strings.Contains(string(out), "allow") {
-				t.Errorf("%s: %v %s", c.name, err, out)
+				t.Errorf("%s: wanted an allowed check: %t, got %v %s", c.name, c.ok, err, out)
 			}
 		}
 	})
 	t.Run("a socket with its mode", func(t *testing.T) {
 		if a := w.get(plain, urls["socket"], good); a.Status != http.StatusOK {
-			t.Errorf("%d %s", a.Status, a.Body)
+			t.Errorf("over the socket: wanted 200, got %d %s", a.Status, a.Body)
 		}
 		info, err := os.Stat(socket)
 		if err != nil || info.Mode().Perm() != 0o600 || info.Mode().Type() != fs.ModeSocket {
-			t.Errorf("%v %v", info, err)
+			t.Errorf("wanted a socket of mode 0600, got %v, %v", info, err)
 		}
 	})
 	t.Run("headers of our own names", func(t *testing.T) {
@@ -144,11 +144,11 @@ policies:
 		a := w.get(plain, urls["socket"], token(map[string]any{"sub": "alice", "groups": []any{"a", 7, true}, "address": map[string]any{"city": "x"}}), spoofs...)
 		seen, err := a.Seen()
 		if err != nil || a.Status != http.StatusOK {
-			t.Fatalf("%d %s %v", a.Status, a.Body, err)
+			t.Fatalf("wanted 200 from the upstream, got %d %s %v", a.Status, a.Body, err)
 		}
 		for name, want := range map[string]string{"X-Auth-User": "alice", "X-Auth-Groups": "a 7 true", "X-Tenant": "", "X-Auth-Address": "", "X-Auth-Admin": "", "X_auth_user": "", "X_tenant": "", "Authorization": "", "X-Jwt-Subject": "mine"} {
 			if got := strings.Join(seen.Header[name], ","); got != want {
-				t.Errorf("the upstream sees %s: %q, want %q", name, got, want)
+				t.Errorf("the upstream sees %s: wanted %q, got %q", name, want, got)
 			}
 		}
 	})
@@ -168,10 +168,10 @@ policies:
 			a := w.get(plain, urls["socket"]+c.path, c.token)
 			h := a.Header
 			if a.Status != c.status || h.Get("WWW-Authenticate") != c.challenge || h.Get("Cache-Control") != "no-store" || h.Get("Content-Type") != "application/json" || (h.Get("Retry-After") != "") != c.retry {
-				t.Errorf("%s: %d %v %s", c.name, a.Status, h, a.Body)
+				t.Errorf("%s: wanted %d, the challenge %q, no-store, JSON and Retry-After %t; got %d %v %s", c.name, c.status, c.challenge, c.retry, a.Status, h, a.Body)
 			}
 			if !strings.HasPrefix(string(a.Body), "{") {
-				t.Errorf("%s: %s", c.name, a.Body)
+				t.Errorf("%s: wanted a JSON object as the body, got %s", c.name, a.Body)
 			}
 		}
 	})
@@ -200,13 +200,13 @@ policies:
 			err := conn.Invoke(ctx, c.method, &emptypb.Empty{}, &emptypb.Empty{})
 			cancel()
 			if status.Code(err) != c.want {
-				t.Errorf("%s: %v, want %s", c.name, err, c.want)
+				t.Errorf("%s: wanted the code %s, got %v", c.name, c.want, err)
 			}
 		}
 		// One that is let through meets an upstream that is no gRPC server.
 		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+good)
 		if err := conn.Invoke(ctx, "/a.B/C", &emptypb.Empty{}, &emptypb.Empty{}); status.Code(err) == codes.Unauthenticated || err == nil {
-			t.Errorf("a good token: %v", err)
+			t.Errorf("a call with a good token: wanted an error of the upstream, got %v", err)
 		}
 	})
 	t.Run("a token bound to a certificate", func(t *testing.T) {
@@ -238,22 +238,22 @@ policies:
 			{"bound to a DPoP key too", with(client), token(map[string]any{"cnf": map[string]any{"x5t#S256": thumbprint(client), "jkt": "x"}}), nil, 401},
 		} {
 			if a := w.get(c.client, url, c.token, c.headers...); a.Status != c.want {
-				t.Errorf("%s: %d %s, want %d", c.name, a.Status, a.Body, c.want)
+				t.Errorf("%s: wanted %d, got %d %s", c.name, c.want, a.Status, a.Body)
 			}
 		}
 		if _, err := with(stranger).Get(url); err == nil {
-			t.Error("Envoy takes a certificate of another authority")
+			t.Error("a certificate of another authority: wanted Envoy to refuse it, the request was answered")
 		}
 		// Behind a proxy that is trusted to say which certificate it saw: where
 		// Envoy passes on what a hop before says, and where it does not.
 		if a := w.get(plain, urls["hop"], bound, spoof...); a.Status != 200 {
-			t.Errorf("forwarded by a trusted hop: %d %s", a.Status, a.Body)
+			t.Errorf("a certificate forwarded by a trusted hop: wanted 200, got %d %s", a.Status, a.Body)
 		}
 		if a := w.get(plain, urls["edge"], bound, spoof...); a.Status != 401 {
-			t.Errorf("claimed by a client: %d %s", a.Status, a.Body)
+			t.Errorf("a certificate claimed by a client: wanted 401, got %d %s", a.Status, a.Body)
 		}
 		if a := w.get(plain, urls["socket"], bound, spoof...); a.Status != 401 {
-			t.Errorf("claimed by a client, where nobody trusts it: %d %s", a.Status, a.Body)
+			t.Errorf("a certificate claimed by a client of a replica that trusts no hop: wanted 401, got %d %s", a.Status, a.Body)
 		}
 	})
 	t.Run("a request of the largest size", func(t *testing.T) {
@@ -262,10 +262,10 @@ policies:
 			large = append(large, fmt.Sprintf("x-large-%d", i), strings.Repeat("x", 9<<10))
 		}
 		if a := w.get(plain, urls["edge"], good, large...); a.Status != 200 {
-			t.Errorf("%d %s", a.Status, a.Body)
+			t.Errorf("large headers: wanted 200, got %d %s", a.Status, a.Body)
 		}
 		if a := w.get(plain, urls["edge"], strings.Repeat("x", 20<<10)); a.Status != 400 {
-			t.Errorf("a token of 20 KiB: %d %s", a.Status, a.Body)
+			t.Errorf("a token of 20 KiB: wanted 400, got %d %s", a.Status, a.Body)
 		}
 	})
 	t.Run("a new configuration comes into force", func(t *testing.T) {
@@ -273,10 +273,10 @@ policies:
 	})
 	t.Run("what ends leaves no socket", func(t *testing.T) {
 		if status := local.stop(); status != 0 {
-			t.Errorf("exit status %d", status)
+			t.Errorf("wanted exit status 0, got %d", status)
 		}
 		if _, err := os.Stat(socket); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("the socket is still there: %v", err)
+			t.Errorf("wanted no socket after the end, got %v", err)
 		}
 	})
 }
@@ -346,11 +346,11 @@ func TestKilledReplicaLosesNoRequest(t *testing.T) {
 		n, lost := stop()
 		sent += n
 		if len(lost) > 0 {
-			t.Errorf("%d of %d requests lost: %v", len(lost), n, lost[0])
+			t.Errorf("wanted no lost request during the reloads, lost %d of %d: %v", len(lost), n, lost[0])
 		}
 	}
 	if sent < 20 {
-		t.Errorf("only %d requests", sent)
+		t.Errorf("wanted at least 20 requests during the reloads, got %d", sent)
 	}
 }
 
@@ -368,7 +368,7 @@ func TestFirstTokenOfANewKey(t *testing.T) {
 		begun := time.Now()
 		wantStatus(t, s, fmt.Sprintf("rotation %d", round), minted(t, s, nil), http.StatusOK)
 		if took := time.Since(begun); took < 150*time.Millisecond {
-			t.Errorf("rotation %d: after %s the key cannot have come from the issuer", round, took)
+			t.Errorf("rotation %d: wanted a fetch from the issuer, which takes at least 150ms, got the key after %s", round, took)
 		}
 	}
 }
@@ -400,11 +400,11 @@ func TestCheckOfAConfiguration(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), rescind, "authz", "--config", path, "--check")
 		out, _ := cmd.CombinedOutput()
 		if cmd.ProcessState.ExitCode() != c.status {
-			t.Errorf("%s: exit status %d, want %d\n%s", c.name, cmd.ProcessState.ExitCode(), c.status, out)
+			t.Errorf("%s: wanted exit status %d, got %d\n%s", c.name, c.status, cmd.ProcessState.ExitCode(), out)
 		}
 		for _, part := range c.said {
 			if !strings.Contains(string(out), part) {
-				t.Errorf("%s: does not say %s:\n%s", c.name, part, out)
+				t.Errorf("%s: wanted %s in the output, got\n%s", c.name, part, out)
 			}
 		}
 	}

@@ -87,7 +87,7 @@ func TestTalkingAround(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			a := got(t, s, "/", c.token)
 			if a.Status != c.status || c.error != "" && !strings.Contains(string(a.Body), `"error":"`+c.error+`"`) {
-				t.Errorf("%d %s, want %d %s", a.Status, a.Body, c.status, c.error)
+				t.Errorf("wanted %d %s, got %d %s", c.status, c.error, a.Status, a.Body)
 			}
 		})
 	}
@@ -134,14 +134,14 @@ func TestTalkingAround(t *testing.T) {
 			}
 			defer res.Body.Close()
 			if res.StatusCode != c.status {
-				t.Errorf("%s, want %d", res.Status, c.status)
+				t.Errorf("wanted %d, got %s", c.status, res.Status)
 			}
-			// What the upstream takes for the token is what was verified.
+			// The upstream reads the token that was verified.
 			var seen envoytest.Seen
 			if sent := strings.Contains(strings.ToLower(c.lines), "authorization:"); c.status == http.StatusOK && sent {
 				err := json.NewDecoder(res.Body).Decode(&seen)
 				if v := seen.Header["Authorization"]; err != nil || len(v) != 1 || !strings.HasSuffix(v[0], " "+good) {
-					t.Errorf("the upstream sees %q (%v)", v, err)
+					t.Errorf("wanted one Authorization header with the verified token at the upstream, it sees %q (%v)", v, err)
 				}
 			}
 		})

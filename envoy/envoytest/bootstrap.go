@@ -13,13 +13,13 @@ import (
 	"rescind/envoy"
 )
 
-// addresses are the only things of the shipped envoy.yaml that are changed.
+// addresses are the only parts of the shipped envoy.yaml that a stack changes.
 type addresses struct {
 	gateway, admin, upstream string
 	replicas                 []string
 }
 
-// bootstrap is the product's envoy.yaml with these addresses.
+// bootstrap returns the product's envoy.yaml with these addresses.
 func bootstrap(a addresses) ([]byte, error) {
 	file, err := parser.ParseBytes(envoy.Bootstrap, 0)
 	if err != nil {

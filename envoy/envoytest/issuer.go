@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// Login gets a token for subject from the issuer's token endpoint, in a session
-// of its own.
+// Login returns a token for subject from the issuer's token endpoint, in a new
+// session.
 func (s *Stack) Login(ctx context.Context, subject string) (string, error) {
 	form := url.Values{"grant_type": {"password"}, "username": {subject}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.Issuer.URL()+"/token", strings.NewReader(form.Encode()))
@@ -33,18 +33,18 @@ func (s *Stack) Login(ctx context.Context, subject string) (string, error) {
 	return granted.Token, nil
 }
 
-// Mint is a token of the issuer with these claims over those of an ordinary
-// access token; nil takes one away.
+// Mint returns a token of the issuer. The claims replace those of an ordinary
+// access token, and nil removes a claim.
 func (s *Stack) Mint(claims map[string]any) (string, error) { return s.Issuer.Mint(claims) }
 
-// Rotate gives the issuer a new signing key, published at once.
+// Rotate gives the issuer a new signing key, which is published at once.
 func (s *Stack) Rotate() error { return s.Issuer.Rotate() }
 
-// Claim reads a claim of a token, without verifying anything.
+// Claim returns a claim of a token, without verifying the token.
 func Claim(token, name string) (any, error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return nil, errors.New("this is no signed JWT")
+		return nil, errors.New("the token is not a signed JWT")
 	}
 	text, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil {

@@ -7,17 +7,17 @@ import (
 	"sync/atomic"
 )
 
-// Ports for listeners lie below those that the kernel gives to clients: a part
-// that was killed finds its own free when it comes back, however often others
-// tried to reach it meanwhile. They are given out in their order, so that what
-// is started at the same time gets different ones though it binds them later.
+// Ports for listeners lie below the ports that the kernel gives to clients. So a
+// killed part finds its port free when it is started again, even if clients tried
+// to reach it meanwhile. Ports are given out in order, so two parts that start at
+// the same time have different ports before they bind them.
 const firstPort, ports = 11_000, 20_000
 
 var lastPort atomic.Int64
 
 func init() { lastPort.Store(rand.Int64N(ports)) } //nolint:gosec // no secret
 
-// freeAddr is a loopback address on which nobody listens.
+// freeAddr returns a loopback address without a listener.
 func freeAddr() (string, error) {
 	for tries := 0; ; tries++ {
 		addr := fmt.Sprintf("127.0.0.1:%d", firstPort+lastPort.Add(1)%ports)

@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// Process is one child. Its standard error goes to a log file, and what it
-// says there of its listeners is remembered.
+// Process is a child process. Its standard error goes to a log file. The addresses
+// in its "listening" lines are remembered.
 type Process struct {
 	Name string
 	cmd  *exec.Cmd
 	log  *os.File
-	done chan struct{} // closed when it has ended and err is set
+	done chan struct{} // closed when the process has ended and err is set
 	err  error
 
 	paused atomic.Bool
@@ -31,7 +31,7 @@ type Process struct {
 	heard chan struct{}     // closed and replaced with each such line
 }
 
-// start runs argv and returns at once.
+// start starts argv and returns at once.
 func start(name, logPath string, argv ...string) (*Process, error) {
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -52,7 +52,7 @@ func start(name, logPath string, argv ...string) (*Process, error) {
 	return p, nil
 }
 
-// watch owns stderr and ends the process's record.
+// watch reads stderr to its end, then waits for the process.
 func (p *Process) watch(stderr io.Reader) {
 	lines := bufio.NewReader(io.TeeReader(stderr, p.log))
 	for {
@@ -74,8 +74,8 @@ func (p *Process) watch(stderr io.Reader) {
 	close(p.done)
 }
 
-// Addr waits until the process has said on which address the named listener
-// (grpc, http, admin, feed) is bound.
+// Addr waits until the process has bound the named listener (grpc, http, admin,
+// feed), and returns its address.
 func (p *Process) Addr(ctx context.Context, name string) (string, error) {
 	for {
 		p.mu.Lock()
@@ -95,11 +95,11 @@ func (p *Process) Addr(ctx context.Context, name string) (string, error) {
 }
 
 func (p *Process) ended() error {
-	return fmt.Errorf("%s ended (%v); its last words are in %s", p.Name, p.cmd.ProcessState, p.log.Name())
+	return fmt.Errorf("%s ended (%v); see its log, %s", p.Name, p.cmd.ProcessState, p.log.Name())
 }
 
-// Pause makes the process stand still, with all its connections open, until
-// Resume. It returns when the process does.
+// Pause stops the process, with its connections open, until Resume. It returns
+// once every thread stands still.
 func (p *Process) Pause() error {
 	p.paused.Store(true)
 	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
@@ -107,7 +107,7 @@ func (p *Process) Pause() error {
 	}
 	for begun := time.Now(); !standsStill(p.PID()); time.Sleep(time.Millisecond) {
 		if time.Since(begun) > 10*time.Second {
-			return fmt.Errorf("%s does not stand still", p.Name)
+			return fmt.Errorf("%s does not stop within 10s of SIGSTOP", p.Name)
 		}
 	}
 	return nil
@@ -119,8 +119,7 @@ func (p *Process) Resume() error {
 	return p.cmd.Process.Signal(syscall.SIGCONT)
 }
 
-// Running says whether the process can do anything: it has not ended and does
-// not stand still.
+// Running reports whether the process runs: it has not ended and is not paused.
 func (p *Process) Running() bool {
 	select {
 	case <-p.done:
@@ -130,14 +129,14 @@ func (p *Process) Running() bool {
 	}
 }
 
-// Kill is kill -9, and waits until the process is gone.
+// Kill sends SIGKILL and waits until the process has ended.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 
-// Stop asks the process to drain, kills it after ten seconds, and returns its
-// exit status: 0 for a process that drained.
+// Stop sends SIGTERM, and SIGKILL after ten seconds. It returns the exit status, 0
+// for a process that drained.
 func (p *Process) Stop() int {
 	if p.paused.Load() {
 		_ = p.Resume()
@@ -151,8 +150,8 @@ func (p *Process) Stop() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// Done is closed when the process has ended.
+// Done returns a channel that is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// PID is what the system calls it.
+// PID returns the process ID.
 func (p *Process) PID() int { return p.cmd.Process.Pid }

@@ -8,21 +8,22 @@ import (
 	"syscall"
 )
 
-// childAttr makes a child die with us, however we die, and keeps a terminal's
-// interrupt from it: we stop it ourselves, in order.
+// childAttr makes a child die with this process, whatever ends this process. A
+// terminal's interrupt does not reach the child: the stack stops its parts in
+// order.
 func childAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
 
-// standsStill says whether every thread of a process is stopped.
+// standsStill reports whether every thread of a process is stopped.
 func standsStill(pid int) bool {
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	for _, path := range threads {
 		text, err := os.ReadFile(path)
-		if err != nil { // gone
+		if err != nil { // the thread has ended
 			continue
 		}
-		// pid (name) state …, and a name may have anything in it
+		// The line is: pid (name) state …. The name may contain any character.
 		if _, state, _ := bytes.Cut(text[bytes.LastIndexByte(text, ')')+1:], []byte(" ")); !bytes.HasPrefix(state, []byte("T")) {
 			return false
 		}

@@ -9,7 +9,8 @@ import (
 
 func childAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// standsStill gives a process that was told to the time to do so.
+// standsStill waits for a moment, because this system does not tell whether a
+// process has stopped.
 func standsStill(int) bool {
 	time.Sleep(50 * time.Millisecond)
 	return true

@@ -9,18 +9,18 @@ import (
 	"strings"
 )
 
-// Grant is what the issuer's token endpoint hands out.
+// Grant is an answer of the issuer's token endpoint.
 type Grant struct {
 	Access  string `json:"access_token"`
 	Refresh string `json:"refresh_token"`
 }
 
-// LoginWithRefresh is a login whose session can be continued.
+// LoginWithRefresh begins a session of subject that [Stack.Refresh] can continue.
 func (s *Stack) LoginWithRefresh(ctx context.Context, subject string) (Grant, error) {
 	return s.grant(ctx, url.Values{"grant_type": {"password"}, "username": {subject}})
 }
 
-// Refresh continues the session of a refresh token, which is good for once.
+// Refresh continues the session of a refresh token. A refresh token works once.
 func (s *Stack) Refresh(ctx context.Context, refresh string) (Grant, error) {
 	return s.grant(ctx, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}})
 }

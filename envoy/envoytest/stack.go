@@ -24,31 +24,29 @@ type Options struct {
 	// ReplicaBinary is another rescind program for the replicas, for example of
 	// another version. Empty: Binary.
 	ReplicaBinary string
-	Envoy         string // an Envoy, see Find
+	Envoy         string // an Envoy, from Find
 	Dir           string // configuration, logs and data; must exist
 	Replicas      int    // default 2
 	GatewayPort   int    // default: any free one
 	// ControlNodes is 1, the default, for a control endpoint alone, or 3 or 5
 	// for a cluster.
 	ControlNodes int
-	// NATS is the URL of one that keeps the log for all control nodes, instead
-	// of their own.
+	// NATS is the URL of a NATS that keeps the log for all control nodes, instead
+	// of their own logs.
 	NATS string
-	// Authz is added to the configuration of each replica, at its top level,
-	// Issuer to that of the one issuer (four spaces of indent), Revocation to
-	// that of revocation (two), and ControlConfig to that of each control node,
-	// at its top level.
+	// Authz continues the top level of each replica's configuration, Issuer its
+	// issuer (indented by four spaces), Revocation its section revocation (by two).
+	// ControlConfig continues the top level of each control node's configuration.
 	Authz, Issuer, Revocation, ControlConfig string
 	// AdminTokens and FeedTokens continue the lists of credentials of each control
 	// node, for example ", {name: viewer, sha256: …, roles: [viewer]}".
 	AdminTokens, FeedTokens string
-	// Feeds, if not nil, stands between the replicas and the feeds: it is given
-	// where the control nodes serve theirs, and says where the replicas find
-	// them.
+	// Feeds, if not nil, puts something between the replicas and the feeds. It gets
+	// the addresses of the feeds and returns the addresses for the replicas.
 	Feeds func(addrs []string) ([]string, error)
 }
 
-// Stack is a whole rescind at work. Its fields are set by Start and stay.
+// Stack is a running rescind with everything around it. Start sets the fields.
 type Stack struct {
 	Options
 	Issuer   *jwkstest.Issuer
@@ -59,21 +57,21 @@ type Stack struct {
 	GatewayURL  string   // Envoy
 	AdminURL    string   // Envoy's own admin interface
 	ControlURLs []string // admin API of each control node
-	Token       string   // an operator's, for the admin API
+	Token       string   // of an operator, for the admin API
 	TokenFile   string   // holds Token
 	GRPC        []string
 	HTTP        []string // health and metrics of each replica
 
 	feeds, routes []string // of each control node: for replicas, and for the other nodes
-	followed      []string // where the replicas find the feeds
+	followed      []string // the addresses of the feeds that the replicas use
 	feedToken     string
 	clusterSecret string
 	upstream      *upstream
 	client        *http.Client
 }
 
-// Start brings everything up, and returns when every part is ready. On an
-// error nothing is left running.
+// Start starts every part and returns when all are ready. After an error no part
+// runs.
 func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 	if o.Replicas == 0 {
 		o.Replicas = 2
@@ -154,11 +152,11 @@ func (s *Stack) startReplicas(ctx context.Context) (err error) {
 	return nil
 }
 
-// ReplicaName is the name under which replica i follows.
+// ReplicaName returns the name of replica i.
 func ReplicaName(i int) string { return "replica-" + string(rune('a'+i)) }
 
-// StartReplica starts replica i, at the addresses and with the data that it
-// had, and returns when it listens.
+// StartReplica starts replica i with its addresses and its data, and returns when
+// it listens.
 func (s *Stack) StartReplica(ctx context.Context, i int) error {
 	name := ReplicaName(i)
 	text := fmt.Sprintf(`grpc: {listen: %q}
@@ -246,14 +244,14 @@ func (s *Stack) startGateway(ctx context.Context) error {
 	})
 }
 
-// WaitReady waits until replica i says on /readyz that it is ready.
+// WaitReady waits until /readyz of replica i answers 200.
 func (s *Stack) WaitReady(ctx context.Context, i int) error {
 	return s.poll(ctx, s.Replicas[i], func() error {
 		return s.getJSON(ctx, "http://"+s.HTTP[i]+"/readyz", nil)
 	})
 }
 
-// poll asks until the answer is nil, the process ends, or ctx does.
+// poll calls ask until it returns nil. It fails if the process or ctx ends before.
 func (s *Stack) poll(ctx context.Context, p *Process, ask func() error) error {
 	for {
 		err := ask()
@@ -289,8 +287,8 @@ func (s *Stack) getJSON(ctx context.Context, url string, into any) error {
 	return json.NewDecoder(res.Body).Decode(into)
 }
 
-// Close stops every part, the gateway first and the control nodes last, and
-// waits.
+// Close stops every part, the gateway first and the control nodes last, and waits
+// until they have ended.
 func (s *Stack) Close() {
 	for _, parts := range [][]*Process{{s.Gateway}, s.Replicas, s.Control} {
 		var stopping sync.WaitGroup

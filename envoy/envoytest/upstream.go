@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// Seen is what the upstream says of a request that reached it.
+// Seen is the upstream's answer: the request that reached it.
 type Seen struct {
 	Path   string      `json:"path"`
 	Header http.Header `json:"headers"`
 }
 
-// upstream is the service behind the gateway: it answers with what it saw.
+// upstream is the service behind the gateway. It answers with a [Seen].
 type upstream struct {
 	addr   string
 	server *http.Server
@@ -35,7 +35,7 @@ func startUpstream() (*upstream, error) {
 	go func() {
 		defer close(u.done)
 		if err := u.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			panic(err) // a loopback listener that we own does not fail
+			panic(err) // a loopback listener of this process does not fail
 		}
 	}()
 	return u, nil
