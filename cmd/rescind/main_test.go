@@ -26,6 +26,7 @@ import (
 	"rescind/revocation/control"
 	"rescind/revocation/ledger"
 	"rescind/revocation/store"
+	"rescind/test/eventually"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"rescind": main}) }
@@ -117,9 +118,7 @@ func serve(t testing.TB, changes ...func(*serving)) *endpoint {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = l.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
-	for l.Ready() != nil {
-		time.Sleep(time.Millisecond)
-	}
+	eventually.Succeeds(t, "the ledger has read its log", l.Ready)
 	e := &endpoint{t: t}
 	credential := func(name string, role ledger.Role) control.Credential {
 		return control.Credential{Name: name, SHA256: sha256.Sum256([]byte(tokenOf(name))), Roles: []ledger.Role{role}}

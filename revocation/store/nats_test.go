@@ -66,7 +66,7 @@ func TestANATSThatTheUserRuns(t *testing.T) {
 		last = rev
 	}
 	for i := range n {
-		eventually.True(t, "both to have read all", func() bool { return n[i].Last() == last })
+		eventually.True(t, fmt.Sprintf("writer %d has read revision %d", i+1, last), func() bool { return n[i].Last() == last })
 	}
 
 	// The server is gone for a moment.
@@ -76,8 +76,8 @@ func TestANATSThatTheUserRuns(t *testing.T) {
 		t.Errorf("without the server: %d, %v", rev, err)
 	}
 	natsElsewhere(t, o) // the port is set by now
-	eventually.Succeeds(t, "an append", func() error { _, err := n[0].put(t, "it is back"); return err })
-	eventually.True(t, "both to agree", func() bool { return n[0].Last() == n[1].Last() && n[0].Last() > last })
+	eventually.Succeeds(t, "an append once the server is back", func() error { _, err := n[0].put(t, "it is back"); return err })
+	eventually.True(t, "both writers have the same last revision", func() bool { return n[0].Last() == n[1].Last() && n[0].Last() > last })
 
 	// Another node comes, and finds all of it.
 	late := mustOpen(t, Options{NATS: &NATS{URL: s.ClientURL(), Name: "n3"}})

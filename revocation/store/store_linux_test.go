@@ -46,7 +46,7 @@ func TestDiskFullAndRoomAgain(t *testing.T) {
 		t.Errorf("on a full disk: %v after %v", err, time.Since(start))
 	}
 	// Half of it expires.
-	eventually.True(t, "the log to free what has expired", func() bool {
+	eventually.True(t, "the log frees expired hours and takes writes", func() bool {
 		_ = l.Expire(t.Context(), time.Now().Add(10*time.Hour))
 		return l.Err() == nil
 	})
