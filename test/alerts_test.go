@@ -21,14 +21,14 @@ import (
 	"rescind/test/eventually"
 )
 
-// call is a request that came to a hook.
+// call is a request to a hook.
 type call struct {
 	at     time.Time
 	header http.Header
 	body   []byte
 }
 
-// hook is somebody whom the control endpoint calls.
+// hook is a server that the control endpoint calls, for example a webhook.
 type hook struct {
 	*httptest.Server
 	calls chan call
@@ -59,7 +59,7 @@ func (h *hook) next(t *testing.T) call {
 
 const hookSecret = "s3cret-of-the-webhook"
 
-// alerting is a control configuration with a webhook.
+// alerting returns the part of a control configuration that names a webhook.
 func alerting(t *testing.T, h *hook, more string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "webhook.secret")
@@ -90,7 +90,7 @@ type raisedAlert struct {
 	Replicas, Networks                                   []string
 }
 
-// alertOf is what a webhook was told, once it is clear that it is from here.
+// alertOf checks the signature of a call and returns the alert in it.
 func alertOf(t *testing.T, c call) raisedAlert {
 	t.Helper()
 	at := c.header.Get("Rescind-Timestamp")
@@ -151,8 +151,8 @@ func commandOf(t *testing.T, s *envoytest.Stack, args ...string) string {
 	return string(out)
 }
 
-// What is seen while the control endpoint is away is told when it is back, and
-// what the webhook has not heard then, it hears from the next one.
+// A replica keeps its alerts while the control endpoint is away. The control
+// endpoint keeps an alert until the webhook has taken it, also through a restart.
 func TestAlertsSurvive(t *testing.T) {
 	h := newHook(t)
 	s := start(t, envoytest.Options{Replicas: 1, ControlConfig: alerting(t, h, "")})
@@ -183,7 +183,7 @@ func TestAlertsSurvive(t *testing.T) {
 	}
 }
 
-// An alert that acts: who uses a revoked token loses the session it belongs to.
+// With an action, the use of a revoked token revokes the token's session.
 func TestAnAlertRevokesTheSession(t *testing.T) {
 	h := newHook(t)
 	s := start(t, envoytest.Options{ControlConfig: alerting(t, h, "  actions: [{detector: revoked_token_used, revoke: session, block: true, dry_run: false}]\n")})
@@ -204,7 +204,7 @@ func TestAnAlertRevokesTheSession(t *testing.T) {
 	if !strings.Contains(out, "alert:revoked_token_used") {
 		t.Errorf("list: wanted alert:revoked_token_used as the author, got\n%s", out)
 	}
-	for range 3 { // what the action revoked brings forth no action
+	for range 3 { // a token that an action revoked causes no further action
 		wantStatus(t, s, "again", second.Access, 401)
 	}
 	if list := commandOf(t, s, "list", "-o", "json"); strings.Count(list, `"id"`) != 2 {

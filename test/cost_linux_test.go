@@ -18,10 +18,9 @@ import (
 	"rescind/envoy/envoytest"
 )
 
-// What it costs a replica to see everything: the same Checks, five in a hundred
-// of them denied, by turns to one with decision log, traces and alerts at their
-// usual rates, and to one without any of them. The processor time is that of
-// the replicas' processes. The figure takes
+// The processor time of a Check with decision log, traces and alerts at their usual
+// rates, beside that of a Check without them. Two replicas get the same Checks by
+// turns, five in a hundred of them denied. The figure comes from
 //
 //	RESCIND_LONG=1 go test -run WatchingCosts -v -count 5 ./test
 func TestWatchingCosts(t *testing.T) {
@@ -65,7 +64,7 @@ func TestWatchingCosts(t *testing.T) {
 			})
 		}
 		all.Wait()
-		time.Sleep(20 * time.Millisecond) // what has been queued
+		time.Sleep(20 * time.Millisecond) // for the queued decisions
 		spent[name] = append(spent[name], float64((onProcessor(t, processes[name])-before).Nanoseconds())/float64(len(tokens)))
 	}
 	const each = 500
@@ -84,7 +83,7 @@ func TestWatchingCosts(t *testing.T) {
 	t.Logf("processor time of a Check: %.1f µs, with everything that watches %.1f µs: %.1f %% more", off/1000, on/1000, 100*(on/off-1))
 }
 
-// onProcessor is how long a process has run.
+// onProcessor returns the processor time of a process.
 func onProcessor(t *testing.T, c *child) (ran time.Duration) {
 	t.Helper()
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", c.cmd.Process.Pid))

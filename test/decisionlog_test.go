@@ -19,7 +19,7 @@ import (
 	"rescind/test/eventually"
 )
 
-// decisionSchema is the published one.
+// decisionSchema returns the published schema of a decision.
 func decisionSchema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
 	s, err := jsonschema.NewCompiler().Compile(filepath.Join("..", "authz", "decisionlog", "schema.json"))
@@ -44,7 +44,7 @@ func decisions(t *testing.T, path string) (all []map[string]any, text string) {
 		if err != nil {
 			return all, text
 		}
-		if !strings.Contains(line, `"event.name"`) { // what the replica itself has to say
+		if !strings.Contains(line, `"event.name"`) { // a line of the replica's own log
 			continue
 		}
 		value, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
@@ -62,7 +62,7 @@ func decisions(t *testing.T, path string) (all []map[string]any, text string) {
 	}
 }
 
-// Hostile tokens and headers, through Envoy: one sound line each.
+// Each request with a hostile token or header yields one sound line.
 func TestDecisionLogOfHostileTraffic(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "decisions.log")
 	s := start(t, envoytest.Options{Replicas: 1, Authz: "log: {decisions: {allowed: 1, output: 'file:" + path + "'}}\n"})
@@ -109,7 +109,8 @@ func TestDecisionLogOfHostileTraffic(t *testing.T) {
 	}
 }
 
-// A replica whose standard output nobody reads any more goes on, and counts.
+// A replica whose standard output is closed goes on to decide, and counts the lines
+// that it drops.
 func TestDecisionLogIntoNothing(t *testing.T) {
 	s := start(t, envoytest.Options{Replicas: 1})
 	if all, _ := decisions(t, filepath.Join(s.Dir, "replica-a.log")); len(all) != 0 {

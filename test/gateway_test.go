@@ -19,7 +19,7 @@ import (
 	"rescind/test/eventually"
 )
 
-// got is a request through Envoy.
+// got returns the answer to a request through Envoy.
 func got(t *testing.T, s *envoytest.Stack, path, token string, headers ...string) envoytest.Answer {
 	t.Helper()
 	a, err := s.Get(t.Context(), path, token, headers...)
@@ -45,8 +45,8 @@ func login(t *testing.T, s *envoytest.Stack, subject string) string {
 	return token
 }
 
-// minted is a token of the issuer with these claims over the usual ones; nil
-// takes a claim away.
+// minted returns a token of the issuer. The claims replace the usual ones, and nil
+// removes a claim.
 func minted(t *testing.T, s *envoytest.Stack, claims map[string]any) string {
 	t.Helper()
 	token, err := s.Mint(claims)
@@ -56,6 +56,7 @@ func minted(t *testing.T, s *envoytest.Stack, claims map[string]any) string {
 	return token
 }
 
+// created is the answer to a revocation.
 type created struct {
 	ID       string
 	Revision uint64
@@ -87,7 +88,8 @@ func claim(t *testing.T, token, name string) string {
 	return fmt.Sprint(value)
 }
 
-// nextSecond waits until a login is later than a revocation made before.
+// nextSecond waits for the next second, so that a login is later than a revocation
+// made before.
 func nextSecond() {
 	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second + 5*time.Millisecond)))
 }
@@ -340,7 +342,7 @@ func TestControlKilledAfterTheAnswer(t *testing.T) {
 	wantStatus(t, s, "revoked after the restart", good, 401)
 }
 
-// What a replica has acknowledged it knows after kill -9 too, from its disk.
+// A killed replica finds every revocation that it acknowledged on its disk.
 func TestReplicaRestartedWithControlDown(t *testing.T) {
 	s := start(t, envoytest.Options{Replicas: 1})
 	token, good := login(t, s, "alice"), login(t, s, "bob")
@@ -394,8 +396,8 @@ func TestAuthzGone(t *testing.T) {
 	}
 }
 
-// A replica that is told to stop finishes what it was asked, and Envoy goes on
-// with the other.
+// A replica that gets SIGTERM answers the requests that it has, and Envoy goes on
+// with the other replica.
 func TestDrainLosesNoRequest(t *testing.T) {
 	s := start(t, envoytest.Options{})
 	token := login(t, s, "alice")

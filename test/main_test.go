@@ -1,6 +1,6 @@
-// Package test plays rescind from outside: the real binary, a real Envoy, a
-// real issuer, over real connections. It imports what runs them, and no part
-// of the product.
+// Package test plays rescind from outside: the real binary, a real Envoy and a
+// real issuer, over real connections. It imports the code that runs them, the
+// client of Envoy's protocol, and the wire format of the feed.
 package test
 
 import (
@@ -79,7 +79,8 @@ func needEnvoy(t *testing.T) {
 	t.Skip(noEnvoy)
 }
 
-// start brings up a stack for t; what its parts logged is shown if t fails.
+// start runs a stack until the test ends. If the test fails, the logs of the parts
+// are shown.
 func start(t *testing.T, o envoytest.Options) *envoytest.Stack {
 	t.Helper()
 	return startIn(t, t.TempDir(), o)

@@ -26,7 +26,7 @@ import (
 	"rescind/test/eventually"
 )
 
-// tool is a program of the Debian package prometheus.
+// tool returns the path of a program of the Debian package prometheus.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -64,7 +64,7 @@ func alertRules(t *testing.T) (rules []rule) {
 	return rules
 }
 
-// panel is what we need to know of one of Grafana's.
+// panel is a panel of the Grafana dashboard.
 type panel struct {
 	Title, Description string
 	Targets            []struct{ Expr string }
@@ -109,7 +109,7 @@ func TestPrometheusRules(t *testing.T) {
 	}
 }
 
-// prometheus is a real one, with our rules, that scrapes every second.
+// prometheus is a real Prometheus with the shipped rules. It scrapes every second.
 type prometheus struct{ url string }
 
 func scraping(t *testing.T, s *envoytest.Stack) *prometheus {
@@ -173,7 +173,8 @@ func (p *prometheus) get(t *testing.T, path string, query url.Values, into any) 
 	}
 }
 
-// query is how many series an expression has, and whether any value is a number.
+// query returns the number of series of an expression, and reports whether one of
+// the values is a number.
 func (p *prometheus) query(t *testing.T, expr string) (series int, numbers bool) {
 	t.Helper()
 	var data struct {

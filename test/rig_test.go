@@ -30,15 +30,14 @@ import (
 	"rescind/test/testcert"
 )
 
-// rig is for servers that a [envoytest.Stack] does not have: replicas with
-// configurations of their own, beside those of a stack and on its feed, and one
-// more Envoy that has a gateway for each of them.
+// rig adds servers to a stack: replicas with configurations of their own, on the
+// feed of the stack, and a second Envoy with a gateway for each of them.
 type rig struct {
 	*envoytest.Stack
 	t        *testing.T
 	dir      string
 	ca       *testcert.Authority
-	upstream *httptest.Server // says what it saw
+	upstream *httptest.Server // answers with the request that it received
 
 	listeners, clusters []any // of the Envoy
 	change              func(bootstrap node)
@@ -124,8 +123,8 @@ func (c *child) stop() int {
 	return c.cmd.ProcessState.ExitCode()
 }
 
-// config is a configuration on the feed of the stack: grpc is the section of
-// that name, in braces; issuer is added to that of the issuer, and rest to the
+// config returns the configuration of a replica on the feed of the stack. grpc is
+// the section of that name, in braces. issuer continues the issuer, and rest the
 // top level.
 func (w *rig) config(name, grpc, issuer, rest string) string {
 	w.t.Helper()
@@ -157,7 +156,7 @@ func (w *rig) replica(name, config string) *child {
 	return c
 }
 
-// addr is where a replica has its listener of this name.
+// addr returns the address of a replica's listener of this name.
 func (c *child) addr(name string) string {
 	c.t.Helper()
 	return c.said(c.t, `"msg":"listening","name":"`+name+`","addr":"([^"]+)"`)
@@ -179,7 +178,7 @@ func at(of any, path ...any) any {
 	return of
 }
 
-// shipped is envoy.yaml, fresh for each caller to change.
+// shipped returns a copy of envoy.yaml that the caller may change.
 func (w *rig) shipped() node {
 	w.t.Helper()
 	text, err := os.ReadFile("../envoy/envoy.yaml")
@@ -225,12 +224,12 @@ func (w *rig) gateway(name, addr string, change func(listener, cluster node)) {
 	w.listeners, w.clusters = append(w.listeners, listener), append(w.clusters, cluster)
 }
 
-// connectionManager is the configuration of the HTTP filter chain of a listener.
+// connectionManager returns the configuration of a listener's HTTP filter chain.
 func connectionManager(listener node) node {
 	return at(listener, "filter_chains", 0, "filters", 0, "typed_config").(node)
 }
 
-// filterOf is the ext_authz filter of a listener.
+// filterOf returns the ext_authz filter of a listener.
 func filterOf(listener node) node { return at(connectionManager(listener), "http_filters", 0).(node) }
 
 func transport(typ string, of node) node {
@@ -271,19 +270,19 @@ func (w *rig) envoy() map[string]string {
 	return urls
 }
 
-// nothingLost fails t if anything was, with what Envoy says about it.
+// nothingLost fails the test if a request was lost, and shows Envoy's log of it.
 func (w *rig) nothingLost(t *testing.T, sent int, lost []error) {
 	t.Helper()
 	if len(lost) == 0 && sent >= 20 {
 		return
 	}
-	time.Sleep(2 * time.Second) // it writes its log every second
+	time.Sleep(2 * time.Second) // Envoy writes its log every second
 	said := regexp.MustCompile(`(?m)^.*"status":503.*$`).FindAllString(w.edge.text(), -1)
 	t.Errorf("wanted at least 20 requests, none lost; %d of %d lost: %v\n%s", len(lost), sent, lost[:min(3, len(lost))], strings.Join(said[max(0, len(said)-5):], "\n"))
 }
 
-// bound fills in the URLs of the listeners that Envoy has bound, once all its
-// clusters have somebody to ask.
+// bound fills in the URLs of the listeners that Envoy has bound, once every cluster
+// has an endpoint.
 func (w *rig) bound(admin string, urls map[string]string) {
 	var status struct {
 		Listeners []struct {
@@ -341,8 +340,8 @@ func do(c *http.Client, req *http.Request) (envoytest.Answer, error) {
 	return envoytest.Answer{Status: res.StatusCode, Header: res.Header, Body: body}, err
 }
 
-// hammer asks without a pause, from several goroutines, until it is stopped;
-// then it says how often it asked, and what was lost.
+// hammer asks without a pause, from several goroutines, until stop is called. stop
+// returns the number of requests and the errors of the lost ones.
 func hammer(ask func() error) (stop func() (sent int, lost []error)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var mu sync.Mutex
@@ -370,13 +369,13 @@ func (w *rig) issue(name string) tls.Certificate {
 	return w.ca.IssueFiles(w.t, name, w.file(name+".pem"), w.file(name+".key"))
 }
 
-// thumbprint is the x5t#S256 of a certificate.
+// thumbprint returns the x5t#S256 of a certificate.
 func thumbprint(c tls.Certificate) string {
 	sum := sha256.Sum256(c.Certificate[0])
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// fingerprint is what x-forwarded-client-cert has as the Hash of it.
+// fingerprint returns the Hash of a certificate in x-forwarded-client-cert.
 func fingerprint(c tls.Certificate) string {
 	return fmt.Sprintf("%x", sha256.Sum256(c.Certificate[0]))
 }

@@ -15,13 +15,13 @@ import (
 	"rescind/envoy/envoytest"
 )
 
-// Many revocations, from process to process: imported, fetched by a replica
-// that has none, read from its disk by one that has, and read from the log by a
-// control endpoint that starts. With
+// Many revocations are imported. An empty replica fetches them, a replica reads
+// them from its disk, and a control endpoint reads them from its log. The figures
+// come from
 //
 //	RESCIND_ENTRIES=10000000 go test -run Scale -timeout 30m -v ./test
 //
-// it takes the figures.
+// The short form runs with all tests.
 func TestScale(t *testing.T) {
 	n := 30_000
 	if text := os.Getenv("RESCIND_ENTRIES"); text != "" {
@@ -74,7 +74,7 @@ func TestScale(t *testing.T) {
 		t.Helper()
 		peak := resident(t, p)
 		if n > 1_000_000 {
-			time.Sleep(5 * time.Second) // it gives back what only the start has needed
+			time.Sleep(5 * time.Second) // the process gives back the memory of its start
 		}
 		t.Logf("bytes resident a revocation, then and soon after: %d, %d", peak/n, resident(t, p)/n)
 	}
@@ -120,7 +120,8 @@ func begins(t *testing.T, path, text string) bool {
 	return strings.Contains(string(head), text)
 }
 
-// resident is how much memory a process has; 0 where that cannot be told.
+// resident returns the resident memory of a process, or 0 if the system does not
+// tell.
 func resident(t *testing.T, p *envoytest.Process) int {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {

@@ -29,8 +29,8 @@ import (
 	"rescind/test/testcert"
 )
 
-// The face of a replica: how Envoy may reach it, what it tells clients and the
-// upstream, and how its configuration changes while it is asked.
+// A replica from outside: its listeners, its answers to clients, its headers for
+// the upstream, and changes of its configuration while Envoy asks.
 func TestServerFace(t *testing.T) {
 	w := newRig(t, envoytest.Options{Replicas: 1})
 
@@ -244,8 +244,8 @@ policies:
 		if _, err := with(stranger).Get(url); err == nil {
 			t.Error("a certificate of another authority: wanted Envoy to refuse it, the request was answered")
 		}
-		// Behind a proxy that is trusted to say which certificate it saw: where
-		// Envoy passes on what a hop before says, and where it does not.
+		// A replica that trusts x-forwarded-client-cert, behind an Envoy that passes
+		// the header on, and behind one that replaces it.
 		if a := w.get(plain, urls["hop"], bound, spoof...); a.Status != 200 {
 			t.Errorf("a certificate forwarded by a trusted hop: wanted 200, got %d %s", a.Status, a.Body)
 		}
@@ -281,7 +281,7 @@ policies:
 	})
 }
 
-// wants is an error if the answer has another status.
+// wants returns an error if the answer has another status.
 func wants(c *http.Client, url, token string, status int) error {
 	req, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {

@@ -18,9 +18,9 @@ import (
 
 var b64 = base64.RawURLEncoding
 
-// Tokens and requests that try to talk around the validator, through Envoy;
-// beside each kind an honest one. What upstream would see of them is nothing:
-// a status other than 200 comes from the gateway.
+// Tokens and requests that try to get past the validator, through Envoy. Beside
+// each kind stands an honest one. The upstream sees none of the others: a status
+// other than 200 comes from the gateway.
 func TestTalkingAround(t *testing.T) {
 	s := start(t, envoytest.Options{Replicas: 1, Issuer: "    token_types: [at+jwt]\n"})
 	mint := func(header, claims map[string]any) string {
@@ -92,7 +92,7 @@ func TestTalkingAround(t *testing.T) {
 		})
 	}
 
-	// What a client library would not send: the lines of the request as they are.
+	// Requests that no client library sends, as raw lines.
 	for _, c := range []struct {
 		name, lines string
 		status      int
