@@ -93,7 +93,7 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// client is what stays from one connection to the next.
+// client is the part of a replica that stays from one connection to the next.
 type client struct {
 	ClientOptions
 	follower  *replica.Follower
@@ -109,7 +109,7 @@ func newClient(f *replica.Follower, o ClientOptions) (*client, error) {
 	case len(o.Addresses) == 0:
 		return nil, errors.New("the feed needs at least one address of a control endpoint")
 	case !goodName(o.Name):
-		return nil, fmt.Errorf("a replica's name is 1 to %d bytes of printable text; %q is not", maxName, o.Name)
+		return nil, fmt.Errorf("the replica's name must be 1 to %d bytes of printable text, and %q is not", maxName, o.Name)
 	case o.Token == nil:
 		return nil, errors.New("the feed needs a credential")
 	case o.TLS == nil && !o.Plaintext:
@@ -128,27 +128,27 @@ func newClient(f *replica.Follower, o ClientOptions) (*client, error) {
 	return c, nil
 }
 
-var errSilent = errors.New("nothing comes from the control endpoint any more")
+var errSilent = errors.New("the control endpoint is silent")
 
-// localPort is what differs between two failures of the same kind.
+// localPort matches the text that differs between two failures of one kind.
 var localPort = regexp.MustCompile(`\d+->`)
 
 // logEnd logs how a connection ended, if the last one to that address did not
 // end the same way.
 func (c *client) logEnd(addr string, greeted bool, err error) {
 	state := localPort.ReplaceAllString(err.Error(), "")
-	msg := "the feed cannot be followed"
+	msg := "control endpoint not followed"
 	switch {
 	case errors.Is(err, replica.ErrForeignLog):
-		state, msg = "foreign", "this control endpoint has another log; what is held stays in force"
+		state, msg = "foreign", "control endpoint has another log, keeping the current set"
 	case errors.Is(err, replica.ErrOlderRevision):
-		state, msg = "older", "this control endpoint is behind what is held; what is held stays in force"
+		state, msg = "older", "control endpoint is at an older revision, keeping the current set"
 	case errors.Is(err, errNewerRules):
-		state, msg = "newer", "this control endpoint is newer than the replica, keeping the current set"
+		state, msg = "newer", "control endpoint is newer than this replica, keeping the current set"
 	case status.Code(err) == codes.Unauthenticated:
-		msg = "the control endpoint does not know our credential; compare the token_file with its feed.tokens"
+		msg = "credential refused; compare the token_file of this replica with feed.tokens of the control endpoint"
 	case greeted:
-		msg = "the feed is lost; what is held stays in force"
+		msg = "revocation feed lost, keeping the current set"
 	}
 	if c.logged[addr] == state && !greeted {
 		return

@@ -233,11 +233,11 @@ func TestItStaysOnWhatItHolds(t *testing.T) {
 		return n
 	}
 	eventually.True(t, "all three are told", func() bool {
-		return count("another log") > 0 && count("behind what is held") > 0 && count("cannot be followed") > 0
+		return count("another log") > 0 && count("older revision, keeping") > 0 && count("endpoint not followed") > 0
 	})
 	eventually.True(t, "several more attempts", func() bool { return len(b.Replicas()) == 1 })
 	time.Sleep(300 * time.Millisecond)
-	if count("another log") != 1 || count("behind what is held") != 1 || count("cannot be followed") != 1 {
+	if count("another log") != 1 || count("older revision, keeping") != 1 || count("endpoint not followed") != 1 {
 		t.Errorf("not once each: %q", logged.all)
 	}
 	if id, revision := f.Position(); id != "log-1" || revision != 2 || !denies(t, f, "alice") || !denies(t, f, "bob") || denies(t, f, "mallory") || denies(t, f, "carol") {
@@ -298,7 +298,7 @@ func TestTheCredentialIsReadAgain(t *testing.T) {
 	following(t, f, o)
 	eventually.True(t, "ready", func() bool { return f.Status().Ready })
 	all := strings.Join(logged.all, "")
-	for _, want := range []string{"no such file", "does not know our credential", "following the feed"} {
+	for _, want := range []string{"no such file", "credential refused", "following the feed"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is not in the log: %s", want, all)
 		}

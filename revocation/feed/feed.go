@@ -3,34 +3,52 @@
 //
 // # What it promises
 //
-// A replica's set is that of one log at one revision, or the one before it:
-// never half a snapshot, never a revision with a hole before it. An
-// acknowledgement of a revision means that it is in force on that replica and
-// survives its restart. So [Server.WaitApplied] can say "in force everywhere",
-// where everywhere is every replica connected now or lost less than a minute
-// ago: one that was cut off still decides, by what it had.
+// A replica's set has every revision of one log up to its own, and never half a
+// snapshot. An acknowledgement of a revision means that the revision is in force
+// on that replica and survives a restart of it. So [Server.WaitApplied] can say
+// "in force everywhere". Everywhere means every replica that follows now, at any
+// control node, and every replica that was lost less than a minute ago: a lost
+// replica still decides, by the set that it had. A replica that says goodbye
+// decides no more, and does not count.
 //
-// # Who waits for whom
+// # Identity
 //
-// Every follower has a goroutine that reads the [Source] by position and sends.
-// The newest changes are packed once for all of them (tail); one that is
-// behind reads the source itself, and one that is too far behind gets a
-// snapshot. A follower that does not read blocks its own goroutine, which
-// holds a bounded piece of the log, and is dropped when a send has been stuck
-// for too long. Nobody else waits for it, the source least of all.
+// A replica is known by its feed credential, its name and its process. Another
+// credential cannot speak for it, and one credential has a bounded number of
+// replicas. With its hello the replica reports its version, the version of its
+// matching rules, and the issuers that it accepts. A replica of earlier rules
+// counts as pending for every revocation that it cannot match in full. The
+// issuers are remembered for as long as a revocation may last.
 //
-// Changes that come within a couple of milliseconds of each other travel in
-// one message and are acknowledged in one: with many replicas it is messages
-// that cost, not changes.
+// A replica also acknowledges how many of its entries have not ended. The log
+// has that number too. A difference that lasts means that the replica has lost
+// or kept something: it counts as pending, and is sent all entries again.
+//
+// # Waiting
+//
+// Every replica has a goroutine at the server that reads the [Source] by
+// position and sends. The newest changes are packed once for all replicas
+// (tail). A replica that is behind the tail is sent changes from the source, and
+// one that is too far behind is sent a snapshot. A replica that does not read
+// blocks its own goroutine, which holds a bounded piece of the log, and it is
+// dropped when one message has been stuck for sendTimeout. Nothing else waits
+// for it.
+//
+// Changes that come within two milliseconds of each other travel in one message
+// and are acknowledged in one, because with many replicas the messages cost more
+// than the changes. A revision of many entries travels in parts, and each part is
+// in force when it comes. A short revision behind it overtakes: it is sent,
+// applied and acknowledged ahead of its turn, and comes again in its turn.
 //
 // # Trust
 //
-// Every call on the server needs the credential, whatever its method; the
-// connection's TLS is the caller's. A follower with the credential is believed
-// about what it has in force, and can cost no more than its share. The client
-// believes the server about the log, since whoever holds that end decides what
-// is revoked, but not about the protocol: what does not fit ends the stream,
-// and the set stays as it was.
+// Every call on the server needs a credential, whatever its method. The TLS of
+// the connection belongs to the caller of this package. The server believes a
+// replica about the revisions that this replica has in force, and bounds what
+// the replica can cost. The client believes the server about the log, because
+// the control endpoint decides what is revoked. It does not believe the server
+// about the protocol: a message that does not fit ends the stream, and the set
+// stays as it was.
 package feed
 
 import (
@@ -43,33 +61,34 @@ import (
 
 //go:generate go run github.com/bufbuild/buf/cmd/buf@v1.75.0 generate
 
-// Source is the log that a server feeds to its followers. All methods are safe
+// Source is the log that a server feeds to its replicas. All methods are safe
 // for concurrent use.
 type Source interface {
-	// Ready says why the log cannot be followed yet, or any more; else nil.
+	// Ready returns why the log cannot be followed now, or nil.
 	Ready() error
 	LogID() string
-	// Replaces are the logs that this one takes the place of.
+	// Replaces returns the logs that this one takes the place of.
 	Replaces() []string
-	// Retention is the longest that a revocation may last.
+	// Retention returns the longest time that a revocation may last.
 	Retention() time.Duration
-	// Revision is the last one; it never falls.
+	// Revision returns the last revision. It never falls.
 	Revision() uint64
-	// Age is how long ago it was certain that nothing was beyond Revision.
+	// Age returns how long ago it was certain that nothing was beyond Revision.
 	Age() time.Duration
-	// Len is about how many entries a snapshot has.
+	// Len returns about how many entries a snapshot has.
 	Len() int
 	// Lasting returns the last revision, and how many entries of it end after
 	// the minute: as many as a replica at that revision holds. ok is false if
 	// the minute is long over.
 	Lasting(m revocation.Minute) (revision uint64, entries int, ok bool)
 	// Snapshot yields every entry in force in parts, and holds no lock while
-	// yield runs. The result is the set at the revision returned once the
-	// changes after it are applied; it may have some of them already.
+	// yield runs. The entries are the set at the returned revision once the
+	// changes after that revision are applied. Some of these changes may be among
+	// the entries already.
 	Snapshot(yield func([]revocation.Entry) error) (revision uint64, err error)
-	// Changes are those of the revisions after the given one, each once and
-	// none left out, at most so many, at least one if there is one. held is false
-	// if the log does not go back that far.
+	// Changes returns the revisions after the given one, each once and none left
+	// out, at most so many, at least one if there is one. held is false if the
+	// source does not go back that far.
 	Changes(after uint64, most int) (changes []revocation.Change, held bool)
 	// Wait returns nil once Revision() > after, or the error of ctx.
 	Wait(ctx context.Context, after uint64) error

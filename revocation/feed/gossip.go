@@ -214,8 +214,8 @@ func (r *replicas) wakeGossip() {
 // merge takes in what a message of another node says about its replicas.
 func (r *replicas) merge(node string, g *gossip) {
 	r.mu.Lock()
-	_, met := r.heard[node]
-	r.heard[node] = time.Now()
+	_, met := r.nodesSeen[node]
+	r.nodesSeen[node] = time.Now()
 	type progress struct {
 		name         string
 		before, last uint64
@@ -234,7 +234,7 @@ func (r *replicas) merge(node string, g *gossip) {
 		}
 	}
 	r.dropOthers(node, g)
-	if len(r.heard) >= r.others && r.others > 0 {
+	if len(r.nodesSeen) >= r.others && r.others > 0 {
 		r.unmet = false
 	}
 	r.settle()
@@ -342,11 +342,11 @@ func (r *replicas) redescribe(p *replicaState, row *replicaRow, fresh *profile, 
 func (r *replicas) missNodes() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for node, at := range r.heard {
+	for node, at := range r.nodesSeen {
 		if time.Since(at) < nodeLost {
 			continue
 		}
-		delete(r.heard, node)
+		delete(r.nodesSeen, node)
 		for _, p := range r.all {
 			if p.node == node && p.connected {
 				r.lose(p)

@@ -274,7 +274,7 @@ func FuzzControlMessage(f *testing.F) {
 			heard = true
 			return &m, nil
 		}}
-		if err := r.hear(stream, queries); !errors.Is(err, errEnded) {
+		if err := r.receive(stream, queries); !errors.Is(err, errEnded) {
 			t.Error(err)
 		}
 		answers := make(chan *feedpb.Answer, maxQueries)

@@ -14,11 +14,11 @@ import (
 
 // Bounds on what a server may announce or make us gather.
 const (
-	maxRevision  = 1 << 20 // entries of one revision, many times what the API takes
+	maxRevision  = 1 << 20 // entries of one revision; the API takes a tenth of it
 	maxExpect    = 1 << 27 // entries that room is made for before they come
 	minHeartbeat = time.Millisecond
 	maxHeartbeat = time.Minute
-	missed       = 3 // heartbeats, and the server is gone
+	missed       = 3 // heartbeats without a message, and the server is gone
 )
 
 // inbound turns the server's messages into calls of the follower. Whatever the
@@ -68,7 +68,7 @@ func (in *inbound) greet(g *feedpb.Greeting) (silence time.Duration, err error) 
 	case g.LogId == "":
 		return 0, errors.New("the greeting names no log")
 	case g.Retention.CheckValid() != nil || g.Heartbeat.CheckValid() != nil || g.Time.CheckValid() != nil:
-		return 0, errors.New("the greeting has times that make no sense")
+		return 0, errors.New("the greeting has a time or a duration outside of the range")
 	}
 	if g.Rules > revocation.Rules {
 		err := fmt.Errorf("%w: it has version %d of the matching rules, and this replica has version %d; upgrade the replica", errNewerRules, g.Rules, revocation.Rules)
@@ -77,7 +77,7 @@ func (in *inbound) greet(g *feedpb.Greeting) (silence time.Duration, err error) 
 	}
 	beat := g.Heartbeat.AsDuration()
 	if beat < minHeartbeat || beat > maxHeartbeat {
-		return 0, fmt.Errorf("a heartbeat every %v makes no sense", beat)
+		return 0, fmt.Errorf("the greeting has a heartbeat every %v; it must be from %v to %v", beat, minHeartbeat, maxHeartbeat)
 	}
 	in.follower.Accept(g.Replaces)
 	if err := in.follower.Greet(g.LogId, g.Revision, g.Retention.AsDuration()); err != nil {
@@ -99,6 +99,7 @@ func (in *inbound) abandon() {
 	}
 }
 
+// take takes in one message. After an error the stream must end.
 func (in *inbound) take(m *feedpb.ServerMessage) error {
 	switch m := m.GetKind().(type) {
 	case *feedpb.ServerMessage_Changes:
@@ -122,14 +123,14 @@ func (in *inbound) take(m *feedpb.ServerMessage) error {
 	return errors.New("a message of an unknown kind came")
 }
 
-// change takes one part of a revision. Revisions that are held already are
-// passed over.
+// change takes one part of a revision. It passes over revisions that are in force
+// already.
 func (in *inbound) change(c *feedpb.Change) error {
 	switch {
 	case c.GetAhead():
 		return errors.New("a change ahead of its turn came with others")
 	case in.loading != nil || !in.holds:
-		return errors.New("changes came for a set that is not held")
+		return errors.New("changes came before a snapshot, or within one")
 	case c.GetRevision() <= in.at:
 		return nil
 	case c.Revision != in.at+1:
@@ -209,7 +210,7 @@ func (in *inbound) part(revision uint64, added []revocation.Entry) error {
 	return nil
 }
 
-// flush makes what has come be in force.
+// flush puts the whole revisions that have come in force.
 func (in *inbound) flush() error {
 	if len(in.ready) == 0 {
 		return nil
@@ -221,7 +222,7 @@ func (in *inbound) flush() error {
 	return nil
 }
 
-// heartbeat takes the server's word of when there was nothing beyond what has
+// heartbeat takes the time at which nothing was beyond the revision that has
 // come.
 func (in *inbound) heartbeat(h *feedpb.Heartbeat) error {
 	if err := in.flush(); err != nil {
@@ -229,22 +230,23 @@ func (in *inbound) heartbeat(h *feedpb.Heartbeat) error {
 	}
 	switch {
 	case in.loading != nil || !in.holds:
-		return errors.New("a heartbeat came for a set that is not held")
+		return errors.New("a heartbeat came before a snapshot, or within one")
 	case h.GetRevision() > in.at:
 		return fmt.Errorf("a heartbeat of revision %d came after %d", h.Revision, in.at)
 	case h.GetTime().CheckValid() != nil:
-		return errors.New("a heartbeat has a time that makes no sense")
+		return errors.New("a heartbeat has a time outside of the range")
 	case h.Age.AsDuration() < 0 || h.Age != nil && h.Age.CheckValid() != nil:
-		return errors.New("a heartbeat has an age that makes no sense")
+		return errors.New("a heartbeat has a negative age, or one outside of the range")
 	}
 	if logID, revision := in.follower.Position(); logID != in.logID || revision != in.at {
-		return errors.New("the set that was held has been given up; it is fetched again")
+		return errors.New("the set was discarded; it is loaded again")
 	}
 	in.follower.Contact(in.at, h.Time.AsTime(), h.Age.AsDuration())
 	in.due, in.minute = true, revocation.MinuteOf(h.Time.AsTime())
 	return nil
 }
 
+// begin takes the beginning of a snapshot.
 func (in *inbound) begin(b *feedpb.SnapshotBegin) error {
 	if err := in.flush(); err != nil {
 		return err
@@ -265,6 +267,7 @@ func (in *inbound) begin(b *feedpb.SnapshotBegin) error {
 	return nil
 }
 
+// chunk takes a part of a snapshot.
 func (in *inbound) chunk(c *feedpb.SnapshotChunk) error {
 	if in.loading == nil {
 		return errors.New("a part of a snapshot came outside of one")
@@ -279,6 +282,7 @@ func (in *inbound) chunk(c *feedpb.SnapshotChunk) error {
 	return nil
 }
 
+// end takes the end of a snapshot, and puts the snapshot in force if it is whole.
 func (in *inbound) end(e *feedpb.SnapshotEnd) error {
 	s := in.loading
 	if s == nil {
@@ -295,5 +299,5 @@ func (in *inbound) end(e *feedpb.SnapshotEnd) error {
 	return nil
 }
 
-// held is how many entries the follower has.
+// held returns the number of entries of the follower.
 func held(f *replica.Follower) uint64 { return uint64(f.Status().Entries) }

@@ -10,7 +10,7 @@ import (
 	"rescind/revocation/insight"
 )
 
-// Bounds of what a replica keeps for the control endpoint.
+// Bounds of the alerts that a replica keeps for the control endpoint.
 const (
 	maxPending = 1000      // alerts
 	maxAlerts  = 100       // in one message
@@ -18,11 +18,11 @@ const (
 	maxAlert   = 32 << 10  // bytes of one
 )
 
-// outbox is what has to be told yet. One message at a time is on its way;
-// alerts of one key that come meanwhile become one.
+// outbox has the alerts that the control endpoint has not taken. One message at
+// a time is on its way. Alerts of one key that come meanwhile become one.
 //
-// When it is full, what goes is the newest of the detector that has the most:
-// a flood of one kind does not wash away the others.
+// When it is full it drops the newest alert of the detector that has the most, so
+// that a flood of one kind does not wash away the others.
 type outbox struct {
 	wake chan struct{} // holds one token when next may have something
 
@@ -36,6 +36,7 @@ type outbox struct {
 	empty   chan struct{} // not nil: closed when all is taken
 }
 
+// add takes an alert.
 func (o *outbox) add(a insight.Alert) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -56,8 +57,8 @@ func (o *outbox) add(a insight.Alert) {
 	o.stir()
 }
 
-// most is the newest key of the detector with the most alerts; none if that is
-// the detector given. The caller holds mu.
+// most returns the newest key of the detector with the most alerts; none if that
+// is the detector given. The caller holds mu.
 func (o *outbox) most(of insight.Detector) string {
 	counts := map[insight.Detector]int{of: 1}
 	for _, a := range o.pending {
@@ -86,6 +87,7 @@ func (o *outbox) forget(key string) {
 	o.order = slices.Delete(o.order, i, i+1)
 }
 
+// stir wakes the reporter. It does not wait.
 func (o *outbox) stir() {
 	select {
 	case o.wake <- struct{}{}:
@@ -93,14 +95,14 @@ func (o *outbox) stir() {
 	}
 }
 
-// again has what was sent over a stream before sent once more.
+// again has a message that was sent over an earlier stream sent once more.
 func (o *outbox) again() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.unsent = o.sent != nil
 }
 
-// next is a message to be sent, or nil.
+// next returns the message to send, or nil.
 func (o *outbox) next() *feedpb.Alerts {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -116,7 +118,7 @@ func (o *outbox) next() *feedpb.Alerts {
 		key := o.order[0]
 		b, err := json.Marshal(o.pending[key])
 		o.forget(key)
-		if err != nil || len(b) > maxAlert { // of our own making: it does not happen
+		if err != nil || len(b) > maxAlert { // the watcher makes no such alert
 			o.figures.Dropped++
 			continue
 		}
@@ -132,6 +134,7 @@ func (o *outbox) next() *feedpb.Alerts {
 	return m
 }
 
+// taken notes that the control endpoint has taken the alerts up to a number.
 func (o *outbox) taken(number uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -147,7 +150,8 @@ func (o *outbox) taken(number uint64) {
 	o.stir()
 }
 
-// drained is closed when all is taken; nil if there is nothing.
+// drained returns a channel that is closed when all alerts are taken; nil if
+// there are none.
 func (o *outbox) drained() <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -160,6 +164,7 @@ func (o *outbox) drained() <-chan struct{} {
 	return o.empty
 }
 
+// reported returns the figures.
 func (o *outbox) reported() Reported {
 	o.mu.Lock()
 	defer o.mu.Unlock()

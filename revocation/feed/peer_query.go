@@ -7,20 +7,20 @@ import (
 	"rescind/revocation/insight"
 )
 
-// A question that is put to one node is about the replicas of all, and so is
-// what they found unusual. So a node puts it to the others, each of which asks
-// its own replicas and tells what they answered; and it tells the others of
-// the alerts that it has kept. All of this may be lost: an answer then says of
-// how many replicas it is, and alerts are still where they were reported.
+// A query that is put to one node concerns the replicas of all nodes. So a node
+// sends it to the others. Each of them asks its own replicas and sends their
+// answers back. A node also sends the others the alerts that it has kept. Each
+// of these messages may be lost: an answer says how many replicas it comes from,
+// and an alert is still kept at the node that it was reported to.
 
-// elsewhere returns the urgency for the replicas of another node: a part of the
+// atPeer returns the urgency for the replicas of another node: a part of the
 // time is for the way between the nodes.
-func (u urgency) elsewhere() urgency {
+func (u urgency) atPeer() urgency {
 	u.limit = u.limit * 8 / 10
 	return u
 }
 
-// nodeQuery is a question to another node's replicas.
+// nodeQuery is a query to another node's replicas.
 type nodeQuery struct {
 	ID    uint64 `json:"id"`
 	Kind  string `json:"kind"`
@@ -28,32 +28,33 @@ type nodeQuery struct {
 	Brief bool   `json:"brief,omitzero"`
 }
 
-// nodeAnswer is what one replica said, or that there are no more.
+// nodeAnswer is the answer of one replica, or says that there are no more.
 type nodeAnswer struct {
 	ID     uint64 `json:"id"`
 	Answer []byte `json:"answer,omitzero"`
 	Done   bool   `json:"done,omitzero"`
 }
 
-// nodeAlerts are some that are kept where they are from.
+// nodeAlerts are alerts that the sender has kept.
 type nodeAlerts struct {
 	Replica string          `json:"replica"`
 	Alerts  []insight.Alert `json:"alerts"`
 }
 
-// answerPeer takes in what another node asks, answers or reports.
+// answerPeer takes in a query, an answer or alerts of another node.
 func (s *Server) answerPeer(node string, g *gossip) {
 	switch {
 	case g.Query != nil && len(g.Query.Kind) <= maxKind && len(g.Query.Query) <= maxQuery:
-		s.spawn(func() { s.askFor(g.Query) })
+		s.spawn(func() { s.askHere(g.Query) })
 	case g.Answer != nil:
-		s.reports.takeFrom(node, g.Answer)
+		s.reports.takePeer(node, g.Answer)
 	case g.Alerts != nil && len(g.Alerts.Alerts) <= maxAlerts && goodName(g.Alerts.Replica):
-		s.reports.onElsewhere(g.Alerts.Replica, g.Alerts.Alerts)
+		s.reports.onPeerAlerts(g.Alerts.Replica, g.Alerts.Alerts)
 	}
 }
 
-// spawn runs f unless the server is closed; then nobody waits for it.
+// spawn runs f in a goroutine that Close waits for. On a closed server it does
+// nothing.
 func (s *Server) spawn(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,27 +63,27 @@ func (s *Server) spawn(f func()) {
 	}
 }
 
-// askFor asks the replicas here for another node.
-func (s *Server) askFor(q *nodeQuery) {
+// askHere puts the query of another node to the replicas here.
+func (s *Server) askHere(q *nodeQuery) {
 	u := patient
 	if q.Brief {
 		u = brief
 	}
-	answers, _ := s.askAll(s.ctx, q.Kind, q.Query, u.elsewhere(), false)
+	answers, _ := s.askAll(s.ctx, q.Kind, q.Query, u.atPeer(), false)
 	for _, a := range answers {
-		_ = s.broadcast(&gossip{Answer: &nodeAnswer{ID: q.ID, Answer: a}}) // lost, it is one that did not answer
+		_ = s.broadcast(&gossip{Answer: &nodeAnswer{ID: q.ID, Answer: a}}) // if it is lost, the replica counts as one that did not answer
 	}
 	_ = s.broadcast(&gossip{Answer: &nodeAnswer{ID: q.ID, Done: true}})
 }
 
-// takeFrom is what another node's replica answered.
-func (rs *reports) takeFrom(node string, m *nodeAnswer) {
+// takePeer takes the answer of a replica of another node.
+func (rs *reports) takePeer(node string, m *nodeAnswer) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if m.Done {
 		delete(rs.lateNodes, node)
 	}
-	a := rs.asking[m.ID]
+	a := rs.pending[m.ID]
 	switch {
 	case a == nil || !a.nodes[node]:
 	case m.Done:
@@ -93,24 +94,24 @@ func (rs *reports) takeFrom(node string, m *nodeAnswer) {
 	}
 }
 
-// tellAlerts lets the other nodes know of alerts that are kept here.
-func (s *Server) tellAlerts(replica string, alerts []insight.Alert) {
+// shareAlerts sends the other nodes alerts that are kept here.
+func (s *Server) shareAlerts(replica string, alerts []insight.Alert) {
 	if s.nodes == nil {
 		return
 	}
 	for part := range slices.Chunk(alerts, maxAlerts) {
 		if err := s.broadcast(&gossip{Alerts: &nodeAlerts{replica, part}}); err != nil {
-			s.logger.Warn("the other control nodes are not told of alerts that are kept here", "error", err)
+			s.logger.Warn("alerts kept here are not sent to the other control nodes", "error", err)
 		}
 	}
 }
 
-// heardNodes are the other nodes that are there.
-func (r *replicas) heardNodes() map[string]bool {
+// liveNodes returns the other nodes that were heard within nodeLost.
+func (r *replicas) liveNodes() map[string]bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	nodes := make(map[string]bool, len(r.heard))
-	for node, at := range r.heard {
+	nodes := make(map[string]bool, len(r.nodesSeen))
+	for node, at := range r.nodesSeen {
 		if time.Since(at) < nodeLost {
 			nodes[node] = true
 		}

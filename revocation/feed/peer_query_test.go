@@ -41,7 +41,7 @@ func TestReportsToSeveralNodes(t *testing.T) {
 	var nodes []*control
 	var reporters []*Reporter
 	for i := range h {
-		nodes = append(nodes, serve(t, log, ServerOptions{Nodes: on{wire, fmt.Sprint("n", i)}, Others: 2, OnElsewhere: h[i].take}))
+		nodes = append(nodes, serve(t, log, ServerOptions{Nodes: on{wire, fmt.Sprint("n", i)}, Others: 2, OnPeerAlerts: h[i].take}))
 	}
 	for i, n := range nodes {
 		for _, suffix := range []string{"a", "b"} {
@@ -103,7 +103,7 @@ func TestASlowAnswerElsewhere(t *testing.T) {
 		time.Sleep(time.Second)
 		began := time.Now()
 		_, asked, answered := here.Ask(t.Context(), "ping", nil)
-		if d := time.Since(began); asked != 2 || answered != 1 || d != patient.elsewhere().limit {
+		if d := time.Since(began); asked != 2 || answered != 1 || d != patient.atPeer().limit {
 			t.Errorf("%d of %d answered, after %v", answered, asked, d)
 		}
 		close(release)
@@ -114,7 +114,7 @@ func TestASlowAnswerElsewhere(t *testing.T) {
 func TestWordsThatDoNotFit(t *testing.T) {
 	wire := &bus{hear: map[string]func(string, []byte){}}
 	h := &heard{}
-	s := serve(t, newLog("log-1"), ServerOptions{Nodes: on{wire, "n1"}, Others: 1, OnElsewhere: h.take})
+	s := serve(t, newLog("log-1"), ServerOptions{Nodes: on{wire, "n1"}, Others: 1, OnPeerAlerts: h.take})
 	reporting(t, "replica-a", s.addr, ReporterOptions{Answer: echo("a")})
 	eventually.True(t, "it is there", func() bool { _, _, answered := s.Ask(t.Context(), "ping", nil); return answered == 1 })
 	other := on{wire, "n2"}

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"rescind/revocation"
 	"rescind/revocation/feed/feedpb"
 )
 
@@ -21,63 +20,6 @@ const lostTime = time.Minute
 // defaultMaxReplicas bounds the replicas of one credential where its
 // configuration does not.
 const defaultMaxReplicas = 1024
-
-// Replica is a replica that follows now, or was lost less than a minute ago.
-type Replica struct {
-	Credential string // the name of its feed token
-	Name       string
-	Connected  bool
-	Revision   uint64 // the last one that it has in force
-	Behind     uint64 // how many revisions it lacks
-	Entries    uint64
-	LastAck    time.Time // zero if there was none yet
-
-	// Incomplete says that it holds other entries than the log has. It has no
-	// revision in force then, and loads all entries again.
-	Incomplete bool
-
-	Version string // of the product; empty for a replica of the first edition
-	Rules   int    // version of digests and matching rules
-	// Issuers are those that it accepts. They are nil if it does not report
-	// them; it then counts as accepting every issuer.
-	Issuers []revocation.AcceptedIssuer
-}
-
-// identity tells replicas apart. A credential speaks for its own replicas
-// alone. Two processes that were given one name are two replicas, because both
-// decide.
-type identity struct {
-	credential string
-	name       string
-	instance   [16]byte
-}
-
-// description is what a replica says about itself.
-type description struct {
-	version string
-	rules   int
-	profile *profile
-}
-
-// replicaState is what is known of one replica. Its fields are guarded by replicas.mu.
-type replicaState struct {
-	identity
-	description
-	node      string   // the other control node that it follows; empty: this one
-	session   *session // the stream that speaks for it here; nil once lost
-	connected bool
-	joined    time.Time // by the clock of its node
-	lost      time.Time // when it was lost, while it is
-	remote    string
-	revision  uint64
-	known     bool            // revision is one of this log's, not a beginner's 0
-	ahead     map[uint64]bool // later revisions that are in force already
-	entries   uint64
-	lastAck   time.Time
-	losses    int
-	audit     audit
-	changed   bool // other nodes have not been told its present state
-}
 
 // replicas are all that count: they follow this node or another, or were lost
 // less than lostTime ago.
@@ -93,11 +35,11 @@ type replicas struct {
 	asked  atomic.Bool   // another node wants all
 	others int           // other nodes; 0: their number is not known
 
-	mu    sync.Mutex
-	all   map[identity]*replicaState
-	gone  []replicaRow         // said goodbye here; other nodes are to be told
-	heard map[string]time.Time // when each other node was heard last
-	unmet bool                 // other nodes may have replicas that are not in all
+	mu        sync.Mutex
+	all       map[identity]*replicaState
+	gone      []replicaRow         // said goodbye here; other nodes are to be told
+	nodesSeen map[string]time.Time // when each other node was heard last
+	unmet     bool                 // other nodes may have replicas that are not in all
 
 	// floor and rules are the least revision and the least version of the
 	// rules of all replicas; the largest number there is without any.
@@ -109,7 +51,7 @@ type replicas struct {
 func newReplicas(logger *slog.Logger, tokens []Token, k *knowledge) *replicas {
 	r := &replicas{
 		logger: logger, limits: make(map[string]int), figures: newFigures(), knowledge: k, onChange: func() {},
-		news: make(chan struct{}, 1), all: make(map[identity]*replicaState), heard: make(map[string]time.Time),
+		news: make(chan struct{}, 1), all: make(map[identity]*replicaState), nodesSeen: make(map[string]time.Time),
 		floor: math.MaxUint64, rules: math.MaxInt, waiters: make(map[*waiter]struct{}),
 	}
 	for _, t := range tokens {
@@ -285,8 +227,8 @@ func (r *replicas) forget(p *replicaState, losses int) {
 	r.settle()
 }
 
-// bid takes a replica's goodbye: it decides no more, so nothing waits for it.
-func (r *replicas) bid(p *replicaState, s *session) {
+// goodbye takes a replica's goodbye: it decides no more, so nothing waits for it.
+func (r *replicas) goodbye(p *replicaState, s *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if p.session != s {
@@ -391,22 +333,6 @@ func (r *replicas) ack(p *replicaState, s *session, a *feedpb.Ack) {
 	}
 }
 
-// overtaken removes the revisions from p.ahead whose turn has come, and returns
-// them. The caller holds mu.
-func (p *replicaState) overtaken(a *feedpb.Ack) map[uint64]bool {
-	if p.ahead == nil {
-		p.ahead = make(map[uint64]bool)
-	}
-	early := make(map[uint64]bool)
-	for revision := range p.ahead {
-		if revision <= a.Revision {
-			early[revision] = true
-			delete(p.ahead, revision)
-		}
-	}
-	return early
-}
-
 // maxEach bounds how many revisions one acknowledgement is split into.
 const maxEach = 4096
 
@@ -452,15 +378,6 @@ func (r *replicas) list(head uint64) []Replica {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Credential, b.Credential), cmp.Compare(b.Revision, a.Revision))
 	})
 	return out
-}
-
-// outside returns p as other packages see it. The caller holds mu.
-func (p *replicaState) outside(head uint64) Replica {
-	return Replica{
-		Credential: p.credential, Name: p.name, Connected: p.connected, Revision: p.revision,
-		Behind: head - min(head, p.inForce()), Entries: p.entries, LastAck: p.lastAck,
-		Incomplete: p.audit.failed, Version: p.version, Rules: max(p.rules, 1), Issuers: p.profile.accepted(),
-	}
 }
 
 // following returns the replica of this identity if it follows this node.

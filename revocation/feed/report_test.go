@@ -369,7 +369,7 @@ func TestASlowAnswer(t *testing.T) {
 			t.Errorf("the feed waits for an answer: %+v", a)
 		}
 		s.reports.mu.Lock()
-		left := len(s.reports.asking)
+		left := len(s.reports.pending)
 		s.reports.mu.Unlock()
 		if left != 0 {
 			t.Errorf("%d queries are remembered", left)

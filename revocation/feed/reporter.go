@@ -16,7 +16,7 @@ import (
 	"rescind/revocation/insight"
 )
 
-// Bounds of a report.
+// Bounds of a Report stream.
 const (
 	maxReport  = 1 << 20 // bytes of one message of a replica
 	maxQuery   = 64 << 10
@@ -24,7 +24,7 @@ const (
 	maxQueries = 8 // of one replica, that wait for their answer
 )
 
-// ReporterOptions are what a reporter needs to know.
+// ReporterOptions configure a reporter.
 type ReporterOptions struct {
 	// Answer answers the control endpoint's queries, one at a time; default:
 	// none is answered.
@@ -32,24 +32,25 @@ type ReporterOptions struct {
 	Logger *slog.Logger // default: discards
 }
 
-// Reporter tells the control endpoint what a replica has seen, over whatever
-// connection [Follow] has. What cannot be told now is kept, within bounds, and
-// told later; what was told and not taken is told again.
+// Reporter sends the alerts of a replica to the control endpoint, over the
+// connection that [Follow] has, and answers its queries. Alerts wait, within
+// bounds, while there is no connection. Alerts that the control endpoint has not
+// taken are sent again.
 type Reporter struct {
 	answer func(kind string, query []byte) ([]byte, error)
 	logger *slog.Logger
 	outbox outbox
 	turn   chan struct{} // held by the connection that reports
-	told   string        // what was logged last; guarded by turn
+	logged string        // the failure that was logged last; guarded by turn
 }
 
-// NewReporter makes a reporter, which reports once it is among the options of
+// NewReporter returns a reporter. It reports once it is among the options of
 // [Follow].
 func NewReporter(o ReporterOptions) *Reporter {
 	r := &Reporter{answer: o.Answer, logger: o.Logger, turn: make(chan struct{}, 1)}
 	if r.answer == nil {
 		r.answer = func(string, []byte) ([]byte, error) {
-			return nil, errors.New("this replica keeps no memory of what it sees")
+			return nil, errors.New("this replica remembers no tokens: alerts.enabled is false")
 		}
 	}
 	if r.logger == nil {
@@ -60,7 +61,7 @@ func NewReporter(o ReporterOptions) *Reporter {
 	return r
 }
 
-// Add has an alert told. It never waits.
+// Add takes an alert to send. It never waits.
 func (r *Reporter) Add(a insight.Alert) { r.outbox.add(a) }
 
 // Reported are the figures of a reporter.
@@ -70,7 +71,7 @@ type Reported struct {
 	Dropped uint64 // because too many were pending
 }
 
-// Reported says how far the alerts have got.
+// Reported returns how many alerts are pending, taken and dropped.
 func (r *Reporter) Reported() Reported { return r.outbox.reported() }
 
 // Flush waits until every alert is taken, or ctx ends.
@@ -83,8 +84,8 @@ func (r *Reporter) Flush(ctx context.Context) {
 	}
 }
 
-// serve reports over conn until ctx ends. A control endpoint that does not
-// know how is left alone until the next connection.
+// serve reports over conn until ctx ends. A control endpoint that takes no
+// reports is asked again at the next connection.
 func (r *Reporter) serve(ctx context.Context, conn *grpc.ClientConn, hello *feedpb.Hello) {
 	select {
 	case r.turn <- struct{}{}:
@@ -99,7 +100,7 @@ func (r *Reporter) serve(ctx context.Context, conn *grpc.ClientConn, hello *feed
 		if ctx.Err() != nil {
 			return
 		}
-		r.tell(err)
+		r.logFailure(err)
 		if status.Code(err) == codes.Unimplemented {
 			return
 		}
@@ -110,19 +111,20 @@ func (r *Reporter) serve(ctx context.Context, conn *grpc.ClientConn, hello *feed
 	}
 }
 
-func (r *Reporter) tell(err error) {
-	state, msg := localPort.ReplaceAllString(err.Error(), ""), "the control endpoint cannot be told of alerts; they are kept"
+// logFailure logs why alerts cannot be sent, if the last failure was another.
+func (r *Reporter) logFailure(err error) {
+	state, msg := localPort.ReplaceAllString(err.Error(), ""), "alerts not sent, keeping them"
 	if status.Code(err) == codes.Unimplemented {
-		state, msg = "old", "the control endpoint is of a version that takes no alerts; they are kept"
+		state, msg = "old", "control endpoint takes no alerts because it is older, keeping them"
 	}
-	if r.told != state {
-		r.told = state
+	if r.logged != state {
+		r.logged = state
 		r.logger.Warn(msg, "error", err)
 	}
 }
 
-// report is one stream. Its goroutines end with it, but for an answer that is
-// being worked out; nobody waits for that.
+// report serves one stream until it ends. Its goroutines end with it, except one
+// that is computing an answer: report does not wait for that.
 func (r *Reporter) report(ctx context.Context, conn *grpc.ClientConn, hello *feedpb.Hello) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -132,19 +134,19 @@ func (r *Reporter) report(ctx context.Context, conn *grpc.ClientConn, hello *fee
 	}
 	queries, answers := make(chan *feedpb.Query, maxQueries), make(chan *feedpb.Answer, maxQueries)
 	ended := make(chan error, 1)
-	var hearing sync.WaitGroup
-	hearing.Go(func() { ended <- r.hear(stream, queries) })
-	defer func() { cancel(); hearing.Wait() }()
+	var receiving sync.WaitGroup
+	receiving.Go(func() { ended <- r.receive(stream, queries) })
+	defer func() { cancel(); receiving.Wait() }()
 	go r.work(ctx, queries, answers)
-	err = r.speak(stream, hello, answers, ended)
-	if errors.Is(err, io.EOF) { // the reason comes with Recv
+	err = r.send(stream, hello, answers, ended)
+	if errors.Is(err, io.EOF) { // Recv returns the reason
 		err = <-ended
 	}
 	return err
 }
 
-// speak says hello, then what there is to be said, until the stream ends.
-func (r *Reporter) speak(stream feedpb.Feed_ReportClient, hello *feedpb.Hello, answers <-chan *feedpb.Answer, ended <-chan error) error {
+// send says hello, then sends alerts and answers until the stream ends.
+func (r *Reporter) send(stream feedpb.Feed_ReportClient, hello *feedpb.Hello, answers <-chan *feedpb.Answer, ended <-chan error) error {
 	err := stream.Send(&feedpb.ReplicaMessage{Kind: &feedpb.ReplicaMessage_Hello{Hello: hello}})
 	for r.outbox.again(); err == nil; {
 		if m := r.outbox.next(); m != nil {
@@ -161,9 +163,9 @@ func (r *Reporter) speak(stream feedpb.Feed_ReportClient, hello *feedpb.Hello, a
 	return err
 }
 
-// hear takes what the control endpoint says, and closes queries at the end.
-// Queries beyond what can wait are left without an answer.
-func (r *Reporter) hear(stream feedpb.Feed_ReportClient, queries chan<- *feedpb.Query) error {
+// receive takes in the messages of the control endpoint, and closes queries at
+// the end. A query that finds no room stays without an answer.
+func (r *Reporter) receive(stream feedpb.Feed_ReportClient, queries chan<- *feedpb.Query) error {
 	defer close(queries)
 	for {
 		m, err := stream.Recv()
@@ -185,6 +187,7 @@ func (r *Reporter) hear(stream feedpb.Feed_ReportClient, queries chan<- *feedpb.
 	}
 }
 
+// work answers queries until they end.
 func (r *Reporter) work(ctx context.Context, queries <-chan *feedpb.Query, answers chan<- *feedpb.Answer) {
 	for q := range queries {
 		a := &feedpb.Answer{Id: q.Id}

@@ -18,48 +18,48 @@ import (
 	"rescind/revocation/insight"
 )
 
-// Bounds of what replicas may tell.
+// Bounds of queries and reports.
 const (
-	askTime    = time.Second // that an answer may take, where the caller allows more
+	askTime    = time.Second // for an answer, where the caller allows more
 	briefTime  = 100 * time.Millisecond
 	maxAnswers = 64 << 20 // bytes of the answers to one query
-	maxAsking  = 8        // queries at once; more wait for their turn
-	maxTaken   = 4096     // replicas whose last number is remembered, with those that report now
+	maxAsking  = 8        // queries at once; further ones wait
+	maxTaken   = 4096     // replicas whose last number is remembered, beside those that report now
 )
 
-// reports are the replicas that can be asked, and what they are being asked.
+// reports are the replicas that report here, and the queries under way.
 type reports struct {
-	onAlerts    func(ctx context.Context, from Replica, alerts []insight.Alert) error
-	onElsewhere func(name string, alerts []insight.Alert)
-	slots       chan struct{} // of maxAsking
-	briefSlots  chan struct{} // likewise, so that slow queries do not hold up brief ones
-	faults      rate.Sometimes
+	onAlerts     func(ctx context.Context, from Replica, alerts []insight.Alert) error
+	onPeerAlerts func(name string, alerts []insight.Alert)
+	slots        chan struct{} // has maxAsking places
+	briefSlots   chan struct{} // likewise; slow queries do not hold up brief ones
+	faults       rate.Sometimes
 
 	mu        sync.Mutex
 	all       map[identity]*report
 	lateNodes map[string]bool     // missed their last answer
-	taken     map[identity]uint64 // the last number, so that what comes again counts once
-	asking    map[uint64]*asking
+	taken     map[identity]uint64 // the last number, so that alerts that come again count once
+	pending   map[uint64]*pendingQuery
 	last      uint64 // id of a query
 }
 
-func newReports(onAlerts func(context.Context, Replica, []insight.Alert) error, onElsewhere func(string, []insight.Alert)) *reports {
+func newReports(onAlerts func(context.Context, Replica, []insight.Alert) error, onPeerAlerts func(string, []insight.Alert)) *reports {
 	if onAlerts == nil {
 		onAlerts = func(context.Context, Replica, []insight.Alert) error { return nil }
 	}
-	if onElsewhere == nil {
-		onElsewhere = func(string, []insight.Alert) {}
+	if onPeerAlerts == nil {
+		onPeerAlerts = func(string, []insight.Alert) {}
 	}
 	return &reports{
-		last:     rand.Uint64(), //nolint:gosec // so that it is no other node's; no secret
-		onAlerts: onAlerts, onElsewhere: onElsewhere, slots: make(chan struct{}, maxAsking), briefSlots: make(chan struct{}, maxAsking), faults: rate.Sometimes{Interval: 10 * time.Second},
-		all: make(map[identity]*report), lateNodes: make(map[string]bool), taken: make(map[identity]uint64), asking: make(map[uint64]*asking),
+		last:     rand.Uint64(), //nolint:gosec // no secret; distinct from the ids of other nodes
+		onAlerts: onAlerts, onPeerAlerts: onPeerAlerts, slots: make(chan struct{}, maxAsking), briefSlots: make(chan struct{}, maxAsking), faults: rate.Sometimes{Interval: 10 * time.Second},
+		all: make(map[identity]*report), lateNodes: make(map[string]bool), taken: make(map[identity]uint64), pending: make(map[uint64]*pendingQuery),
 	}
 }
 
-// report is one stream of a replica that reports. One goroutine receives, and
-// waits with it until alerts are kept; run, on the goroutine of the call,
-// watches over it and over the one that sends.
+// report is one Report stream. One goroutine receives, and waits until the alerts
+// of a message are kept before it takes the next one. Another goroutine sends.
+// run, on the goroutine of the call, watches over both.
 type report struct {
 	server *Server
 	ctx    context.Context
@@ -68,11 +68,11 @@ type report struct {
 	id     identity
 
 	queries chan *feedpb.Query // to be sent
-	taken   chan uint64        // likewise; holds the last
+	taken   chan uint64        // likewise; holds the last one alone
 	late    bool               // missed its last answer; guarded by reports.mu
 }
 
-// Report takes what one replica has seen, for as long as it lives.
+// Report serves the reports of one replica until its stream ends.
 func (s *Server) Report(stream feedpb.Feed_ReportServer) error {
 	ctx, cancel, token, leave, err := s.enter(stream.Context())
 	if err != nil {
@@ -107,9 +107,9 @@ func (r *report) run(token string) error {
 	return w.watch(r.ctx, ended)
 }
 
-// origin returns the replica that reports, by what is known of it from its
-// Follow stream. It fails if the replica does not follow this node: a Follow
-// stream is what bounds the replicas of a credential.
+// origin returns the replica that reports, as its Follow stream describes it. It
+// fails if the replica does not follow this node: the bound of replicas for each
+// credential holds for Follow streams.
 func (r *report) origin() (Replica, error) {
 	from, err := r.server.replicas.following(r.id, r.server.src.Revision())
 	if err != nil {
@@ -141,14 +141,14 @@ func (r *report) receive() error {
 	}
 }
 
-// alerts passes on what can be read, and says that all is taken once it is
-// kept: what cannot be read would be no better the next time.
+// alerts passes on the alerts that can be read, and says that all are taken once
+// these are kept. An alert that cannot be read would not be better the next time.
 func (r *report) alerts(m *feedpb.Alerts) error {
 	if len(m.GetAlerts()) > maxAlerts {
 		return status.Errorf(codes.InvalidArgument, "one message has at most %d alerts", maxAlerts)
 	}
 	if r.server.reports.again(r.id, m.Number) {
-		r.say(m.Number)
+		r.acknowledge(m.Number)
 		return nil
 	}
 	alerts := make([]insight.Alert, 0, len(m.Alerts))
@@ -156,7 +156,7 @@ func (r *report) alerts(m *feedpb.Alerts) error {
 		var a insight.Alert
 		if err := json.Unmarshal(b, &a); err != nil || len(b) > maxAlert {
 			r.server.reports.faults.Do(func() {
-				r.server.logger.Warn("an alert cannot be read, and is lost", "replica", r.id.name, "bytes", len(b))
+				r.server.logger.Warn("alert cannot be read, dropping it", "replica", r.id.name, "bytes", len(b))
 			})
 			continue
 		}
@@ -169,14 +169,15 @@ func (r *report) alerts(m *feedpb.Alerts) error {
 	if err := r.server.reports.onAlerts(r.ctx, from, alerts); err != nil {
 		return status.Error(codes.Unavailable, "the alerts cannot be kept now: "+err.Error())
 	}
-	r.server.tellAlerts(r.id.name, alerts)
+	r.server.shareAlerts(r.id.name, alerts)
 	r.server.reports.note(r.id, m.Number)
-	r.say(m.Number)
+	r.acknowledge(m.Number)
 	return nil
 }
 
-// say has it said that all is taken up to a number: the last one said counts.
-func (r *report) say(number uint64) {
+// acknowledge has the sending goroutine say that all alerts up to a number are
+// taken. A later number replaces an earlier one.
+func (r *report) acknowledge(number uint64) {
 	select {
 	case <-r.taken:
 	default:
@@ -184,14 +185,15 @@ func (r *report) say(number uint64) {
 	r.taken <- number
 }
 
-// again tells whether alerts came before: they were kept, and it was not heard
-// that they were.
+// again reports whether the alerts of this number were kept before. The replica
+// did not get the acknowledgement then.
 func (rs *reports) again(id identity, number uint64) bool {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	return number <= rs.taken[id]
 }
 
+// note remembers the number of alerts that are kept.
 func (rs *reports) note(id identity, number uint64) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -239,13 +241,14 @@ func (rs *reports) hangUp(id identity) {
 
 var errNotFollowed = status.Error(codes.Aborted, "the replica follows no more")
 
+// leave notes that the stream is gone. Queries do not wait for it any more.
 func (rs *reports) leave(r *report) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if rs.all[r.id] == r {
 		delete(rs.all, r.id)
 	}
-	for _, a := range rs.asking {
+	for _, a := range rs.pending {
 		a.release(r)
 	}
 }

@@ -75,7 +75,7 @@ func TestAControlEndpointOfNewerRulesIsRefused(t *testing.T) {
 	g.Rules = revocation.Rules + 1
 	_, err := in.greet(g)
 	if err == nil || !strings.Contains(err.Error(), "version 3 of the matching rules, and this replica has version 2; upgrade the replica") {
-		t.Errorf("a greeting with rules %d: %v, want a refusal that names both versions", g.Rules, err)
+		t.Fatalf("a greeting with rules %d: %v, want a refusal that names both versions", g.Rules, err)
 	}
 	if s := f.Status(); s.Refused != err.Error() {
 		t.Errorf("the status says %q, want the refusal", s.Refused)

@@ -21,25 +21,24 @@ import (
 	"rescind/revocation/insight"
 )
 
-// ServerOptions are what a server needs to know.
+// ServerOptions configure a server.
 type ServerOptions struct {
 	Tokens    []Token
 	Heartbeat time.Duration // default: 1s
 	Logger    *slog.Logger  // default: discards
-	// OnApplied is told of each revision that a replica has in force, once
-	// for each replica. It is called on the path of the acknowledgements.
+	// OnApplied is called with each revision that a replica has in force, once
+	// for each replica. It runs on the path of the acknowledgements.
 	OnApplied func(name string, revision uint64)
 	// OnAlerts takes the alerts of a replica, and returns when they are kept.
 	// After an error the replica sends them again later. The alerts are as the
 	// replica wrote them; from is what the control endpoint knows about the
 	// replica. OnAlerts holds up that replica's reports, and nothing else.
 	OnAlerts func(ctx context.Context, from Replica, alerts []insight.Alert) error
-	// OnElsewhere is given what a replica of another node has seen, which is
-	// kept there.
-	OnElsewhere func(name string, alerts []insight.Alert)
+	// OnPeerAlerts takes the alerts that another node has kept.
+	OnPeerAlerts func(name string, alerts []insight.Alert)
 	// Nodes are the other control nodes of the same log; nil: there are none.
 	Nodes  Nodes
-	Others int // how many; 0: it is not known
+	Others int // how many; 0: the number is not known
 	// Dir is the directory of two files: the replicas that count, and the
 	// issuers that replicas accept, as both are needed after a restart. Empty:
 	// neither is kept.
@@ -48,11 +47,11 @@ type ServerOptions struct {
 	Registerer prometheus.Registerer
 }
 
-// Times that bound what a follower can hold up.
+// Times that bound what a replica can hold up.
 const (
 	helloTimeout = 10 * time.Second // from the call to its first message
 	sendTimeout  = 30 * time.Second // that one message may be stuck
-	catchUp      = time.Second      // that a node waits to reach a follower's revision
+	catchUp      = time.Second      // for which a node waits until it has a replica's revision
 )
 
 // Server is the control endpoint's end of the feed.
@@ -64,28 +63,28 @@ type Server struct {
 	hashes    []bearer.Hash // of tokens, in their order
 	heartbeat time.Duration
 	logger    *slog.Logger
-	refusals  rate.Sometimes // bounds what strangers can write into the log
+	refusals  rate.Sometimes // bounds the log lines that callers without a credential cause
 
 	replicas  *replicas
 	knowledge *knowledge
-	nodes     Nodes // nil: there are no others
+	nodes     Nodes // nil: there are no other nodes
 	reports   *reports
 	tail      *tail
 
 	ctx     context.Context // ends with Close
 	end     context.CancelFunc
-	mu      sync.Mutex // guards closed, and so that running does not grow after it
+	mu      sync.Mutex // guards closed: running does not grow once it is set
 	closed  bool
 	running sync.WaitGroup
 }
 
-// NewServer serves src. [Server.Close] must be called in the end.
+// NewServer returns a server of src. [Server.Close] must be called in the end.
 func NewServer(src Source, o ServerOptions) *Server {
 	s := &Server{
 		src: src, tokens: o.Tokens, heartbeat: o.Heartbeat, logger: o.Logger,
 		refusals: rate.Sometimes{Interval: 10 * time.Second},
 		tail:     newTail(src),
-		reports:  newReports(o.OnAlerts, o.OnElsewhere),
+		reports:  newReports(o.OnAlerts, o.OnPeerAlerts),
 	}
 	for _, t := range o.Tokens {
 		s.hashes = append(s.hashes, t.SHA256)
@@ -118,8 +117,8 @@ func NewServer(src Source, o ServerOptions) *Server {
 // HandleAlerts sets the functions of [ServerOptions] that take alerts. A node
 // whose alerts act through the feed makes them after the feed. It must be
 // called before [Server.Register].
-func (s *Server) HandleAlerts(take func(context.Context, Replica, []insight.Alert) error, elsewhere func(string, []insight.Alert)) {
-	s.reports.onAlerts, s.reports.onElsewhere = take, elsewhere
+func (s *Server) HandleAlerts(take func(context.Context, Replica, []insight.Alert) error, takePeer func(string, []insight.Alert)) {
+	s.reports.onAlerts, s.reports.onPeerAlerts = take, takePeer
 }
 
 // refreshKnowledge keeps what is known of the replicas that stay connected, and
@@ -138,9 +137,9 @@ func (s *Server) refreshKnowledge(ctx context.Context) {
 	}
 }
 
-// Options are what the [grpc.Server] must be made with: they demand the
-// credential of every call, and find dead peers. Credentials of the transport
-// come on top.
+// Options returns the options that the [grpc.Server] must be made with. They
+// demand a credential of every call, and find dead connections. The caller adds
+// the credentials of the transport.
 func (s *Server) Options() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.InTapHandle(s.admit),
@@ -165,8 +164,8 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	}
 }
 
-// Close ends all streams and waits for them. Followers go elsewhere, or come
-// back.
+// Close ends all streams and waits for them. Replicas connect to another node,
+// or come back.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -197,21 +196,21 @@ func (s *Server) WaitApplied(ctx context.Context, wanted Wanted) Applied {
 
 var errClosing = status.Error(codes.Unavailable, "the control endpoint is shutting down")
 
-// Follow serves one follower for as long as it lives.
+// Follow serves one replica until its stream ends.
 func (s *Server) Follow(stream feedpb.Feed_FollowServer) error {
-	ctx, cancel, token, leave, err := s.enter(stream.Context())
+	ctx, cancel, credential, leave, err := s.enter(stream.Context())
 	if err != nil {
 		return err
 	}
 	defer leave()
-	err = newSession(ctx, s, cancel, stream).run(token)
+	err = newSession(ctx, s, cancel, stream).run(credential)
 	return s.verdict(stream.Context(), ctx, err)
 }
 
-// enter begins a stream: its context ends with the server too. leave must be
-// called in the end.
-func (s *Server) enter(of context.Context) (ctx context.Context, cancel context.CancelCauseFunc, token string, leave func(), err error) {
-	token, ok := of.Value(tokenKey{}).(string)
+// enter begins a stream. Its context also ends with the server. credential is
+// the name of its feed token. leave must be called in the end.
+func (s *Server) enter(of context.Context) (ctx context.Context, cancel context.CancelCauseFunc, credential string, leave func(), err error) {
+	credential, ok := of.Value(tokenKey{}).(string)
 	if !ok {
 		return nil, nil, "", nil, errUnauthenticated
 	}
@@ -223,10 +222,10 @@ func (s *Server) enter(of context.Context) (ctx context.Context, cancel context.
 	s.running.Add(1)
 	ctx, cancel = context.WithCancelCause(of)
 	stop := context.AfterFunc(s.ctx, func() { cancel(errClosing) })
-	return ctx, cancel, token, func() { stop(); cancel(nil); s.running.Done() }, nil
+	return ctx, cancel, credential, func() { stop(); cancel(nil); s.running.Done() }, nil
 }
 
-// verdict is what a stream ends with: if it was ended from here, why.
+// verdict returns the error of a stream: the cause if the server ended it.
 func (s *Server) verdict(of, ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && of.Err() == nil {
 		return cause
@@ -234,6 +233,7 @@ func (s *Server) verdict(of, ctx context.Context, err error) error {
 	return err
 }
 
+// remote returns the address of the caller.
 func remote(ctx context.Context) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -242,10 +242,10 @@ func remote(ctx context.Context) string {
 	return p.Addr.String()
 }
 
-// reason is why a stream ended, in few words.
+// reason returns why a stream ended, for the log.
 func reason(err error) string {
 	if err == nil {
-		return "it hung up"
+		return "the replica closed the stream"
 	}
 	if st, ok := status.FromError(err); ok {
 		return st.Message()

@@ -9,19 +9,18 @@ import (
 	"rescind/revocation/feed/feedpb"
 )
 
-// gather is the least time between two steps of the tail. A change that comes
-// alone goes out at once; under load they go out together.
+// gather is the least time between two steps of the tail. A single change goes
+// out at once. Under load several go out together.
 const gather = 2 * time.Millisecond
 
-// What the tail keeps, beyond the last revision.
+// Bounds of the tail, which may exceed them by its last revision.
 const (
 	tailParts = 4096
 	tailBytes = 2 << 20
 )
 
-// tail is the newest end of the log, packed once for all followers. Parts are
-// never changed once they are in it: followers hold slices of it without a
-// lock.
+// tail is the newest end of the log, packed once for all replicas. Its parts
+// never change, because sessions hold slices of them without a lock.
 type tail struct {
 	src Source
 
@@ -32,7 +31,7 @@ type tail struct {
 	bytes int              // of parts
 	early []*feedpb.Change // short revisions beyond head, while a long one is packed
 	grown chan struct{}    // closed when head moves, or early grows
-	users int              // followers; without any, nothing is packed
+	users int              // sessions; without any, nothing is packed
 }
 
 func newTail(src Source) *tail {
@@ -55,8 +54,8 @@ func (t *tail) run(ctx context.Context) {
 	}
 }
 
-// step takes in what the source has beyond head. Only run calls it, and only
-// it moves head.
+// step takes in the revisions of the source after head. Only run calls it, and
+// only step moves head.
 func (t *tail) step() {
 	t.mu.RLock()
 	idle := t.users == 0
@@ -83,7 +82,7 @@ func (t *tail) step() {
 	t.wake()
 }
 
-// wake tells the followers that there is more. The caller holds mu.
+// wake wakes the sessions, because there is more to send. The caller holds mu.
 func (t *tail) wake() {
 	close(t.grown)
 	t.grown = make(chan struct{})
@@ -135,6 +134,8 @@ func (t *tail) overtaking(revision uint64) []*feedpb.Change {
 	return nil
 }
 
+// append adds parts that end a revision, and cuts the front off beyond the
+// bounds. The caller holds mu.
 func (t *tail) append(fresh []*feedpb.Change) {
 	for _, p := range fresh {
 		t.bytes += size(p)
@@ -157,8 +158,8 @@ func (t *tail) append(fresh []*feedpb.Change) {
 	t.bytes = bytes
 }
 
-// after are the parts of the revisions after the given one. Without any, grown
-// tells when to ask again; held is false if the tail begins later than that.
+// after returns the parts of the revisions after the given one. If there are
+// none, grown is closed when there are. held is false if the tail begins later.
 func (t *tail) after(revision uint64) (parts []*feedpb.Change, grown <-chan struct{}, held bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -170,7 +171,7 @@ func (t *tail) after(revision uint64) (parts []*feedpb.Change, grown <-chan stru
 	return t.parts[i:n:n], t.grown, true
 }
 
-// use counts a follower in or out.
+// use counts a session in or out.
 func (t *tail) use(n int) {
 	t.mu.Lock()
 	t.users += n

@@ -9,17 +9,18 @@ import (
 	"rescind/revocation/insight"
 )
 
-// asking is a query under way. Its fields are guarded by reports.mu.
-type asking struct {
+// pendingQuery is a query under way. Its fields are guarded by reports.mu.
+type pendingQuery struct {
 	waiting map[*report]struct{}
-	nodes   map[string]bool // others that have not said that they are done
+	nodes   map[string]bool // nodes that are not done
 	answers [][]byte
 	bytes   int
-	done    chan struct{} // closed when nobody is waited for any more
+	done    chan struct{} // closed when there is nothing more to wait for
 }
 
-// release waits for r no longer. The caller holds mu.
-func (a *asking) release(r *report) (waited bool) {
+// release ends the wait for r, and reports whether there was one. The caller
+// holds mu.
+func (a *pendingQuery) release(r *report) (waited bool) {
 	if _, waited = a.waiting[r]; !waited {
 		return false
 	}
@@ -28,8 +29,8 @@ func (a *asking) release(r *report) (waited bool) {
 	return true
 }
 
-// settle ends the wait if there is nobody to wait for. The caller holds mu.
-func (a *asking) settle() {
+// settle closes done if there is nothing to wait for. The caller holds mu.
+func (a *pendingQuery) settle() {
 	if len(a.waiting) > 0 || len(a.nodes) > 0 {
 		return
 	}
@@ -41,7 +42,7 @@ func (a *asking) settle() {
 }
 
 // add takes an answer, if there is room. The caller holds mu.
-func (a *asking) add(answer []byte) {
+func (a *pendingQuery) add(answer []byte) {
 	if a.bytes+len(answer) <= maxAnswers {
 		a.bytes += len(answer)
 		a.answers = append(a.answers, answer)
@@ -54,7 +55,7 @@ func (rs *reports) take(r *report, m *feedpb.Answer) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	r.late = false
-	a := rs.asking[m.GetId()]
+	a := rs.pending[m.GetId()]
 	if a == nil || !a.release(r) {
 		return
 	}
@@ -63,7 +64,7 @@ func (rs *reports) take(r *report, m *feedpb.Answer) {
 		return
 	}
 	rs.faults.Do(func() {
-		r.server.logger.Warn("a replica does not answer what it was asked", "replica", r.id.name, "error", insight.Text(m.Error))
+		r.server.logger.Warn("replica refused a query", "replica", r.id.name, "error", insight.Text(m.Error))
 	})
 }
 
@@ -103,7 +104,8 @@ func (s *Server) askWithin(ctx context.Context, kind string, query []byte, u urg
 	return answers, max(expected, reached, len(answers)), len(answers)
 }
 
-// askAll asks the replicas here, and those elsewhere too if everywhere is set.
+// askAll puts a query to the replicas here, and to those of other nodes too if
+// everywhere is set.
 func (s *Server) askAll(of context.Context, kind string, query []byte, u urgency, everywhere bool) (answers [][]byte, reached int) {
 	ctx, cancel := context.WithTimeout(of, u.limit)
 	defer cancel()
@@ -120,12 +122,12 @@ func (s *Server) askAll(of context.Context, kind string, query []byte, u urgency
 	}
 	var nodes map[string]bool
 	if everywhere {
-		nodes = s.replicas.heardNodes()
+		nodes = s.replicas.liveNodes()
 	}
 	a, id, reached := rs.begin(kind, query, nodes, u)
 	if len(nodes) > 0 {
 		if err := s.broadcast(&gossip{Query: &nodeQuery{id, kind, query, u.skipLate}}); err != nil {
-			rs.alone(a)
+			rs.forgetNodes(a)
 		}
 	}
 	select {
@@ -136,13 +138,13 @@ func (s *Server) askAll(of context.Context, kind string, query []byte, u urgency
 	return rs.end(id, of.Err() == nil && ctx.Err() != nil), reached
 }
 
-// end returns the answers to a query. Replicas and nodes that were waited for
-// in vain are noted as late if the time was up.
+// end returns the answers to a query. If the time was up it notes the replicas
+// and nodes without an answer as late.
 func (rs *reports) end(id uint64, late bool) [][]byte {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	a := rs.asking[id]
-	delete(rs.asking, id)
+	a := rs.pending[id]
+	delete(rs.pending, id)
 	if late {
 		for r := range a.waiting {
 			r.late = true
@@ -154,8 +156,8 @@ func (rs *reports) end(id uint64, late bool) [][]byte {
 	return a.answers
 }
 
-// alone waits for no other node.
-func (rs *reports) alone(a *asking) {
+// forgetNodes ends the wait for other nodes.
+func (rs *reports) forgetNodes(a *pendingQuery) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	clear(a.nodes)
@@ -165,7 +167,7 @@ func (rs *reports) alone(a *asking) {
 // begin sends the query to all replicas here that have room for it. The query
 // waits for these replicas and for the nodes, but for those that are late where
 // u says so: they are asked all the same, so that they can catch up.
-func (rs *reports) begin(kind string, query []byte, nodes map[string]bool, u urgency) (a *asking, id uint64, reached int) {
+func (rs *reports) begin(kind string, query []byte, nodes map[string]bool, u urgency) (a *pendingQuery, id uint64, reached int) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	rs.last++
@@ -173,7 +175,7 @@ func (rs *reports) begin(kind string, query []byte, nodes map[string]bool, u urg
 	if u.skipLate {
 		maps.DeleteFunc(waitFor, func(node string, _ bool) bool { return rs.lateNodes[node] })
 	}
-	a = &asking{waiting: make(map[*report]struct{}), nodes: waitFor, done: make(chan struct{})}
+	a = &pendingQuery{waiting: make(map[*report]struct{}), nodes: waitFor, done: make(chan struct{})}
 	q := &feedpb.Query{Id: rs.last, Kind: kind, Query: query}
 	for _, r := range rs.all {
 		select {
@@ -185,6 +187,6 @@ func (rs *reports) begin(kind string, query []byte, nodes map[string]bool, u urg
 		}
 	}
 	a.settle()
-	rs.asking[rs.last] = a
+	rs.pending[rs.last] = a
 	return a, rs.last, len(rs.all)
 }

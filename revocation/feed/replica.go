@@ -1,0 +1,90 @@
+package feed
+
+import (
+	"time"
+
+	"rescind/revocation"
+	"rescind/revocation/feed/feedpb"
+)
+
+// Replica is a replica that follows now, or was lost less than a minute ago.
+type Replica struct {
+	Credential string // the name of its feed token
+	Name       string
+	Connected  bool
+	Revision   uint64 // the last one that it has in force
+	Behind     uint64 // how many revisions it lacks
+	Entries    uint64
+	LastAck    time.Time // zero if there was none yet
+
+	// Incomplete says that it holds other entries than the log has. It has no
+	// revision in force then, and loads all entries again.
+	Incomplete bool
+
+	Version string // of the product; empty for a replica of the first edition
+	Rules   int    // version of digests and matching rules
+	// Issuers are those that it accepts. They are nil if it does not report
+	// them; it then counts as accepting every issuer.
+	Issuers []revocation.AcceptedIssuer
+}
+
+// identity tells replicas apart. A credential speaks for its own replicas
+// alone. Two processes that were given one name are two replicas, because both
+// decide.
+type identity struct {
+	credential string
+	name       string
+	instance   [16]byte
+}
+
+// description is what a replica says about itself.
+type description struct {
+	version string
+	rules   int
+	profile *profile
+}
+
+// replicaState is what is known of one replica. Its fields are guarded by replicas.mu.
+type replicaState struct {
+	identity
+	description
+	node      string   // the other control node that it follows; empty: this one
+	session   *session // the stream that speaks for it here; nil once lost
+	connected bool
+	joined    time.Time // by the clock of its node
+	lost      time.Time // when it was lost, while it is
+	remote    string
+	revision  uint64
+	known     bool            // revision is one of this log's, not a beginner's 0
+	ahead     map[uint64]bool // later revisions that are in force already
+	entries   uint64
+	lastAck   time.Time
+	losses    int
+	audit     audit
+	changed   bool // other nodes have not been told its present state
+}
+
+// outside returns p as other packages see it. The caller holds mu.
+func (p *replicaState) outside(head uint64) Replica {
+	return Replica{
+		Credential: p.credential, Name: p.name, Connected: p.connected, Revision: p.revision,
+		Behind: head - min(head, p.inForce()), Entries: p.entries, LastAck: p.lastAck,
+		Incomplete: p.audit.failed, Version: p.version, Rules: max(p.rules, 1), Issuers: p.profile.accepted(),
+	}
+}
+
+// overtaken removes the revisions from p.ahead whose turn has come, and returns
+// them. The caller holds mu.
+func (p *replicaState) overtaken(a *feedpb.Ack) map[uint64]bool {
+	if p.ahead == nil {
+		p.ahead = make(map[uint64]bool)
+	}
+	early := make(map[uint64]bool)
+	for revision := range p.ahead {
+		if revision <= a.Revision {
+			early[revision] = true
+			delete(p.ahead, revision)
+		}
+	}
+	return early
+}
