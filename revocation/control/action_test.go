@@ -11,6 +11,7 @@ import (
 	"rescind/revocation/insight"
 	"rescind/revocation/ledger"
 	"rescind/revocation/ledger/ledgertest"
+	"rescind/test/eventually"
 )
 
 // acting is an endpoint whose inbox has one action.
@@ -157,15 +158,13 @@ func TestAnActionWaitsForTheLog(t *testing.T) {
 	if err := in.Take(t.Context(), reporter("replica-a"), []insight.Alert{ofToken()}); err != nil {
 		t.Fatal(err)
 	}
-	for e.audited(func(a ledger.AuditEntry) bool { return a.Outcome == ledger.Failed }) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually.True(t, "the audit says that the action failed", func() bool {
+		return e.audited(func(a ledger.AuditEntry) bool { return a.Outcome == ledger.Failed }) > 0
+	})
 	log.Lock()
 	log.FailAppend = nil
 	log.Unlock()
-	for e.ledger.Len() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually.True(t, "the action has revoked the token", func() bool { return e.ledger.Len() > 0 })
 }
 
 func TestNoCredentialIsAnAction(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"rescind/revocation/ledger"
+	"rescind/test/eventually"
 )
 
 const (
@@ -98,16 +99,14 @@ func serve(t testing.TB, log ledger.Log, changes ...func(*parts)) *endpoint {
 	var once sync.Once
 	e.stop = func() { once.Do(func() { cancel(); <-done }) }
 	t.Cleanup(e.stop)
-	for start := time.Now(); e.ledger.Ready() != nil; time.Sleep(time.Millisecond) {
+	eventually.Succeeds(t, "the ledger becomes ready", func() error {
 		select {
 		case err := <-done:
 			t.Fatalf("the ledger ended: %v", err)
 		default:
 		}
-		if time.Since(start) > 20*time.Second {
-			t.Fatal("the ledger is not ready after 20 s")
-		}
-	}
+		return e.ledger.Ready()
+	})
 	return e
 }
 
@@ -118,17 +117,8 @@ func run(t testing.TB, log ledger.Log, now func() time.Time) (l *ledger.Ledger, 
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- l.Run(ctx) }()
-	await(t, func() bool { return l.Ready() == nil })
+	eventually.Succeeds(t, "the ledger becomes ready", l.Ready)
 	return l, func() { cancel(); <-done }
-}
-
-func await(t testing.TB, done func() bool) {
-	t.Helper()
-	for start := time.Now(); !done(); time.Sleep(time.Millisecond) {
-		if time.Since(start) > 10*time.Second {
-			t.Fatal("not within 10 s")
-		}
-	}
 }
 
 // answer is what came back.

@@ -29,6 +29,7 @@ import (
 	"rescind/revocation/ledger"
 	"rescind/revocation/replica"
 	"rescind/revocation/store"
+	"rescind/test/eventually"
 )
 
 // The figures of the control endpoint, over HTTP handlers and the durable log
@@ -100,9 +101,9 @@ func BenchmarkCallers64Remembered(b *testing.B) {
 	})
 	defer e.stop()
 	remember(b, serveFeed(b, feeding), 1_000_000)
-	await(b, func() bool { return len(feeding.Replicas()) == 1 })
+	eventually.True(b, "the replica follows", func() bool { return len(feeding.Replicas()) == 1 })
 	n := 0
-	await(b, func() bool { // the replica has caught up with all that it saw
+	eventually.True(b, "the replica has taken in all that it saw", func() bool {
 		n++
 		d := e.do("revoker", "POST", "/v1/revocations?seen=true", claims(issuerA, fmt.Sprintf(`{"sub":"user-%d"}`, 499_000+n))).want(201).document()
 		return d.Seen.Tokens == 2 && !d.Seen.Partial
@@ -202,7 +203,7 @@ func postToInForce(b *testing.B, dir func() string) {
 				Token: func() (string, error) { return "replica", nil }})
 		})
 	}
-	await(b, func() bool {
+	eventually.True(b, "every replica follows", func() bool {
 		e.post(typeJSON, claims(issuerA, `{"sub":"first"}`))
 		a := feeding.WaitApplied(ctx, feed.Wanted{Revision: e.ledger.Revision()})
 		return a.Applied == replicas

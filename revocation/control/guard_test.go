@@ -13,6 +13,7 @@ import (
 	"rescind/revocation/insight"
 	"rescind/revocation/ledger"
 	"rescind/revocation/ledger/ledgertest"
+	"rescind/test/eventually"
 )
 
 const postPath = "/v1/revocations"
@@ -300,7 +301,7 @@ func TestNoActionByHearsay(t *testing.T) {
 	if err := in.Take(t.Context(), reporter("replica-a"), []insight.Alert{noToken}); err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool {
+	eventually.True(t, "the audit says that the alert names no token", func() bool {
 		return e.audited(func(a ledger.AuditEntry) bool { return a.Detail == "the alert names no token" }) == 1
 	})
 	if e.ledger.Len() != 0 {
@@ -311,7 +312,7 @@ func TestNoActionByHearsay(t *testing.T) {
 	if err := in.Take(t.Context(), reporter("replica-a"), []insight.Alert{real}); err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool { return e.ledger.Len() == 1 })
+	eventually.True(t, "the action has revoked the token", func() bool { return e.ledger.Len() == 1 })
 	items, _ := e.ledger.List(ledger.Query{Limit: 1})
 	if got := items[0].Reason; !strings.HasSuffix(got, "reported with the feed credential replicas") {
 		t.Errorf("got reason %q, want the credential that reported", got)

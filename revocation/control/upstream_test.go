@@ -16,6 +16,7 @@ import (
 	"rescind/jwks/jwkstest"
 	"rescind/revocation/ledger"
 	"rescind/revocation/ledger/ledgertest"
+	"rescind/test/eventually"
 )
 
 // between stands before a real issuer, and writes down what it is asked.
@@ -91,11 +92,7 @@ func TestIssuersAreTold(t *testing.T) {
 			return a.Action == ledger.ActIssuer && a.Outcome == outcome && a.ID == d.ID && a.By == "revoker"
 		}
 	}
-	for began := time.Now(); e.audited(told(ledger.Accepted)) == 0; time.Sleep(5 * time.Millisecond) {
-		if time.Since(began) > 20*time.Second {
-			t.Fatal("the audit does not say that the issuer was told")
-		}
-	}
+	eventually.True(t, "the audit says that the issuer was told", func() bool { return e.audited(told(ledger.Accepted)) > 0 })
 	if b.calls() != 2 || b.forms[1].Get("token") != token || b.forms[1].Get("token_type_hint") != "access_token" || b.basic[1] != "resc%3Aind:s3cr%26t" {
 		t.Errorf("%v %q", b.forms, b.basic)
 	}
@@ -130,13 +127,10 @@ func TestAnIssuerThatRefuses(t *testing.T) {
 			forward = u.Forward
 			token, _ := issuer.Mint(nil)
 			e.do("revoker", "POST", "/v1/revocations", fmt.Sprintf(`{"token":%q}`, token)).want(201) // all the same
-			for began := time.Now(); e.audited(func(a ledger.AuditEntry) bool {
+			refused := func(a ledger.AuditEntry) bool {
 				return a.Action == ledger.ActIssuer && a.Outcome == ledger.Failed && strings.Contains(a.Detail, fmt.Sprint(status)) && !strings.Contains(a.Detail, b.URL)
-			}) == 0; time.Sleep(5 * time.Millisecond) {
-				if time.Since(began) > 20*time.Second {
-					t.Fatal("the audit does not say that the issuer refused")
-				}
 			}
+			eventually.True(t, "the audit says that the issuer refused", func() bool { return e.audited(refused) > 0 })
 			if b.calls() != 1 || b.forms[0].Get("client_id") != "public" || b.basic[0] != ":" {
 				t.Errorf("%v %q", b.forms, b.basic)
 			}

@@ -23,6 +23,7 @@ import (
 	"rescind/revocation/feed"
 	"rescind/revocation/insight"
 	"rescind/revocation/replica"
+	"rescind/test/eventually"
 )
 
 // remembering returns a watcher that remembers tokens of half as many subjects.
@@ -97,7 +98,7 @@ func BenchmarkWeighed64(b *testing.B) {
 			Reporter: feed.NewReporter(feed.ReporterOptions{Answer: watcher.Answer})})
 	})
 	defer func() { cancel(); following.Wait() }()
-	await(b, func() bool {
+	eventually.True(b, "the replica answers with a weight", func() bool {
 		d, _ := postFor[Document](e, claims(issuerA, `{"sub":"user-0"}`))
 		return d.Seen != nil && d.Seen.Tokens == 2
 	})

@@ -14,6 +14,7 @@ import (
 
 	"rescind/revocation/ledger/ledgertest"
 	"rescind/revocation/store"
+	"rescind/test/eventually"
 )
 
 // What a ledger relies on holds of the log in memory, which its tests run on,
@@ -85,23 +86,18 @@ func follow(t *testing.T, log Log, after uint64) *tape {
 			t.Errorf("Read ended with %v", err)
 		}
 	})
-	p.until(t, func() bool { return p.caught == 1 })
+	p.await(t, "the reader has caught up", func() bool { return p.caught == 1 })
 	return p
 }
 
-func (p *tape) until(t *testing.T, done func() bool) {
+// await waits for a condition, which it calls with p.mu held.
+func (p *tape) await(t *testing.T, condition string, holds func() bool) {
 	t.Helper()
-	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+	eventually.True(t, condition, func() bool {
 		p.mu.Lock()
-		ok := done()
-		p.mu.Unlock()
-		if ok {
-			return
-		}
-		if time.Since(start) > 10*time.Second {
-			t.Fatal("not within 10 s")
-		}
-	}
+		defer p.mu.Unlock()
+		return holds()
+	})
 }
 
 func conforms(t *testing.T, open func(t *testing.T) Log) {
@@ -130,12 +126,12 @@ func conforms(t *testing.T, open func(t *testing.T) Log) {
 			t.Errorf("Append after %d, where the last is %d: %d, %v", after, head+5, rev, err)
 		}
 	}
-	p.until(t, func() bool { return slices.Equal(p.got, want) })
+	p.await(t, "the reader has all batches", func() bool { return slices.Equal(p.got, want) })
 	large := strings.Repeat("x", log.MaxBody())
 	if rev, err := log.Append(t.Context(), head+5, later, []byte(large)); rev != head+6 || err != nil {
 		t.Errorf("the largest body: %d, %v", rev, err)
 	}
-	p.until(t, func() bool { return p.last == head+6 })
+	p.await(t, "the reader has the largest batch", func() bool { return p.last == head+6 })
 
 	if n, err := log.Noted(t.Context()); n != 0 || err != nil {
 		t.Errorf("Noted of a log without notes: %d, %v", n, err)

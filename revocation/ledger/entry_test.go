@@ -8,6 +8,7 @@ import (
 
 	"rescind/revocation"
 	"rescind/revocation/ledger/ledgertest"
+	"rescind/test/eventually"
 )
 
 // Whatever a request has, its entry of the audit has at most 4 KiB.
@@ -58,7 +59,7 @@ func TestRefusalsInTheAuditAreBounded(t *testing.T) {
 	if n := len(log.Lines); n > 250 {
 		t.Errorf("2000 refusals made %d entries, want about 200", n)
 	}
-	await(t, "entry that names the missing ones", func() bool {
+	eventually.True(t, "an entry names the missing ones", func() bool {
 		_ = a.Admit(t.Context(), viewer, ActRevoke)
 		var last []AuditEntry
 		if err := json.Unmarshal(log.Lines[len(log.Lines)-1], &last); err != nil {

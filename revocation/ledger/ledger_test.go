@@ -10,6 +10,7 @@ import (
 
 	"rescind/revocation"
 	"rescind/revocation/ledger/ledgertest"
+	"rescind/test/eventually"
 )
 
 const (
@@ -28,11 +29,7 @@ func run(t testing.TB, log Log, now func() time.Time, changes ...func(*Ledger)) 
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- l.Run(ctx) }()
-	for start := time.Now(); l.Ready() != nil; time.Sleep(100 * time.Microsecond) {
-		if time.Since(start) > 10*time.Second {
-			t.Fatal("the ledger is not ready after 10 s")
-		}
-	}
+	eventually.Succeeds(t, "the ledger becomes ready", l.Ready)
 	return l, func() { cancel(); <-done }
 }
 
@@ -159,7 +156,7 @@ func TestCrashBeforeTheNote(t *testing.T) {
 	for range 2 {
 		l, stop := run(t, log, nil)
 		var got []string
-		await(t, "two entries of the audit", func() bool {
+		eventually.True(t, "two entries of the audit are there", func() bool {
 			got = nil
 			if err := l.Audit(t.Context(), AuditCursor{}, func(_ AuditCursor, e AuditEntry) bool {
 				got = append(got, e.By+" "+e.ID+" "+e.Outcome)
@@ -173,16 +170,6 @@ func TestCrashBeforeTheNote(t *testing.T) {
 			t.Errorf("audit %q, want %q", got, want)
 		}
 		stop()
-	}
-}
-
-// await returns when done is true, and ends the test after 10 seconds.
-func await(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	for start := time.Now(); !done(); time.Sleep(time.Millisecond) {
-		if time.Since(start) > 10*time.Second {
-			t.Fatalf("no %s after 10 s", what)
-		}
 	}
 }
 

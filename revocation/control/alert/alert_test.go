@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rescind/revocation/insight"
+	"rescind/test/eventually"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -141,9 +142,7 @@ func TestHeardOf(t *testing.T) {
 	if len(p.Items) != 2 || p.Items[1].Count != 2 || fmt.Sprint(p.Items[1].Replicas) != "[replica-a replica-x]" {
 		t.Errorf("%+v", p.Items)
 	}
-	for len(d.list()) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually.True(t, "the target has an alert", func() bool { return len(d.list()) > 0 })
 	in.Close()
 	if got := d.list(); !slices.Equal(got, []string{"z×1"}) {
 		t.Errorf("told %v", got)
@@ -349,9 +348,7 @@ func TestTheFileSurvives(t *testing.T) {
 	if b, err := os.ReadFile(file); err != nil || !strings.Contains(string(b), `"k19"`) {
 		t.Fatalf("taken, and not in the file: %v", err)
 	}
-	for len(up.list()) < 20 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually.True(t, "the target has 20 alerts", func() bool { return len(up.list()) >= 20 })
 	before := in.List(Query{Limit: 100})
 	in.Close()
 	if err := in.Take(t.Context(), reporter("a"), nil); !errors.Is(err, errClosed) {
@@ -360,9 +357,7 @@ func TestTheFileSurvives(t *testing.T) {
 	again := &told{}
 	fresh := &told{}
 	in = open(t, Options{File: file, Targets: []Target{up.target("up"), again.target("down"), fresh.target("new")}})
-	for len(again.list()) < 20 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually.True(t, "the target that was down has 20 alerts", func() bool { return len(again.list()) >= 20 })
 	if after := in.List(Query{Limit: 100}); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Errorf("after the restart %v, before %v", after, before)
 	}
@@ -414,9 +409,7 @@ func TestAFileThatCannotBeWritten(t *testing.T) {
 	if err := in.Take(t.Context(), reporter("a"), []insight.Alert{alertOf(insight.SubjectRate, "k")}); err == nil {
 		t.Error("it is said to be kept")
 	}
-	for len(d.list()) == 0 { // but who should know, knows
-		time.Sleep(time.Millisecond)
-	}
+	eventually.True(t, "the target has the alert all the same", func() bool { return len(d.list()) > 0 })
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

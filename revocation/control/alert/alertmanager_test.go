@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"rescind/revocation/insight"
+	"rescind/test/eventually"
 )
 
 // realAlertmanager runs the program of the Debian package, and says where.
@@ -51,18 +53,18 @@ func realAlertmanager(t *testing.T) string {
 	}
 	t.Cleanup(func() { cancel(); _ = cmd.Wait() })
 	url := "http://" + addr
-	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+	eventually.Succeeds(t, "Alertmanager is ready", func() error {
 		res, err := http.Get(url + "/-/ready")
-		if err == nil {
-			res.Body.Close()
-			if res.StatusCode == http.StatusOK {
-				return url
-			}
+		if err != nil {
+			return err
 		}
-		if time.Since(began) > 20*time.Second {
-			t.Fatalf("it is not ready: %v\n%s", err, &out)
+		defer res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			return errors.New(res.Status)
 		}
-	}
+		return nil
+	})
+	return url
 }
 
 type firing struct {
@@ -98,11 +100,12 @@ func TestAlertmanager(t *testing.T) {
 	}
 	take(t, in, "replica-b", alertOf(insight.RevokedTokenUsed, "another")) // of the same kind and issuer
 	var got []firing
-	for began := time.Now(); len(got) < len(insight.Detectors)+1; time.Sleep(10 * time.Millisecond) {
-		if got = firingAt(t, url); time.Since(began) > 20*time.Second {
-			t.Fatalf("%d alerts: %+v", len(got), got)
+	eventually.Succeeds(t, "Alertmanager has every alert", func() error {
+		if got = firingAt(t, url); len(got) < len(insight.Detectors)+1 {
+			return fmt.Errorf("it has %d: %+v", len(got), got)
 		}
-	}
+		return nil
+	})
 	for _, f := range got {
 		d := insight.Detector(f.Labels["detector"])
 		if f.Labels["alertname"] != "rescind_"+string(d) || f.Labels["severity"] != Severity(d) || f.Labels["issuer"] != "https://idp.example.com/" || f.Status.State != "active" {

@@ -22,6 +22,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"rescind/revocation/insight"
+	"rescind/test/eventually"
 )
 
 func secretIs(s string) func() (string, error) { return func() (string, error) { return s, nil } }
@@ -94,15 +95,11 @@ func TestWebhook(t *testing.T) {
 		a := alertOf(insight.RevokedTokenUsed, "k")
 		a.Subject = `al"ice<script>` + "\r\n"
 		take(t, in, "replica-a", a)
-		for {
+		eventually.True(t, "the webhook has the alert", func() bool {
 			r.mu.Lock()
-			n := len(r.got)
-			r.mu.Unlock()
-			if n > 0 {
-				break
-			}
-			time.Sleep(time.Millisecond)
-		}
+			defer r.mu.Unlock()
+			return len(r.got) > 0
+		})
 		if got := r.got[0]; got.Subject != `al"ice<script>`+"\uFFFD\uFFFD" || got.Detector != a.Detector || len(r.bad) > 0 {
 			t.Errorf("%+v, %q", got, r.bad)
 		}
