@@ -26,8 +26,8 @@ func TestUpgradingQuotesCheck(t *testing.T) {
 		}
 	}
 	examples := regexp.MustCompile("(?s)```yaml\n# ((?:authz|control)\\.yaml)([^\n]*)(.*?)```\n```\n(.*?)```").FindAllStringSubmatch(string(text), -1)
-	if len(examples) != 7 {
-		t.Errorf("%d examples with their lines, want 7", len(examples))
+	if len(examples) != 8 {
+		t.Errorf("%d examples with their lines, want 8", len(examples))
 	}
 	for _, e := range examples {
 		name, remark, settings, want := e[1], e[2], e[3], e[4]
@@ -54,7 +54,7 @@ func completed(name, text string) string {
 			{"store:", "store: {dir: data}\n"},
 			{"admin:", "admin: {tokens: [{name: alice, sha256: " + strings.Repeat("1", 64) + ", roles: [operator]}]}\n"},
 		},
-		"authz.yaml": {{"revocation:", "revocation: {control: [127.0.0.1:9391], token_file: replica.token}\n"}},
+		"authz.yaml": {{"issuers:", "issuers: [{issuer: https://idp.example.com/, discovery: true, audiences: [api]}]\n"}, {"revocation:", "revocation: {control: [127.0.0.1:9391], token_file: replica.token}\n"}},
 	}[name] {
 		if !strings.Contains(text, "\n"+s[0]) {
 			text += s[1]
