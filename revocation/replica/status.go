@@ -56,10 +56,9 @@ func (f *Follower) Status() Status {
 			s.Missing = append(s.Missing, text)
 		}
 	}
-	switch {
-	case h.set == nil:
+	if h.set == nil {
 		missing("there is no complete set of revocations yet: it comes from the control endpoint, see revocation.control")
-	default:
+	} else {
 		s.Entries = h.entries()
 		if c == nil {
 			missing("the control endpoint has not confirmed yet that the revocations are up to date")
