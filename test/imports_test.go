@@ -39,6 +39,7 @@ var arrows = map[string][]string{
 	"rescind/cmd/internal/daemon":          {"rescind/cmd/internal/config"},
 	"rescind/cmd/internal/replica":         {"rescind/authz", "rescind/authz/decisionlog", "rescind/authz/gate", "rescind/authz/otlp", "rescind/authz/tracing", "rescind/authz/watch", "rescind/cmd/internal/config", "rescind/cmd/internal/daemon", "rescind/envoy", "rescind/jwks", "rescind/revocation", "rescind/revocation/feed", "rescind/revocation/replica"},
 	"rescind/cmd/internal/node":            {"rescind/cmd/internal/config", "rescind/cmd/internal/daemon", "rescind/revocation", "rescind/revocation/control", "rescind/revocation/control/alert", "rescind/revocation/feed", "rescind/revocation/ledger", "rescind/revocation/store", "rescind/revocation/insight"},
+	"rescind/cmd/internal/deployment":      {"rescind/cmd/internal/config", "rescind/envoy"},
 	"rescind/cmd/internal/demo":            {"rescind/envoy", "rescind/envoy/envoytest"},
 	"rescind/cmd/rescind":                  {"*"},
 	"rescind/test":                         nil,

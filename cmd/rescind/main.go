@@ -114,7 +114,7 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 		id       string
 		commands []*cobra.Command
 	}{
-		{groupServers, []*cobra.Command{authzCommand(), controlCommand(), demoCommand()}},
+		{groupServers, []*cobra.Command{authzCommand(), controlCommand(), demoCommand(), a.initialize(), a.token()}},
 		{groupRevoking, []*cobra.Command{a.revoke(), a.restore(), a.importFile()}},
 		{groupLooking, []*cobra.Command{a.list(), a.show(), a.alerts(), a.activity(), a.advise(), a.replicas(), a.check(), a.version()}},
 	} {

@@ -21,15 +21,15 @@ func (s *Stack) layOut() (err error) {
 	s.Control, s.ControlURLs = make([]*Process, n), make([]string, n)
 	s.feeds, s.routes = make([]string, n), make([]string, n)
 	for i := range n {
-		admin, err := freeAddr()
+		admin, err := FreeAddr()
 		if err != nil {
 			return err
 		}
 		s.ControlURLs[i] = "http://" + admin
-		if s.feeds[i], err = freeAddr(); err != nil {
+		if s.feeds[i], err = FreeAddr(); err != nil {
 			return err
 		}
-		if s.routes[i], err = freeAddr(); err != nil {
+		if s.routes[i], err = FreeAddr(); err != nil {
 			return err
 		}
 	}

@@ -17,8 +17,8 @@ var lastPort atomic.Int64
 
 func init() { lastPort.Store(rand.Int64N(ports)) } //nolint:gosec // no secret
 
-// freeAddr returns a loopback address without a listener.
-func freeAddr() (string, error) {
+// FreeAddr returns a loopback address without a listener.
+func FreeAddr() (string, error) {
 	for tries := 0; ; tries++ {
 		addr := fmt.Sprintf("127.0.0.1:%d", firstPort+lastPort.Add(1)%ports)
 		l, err := net.Listen("tcp", addr) //nolint:noctx // it returns at once

@@ -1,0 +1,147 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rescind/envoy/envoytest"
+	"rescind/jwks/jwkstest"
+	"rescind/test/eventually"
+)
+
+// A deployment that init wrote starts as it is, but for its ports. It allows a
+// token of the issuer through the real Envoy, and denies it once it is revoked.
+// The certificates can be renewed while it runs.
+func TestInitWritesADeploymentThatWorks(t *testing.T) {
+	needEnvoy(t)
+	for name, flags := range map[string][]string{"mutual TLS": nil, "plaintext on loopback": {"--plaintext-loopback"}} {
+		t.Run(name, func(t *testing.T) { startDeployment(t, len(flags) == 0, flags) })
+	}
+}
+
+func startDeployment(t *testing.T, secure bool, flags []string) {
+	issuer, err := jwkstest.Start(jwkstest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	w := &rig{t: t, dir: t.TempDir()}
+	dir := w.file("edge")
+	args := append([]string{"init", dir, "--issuer", issuer.URL(), "--audience", "api", "--jwks-uri", issuer.URL() + "/jwks"}, flags...)
+	if out, err := exec.CommandContext(t.Context(), rescind, args...).CombinedOutput(); err != nil {
+		t.Fatalf("rescind %v failed: %v\n%s", args, err, out)
+	}
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(upstream.Close)
+	ports := movePorts(t, dir, strings.TrimPrefix(upstream.URL, "http://127.0.0.1:"))
+
+	in := func(name, command string) *child { return w.run(name, "sh", "-c", "cd "+dir+" && exec "+command) }
+	in("control", rescind+" control --config control.yaml")
+	in("authz", rescind+" authz --config authz.yaml")
+	in("envoy", gateway+" -c envoy.yaml --disable-hot-restart --concurrency 1 --log-level warning")
+
+	token, err := issuer.Mint(map[string]any{"iss": issuer.URL(), "aud": "api", "sub": "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := func(want int) func() error {
+		return func() error {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:"+ports["10000"]+"/x", nil)
+			if err != nil {
+				return err
+			}
+			req.Header.Set("Authorization", "Bearer "+token)
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return err
+			}
+			defer res.Body.Close()
+			if res.StatusCode != want {
+				return fmt.Errorf("the gateway answered %d, want %d", res.StatusCode, want)
+			}
+			return nil
+		}
+	}
+	eventually.Succeeds(t, "a token of the issuer is allowed", answers(http.StatusOK))
+	control, tls := "http", []string(nil)
+	if secure {
+		control, tls = "https", []string{"--ca-file", "ca.crt", "--cert-file", "operator.crt", "--key-file", "operator.key"}
+		renewed(t, dir)
+	}
+	revoke := exec.CommandContext(context.Background(), rescind, append([]string{
+		"revoke", "--control", control + "://127.0.0.1:" + ports["9390"], "--token-file", "operator.token",
+		"--issuer", issuer.URL(), "--sub", "alice", "--wait",
+	}, tls...)...)
+	revoke.Dir = dir
+	if out, err := revoke.CombinedOutput(); err != nil {
+		t.Fatalf("%v failed: %v\n%s", revoke, err, out)
+	}
+	if err := answers(http.StatusUnauthorized)(); err != nil {
+		t.Errorf("after the revocation was in force everywhere: %v", err)
+	}
+}
+
+// movePorts gives every listener of a deployment a free port, and returns the new
+// port for each old one. The old ports may be taken on a machine that runs tests.
+func movePorts(t *testing.T, dir, upstream string) map[string]string {
+	t.Helper()
+	ports := map[string]string{"8080": upstream}
+	for _, old := range []string{"9390", "9391", "9191", "9192", "9901", "10000"} {
+		addr, err := envoytest.FreeAddr()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports[old] = strings.TrimPrefix(addr, "127.0.0.1:")
+	}
+	for _, name := range []string{"control.yaml", "authz.yaml", "envoy.yaml"} {
+		path := filepath.Join(dir, name)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pairs []string
+		for old, port := range ports {
+			pairs = append(pairs, "127.0.0.1:"+old, "127.0.0.1:"+port, "port_value: "+old+"}", "port_value: "+port+"}")
+		}
+		if err := os.WriteFile(path, []byte(strings.NewReplacer(pairs...).Replace(string(text))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ports
+}
+
+// renewed renews the certificates of a deployment, and fails the test if a file
+// stays the same that should change, or changes that should stay.
+func renewed(t *testing.T, dir string) {
+	t.Helper()
+	read := func() map[string]string {
+		files := map[string]string{}
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if text, err := os.ReadFile(filepath.Join(dir, e.Name())); err == nil {
+				files[e.Name()] = string(text)
+			}
+		}
+		return files
+	}
+	before := read()
+	if out, err := exec.CommandContext(t.Context(), rescind, "init", "--renew", dir).CombinedOutput(); err != nil {
+		t.Fatalf("rescind init --renew failed: %v\n%s", err, out)
+	}
+	for name, text := range read() {
+		changes := strings.HasSuffix(name, ".crt") || strings.HasSuffix(name, ".key") && name != "ca.key"
+		if (text != before[name]) != changes {
+			t.Errorf("--renew: %s changed is %v, want %v", name, text != before[name], changes)
+		}
+	}
+}
