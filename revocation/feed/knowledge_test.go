@@ -52,7 +52,7 @@ func TestIssuersAreKnownForTheRetention(t *testing.T) {
 		dir := t.TempDir()
 		log := newLog("log-1")
 		log.retains = 2 * refreshTime
-		s, net := serveInMemory(t, log, ServerOptions{Dir: dir})
+		s, net := serveInMemory(t, log, ServerOptions{Memory: Folder(dir)})
 		if k := s.Accepted(); k.AnyReplica || k.Settled || k.Unknown("https://a/") {
 			t.Errorf("before any replica: got %+v, want nothing known and nothing refused", k)
 		}
@@ -82,7 +82,7 @@ func TestIssuersAreKnownForTheRetention(t *testing.T) {
 		hangUp()
 		time.Sleep(time.Second)
 		s.Close()
-		s, net = serveInMemory(t, log, ServerOptions{Dir: dir})
+		s, net = serveInMemory(t, log, ServerOptions{Memory: Folder(dir)})
 		wantIssuers(t, "after a restart", s, "https://a/", "https://b/", "https://c/")
 		time.Sleep(settleTime)
 		if k := s.Accepted(); !k.Unknown("https://d/") {
@@ -104,7 +104,7 @@ func TestAReplicaOfTheFirstEditionAcceptsEveryIssuer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		log := newLog("log-1")
-		s, net := serveInMemory(t, log, ServerOptions{Dir: dir})
+		s, net := serveInMemory(t, log, ServerOptions{Memory: Folder(dir)})
 		time.Sleep(settleTime)
 		_, hangUp := net.call(t, newHello("replica-a", "log-1", 0))
 		net.call(t, helloWith("replica-b", accepting("https://b/")))

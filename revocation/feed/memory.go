@@ -15,78 +15,98 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// The files of [ServerOptions.Dir].
+// Memory keeps small documents over restarts of the control endpoint.
+type Memory interface {
+	// LoadDocument returns the document that was saved last under the name; nil
+	// if there is none.
+	LoadDocument(name string) ([]byte, error)
+	// SaveDocument replaces the document under the name, whole or not at all.
+	SaveDocument(name string, document []byte) error
+}
+
+// Folder is a memory of files in the folder of this path.
+type Folder string
+
+// LoadDocument reads a file. A file that does not exist is no document.
+func (f Folder) LoadDocument(name string) ([]byte, error) {
+	b, err := os.ReadFile(filepath.Join(string(f), name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// SaveDocument replaces a file.
+func (f Folder) SaveDocument(name string, document []byte) error {
+	return renameio.WriteFile(filepath.Join(string(f), name), document, 0o600)
+}
+
+// The documents of the memory.
 const (
-	// replicasFile has the replicas that count. A control endpoint that starts
-	// again reads it, so those replicas are lost ones and not unknown: "in
-	// force everywhere" waits for them to come back.
-	replicasFile = "replicas.json"
-	// issuersFile has the issuers that replicas accept.
-	issuersFile = "issuers.json"
+	// replicasDocument has the replicas that count. A control endpoint that
+	// starts again reads it, so those replicas are lost ones and not unknown:
+	// "in force everywhere" waits for them to come back.
+	replicasDocument = "replicas.json"
+	// issuersDocument has the issuers that replicas accept.
+	issuersDocument = "issuers.json"
 )
 
-// writePause is the least time between two writes of one file.
-const writePause = 50 * time.Millisecond
+// savePause is the least time between two saves of one document.
+const savePause = 50 * time.Millisecond
 
-// keptFile is a file that is written anew after each change of its content.
-type keptFile struct {
-	path    string
+// document is saved anew after each change of its content.
+type document struct {
+	name    string
+	memory  Memory
 	content func() any
-	stale   chan struct{} // holds one token when the file has to be written
+	stale   chan struct{} // holds one token when it has to be saved
 }
 
-func newKeptFile(path string, content func() any) *keptFile {
-	return &keptFile{path: path, content: content, stale: make(chan struct{}, 1)}
+func newDocument(name string, m Memory, content func() any) *document {
+	return &document{name: name, memory: m, content: content, stale: make(chan struct{}, 1)}
 }
 
-// touch has the file written soon. It does not wait.
-func (f *keptFile) touch() {
+// touch has the document saved soon. It does not wait.
+func (d *document) touch() {
 	select {
-	case f.stale <- struct{}{}:
+	case d.stale <- struct{}{}:
 	default:
 	}
 }
 
-// run writes the file when it has to be written, and at the end.
-func (f *keptFile) run(ctx context.Context, logger *slog.Logger) {
+// run saves the document when it has to be saved, and at the end.
+func (d *document) run(ctx context.Context, logger *slog.Logger) {
 	for ctx.Err() == nil {
 		select {
-		case <-f.stale:
+		case <-d.stale:
 		case <-ctx.Done():
 		}
-		if err := f.write(); err != nil {
-			logger.Error("a file cannot be written; the control endpoint lacks what it holds after a restart", "file", f.path, "error", err)
+		b, err := json.Marshal(d.content())
+		if err == nil {
+			err = d.memory.SaveDocument(d.name, b)
 		}
-		rest(ctx, writePause)
+		if err != nil {
+			logger.Error("document not saved, the control endpoint lacks its content after a restart", "document", d.name, "error", err)
+		}
+		rest(ctx, savePause)
 	}
 }
 
-func (f *keptFile) write() error {
-	b, err := json.Marshal(f.content())
-	if err != nil {
-		return err
-	}
-	return renameio.WriteFile(f.path, b, 0o600)
-}
-
-// readKept reads a file of records. A file that does not exist has none.
-func readKept[R any](path string) (records []R, err error) {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+// load reads a document of records. A document that does not exist has none.
+func load[R any](m Memory, name string) (records []R, err error) {
+	b, err := m.LoadDocument(name)
+	if err != nil || b == nil {
 		return nil, err
 	}
 	if err := json.Unmarshal(b, &records, json.RejectUnknownMembers(true)); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Base(path), err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return records, nil
 }
 
-// replicaRecord is one replica in replicasFile.
+// replicaRecord is one replica in replicasDocument.
 type replicaRecord struct {
-	Credential string `json:"credential,omitzero"` // empty in a file of the first edition
+	Credential string `json:"credential,omitzero"` // empty in a document of the first edition
 	Name       string `json:"name"`
 	Instance   string `json:"instance"`
 }
@@ -99,9 +119,9 @@ func recordsOf(ids []identity) any {
 	return records
 }
 
-// readReplicas reads replicasFile.
-func readReplicas(path string) ([]identity, error) {
-	records, err := readKept[replicaRecord](path)
+// loadReplicas reads replicasDocument.
+func loadReplicas(m Memory) ([]identity, error) {
+	records, err := load[replicaRecord](m, replicasDocument)
 	if err != nil {
 		return nil, err
 	}
@@ -109,29 +129,28 @@ func readReplicas(path string) ([]identity, error) {
 	for _, r := range records {
 		instance, err := hex.DecodeString(r.Instance)
 		if err != nil || len(instance) != 16 || !goodName(r.Name) {
-			return nil, fmt.Errorf("%s: %q is no replica", filepath.Base(path), r.Name)
+			return nil, fmt.Errorf("%s: %q is no replica", replicasDocument, r.Name)
 		}
 		ids = append(ids, identity{r.Credential, r.Name, [16]byte(instance)})
 	}
 	return ids, nil
 }
 
-// remember reads the files of dir and keeps them. A file that cannot be read is
-// replaced: it speeds up what the replicas say again when they connect.
-func (s *Server) remember(dir string) {
-	replicasPath, issuersPath := filepath.Join(dir, replicasFile), filepath.Join(dir, issuersFile)
-	ids, err := readReplicas(replicasPath)
+// remember reads the documents of m and keeps them up to date. A document that
+// cannot be read is replaced: the replicas say the same when they connect.
+func (s *Server) remember(m Memory) {
+	ids, err := loadReplicas(m)
 	if err != nil {
 		s.logger.Warn("the replicas that followed before are not known", "error", err)
 	}
-	records, err := readKept[knownRecord](issuersPath)
+	records, err := load[knownRecord](m, issuersDocument)
 	if err != nil {
 		s.logger.Warn("the issuers that replicas accepted before are not known", "error", err)
 	}
 	s.replicas.recall(ids)
 	s.knowledge.learn(records)
-	following := newKeptFile(replicasPath, func() any { return recordsOf(s.replicas.identities()) })
-	issuers := newKeptFile(issuersPath, func() any { return s.knowledge.all() })
+	following := newDocument(replicasDocument, m, func() any { return recordsOf(s.replicas.identities()) })
+	issuers := newDocument(issuersDocument, m, func() any { return s.knowledge.all() })
 	s.replicas.onChange, s.knowledge.changed = following.touch, issuers.touch
 	s.running.Go(func() { following.run(s.ctx, s.logger) })
 	s.running.Go(func() { issuers.run(s.ctx, s.logger) })

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +19,7 @@ func TestReplicasAreRememberedOverARestart(t *testing.T) {
 		log := newLog("log-1")
 		log.revoke("alice")
 		dir := t.TempDir()
-		before, wires := serveInMemory(t, log, ServerOptions{Dir: dir})
+		before, wires := serveInMemory(t, log, ServerOptions{Memory: Folder(dir)})
 		hello := newHello("replica-a", "log-1", 1)
 		wires.call(t, hello)
 		wires.call(t, newHello("replica-b", "log-1", 1))
@@ -37,7 +38,7 @@ func TestReplicasAreRememberedOverARestart(t *testing.T) {
 		if err := os.WriteFile(file, left, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		after, wires := serveInMemory(t, log, ServerOptions{Dir: dir})
+		after, wires := serveInMemory(t, log, ServerOptions{Memory: Folder(dir)})
 		if got := applied(after, 1); got.Total != 2 || !slices.Equal(got.Pending, []string{"replica-a", "replica-b"}) {
 			t.Errorf("nobody is back yet: %+v", got)
 		}
@@ -78,7 +79,7 @@ func TestAMemoryThatIsNone(t *testing.T) {
 				t.Fatal(err)
 			}
 			var logged lines
-			s := serve(t, newLog("log-1"), ServerOptions{Dir: dir, Logger: logged.logger()})
+			s := serve(t, newLog("log-1"), ServerOptions{Memory: Folder(dir), Logger: logged.logger()})
 			if n := len(s.Replicas()); n != 0 {
 				t.Errorf("%d replicas", n)
 			}
@@ -92,4 +93,24 @@ func TestAMemoryThatIsNone(t *testing.T) {
 			})
 		})
 	}
+}
+
+// fullDisk is a memory that takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) LoadDocument(string) ([]byte, error) { return nil, errors.New("input/output error") }
+func (fullDisk) SaveDocument(string, []byte) error   { return errors.New("no space left on device") }
+
+func TestAMemoryThatFailsStopsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logged lines
+		s, net := serveInMemory(t, newLog("log-1"), ServerOptions{Memory: fullDisk{}, Logger: logged.logger()})
+		net.call(t, helloWith("replica-a", accepting("https://a/")))
+		wantIssuers(t, "with a memory that fails", s, "https://a/")
+		for _, want := range []string{"input/output error", `document not saved, the control endpoint lacks its content after a restart\" document=replicas.json`, "document=issuers.json"} {
+			if all := strings.Join(logged.all, ""); !strings.Contains(all, strings.ReplaceAll(want, `\"`, `"`)) {
+				t.Errorf("the log lacks %q: %s", want, all)
+			}
+		}
+	})
 }

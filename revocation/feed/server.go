@@ -39,10 +39,9 @@ type ServerOptions struct {
 	// Nodes are the other control nodes of the same log; nil: there are none.
 	Nodes  Nodes
 	Others int // how many; 0: the number is not known
-	// Dir is the directory of two files: the replicas that count, and the
-	// issuers that replicas accept, as both are needed after a restart. Empty:
-	// neither is kept.
-	Dir string
+	// Memory keeps two documents over a restart: the replicas that count, and
+	// the issuers that replicas accept. nil: neither is kept.
+	Memory Memory
 	// Registerer takes the metrics of the feed; nil: nobody does.
 	Registerer prometheus.Registerer
 }
@@ -107,8 +106,8 @@ func NewServer(src Source, o ServerOptions) *Server {
 		s.replicas.others, s.replicas.unmet = o.Others, true
 		s.replicas.settle()
 	}
-	if o.Dir != "" {
-		s.remember(o.Dir)
+	if o.Memory != nil {
+		s.remember(o.Memory)
 	}
 	s.running.Go(func() { s.refreshKnowledge(s.ctx) })
 	return s

@@ -69,6 +69,21 @@ func TestANATSThatTheUserRuns(t *testing.T) {
 		eventually.True(t, fmt.Sprintf("writer %d has read revision %d", i+1, last), func() bool { return n[i].Last() == last })
 	}
 
+	for i, want := range []string{"first", "second"} { // each writer has its own
+		if b, err := n[i].LoadDocument("replicas.json"); err != nil || b != nil {
+			t.Errorf("writer %d, before a document is saved: %q, %v; want none", i+1, b, err)
+		}
+		for _, document := range []string{"before", want} {
+			if err := n[i].SaveDocument("replicas.json", []byte(document)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	again := start(t, []Options{{NATS: &NATS{URL: s.ClientURL(), Name: "n2"}}})[0]
+	if b, err := again.LoadDocument("replicas.json"); err != nil || string(b) != "second" {
+		t.Errorf("the second writer's document after a restart: %q, %v; want \"second\"", b, err)
+	}
+
 	// The server is gone for a moment.
 	s.Shutdown()
 	s.WaitForShutdown()

@@ -48,9 +48,12 @@ func (n *node) build() (err error) {
 }
 
 func (n *node) newFeed() *feed.Server {
-	options := feed.ServerOptions{Dir: n.config.Store.Dir, Registerer: n.registry, Logger: n.log, OnApplied: n.ledger.Applied}
+	options := feed.ServerOptions{Registerer: n.registry, Logger: n.log, OnApplied: n.ledger.Applied}
 	for _, t := range n.config.Feed.Tokens {
 		options.Tokens = append(options.Tokens, feed.Token{Name: t.Name, SHA256: t.SHA256, MaxReplicas: t.MaxReplicas})
+	}
+	if options.Memory = n.store; n.config.Store.Dir != "" {
+		options.Memory = feed.Folder(n.config.Store.Dir)
 	}
 	if !n.alone() {
 		options.Nodes = n.store
