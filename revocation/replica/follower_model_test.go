@@ -66,6 +66,33 @@ func (m *followerMachine) finish(t *rapid.T, whole bool) {
 	noError(t, "Apply", m.follower.Apply([]revocation.Change{c}))
 }
 
+// ahead puts the entries of a revision in force before the revision that comes
+// before it, and perhaps restarts the follower in between.
+func (m *followerMachine) ahead(t *rapid.T) {
+	if m.pending != nil {
+		return
+	}
+	first := m.next(t)
+	second := revocation.Change{Revision: first.Revision + 1, Added: []revocation.Entry{subject(first.Revision+1, genSubject.Draw(t, "early"))}}
+	noError(t, "ApplyAhead", m.follower.ApplyAhead(second.Added))
+	wantPosition(t, m.follower, modelLog, uint64(len(m.log)))
+	if m.healthy && rapid.Bool().Draw(t, "restarted") {
+		m.restart(t)
+	}
+	denied := false
+	for _, sub := range []string{"alice", "bob", "carol", "dave"} {
+		if v, err := m.follower.Lookup(subjectToken(sub), time.Now()); err == nil && v.Revoked && subject(1, sub).Digest == second.Added[0].Digest {
+			denied = true
+		}
+	}
+	if !denied {
+		t.Fatalf("entry %+v was put in force ahead of revision %d, and denies nothing", second.Added[0], first.Revision)
+	}
+	m.commit(first)
+	m.commit(second)
+	noError(t, "Apply", m.follower.Apply([]revocation.Change{first, second}))
+}
+
 // load replaces the set by a snapshot of the whole log.
 func (m *followerMachine) load(t *rapid.T) {
 	noError(t, "Greet", m.follower.Greet(modelLog, uint64(len(m.log)), month))
@@ -177,6 +204,7 @@ func TestFollowerAgainstAModel(t *testing.T) {
 				}
 				noError(t, "ApplyPart", m.follower.ApplyPart(m.pending.Revision, m.pending.Added[:len(m.pending.Added)/2]))
 			},
+			"ahead": m.ahead,
 			"rest": func(t *rapid.T) {
 				if m.pending != nil {
 					m.finish(t, rapid.Bool().Draw(t, "whole"))
