@@ -98,8 +98,8 @@ func TestRefusals(t *testing.T) {
 	}
 	rescind(t, as(tokenOf("viewer")), "", "revoke", "--issuer", idp, "--sub", "a").want(1, "this takes the role revoker or operator", "control.yaml")
 	rescind(t, as(tokenOf("revoker")), "", "revoke", "--issuer", idp, "--all").want(1, "all takes the role operator")
-	e.rescind("revoke", "--issuer", "idp", "--claim", "scope=a b", "--expires-in", "2000h").
-		want(1, "refused it, and nothing has changed:\n", "  issuer: is not an issuer", "  claims.scope: ", "  expires_at: must be at most")
+	e.rescind("revoke", "--issuer", "idp ", "--claim", "scope=a b", "--expires-in", "2000h").
+		want(1, "refused it, and nothing has changed:\n", "  issuer: begins or ends with a space", "  claims.scope: ", "  expires_at: must be at most")
 	e.rescind("show", "r999.0").want(1, "there is no such revocation", "rescind list shows the IDs")
 	e.rescind("restore", "r999.0").want(1, "there is no such revocation", "rescind list shows the IDs")
 }
@@ -216,5 +216,17 @@ func TestUndecided(t *testing.T) {
 		if got := undecided(c.err); got != c.want {
 			t.Errorf("%v is undecided: %v, want %v", c.err, got, c.want)
 		}
+	}
+}
+
+// A revocation names any issuer that RFC 7519 allows.
+func TestRevokeForIssuersThatAreNoURL(t *testing.T) {
+	e := serve(t)
+	for _, issuer := range []string{
+		"acme.com", "accounts.google.com", "robot@project.iam.gserviceaccount.com", "kubernetes/serviceaccount",
+		"urn:example:sts", "did:web:example.com", "spiffe://example.org",
+	} {
+		e.rescind("revoke", "--issuer", issuer, "--jti", "j1").want(0)
+		e.rescind("list", "--issuer", issuer, "-o", "json").want(0, `"issuer": "`+issuer+`"`)
 	}
 }

@@ -65,7 +65,7 @@ func TestWhatAnActionDoesNotDo(t *testing.T) {
 		"no issuer":        {"session", func(a *insight.Alert) { a.Issuer = "" }},
 		"cut off":          {"subject", func(a *insight.Alert) { a.Subject = insight.Text(strings.Repeat("x", 300)) }},
 		"replaced":         {"subject", func(a *insight.Alert) { a.Subject = insight.Text("al\x00ice") }},
-		"no proper issuer": {"subject", func(a *insight.Alert) { a.Issuer = "nonsense" }},
+		"no proper issuer": {"subject", func(a *insight.Alert) { a.Issuer = "non: sense" }},
 	} {
 		e, target := acting(t, Action{Detector: insight.RevokedTokenUsed, Revoke: c.revoke, MaxPerHour: 10})
 		a := ofToken()

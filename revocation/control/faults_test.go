@@ -39,7 +39,7 @@ func TestProblems(t *testing.T) {
 		{"unknown member", "operator", "POST", "/v1/revocations", `{"issuer":"https://a.example/","all":true,"x":1}`, nil, 422, "x"},
 		{"duplicate member", "operator", "POST", "/v1/revocations", `{"issuer":"https://a.example/","all":true,"all":true}`, nil, 422, "all"},
 		{"wrong type of a member", "operator", "POST", "/v1/revocations", `{"issuer":"https://a.example/","all":"yes"}`, nil, 422, "all"},
-		{"unknown issuer form", "operator", "POST", "/v1/revocations", `{"issuer":"idp","all":true}`, nil, 422, "issuer"},
+		{"unknown issuer form", "operator", "POST", "/v1/revocations", `{"issuer":":idp","all":true}`, nil, 422, "issuer"},
 		{"past", "operator", "POST", "/v1/revocations", `{"issuer":"https://a.example/","all":true,"expires_at":"2020-01-01T00:00:00Z"}`, nil, 422, "expires_at"},
 		{"beyond the retention", "operator", "POST", "/v1/revocations", `{"issuer":"https://a.example/","all":true,"expires_at":"2999-01-01T00:00:00Z"}`, nil, 422, "expires_at"},
 		{"deep", "operator", "POST", "/v1/revocations", `{"issuer":"https://a.example/","claims":` + strings.Repeat(`{"a":`, 5000) + "1" + strings.Repeat("}", 5001), nil, 422, "claims.a"},

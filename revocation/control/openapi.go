@@ -51,7 +51,7 @@ func requestSchema() *huma.Schema {
 		AdditionalProperties: false,
 		Description:          "A request for a revocation",
 		Properties: map[string]*huma.Schema{
-			"issuer": {Type: huma.TypeString, Format: "uri", MaxLength: most(revocation.MaxIssuer), Description: "The iss of the tokens, byte for byte; left out beside token, which has it"},
+			"issuer": {Type: huma.TypeString, MaxLength: most(revocation.MaxIssuer), Description: "The iss of the tokens, byte for byte; left out beside token, which has it"},
 			"claims": {Type: huma.TypeObject, MinProperties: most(1), MaxProperties: most(revocation.MaxClaims),
 				Description: "Equalities, all of which must hold",
 				AdditionalProperties: &huma.Schema{OneOf: []*huma.Schema{

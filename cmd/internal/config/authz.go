@@ -10,6 +10,7 @@ import (
 
 	"rescind/authz"
 	"rescind/authz/watch"
+	"rescind/revocation"
 )
 
 // Authz is the configuration of the data plane. A running replica that rereads
@@ -181,7 +182,7 @@ func readRevocation(v value, a *Authz) {
 // policy reads one of the policies of a.
 func policy(a *Authz) as[Policy] {
 	configured := func(v value, x *string) {
-		text(isURL)(v, x)
+		text(revocation.CheckIssuer)(v, x)
 		v.doc.later = append(v.doc.later, func() {
 			known := func(i Issuer) bool { return i.Issuer == *x }
 			if *x != "" && !slices.ContainsFunc(a.Issuers, known) {

@@ -17,7 +17,7 @@
 // A mapping is read by a table of its keys, one line a key:
 //
 //	v.object(keys{
-//		"issuer": need(&i.Issuer, "the iss of its tokens", text(isURL)),
+//		"issuer": need(&i.Issuer, "the iss of its tokens", text(revocation.CheckIssuer)),
 //		"leeway": into(&i.Leeway, duration(0, authz.MaxLeeway)),
 //	})
 //

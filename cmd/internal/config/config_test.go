@@ -105,7 +105,7 @@ func TestFaultsAreOneALine(t *testing.T) {
 	path := filepath.Join(folderOf(t), "authz.yaml")
 	write(t, path, "issuers:\n  - issuer: idp\n    discovery: true\n    audiences: [api]\nrevocation:\n  control: []\nlgo: {}\n")
 	_, err := ReadAuthz(path)
-	want := strings.ReplaceAll(`F:2:13: issuers[0].issuer: "idp" is not a URL with a host; write it as https://idp.example.com/
+	want := strings.ReplaceAll(`F:3:16: issuers[0].discovery: "idp" is not an https URL, so it has no discovery document; use jwks_uri or jwks_file
 F:5:1: revocation.token_file: is missing: the file with the token whose SHA-256 is in the control endpoint's feed.tokens
 F:6:12: revocation.control: is empty; name at least one
 F:7:1: lgo: there is no such key; did you mean log?`, "F", path)

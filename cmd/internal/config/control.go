@@ -3,6 +3,8 @@ package config
 import (
 	"crypto/sha256"
 	"time"
+
+	"rescind/revocation"
 )
 
 // Control is the configuration of the control endpoint.
@@ -120,7 +122,7 @@ func credential(admin bool, hash as[[sha256.Size]byte]) as[Credential] {
 		}
 		if admin {
 			known["roles"] = need(&c.Roles, "viewer, revoker or operator", some(role))
-			known["issuers"] = restrict(&c.Issuers, some(text(isURL)))
+			known["issuers"] = restrict(&c.Issuers, some(text(revocation.CheckIssuer)))
 		} else {
 			known["max_replicas"] = into(&c.MaxReplicas, count(1, 100_000))
 		}

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"time"
 
+	"rescind/revocation"
 	"rescind/revocation/insight"
 )
 
@@ -121,7 +122,7 @@ func action() as[Action] {
 }
 
 func readUpstreams(v value, x *[]Upstream) {
-	name := distinct(text(isURL))
+	name := distinct(text(revocation.CheckIssuer))
 	listOf(func(v value, u *Upstream) {
 		plaintext := v.has("allow_http")
 		if !v.object(keys{

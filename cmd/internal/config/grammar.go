@@ -18,8 +18,7 @@ import (
 	"rescind/revocation/printable"
 )
 
-// isURL accepts the URL of an issuer (RFC 8414, section 2) and of anything that
-// is fetched.
+// isURL accepts the URL of a document or a service.
 func isURL(s string) error {
 	u, err := url.Parse(s)
 	switch {

@@ -10,6 +10,7 @@ import (
 
 	"rescind/authz"
 	"rescind/jwks"
+	"rescind/revocation"
 )
 
 // Issuer is an issuer whose tokens are accepted.
@@ -40,7 +41,7 @@ type Issuer struct {
 
 // issuer reads one of the issuers, which must differ.
 func issuer() as[Issuer] {
-	name := distinct(text(isURL))
+	name := distinct(text(revocation.CheckIssuer))
 	return func(v value, i *Issuer) {
 		*i = Issuer{
 			Algorithms: slices.Clone(jwks.DefaultAlgorithms), TokenTypes: slices.Clone(authz.DefaultTokenTypes),
@@ -92,10 +93,13 @@ func (i *Issuer) checkKeys(v value) {
 	if !i.Discovery {
 		return
 	}
-	if !i.AllowHTTP && inTheClear(i.Issuer) {
+	switch u, err := url.Parse(i.Issuer); {
+	case i.Issuer == "": // its fault is reported
+	case isURL(i.Issuer) != nil:
+		v.at("discovery").fault("%.200q is not an https URL, so it has no discovery document; use jwks_uri or jwks_file", i.Issuer)
+	case !i.AllowHTTP && inTheClear(i.Issuer):
 		v.at("issuer").fault("discovery over http can be changed on the way; use https, or allow_http: true")
-	}
-	if u, err := url.Parse(i.Issuer); err == nil && u.RawQuery != "" {
+	case err == nil && u.RawQuery != "":
 		v.at("issuer").fault("an issuer with a query (?) has no discovery document; use jwks_uri")
 	}
 }
