@@ -270,7 +270,8 @@ func (g *faultRig) settle(what string) {
 }
 
 // barrier waits until every replica has every acknowledged change in force, and
-// returns a revision that includes them all.
+// returns a revision that includes them all. A revocation may overtake a long
+// import on its way to the replicas, so it waits for their revisions too.
 func (g *faultRig) barrier(what string) uint64 {
 	g.t.Helper()
 	body := map[string]any{"issuer": g.Issuer.URL(), "claims": map[string]any{"jti": "barrier-" + fmt.Sprint(rand.Uint64())}}
@@ -281,6 +282,20 @@ func (g *faultRig) barrier(what string) uint64 {
 	eventually.Succeeds(g.t, fmt.Sprintf("%s, a revocation is in force on all %d replicas", what, len(g.replicas)), func() error {
 		a, err := g.Admin(g.t.Context(), http.MethodPost, "/v1/revocations?confirm=true&wait=all&timeout=10s", body, &got)
 		if err == nil && (a.Status >= 300 || !got.everywhere() || got.Replicas.Total != len(g.replicas)) {
+			err = fmt.Errorf("the answer is %d %s", a.Status, a.Body)
+		}
+		return err
+	})
+	eventually.Succeeds(g.t, fmt.Sprintf("%s, all %d replicas are at revision %d", what, len(g.replicas), got.Revision), func() error {
+		var list struct{ Items []struct{ Revision uint64 } }
+		a, err := g.Admin(g.t.Context(), http.MethodGet, "/v1/replicas", nil, &list)
+		reached := 0
+		for _, item := range list.Items {
+			if item.Revision >= got.Revision {
+				reached++
+			}
+		}
+		if err == nil && reached < len(g.replicas) {
 			err = fmt.Errorf("the answer is %d %s", a.Status, a.Body)
 		}
 		return err
