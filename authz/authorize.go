@@ -20,6 +20,8 @@ import (
 // Request has the parts of a request that a decision depends on.
 type Request struct {
 	Headers     []Header   // all of them, in any case; a repeated header is repeated
+	Path        string     // with the query; empty if it is not known
+	Host        string     // empty if it is not known
 	Policy      *string    // the policy that the route names; nil: DefaultPolicy
 	Source      netip.Addr // of the connection to Envoy; the zero Addr if it is not known
 	Certificate string     // of the client, as PEM, URL-encoded; empty if there is none
@@ -45,10 +47,13 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 		return d.deny(UnknownPolicy)
 	}
 
+	d.Challenge = policy.challenge()
+
 	// bearer
-	raw, reason := bearer(r.Headers)
+	b, reason := findBearer(r, policy.TokensFrom, a.maxToken)
 	if reason == NoToken && policy.TokenOptional {
 		d.Allow, d.Reason = true, NoTokenAllowed
+		a.headers.hide(&d, policy.TokensFrom, r.Headers, nil)
 		a.headers.apply(&d, r.Headers, nil)
 		return d
 	}
@@ -57,11 +62,13 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	}
 
 	// guard
-	unverified, err := jwt.Parse(raw)
+	unverified, err := jwt.Parse(b.token)
 	if err != nil {
 		d.Detail = err.Error()
 		return d.deny(Malformed)
 	}
+
+	d.Unverified = Unverified{unverified.Issuer, unverified.KeyID}
 
 	// issuer
 	issuer := a.issuers[unverified.Issuer]
@@ -69,6 +76,10 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 		return d.deny(UntrustedIssuer)
 	}
 	d.Issuer = issuer.Name
+	if len(b.token) > issuer.MaxToken {
+		d.Detail = "the token is larger than max_token_size of its issuer"
+		return d.deny(BadRequest)
+	}
 	if !policy.admits(issuer.Name) {
 		d.Detail = "the policy does not admit this issuer"
 		return d.deny(UntrustedIssuer)
@@ -82,6 +93,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	keys, err := issuer.Keys.Find(ctx, unverified.KeyID, unverified.Algorithm)
 	switch {
 	case errors.Is(err, jwks.ErrUnknownKey):
+		d.Detail = err.Error()
 		return d.deny(UnknownKey)
 	case errors.Is(err, jwks.ErrAmbiguousKey):
 		return d.deny(AmbiguousKey)
@@ -133,8 +145,11 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	if reason := policy.refuses(t, now, issuer.Leeway); reason != "" && policy.Observe {
 		d.WouldDeny = reason
 	} else if reason != "" {
-		if reason == InsufficientScope {
-			d.Scope = strings.Join(policy.Scopes, " ")
+		switch reason {
+		case InsufficientScope:
+			d.Challenge.Scope = strings.Join(policy.Scopes, " ")
+		case StepUp:
+			d.Challenge.ACRValues = policy.acrValues()
 		}
 		return d.deny(reason)
 	}
@@ -160,6 +175,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 
 	// headers
 	d.Allow, d.Reason = true, OK
+	a.headers.hide(&d, policy.TokensFrom, r.Headers, &b)
 	a.headers.apply(&d, r.Headers, t)
 	return d
 }

@@ -41,6 +41,7 @@
 package authz
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -67,6 +68,7 @@ type Options struct {
 // Authorizer decides about requests. It is safe for concurrent use.
 type Authorizer struct {
 	issuers        map[string]*issuer
+	maxToken       int // the largest of all issuers
 	policies       map[string]*Policy
 	headers        *headers
 	revocations    *replica.Follower
@@ -104,19 +106,21 @@ func New(o Options) (*Authorizer, error) {
 			errs = append(errs, fmt.Errorf("issuer %q is configured twice; remove one", i.Name))
 		}
 		a.issuers[i.Name] = compiled
+		a.maxToken = max(a.maxToken, compiled.MaxToken)
 	}
 	if len(o.Policies) == 0 {
 		o.Policies = map[string]Policy{DefaultPolicy: {}}
 	}
-	for name, p := range o.Policies {
-		if err := p.check(a.issuers); err != nil {
-			errs = append(errs, fmt.Errorf("policy %q: %w", name, err))
-		}
-		a.policies[name] = &p
-	}
 	var err error
 	if a.headers, err = newHeaders(o.Headers); err != nil {
 		errs = append(errs, err)
+	}
+	for name, p := range o.Policies {
+		p.TokensFrom = placesOf(p.TokensFrom)
+		if err := p.check(a.issuers, a.headers); err != nil {
+			errs = append(errs, fmt.Errorf("policy %q: %w", name, err))
+		}
+		a.policies[name] = &p
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -131,4 +135,16 @@ func (a *Authorizer) policy(r *Request) (string, *Policy) {
 		return DefaultPolicy, a.policies[DefaultPolicy]
 	}
 	return *r.Policy, a.policies[*r.Policy]
+}
+
+// Refuse returns the denial of a request that is denied before any decision. r is
+// nil if the request could not be read.
+func (a *Authorizer) Refuse(r *Request, reason Reason) Decision {
+	d := Decision{ID: rand.Text()}
+	if r != nil {
+		if name, policy := a.policy(r); policy != nil {
+			d.Policy, d.Challenge = name, policy.challenge()
+		}
+	}
+	return d.deny(reason)
 }

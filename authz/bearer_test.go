@@ -22,7 +22,7 @@ func TestBearer(t *testing.T) {
 		{"the name in another case", []Header{field("Authorization", "Bearer a.b.c")}, "a.b.c", ""},
 		{"several spaces", []Header{field("authorization", "Bearer    a.b.c")}, "a.b.c", ""},
 		{"white space around, which is no part of the value", []Header{field("authorization", " \tBearer a.b.c \t")}, "a.b.c", ""},
-		{"as large as may be", []Header{field("authorization", "Bearer "+strings.Repeat("a", MaxToken))}, strings.Repeat("a", MaxToken), ""},
+		{"as large as may be", []Header{field("authorization", "Bearer "+strings.Repeat("a", DefaultMaxToken))}, strings.Repeat("a", DefaultMaxToken), ""},
 
 		{"no Authorization header", []Header{other}, "", NoToken},
 		{"an empty one", []Header{field("authorization", "")}, "", NoToken},
@@ -42,7 +42,7 @@ func TestBearer(t *testing.T) {
 		{"two headers, merged, the first of another scheme", []Header{field("authorization", "Basic x, Bearer a.b.c")}, "", BadRequest},
 		{"not UTF-8", []Header{field("authorization", "Bearer a.b.\xff")}, "", BadRequest},
 		{"not UTF-8, in another scheme", []Header{field("authorization", "Basic \xff")}, "", BadRequest},
-		{"too large by one", []Header{field("authorization", "Bearer "+strings.Repeat("a", MaxToken+1))}, "", BadRequest},
+		{"too large by one", []Header{field("authorization", "Bearer "+strings.Repeat("a", DefaultMaxToken+1))}, "", BadRequest},
 
 		// These say Bearer, so they carry a token, which the reader refuses.
 		{"the scheme alone", []Header{field("authorization", "Bearer")}, "", ""},
@@ -54,9 +54,10 @@ func TestBearer(t *testing.T) {
 		{"a quoted token", []Header{field("authorization", `Bearer "a.b.c"`)}, `"a.b.c"`, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			token, reason := bearer(c.headers)
+			b, reason := findBearer(&Request{Headers: c.headers}, defaultPlaces, DefaultMaxToken)
+			token := b.token
 			if token != c.token || reason != c.reason {
-				t.Errorf("bearer(%q): got %q and reason %q, want %q and %q", c.headers, token, reason, c.token, c.reason)
+				t.Errorf("headers %q: got %q and reason %q, want %q and %q", c.headers, token, reason, c.token, c.reason)
 			}
 		})
 	}
@@ -72,10 +73,11 @@ func FuzzBearer(f *testing.F) {
 		if twice {
 			headers = append(headers, field("Authorization", value))
 		}
-		token, reason := bearer(headers)
+		b, reason := findBearer(&Request{Headers: headers}, defaultPlaces, DefaultMaxToken)
+		token := b.token
 		switch reason {
 		case "":
-			if twice || !strings.HasSuffix(strings.Trim(value, " \t"), token) || len(token) > MaxToken || !utf8.ValidString(token) || strings.Contains(token, ",") {
+			if twice || !strings.HasSuffix(strings.Trim(value, " \t"), token) || len(token) > DefaultMaxToken || !utf8.ValidString(token) || strings.Contains(token, ",") {
 				t.Errorf("Authorization %q, twice %v: got token %q, want none, or the end of the value", value, twice, token)
 			}
 		case NoToken:

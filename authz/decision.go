@@ -16,7 +16,7 @@ const (
 	NoTokenAllowed Reason = "no_token_allowed"
 
 	NoToken    Reason = "no_token"
-	BadRequest Reason = "bad_request" // two Authorization headers, a comma, not UTF-8, too large
+	BadRequest Reason = "bad_request" // a token in two places, a comma, not UTF-8, too large
 
 	Malformed            Reason = "malformed"
 	WrongType            Reason = "wrong_type"
@@ -36,6 +36,7 @@ const (
 
 	InsufficientScope Reason = "insufficient_scope"
 	ClaimRefused      Reason = "claim_refused"
+	StepUp            Reason = "step_up" // the policy's condition on acr does not hold
 	UnknownPolicy     Reason = "unknown_policy"
 
 	KeysUnavailable Reason = "keys_unavailable"
@@ -65,7 +66,11 @@ type Decision struct {
 	RevokedBy    revocation.Kind
 	Stale        bool // the revocations are older than max_staleness, or than 30s where that is 0
 
-	Scope string // on InsufficientScope: the scopes that the policy demands
+	// Unverified is the token's own word. It is for logs alone, to understand a
+	// denial that came before the signature was verified.
+	Unverified Unverified
+
+	Challenge Challenge // of a denial
 
 	// WouldDeny is the reason for which a policy that observes would have
 	// denied the request. Only a decision that allows has it.
@@ -75,9 +80,33 @@ type Decision struct {
 	// never in both.
 	Set    []Header
 	Remove []string
+	// RemoveQuery are parameters that the upstream must not see, named as the
+	// request writes them.
+	RemoveQuery []string
 	// LeftOut are the managed names whose claim cannot be the value of a
 	// header. They are in Remove too.
 	LeftOut []string
+}
+
+// Unverified holds parts of a token that anybody may have written.
+type Unverified struct {
+	Issuer string
+	KeyID  string // at most 256 characters
+}
+
+// Challenge holds parameters of WWW-Authenticate. All are of the configuration.
+type Challenge struct {
+	Realm            string // empty: DefaultRealm
+	ResourceMetadata string // a URL; empty: none
+	Scope            string // on InsufficientScope: the scopes that the policy demands
+	ACRValues        string // on StepUp: the values of acr that the policy accepts
+}
+
+// DefaultRealm is the realm of a policy that names none.
+const DefaultRealm = "rescind"
+
+func (p *Policy) challenge() Challenge {
+	return Challenge{Realm: p.Realm, ResourceMetadata: p.ResourceMetadata}
 }
 
 // Facts are claims of a verified token. They are the issuer's word.
@@ -100,7 +129,7 @@ func (d Decision) deny(r Reason) Decision {
 type Answer struct {
 	Code        int32  // gRPC, never 0
 	HTTP        int    // never a success
-	Error       string // of RFC 6750; empty if RFC 6750 has none for the reason
+	Error       string // of RFC 6750 or RFC 9470; empty if they have none for the reason
 	Description string
 	RetryAfter  time.Duration // 0: the answer does not say
 }
@@ -115,7 +144,7 @@ const (
 
 var answers = map[Reason]Answer{
 	NoToken:    {Code: codeUnauthenticated, HTTP: http.StatusUnauthorized, Description: "a bearer token is required"},
-	BadRequest: {Code: codeInvalidArgument, HTTP: http.StatusBadRequest, Error: "invalid_request", Description: "the request must carry one Authorization header with one token of at most 16 KiB"},
+	BadRequest: {Code: codeInvalidArgument, HTTP: http.StatusBadRequest, Error: "invalid_request", Description: "the request must carry one token, in one place, and not larger than is accepted here"},
 
 	Malformed:            invalidToken("the token is not a well-formed signed JWT, or its arrays are too long"),
 	WrongType:            invalidToken("the token is of a type that is not accepted here"),
@@ -135,6 +164,7 @@ var answers = map[Reason]Answer{
 
 	InsufficientScope: forbidden("insufficient_scope", "the token's scope does not suffice"),
 	ClaimRefused:      forbidden("insufficient_scope", "the token's claims do not permit this"),
+	StepUp:            {Code: codeUnauthenticated, HTTP: http.StatusUnauthorized, Error: "insufficient_user_authentication", Description: "the token comes from a login that is not strong enough for this"},
 	UnknownPolicy:     forbidden("", "the policy named for this route does not exist"),
 
 	KeysUnavailable: unavailable(5*time.Second, "the issuer's keys are not available"),

@@ -21,7 +21,8 @@ type Headers struct {
 	// Payload is the managed name that carries all claims: the payload of the
 	// token, which is base64url of its JSON. "" stands for none.
 	Payload string
-	// RemoveAuthorization keeps the token from the upstream.
+	// RemoveAuthorization keeps the token from the upstream: the Authorization
+	// header, and the place that held the token.
 	RemoveAuthorization bool
 }
 
@@ -29,6 +30,12 @@ type Headers struct {
 type HeaderClaim struct {
 	Claims   []string // the first one that the token has
 	Encoding Encoding
+}
+
+// Owns reports whether only rescind may set a header of this name.
+func (o Headers) Owns(name string) bool {
+	h, err := newHeaders(o)
+	return err == nil && h.owns(name)
 }
 
 // DefaultPrefix begins the names of DefaultHeaders.
@@ -50,11 +57,11 @@ var DefaultHeaders = map[string]HeaderClaim{
 // may also hide headers from the replica that the client did send. So every
 // managed name that is not set is removed, seen or not.
 type headers struct {
-	prefix  []byte          // as LaxName writes it
-	managed []managed       // sorted by name
-	names   map[string]bool // of managed and payload, as LaxName writes them
-	payload string          // in lower case; "" for none
-	always  []string        // removed from every request
+	prefix      []byte          // as LaxName writes it
+	managed     []managed       // sorted by name
+	names       map[string]bool // of managed and payload, as LaxName writes them
+	payload     string          // in lower case; "" for none
+	removeToken bool
 }
 
 type managed struct {
@@ -69,7 +76,7 @@ func newHeaders(o Headers) (*headers, error) {
 	if o.Claims == nil {
 		o.Claims = DefaultHeaders
 	}
-	h := &headers{prefix: []byte(LaxName(o.Prefix)), names: map[string]bool{}, payload: strings.ToLower(o.Payload)}
+	h := &headers{prefix: []byte(LaxName(o.Prefix)), names: map[string]bool{}, payload: strings.ToLower(o.Payload), removeToken: o.RemoveAuthorization}
 	var errs []error
 	if err := CheckHeaderPrefix(o.Prefix); err != nil {
 		errs = append(errs, fmt.Errorf("headers: prefix: %w", err))
@@ -89,9 +96,6 @@ func newHeaders(o Headers) (*headers, error) {
 			errs = append(errs, err)
 		}
 	}
-	if o.RemoveAuthorization {
-		h.always = []string{"authorization"}
-	}
 	return h, errors.Join(errs...)
 }
 
@@ -108,10 +112,9 @@ func (h *headers) manage(name string) error {
 	return nil
 }
 
-// apply writes to d how the headers of an allowed request change. t is nil if
-// the request has no token.
+// apply adds to d how the managed headers of an allowed request change. t is nil
+// if the request has no token.
 func (h *headers) apply(d *Decision, sent []Header, t *verified) {
-	d.Remove = slices.Clone(h.always)
 	set := make(map[string]bool, len(h.managed)+1)
 	for _, m := range h.managed {
 		value, present := t.header(m.HeaderClaim)

@@ -26,6 +26,7 @@ type Issuer struct {
 	MaxLifetime    time.Duration
 	Leeway         time.Duration // for exp and nbf
 	IatLeeway      time.Duration // how far in the future iat may be; at most Leeway
+	MaxToken       int           // size of the largest token, in bytes; 0: DefaultMaxToken
 	RequiredClaims []string      // besides exp
 	Claims         Conditions
 }
@@ -63,6 +64,9 @@ type issuer struct {
 func newIssuer(o Issuer) (*issuer, error) {
 	i := &issuer{Issuer: o, algorithms: map[string]bool{}, types: map[string]bool{}}
 	errs := i.faults()
+	if i.MaxToken == 0 {
+		i.MaxToken = DefaultMaxToken
+	}
 	if i.Algorithms == nil {
 		i.Algorithms = jwks.DefaultAlgorithms
 	}
@@ -107,6 +111,7 @@ func (o *Issuer) faults() (errs []error) {
 		{o.MaxLifetime <= 0, "max_lifetime must be more than 0, because revocations are kept for as long as a token can live"},
 		{o.Leeway < 0 || o.Leeway > MaxLeeway, "leeway must be from 0s to 1m, because the revocation of a token ends a minute after its exp"},
 		{o.IatLeeway < 0 || o.IatLeeway > o.Leeway, "iat_leeway must be from 0s to leeway"},
+		{o.MaxToken < 0 || o.MaxToken > MaxToken, "max_token_size must be at most 65536"},
 		{slices.Contains(o.RequiredClaims, ""), "required_claims has an empty element"},
 	} {
 		if fault.is {

@@ -85,7 +85,7 @@ func TestObserveSetsTheHeaders(t *testing.T) {
 	o := options(t)
 	o.Policies = map[string]Policy{DefaultPolicy: {Scopes: []string{"admin"}, Observe: true}}
 	d := authorizer(t, o).Authorize(t.Context(), carrying(edKey().token(nil)))
-	if !d.Allow || d.WouldDeny != InsufficientScope || d.Scope != "" || len(d.Set) == 0 {
+	if !d.Allow || d.WouldDeny != InsufficientScope || d.Challenge.Scope != "" || len(d.Set) == 0 {
 		t.Errorf("got %+v, want it allowed, with headers, no scope, and %s as the reason that would deny", d, InsufficientScope)
 	}
 }

@@ -20,6 +20,13 @@ type Policy struct {
 	MaxAge        time.Duration // since iat; 0: no limit
 	TokenOptional bool          // a request without a token passes; a bad token is denied
 
+	// TokensFrom are the places that may hold a token. Exactly one of them may
+	// hold one. nil: the Authorization header with the scheme Bearer.
+	TokensFrom []Place
+	// Realm and ResourceMetadata (RFC 9728) are named in every challenge. An
+	// empty Realm is DefaultRealm, and an empty ResourceMetadata is left out.
+	Realm, ResourceMetadata string
+
 	// Observe tries the policy out. Audiences, Scopes, Claims and MaxAge then
 	// deny nothing, and a decision that allows names the reason for which they
 	// would have denied. Nothing else changes. A token that is required must
@@ -75,8 +82,8 @@ func (p *Policy) refuses(t *verified, now time.Time, leeway time.Duration) Reaso
 			return TooOld
 		}
 	}
-	if !p.Claims.hold(t.Claims) {
-		return ClaimRefused
+	if reason := p.refusesClaims(t.Claims); reason != "" {
+		return reason
 	}
 	if len(p.Scopes) > 0 {
 		granted := scope(t.Claims)
@@ -87,6 +94,37 @@ func (p *Policy) refuses(t *verified, now time.Time, leeway time.Duration) Reaso
 		}
 	}
 	return ""
+}
+
+// acr is the claim that says how the subject logged in (RFC 9470).
+const acr = "acr"
+
+// refusesClaims returns ClaimRefused for a claim that does not fit, or StepUp if
+// acr alone does not fit: a client can get another acr by a stronger login.
+func (p *Policy) refusesClaims(claims map[string]any) Reason {
+	reason := Reason("")
+	for name, values := range p.Claims {
+		switch {
+		case (Conditions{name: values}).hold(claims):
+		case name != acr:
+			return ClaimRefused
+		default:
+			reason = StepUp
+		}
+	}
+	return reason
+}
+
+// acrValues returns the values of acr that the policy accepts, as a challenge
+// lists them. A value that the list cannot hold is left out.
+func (p *Policy) acrValues() string {
+	var values []string
+	for _, v := range p.Claims[acr] {
+		if s := v.String(); isScope(s) {
+			values = append(values, s)
+		}
+	}
+	return strings.Join(values, " ")
 }
 
 // scope returns the scopes that the token was granted. Issuers write them in
@@ -108,8 +146,8 @@ func scope(claims map[string]any) []string {
 	return granted
 }
 
-func (p *Policy) check(issuers map[string]*issuer) error {
-	var errs []error
+func (p *Policy) check(issuers map[string]*issuer, h *headers) error {
+	errs := []error{checkPlaces(p.TokensFrom, h), CheckQuoted(p.Realm), CheckQuoted(p.ResourceMetadata)}
 	for _, name := range p.Issuers {
 		if issuers[name] == nil {
 			errs = append(errs, fmt.Errorf("issuer %q is not one of the configured issuers", name))
@@ -137,6 +175,17 @@ func (c Conditions) check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// CheckQuoted returns an error if s needs an escape within the quotes of a
+// challenge.
+func CheckQuoted(s string) error {
+	for i := range len(s) {
+		if b := s[i]; b < ' ' || b > '~' || b == '"' || b == '\\' {
+			return fmt.Errorf("%.60q cannot stand in a challenge: visible ASCII without \" and \\", s)
+		}
+	}
+	return nil
 }
 
 // isScope reports whether s is a scope-token of RFC 6749, section 3.3. Such a

@@ -151,8 +151,8 @@ func TestPolicies(t *testing.T) {
 			if c.want == InsufficientScope {
 				wantScope = "reports:read openid"
 			}
-			if d.Scope != wantScope {
-				t.Errorf("the decision demands scope %q, want %q", d.Scope, wantScope)
+			if d.Challenge.Scope != wantScope {
+				t.Errorf("the decision demands scope %q, want %q", d.Challenge.Scope, wantScope)
 			}
 		})
 	}

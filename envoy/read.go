@@ -12,7 +12,7 @@ import (
 )
 
 // A CheckRequest is some thirty objects, of which a decision needs the headers
-// and three texts. The functions here read those alone, from the protobuf wire
+// and five texts. The functions here read those alone, from the protobuf wire
 // format, version 3: half of the time that a Check otherwise costs on this side
 // of the connection.
 //
@@ -75,7 +75,7 @@ func walk(wire string) (r *authz.Request, http, ok bool) {
 	ok = fields(wire, func(number uint64, value string) bool {
 		return number != 1 || w.attributes(value)
 	})
-	if !ok || !utf8.ValidString(w.address) || !utf8.ValidString(w.request.Certificate) {
+	if !ok || !utf8.ValidString(w.address) || !utf8.ValidString(w.request.Certificate) || !utf8.ValidString(w.request.Path) || !utf8.ValidString(w.request.Host) {
 		return nil, false, false
 	}
 	w.request.Headers = w.raw
@@ -157,6 +157,10 @@ func (w *walker) httpRequest(message string) bool {
 	w.http = true
 	return fields(message, func(number uint64, value string) bool {
 		switch number {
+		case 4:
+			w.request.Path = value
+		case 5:
+			w.request.Host = value
 		case 3:
 			key, value, ok := mapEntry(value)
 			w.merged = append(w.merged, authz.Header{Name: key, Value: value})

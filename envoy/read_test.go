@@ -27,6 +27,7 @@ func requestOf(check *authv3.CheckRequest) (r *authz.Request, http bool) {
 	r = &authz.Request{
 		Source:      sourceOf(attributes.GetSource().GetAddress().GetSocketAddress().GetAddress()),
 		Certificate: attributes.GetSource().GetCertificate(),
+		Path:        request.GetPath(), Host: request.GetHost(),
 	}
 	for name, value := range request.GetHeaders() {
 		r.Headers = append(r.Headers, authz.Header{Name: name, Value: value})
@@ -64,7 +65,7 @@ func plain(r *authz.Request, http bool) string {
 	if r.Policy != nil {
 		policy = fmt.Sprintf("%q", *r.Policy)
 	}
-	return fmt.Sprintf("http %v headers %q policy %s certificate %q source %s grpc %v", http, headers, policy, r.Certificate, r.Source, fromGRPC(r))
+	return fmt.Sprintf("http %v headers %q policy %s certificate %q source %s grpc %v path %q host %q", http, headers, policy, r.Certificate, r.Source, fromGRPC(r), r.Path, r.Host)
 }
 
 // full returns a CheckRequest with something in every field that Envoy fills in, and in some more.

@@ -28,7 +28,7 @@ func response(d *authz.Decision, grpc bool) *authv3.CheckResponse {
 	if !d.Allow {
 		return denial(d, grpc)
 	}
-	ok := &authv3.OkHttpResponse{HeadersToRemove: d.Remove}
+	ok := &authv3.OkHttpResponse{HeadersToRemove: d.Remove, QueryParametersToRemove: d.RemoveQuery}
 	for _, h := range d.Set {
 		ok.Headers = append(ok.Headers, overwrite(h.Name, h.Value))
 	}

@@ -102,7 +102,7 @@ func TestDenials(t *testing.T) {
 }
 
 func TestScopeStandsInTheChallenge(t *testing.T) {
-	r := response(&authz.Decision{Reason: authz.InsufficientScope, Scope: "reports:read openid"}, false)
+	r := response(&authz.Decision{Reason: authz.InsufficientScope, Challenge: authz.Challenge{Scope: "reports:read openid"}}, false)
 	if got := headersOf(t, r.GetDeniedResponse().Headers)["www-authenticate"]; !strings.HasSuffix(got, `, scope="reports:read openid"`) || !strings.Contains(got, `error="insufficient_scope"`) {
 		t.Errorf("WWW-Authenticate: %s, want the error and the scope", got)
 	}

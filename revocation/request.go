@@ -16,7 +16,7 @@ const (
 	MaxName   = 256 // bytes of a claim's name
 	MaxKeyID  = jwt.MaxKeyID
 	MaxValue  = 1024 // bytes of a claim's value
-	MaxToken  = 16 << 10
+	MaxToken  = 64 << 10
 	MaxReason = 1024
 )
 

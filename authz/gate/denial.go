@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -23,7 +24,7 @@ func DenialOf(d *authz.Decision) Denial {
 	denial := Denial{Code: a.Code, Status: a.HTTP, Body: body(a), Headers: []authz.Header{
 		{Name: "content-type", Value: "application/json"},
 		{Name: "cache-control", Value: "no-store"},
-		{Name: "www-authenticate", Value: challenge(a, d.Scope)},
+		{Name: "www-authenticate", Value: challenge(a, d.Challenge)},
 	}}
 	if a.RetryAfter > 0 {
 		denial.Headers = append(denial.Headers, authz.Header{Name: "retry-after", Value: strconv.Itoa(int(a.RetryAfter.Seconds()))})
@@ -31,16 +32,19 @@ func DenialOf(d *authz.Decision) Denial {
 	return denial
 }
 
-// challenge returns the WWW-Authenticate of RFC 6750, section 3. Its parts are
-// constants and scopes of the configuration, so none needs an escape.
-func challenge(a authz.Answer, scope string) string {
+// challenge returns the WWW-Authenticate of RFC 6750, section 3, with the
+// parameters of RFC 9728 and RFC 9470. Its parts are constants and texts of the
+// configuration that need no escape.
+func challenge(a authz.Answer, c authz.Challenge) string {
 	var b strings.Builder
-	b.WriteString(`Bearer realm="rescind"`)
-	if a.Error != "" {
-		fmt.Fprintf(&b, `, error="%s", error_description="%s"`, a.Error, a.Description)
-	}
-	if scope != "" {
-		fmt.Fprintf(&b, `, scope="%s"`, scope)
+	fmt.Fprintf(&b, `Bearer realm="%s"`, cmp.Or(c.Realm, authz.DefaultRealm))
+	for _, p := range []struct{ name, value string }{
+		{"error", a.Error}, {"error_description", a.Description},
+		{"scope", c.Scope}, {"acr_values", c.ACRValues}, {"resource_metadata", c.ResourceMetadata},
+	} {
+		if p.value != "" && (p.name != "error_description" || a.Error != "") {
+			fmt.Fprintf(&b, `, %s="%s"`, p.name, p.value)
+		}
 	}
 	return b.String()
 }

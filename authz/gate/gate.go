@@ -115,7 +115,7 @@ func (g *Gate) decide(ctx context.Context, o *Observation, read func() (*authz.R
 	r, refused := read()
 	o.Request = r
 	if refused != "" {
-		d = authz.Decision{Reason: refused, ID: rand.Text()}
+		d = g.authorizer.Load().Refuse(r, refused)
 	} else {
 		d = g.authorizer.Load().Authorize(ctx, r)
 	}

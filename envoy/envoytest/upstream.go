@@ -12,6 +12,7 @@ import (
 // Seen is the upstream's answer: the request that reached it.
 type Seen struct {
 	Path   string      `json:"path"`
+	Query  string      `json:"query"`
 	Header http.Header `json:"headers"`
 }
 
@@ -30,7 +31,7 @@ func startUpstream() (*upstream, error) {
 	u := &upstream{addr: l.Addr().String(), done: make(chan struct{})}
 	u.server = &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(Seen{r.URL.Path, r.Header})
+		_ = json.NewEncoder(w).Encode(Seen{r.URL.Path, r.URL.RawQuery, r.Header})
 	})}
 	go func() {
 		defer close(u.done)

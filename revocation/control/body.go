@@ -9,12 +9,13 @@ import (
 	"net/http"
 	"time"
 
+	"rescind/revocation"
 	"rescind/revocation/ledger"
 )
 
 // Bounds of a body.
 const (
-	maxBody   = 64 << 10
+	maxBody   = revocation.MaxToken + 16<<10 // a token, and what stands beside it
 	maxImport = 64 << 20
 	maxLines  = 100_000
 

@@ -79,6 +79,10 @@ type Policy struct {
 	MaxAge        time.Duration    // 0: no limit
 	TokenOptional bool
 	Observe       bool // unmet demands are counted and deny nothing
+
+	TokensFrom       []authz.Place // empty: the Authorization header
+	Realm            string
+	ResourceMetadata string // a URL; empty: none
 }
 
 // Headers says which headers the upstream gets.
@@ -192,13 +196,16 @@ func policy(a *Authz) as[Policy] {
 	}
 	return func(v value, p *Policy) {
 		v.object(keys{
-			"issuers":   restrict(&p.Issuers, some(configured)),
-			"audiences": restrict(&p.Audiences, some(text())),
-			"scopes":    restrict(&p.Scopes, listOf(text(isScope))),
-			"claims":    restrict(&p.Claims, conditions),
-			"max_age":   restrict(&p.MaxAge, duration(positive, 0)),
-			"token":     into(&p.TokenOptional, choice(map[string]bool{"required": false, "optional": true})),
-			"mode":      into(&p.Observe, choice(map[string]bool{"enforce": false, "observe": true})),
+			"issuers":           restrict(&p.Issuers, some(configured)),
+			"audiences":         restrict(&p.Audiences, some(text())),
+			"scopes":            restrict(&p.Scopes, listOf(text(isScope))),
+			"claims":            restrict(&p.Claims, conditions),
+			"max_age":           restrict(&p.MaxAge, duration(positive, 0)),
+			"token":             into(&p.TokenOptional, choice(map[string]bool{"required": false, "optional": true})),
+			"tokens_from":       restrict(&p.TokensFrom, places(a)),
+			"realm":             into(&p.Realm, text(authz.CheckQuoted)),
+			"resource_metadata": into(&p.ResourceMetadata, text(isURL, authz.CheckQuoted)),
+			"mode":              into(&p.Observe, choice(map[string]bool{"enforce": false, "observe": true})),
 		})
 	}
 }

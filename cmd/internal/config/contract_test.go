@@ -40,6 +40,7 @@ issuers:                            # at least one
     max_lifetime: 24h
     leeway: 30s
     iat_leeway: 2s
+    max_token_size: 16384
     refresh_interval: 5m            # in the background, with jitter
     min_refresh_interval: 10s
     max_stale: 0s
@@ -58,6 +59,15 @@ policies:
   default: {}
   reports: {issuers: [https://idp.example.com/], audiences: [reports], scopes: [reports:read], claims: {tenant: [acme, globex]}, max_age: 15m}
   public:  {token: optional}        # no token is allowed; a bad one is still denied
+  browser:
+    tokens_from:
+      - {header: authorization}
+      - {header: cf-access-jwt-assertion}
+      - {cookie: session}
+      - {query: access_token}
+      - {websocket_protocol: "bearer."}
+    realm: orders
+    resource_metadata: https://api.example.com/.well-known/oauth-protected-resource
 headers:
   prefix: x-jwt-
   claims: {x-jwt-issuer: iss, x-jwt-subject: sub, x-jwt-id: jti, x-jwt-scope: scope, x-jwt-client: client_id, x-jwt-expires: exp}   # the default
@@ -128,7 +138,7 @@ func TestContractAuthz(t *testing.T) {
 		Issuers: []Issuer{{
 			Issuer: "https://idp.example.com/", JWKSURI: "https://idp.example.com/jwks",
 			Audiences: []string{"api"}, Algorithms: []string{"RS256", "ES256"}, TokenTypes: []string{"at+jwt", "JWT"},
-			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, IatLeeway: 2 * time.Second, RequiredClaims: []string{"jti"}, Claims: map[string][]any{"typ": {"Bearer"}},
+			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, IatLeeway: 2 * time.Second, MaxTokenSize: 16384, RequiredClaims: []string{"jti"}, Claims: map[string][]any{"typ": {"Bearer"}},
 			RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second, CAFile: filepath.Join(dir, "cert.pem"),
 		}},
 		Policies: map[string]Policy{
@@ -138,6 +148,12 @@ func TestContractAuthz(t *testing.T) {
 				Claims: map[string][]any{"tenant": {"acme", "globex"}}, MaxAge: 15 * time.Minute,
 			},
 			"public": {TokenOptional: true},
+			"browser": {
+				TokensFrom: []authz.Place{
+					{Header: "authorization"}, {Header: "cf-access-jwt-assertion"}, {Cookie: "session"}, {Query: "access_token"}, {WebSocketProtocol: "bearer."},
+				},
+				Realm: "orders", ResourceMetadata: "https://api.example.com/.well-known/oauth-protected-resource",
+			},
 		},
 		Headers: defaultHeaders, Shares: defaultShares, Alerts: watch.Defaults(),
 	}})
@@ -183,7 +199,7 @@ func TestDefaults(t *testing.T) {
 		Issuers: []Issuer{{
 			Issuer: "https://idp.example.com/", Discovery: true, Audiences: []string{"api"},
 			Algorithms: jwks.DefaultAlgorithms, TokenTypes: []string{"at+jwt", "JWT", ""},
-			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, IatLeeway: 2 * time.Second, RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second,
+			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, IatLeeway: 2 * time.Second, MaxTokenSize: 16384, RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second,
 		}},
 		Policies: map[string]Policy{"default": {}, "a": {}},
 		Headers:  defaultHeaders, Shares: defaultShares, LogLevel: slog.LevelInfo, Alerts: watch.Defaults(),

@@ -29,6 +29,7 @@ type Issuer struct {
 	MaxLifetime    time.Duration
 	Leeway         time.Duration
 	IatLeeway      time.Duration
+	MaxTokenSize   int
 	RequiredClaims []string
 	Claims         map[string][]any // string, bool or json.Number
 
@@ -45,7 +46,7 @@ func issuer() as[Issuer] {
 	return func(v value, i *Issuer) {
 		*i = Issuer{
 			Algorithms: slices.Clone(jwks.DefaultAlgorithms), TokenTypes: slices.Clone(authz.DefaultTokenTypes),
-			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second,
+			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, MaxTokenSize: authz.DefaultMaxToken,
 			RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second,
 			// A value that is no boolean is one fault. It must not also count as absent.
 			Discovery: v.has("discovery"), AnyAudience: v.has("any_audience"), AllowHTTP: v.has("allow_http"),
@@ -65,6 +66,7 @@ func issuer() as[Issuer] {
 			"refresh_interval":     into(&i.RefreshInterval, duration(positive, 0)),
 			"min_refresh_interval": into(&i.MinRefreshInterval, duration(positive, 0)),
 			"max_stale":            restrict(&i.MaxStale, duration(0, 0)),
+			"max_token_size":       into(&i.MaxTokenSize, count(1, authz.MaxToken)),
 			"required_claims":      restrict(&i.RequiredClaims, listOf(text())),
 			"claims":               restrict(&i.Claims, conditions),
 			"ca_file":              into(&i.CAFile, file(certificates)),

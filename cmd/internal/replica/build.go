@@ -45,7 +45,7 @@ func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]iss
 		next[i.Issuer] = k
 		options.Issuers = append(options.Issuers, authz.Issuer{
 			Name: i.Issuer, Keys: k.keys, Algorithms: i.Algorithms, Audiences: i.Audiences, AnyAudience: i.AnyAudience,
-			TokenTypes: i.TokenTypes, MaxLifetime: i.MaxLifetime, Leeway: i.Leeway, IatLeeway: i.IatLeeway, RequiredClaims: i.RequiredClaims,
+			TokenTypes: i.TokenTypes, MaxLifetime: i.MaxLifetime, Leeway: i.Leeway, IatLeeway: i.IatLeeway, MaxToken: i.MaxTokenSize, RequiredClaims: i.RequiredClaims,
 			Claims: conditions(i.Claims),
 		})
 	}
@@ -53,6 +53,7 @@ func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]iss
 		options.Policies[name] = authz.Policy{
 			Issuers: policy.Issuers, Audiences: policy.Audiences, Scopes: policy.Scopes, Claims: conditions(policy.Claims),
 			MaxAge: policy.MaxAge, TokenOptional: policy.TokenOptional, Observe: policy.Observe,
+			TokensFrom: policy.TokensFrom, Realm: policy.Realm, ResourceMetadata: policy.ResourceMetadata,
 		}
 	}
 	authorizer, err := authz.New(options)
