@@ -52,7 +52,7 @@ func statusFrom(t *testing.T, c net.Conn) int {
 
 func postTo(t *testing.T, s *httptest.Server, who, contentType, body string) (int, string) {
 	t.Helper()
-	r, err := http.NewRequest("POST", s.URL+"/v1/revocations", strings.NewReader(body))
+	r, err := http.NewRequest(http.MethodPost, s.URL+"/v1/revocations", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -67,6 +68,6 @@ func TestRolesByMeaning(t *testing.T) {
 }
 
 func isForbidden(err error) bool {
-	r, ok := err.(*Refusal)
-	return ok && r.Cause == Forbidden
+	var r *Refusal
+	return errors.As(err, &r) && r.Cause == Forbidden
 }

@@ -34,11 +34,6 @@ func newCandidate(r revocation.Revocation, least revocation.Micros) Candidate {
 	return Candidate{Revocation: r, least: least, entry: r.Entry(), packed: pack(&r)}
 }
 
-// sameness returns the key under which an equal revocation is found.
-func (c *Candidate) sameness() sameness {
-	return sameness{c.entry.Digest, cut{c.entry.Before, c.Block}}
-}
-
 // outcome is the end of an attempt.
 type outcome struct {
 	revision uint64

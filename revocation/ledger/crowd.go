@@ -222,6 +222,21 @@ func (c *crowd) same(r *rows, k cut, least, now revocation.Micros) *row {
 	return nil
 }
 
+// inForce returns how many rows of a digest are in force, and how far they reach
+// together.
+func (r *rows) inForce(d revocation.Digest) (n int, furthest reach) {
+	if c := r.crowds[d]; c != nil {
+		return c.standing, c.reach(r)
+	}
+	furthest = noReach
+	for w := range r.chain(d) { // a short one, because it has no crowd
+		if w.digest == d && w.state == standing {
+			n, furthest = n+1, furthest.and(w.reach())
+		}
+	}
+	return n, furthest
+}
+
 // reach returns the reach of all rows in force.
 func (c *crowd) reach(r *rows) reach {
 	if c.stale {

@@ -339,3 +339,34 @@ func TestSnapshotWhileCoversComeAndGo(t *testing.T) {
 		stop()
 	}
 }
+
+// One batch meets the bound of a digest as many batches do.
+func TestAtMostSoManyOfOneDigestInOneBatch(t *testing.T) {
+	l, stop := run(t, ledgertest.New(), nil)
+	defer stop()
+	lines := func(n int, further bool) (all []Candidate) {
+		r := made(t, "revoker", `{"sub":"a"}`)
+		for i := range n {
+			r.Before = revocation.Micros(1 << 30)
+			if further {
+				r.Before += revocation.Micros(i)
+			} else {
+				r.Before -= revocation.Micros(i)
+			}
+			c := newCandidate(r, r.ExpiresAt)
+			c.Line = i + 1
+			all = append(all, c)
+		}
+		return all
+	}
+	var refusal *Refusal
+	if _, _, _, err := l.revoke(t.Context(), lines(maxStanding+1, false), false, AuditEntry{}); !errors.As(err, &refusal) || refusal.Faults[0].Line != maxStanding+1 {
+		t.Errorf("%d revocations of one digest, each of which reaches less: %v, want line %d refused", maxStanding+1, err, maxStanding+1)
+	}
+	if l.Len() != 0 {
+		t.Errorf("%d revocations in force after the refusal, want none", l.Len())
+	}
+	if _, _, fresh, err := l.revoke(t.Context(), lines(maxStanding+500, true), false, AuditEntry{}); err != nil || fresh != maxStanding+500 {
+		t.Errorf("%d revocations of one digest, each of which reaches further: %d accepted, %v; want all", maxStanding+500, fresh, err)
+	}
+}

@@ -25,44 +25,68 @@ type batch struct {
 	moved    int                      // older rows that it hides or shows
 }
 
-// sameness is equal for two revocations if one can stand in for the other.
-type sameness struct {
-	digest revocation.Digest
-	cut    cut
+// additions are revocations that are not in the state yet.
+type additions struct {
+	digests map[revocation.Digest]addition
+	sets    map[revocation.Shape]string // bounded shapes that are new, with their credential
 }
 
+// addition is the revocations that one digest gets.
+type addition struct {
+	newest fresh
+	others map[cut]fresh // with another cut than the newest; mostly nil
+	count  int
+	reach  reach // of all of them
+}
+
+// fresh is a revocation that is not in the state yet.
 type fresh struct {
 	id      revocation.ID
+	cut     cut
 	expires revocation.Micros
 }
 
-// additions are revocations that are not in the state yet.
-type additions struct {
-	same   map[sameness]fresh
-	crowds map[revocation.Digest]addedCrowd
-	sets   map[revocation.Shape]string // bounded shapes that are new, with their credential
+// same returns the last addition with this cut.
+func (a *addition) same(k cut) (fresh, bool) {
+	if a.count > 0 && a.newest.cut == k {
+		return a.newest, true
+	}
+	f, ok := a.others[k]
+	return f, ok
 }
 
-// addedCrowd is how many revocations a digest gets, and how far they reach.
-type addedCrowd struct {
-	count int
-	reach reach
+func (a *addition) add(f fresh, reach reach) {
+	if a.count == 0 {
+		a.reach = noReach
+	} else if a.newest.cut != f.cut {
+		if a.others == nil {
+			a.others = map[cut]fresh{}
+		}
+		a.others[a.newest.cut] = a.newest
+	}
+	a.newest = f
+	a.count++
+	a.reach = a.reach.and(reach)
 }
 
-func newAdditions() additions {
-	return additions{map[sameness]fresh{}, map[revocation.Digest]addedCrowd{}, map[revocation.Shape]string{}}
-}
-
+// take adds o, whose digests replace those that are there.
 func (a *additions) take(o additions) {
-	maps.Copy(a.same, o.same)
-	maps.Copy(a.crowds, o.crowds)
-	maps.Copy(a.sets, o.sets)
+	if len(a.digests) == 0 {
+		a.digests = o.digests
+	} else {
+		maps.Copy(a.digests, o.digests)
+	}
+	if len(a.sets) == 0 {
+		a.sets = o.sets
+	} else {
+		maps.Copy(a.sets, o.sets)
+	}
 }
 
 // decide decides attempts against the state, as many as one batch may have and
 // at least one. Only the committer calls it.
 func (l *Ledger) decide(attempts []*attempt) *batch {
-	b := &batch{added: newAdditions(), restored: map[revocation.ID]uint64{}}
+	b := &batch{restored: map[revocation.ID]uint64{}}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	b.after = l.revision
@@ -85,7 +109,9 @@ func (l *Ledger) decideRevokes(b *batch, a *attempt, now revocation.Micros) outc
 	if !l.rows.room(len(a.revokes)) {
 		return outcome{err: errors.New("the control endpoint holds as many revocations as it can")}
 	}
-	d := &decision{ledger: l, batch: b, attempt: a, now: now, index: b.index, added: newAdditions(), moved: b.moved}
+	d := &decision{ledger: l, batch: b, attempt: a, now: now, index: b.index, moved: b.moved}
+	d.added.digests = make(map[revocation.Digest]addition, len(a.revokes))
+	d.ops = make([]operation, 0, len(a.revokes))
 	d.out.ids = make([]revocation.ID, len(a.revokes))
 	for i := range a.revokes {
 		if why := d.candidate(i); why != nil {
@@ -93,7 +119,11 @@ func (l *Ledger) decideRevokes(b *batch, a *attempt, now revocation.Micros) outc
 			return outcome{err: Invalidate([]Fault{{a.revokes[i].Line, revocation.Fault{Member: why.member, Message: why.text}}})}
 		}
 	}
-	b.ops = append(b.ops, d.ops...)
+	if len(b.ops) == 0 {
+		b.ops = d.ops
+	} else {
+		b.ops = append(b.ops, d.ops...)
+	}
 	b.index, b.moved = d.index, d.moved
 	b.lasts = max(b.lasts, d.lasts)
 	b.added.take(d.added)
@@ -121,14 +151,16 @@ type boundMet struct{ bound, member, text string }
 
 func (d *decision) candidate(i int) *boundMet {
 	c := &d.attempt.revokes[i]
-	if id, ok := d.existing(c); ok {
+	k := cut{c.entry.Before, c.Block}
+	added := d.addition(c.entry.Digest)
+	if id, ok := d.existing(c, k, &added); ok {
 		d.out.ids[i], d.out.revision = id, max(d.out.revision, id.Revision)
 		return nil
 	}
 	if met := d.newSet(c); met != nil {
 		return met
 	}
-	cover, met := d.newInCrowd(c)
+	cover, met := d.newInCrowd(c, &added)
 	if met != nil {
 		return met
 	}
@@ -137,20 +169,32 @@ func (d *decision) candidate(i int) *boundMet {
 	entry := c.entry
 	entry.ID = id
 	d.ops = append(d.ops, operation{entry: entry, block: c.Block, cover: cover, by: c.CreatedBy, packed: c.packed})
-	d.added.same[c.sameness()] = fresh{id, c.ExpiresAt}
+	added.add(fresh{id, k, c.ExpiresAt}, reach{c.entry.Before, c.ExpiresAt})
+	d.added.digests[c.entry.Digest] = added
 	d.lasts = max(d.lasts, c.ExpiresAt)
 	d.out.ids[i], d.out.revision = id, id.Revision
 	d.out.fresh++
 	return nil
 }
 
+// addition returns the revocations that the attempt, or the batch before it,
+// adds to a digest.
+func (d *decision) addition(of revocation.Digest) addition {
+	if a, ok := d.added.digests[of]; ok {
+		return a
+	}
+	a, ok := d.batch.added.digests[of]
+	if ok {
+		a.others = maps.Clone(a.others) // the attempt may be refused
+	}
+	return a
+}
+
 // existing returns the revocation in force, or in this batch, that stands in
 // for a candidate.
-func (d *decision) existing(c *Candidate) (revocation.ID, bool) {
-	for _, added := range []*additions{&d.added, &d.batch.added} {
-		if f, ok := added.same[c.sameness()]; ok && f.expires >= c.least {
-			return f.id, true
-		}
+func (d *decision) existing(c *Candidate, k cut, added *addition) (revocation.ID, bool) {
+	if f, ok := added.same(k); ok && f.expires >= c.least {
+		return f.id, true
 	}
 	w := d.ledger.rows.same(&c.entry, c.Block, c.least, d.now)
 	if w == nil || d.batch.restored[w.id()] != 0 {
@@ -199,40 +243,37 @@ func (d *decision) newSet(c *Candidate) *boundMet {
 			"An issuer has at most %d such sets (limits.shapes_per_issuer), a credential that is not an operator at most %d: this issuer has %d, of which this credential made %d. "+
 			"Use claims that are in use, or restore revocations of a set that is not needed", limit, max(1, limit/mostOfOne), total, own)}
 	}
+	if d.added.sets == nil {
+		d.added.sets = map[revocation.Shape]string{}
+	}
 	d.added.sets[shape] = by
 	return nil
 }
 
 // newInCrowd reports the bound that a candidate meets because its digest has
 // as many revocations in force as it may, and whether the candidate is a cover.
-func (d *decision) newInCrowd(c *Candidate) (cover bool, _ *boundMet) {
-	crowd := d.ledger.rows.crowds[c.entry.Digest]
-	mine := reach{c.entry.Before, c.ExpiresAt}
-	count, furthest := 0, noReach
-	if crowd != nil {
-		count, furthest = crowd.standing, crowd.reach(d.ledger.rows)
+func (d *decision) newInCrowd(c *Candidate, added *addition) (cover bool, _ *boundMet) {
+	rows := d.ledger.rows
+	crowd := rows.crowds[c.entry.Digest]
+	if crowd == nil && added.count+rows.crowdRows < d.ledger.maxStanding {
+		return false, nil
 	}
-	added, ok := d.added.crowds[c.entry.Digest]
-	if !ok {
-		added, ok = d.batch.added.crowds[c.entry.Digest]
-	}
-	if ok {
+	count, furthest := rows.inForce(c.entry.Digest)
+	if added.count > 0 {
 		count, furthest = count+added.count, furthest.and(added.reach)
-	} else {
-		added.reach = noReach
 	}
-	if count >= d.ledger.maxStanding {
-		if !mine.covers(furthest) {
-			return false, &boundMet{"entries", "claims", fmt.Sprintf(
-				"has %d revocations in force, and at most %d are possible for the same claims. Only one that reaches further than all of them is taken: with a later or no issued_before, and a later expires_at",
-				count, d.ledger.maxStanding)}
-		}
-		if hides := d.hides(crowd) + added.count; d.moved+hides <= maxMoved {
-			cover = true
-			d.moved += hides
-		}
+	if count < d.ledger.maxStanding {
+		return false, nil
 	}
-	d.added.crowds[c.entry.Digest] = addedCrowd{added.count + 1, added.reach.and(mine)}
+	if mine := (reach{c.entry.Before, c.ExpiresAt}); !mine.covers(furthest) {
+		return false, &boundMet{"entries", "claims", fmt.Sprintf(
+			"has %d revocations in force, and at most %d are possible for the same claims. Only one that reaches further than all of them is taken: with a later or no issued_before, and a later expires_at",
+			count, d.ledger.maxStanding)}
+	}
+	if hides := d.hides(crowd) + added.count; d.moved+hides <= maxMoved {
+		cover = true
+		d.moved += hides
+	}
 	return cover, nil
 }
 
