@@ -104,8 +104,9 @@ func (d *directory) lastContact() (at time.Time, retention time.Duration) {
 // recovered is the content of a directory at the start.
 type recovered struct {
 	position
-	set       *set // nil: the files are of another version of the rules
-	ahead     int  // entries of the set that belong to the next revision
+	set       *set   // nil: the files are of another version of the rules
+	ahead     int    // entries of the set that belong to the next revision
+	furthest  uint64 // last revision of these entries
 	retention time.Duration
 	contact   time.Time
 }

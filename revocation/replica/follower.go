@@ -92,6 +92,10 @@ type Follower struct {
 	mu        sync.Mutex // held for every change of the fields below, and of current
 	lifetimes map[string]time.Duration
 	known     position // the furthest position ever
+	// furthest is the last revision of the known log that has entries in force
+	// ahead of its turn. The control endpoint has been told that it is in force, so
+	// no older set may replace the current one.
+	furthest  uint64
 	greeted   position
 	retention time.Duration // 0: unknown
 	dir       *directory    // nil: nothing is written to disk
@@ -150,7 +154,7 @@ func (f *Follower) recover(path string) (err error) {
 	if r == nil {
 		return nil
 	}
-	f.known, f.retention = r.position, r.retention
+	f.known, f.furthest, f.retention = r.position, r.furthest, r.retention
 	f.checkRetention()
 	if r.set == nil {
 		text := fmt.Sprintf("the revocations on disk follow another version of the matching rules than this replica (version %d): all of them are loaded again from the control endpoint", revocation.Rules)

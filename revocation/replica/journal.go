@@ -83,6 +83,7 @@ func (r *recovered) apply(kind byte, c *revocation.Change, rules int, at clock) 
 			return err
 		}
 	}
+	r.furthest = max(r.furthest, lastRevision(c.Added))
 	if r.ahead += grown; kind == frameChange {
 		r.revision, r.ahead = c.Revision, 0
 	}

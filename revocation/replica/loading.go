@@ -28,7 +28,7 @@ func (f *Follower) Load(logID string, revision, expect uint64) (*Loading, error)
 	switch {
 	case logID != f.greeted.logID:
 		return nil, fmt.Errorf("log %q is not the one that was greeted", logID)
-	case logID == f.known.logID && revision < f.known.revision:
+	case f.older(position{logID, revision}):
 		return nil, ErrOlderRevision
 	}
 	room := int(min(expect, maxRoom))
@@ -69,7 +69,7 @@ func (l *Loading) Commit() error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if l.position.logID == f.known.logID && l.position.revision < f.known.revision {
+	if f.older(l.position) {
 		return ErrOlderRevision
 	}
 	if err := l.set.check(); err != nil {
@@ -77,6 +77,9 @@ func (l *Loading) Commit() error {
 	}
 	if f.contact.Load() != nil && f.current.Load().logID != l.position.logID {
 		f.contact.Store(&contact{}) // it was about another log
+	}
+	if l.position.logID != f.known.logID {
+		f.furthest = 0
 	}
 	f.hold(&current{position: l.position, set: l.set})
 	f.otherRules.clear()

@@ -49,7 +49,21 @@ func (f *Follower) Accept(replaced []string) {
 		return
 	}
 	f.log.Warn("an operator has replaced the log of this replica", "log", f.known.logID, "revision", f.known.revision)
-	f.known = position{}
+	f.known, f.furthest = position{}, 0
+}
+
+// older reports whether a set at p would lead back: it is of the known log, and
+// from before a revision that is in force. The caller holds mu.
+func (f *Follower) older(p position) bool {
+	return p.logID == f.known.logID && p.revision < max(f.known.revision, f.furthest)
+}
+
+// lastRevision returns the last revision that entries belong to; 0 for none.
+func lastRevision(entries []revocation.Entry) (last uint64) {
+	for i := range entries {
+		last = max(last, entries[i].ID.Revision)
+	}
+	return last
 }
 
 // ApplyPart puts entries of the next revision in force, so that a long revision
@@ -82,6 +96,7 @@ func (f *Follower) ApplyAhead(added []revocation.Entry) error {
 	if err := f.addEarly(added); err != nil {
 		return err
 	}
+	f.furthest = max(f.furthest, lastRevision(added))
 	next := f.current.Load().revision + 1 // a journal has them among the parts of the next revision
 	f.toDisk(func(d *directory) error { return d.appendAhead(next, added) })
 	return nil
