@@ -1,0 +1,290 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rescind/envoy"
+	"rescind/envoy/envoytest"
+	"rescind/test/eventually"
+)
+
+// firstEdition is the last commit of the first edition. Its stores, snapshots and
+// replicas are the ones that an upgrade meets.
+const firstEdition = "6531804e5ea0b9043d96c3579fb272972df6643c"
+
+// buildFirstEdition builds the binary of the first edition from the history of
+// this repository and returns its path. The user's cache keeps the binary.
+var buildFirstEdition = sync.OnceValues(func() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "rescind")
+	binary := filepath.Join(dir, "rescind-"+firstEdition+"-"+runtime.Version())
+	if _, err := os.Stat(binary); err == nil {
+		return binary, nil
+	}
+	if out, err := exec.Command("git", "cat-file", "-e", firstEdition+"^{commit}").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("the first edition (commit %s) is not in the history of this checkout: clone it whole, or run git fetch --unshallow: %s%w", firstEdition, out, err)
+	}
+	archive, err := exec.Command("git", "-C", "..", "archive", "--format=tar", firstEdition).Output()
+	if err != nil {
+		return "", fmt.Errorf("git archive %s: %w", firstEdition, err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	source, err := os.MkdirTemp(dir, "first-edition-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(source)
+	unpack := exec.Command("tar", "-x", "-C", source)
+	unpack.Stdin = bytes.NewReader(archive)
+	if out, err := unpack.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("unpack %s: %s%w", firstEdition, out, err)
+	}
+	if out, err := exec.Command("go", "build", "-C", source, "-buildvcs=false", "-o", "rescind", "./cmd/rescind").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %s: %s%w", firstEdition, out, err)
+	}
+	return binary, os.Rename(filepath.Join(source, "rescind"), binary)
+})
+
+// needFirstEdition returns the binary of the first edition. In a checkout without
+// the history the test is skipped, and in CI it fails.
+func needFirstEdition(t *testing.T) string {
+	t.Helper()
+	binary, err := buildFirstEdition()
+	if err != nil && os.Getenv("CI") == "" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
+}
+
+// editions is a stack whose parts are of the first edition or of this one.
+type editions struct {
+	*envoytest.Stack
+	t         *testing.T
+	old       string
+	replicas  []*envoy.Client
+	tokens    map[string]string // by the name of the revocation that hits it
+	untouched string            // a token that no revocation hits
+}
+
+// startEditions runs one control endpoint and two replicas, each of this edition
+// or of the first, without a gateway in the questions.
+func startEditions(t *testing.T, oldControl, oldReplicas bool) *editions {
+	t.Helper()
+	old := needFirstEdition(t)
+	choose := func(isOld bool) string {
+		if isOld {
+			return old
+		}
+		return rescind
+	}
+	e := &editions{t: t, old: old, tokens: map[string]string{}}
+	e.Stack = start(t, envoytest.Options{Binary: choose(oldControl), ReplicaBinary: choose(oldReplicas), Issuer: "    max_lifetime: 24h\n"})
+	for _, addr := range e.GRPC {
+		c, err := envoy.Dial(addr, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		e.replicas = append(e.replicas, c)
+	}
+	return e
+}
+
+type target struct {
+	name       string
+	revocation map[string]any
+	token      map[string]any
+	inFull     bool // a replica of the first edition matches it in full
+}
+
+// targets are revocations of every kind, each beside the claims of a token that it
+// hits. The token of the revocation "kid" is signed by a key of its own.
+var targets = []target{
+	{"jti", map[string]any{"claims": map[string]any{"jti": "one"}}, map[string]any{"jti": "one"}, true},
+	{"sub", map[string]any{"claims": map[string]any{"sub": "mallory"}}, map[string]any{"sub": "mallory"}, true},
+	{"sid", map[string]any{"claims": map[string]any{"sid": "s-1"}}, map[string]any{"sid": "s-1"}, true},
+	{"client_id", map[string]any{"claims": map[string]any{"client_id": "app"}}, map[string]any{"client_id": "app"}, true},
+	{"two claims", map[string]any{"claims": map[string]any{"tenant": "acme", "sub": "bob"}}, map[string]any{"tenant": "acme", "sub": "bob"}, true},
+	{"a number", map[string]any{"claims": map[string]any{"level": 5}}, map[string]any{"level": 5}, true},
+	{"zero", map[string]any{"claims": map[string]any{"zero": 0}}, map[string]any{"zero": 0}, true},
+	{"a boolean", map[string]any{"claims": map[string]any{"admin": true}}, map[string]any{"admin": true}, true},
+	{"an element", map[string]any{"claims": map[string]any{"groups": "ops"}}, map[string]any{"groups": []string{"dev", "ops"}}, true},
+	{"a scope", map[string]any{"claims": map[string]any{"scope": "pay"}}, map[string]any{"scope": "openid pay"}, true},
+	{"a block", map[string]any{"claims": map[string]any{"sub": "blocked"}, "block": true}, map[string]any{"sub": "blocked"}, true},
+	{"not ASCII", map[string]any{"claims": map[string]any{"sub": "Zoë"}}, map[string]any{"sub": "Zoë"}, true},
+	{"kid", nil, nil, false},
+}
+
+// revokeTargets revokes every target with wait=all and remembers the tokens. Both
+// editions read confirm=yes.
+func (e *editions) revokeTargets(accepted func(name string, status int, pending []string)) {
+	e.t.Helper()
+	oldKey := e.Issuer.KeyID()
+	byOldKey := minted(e.t, e.Stack, map[string]any{"jti": "signed-by-the-old-key"})
+	if err := e.Rotate(); err != nil {
+		e.t.Fatal(err)
+	}
+	e.untouched = minted(e.t, e.Stack, map[string]any{"jti": "untouched", "sub": "alice", "sid": "s-2", "client_id": "other"})
+	for i := range e.replicas { // every replica knows the new key
+		e.decides(i, "at first", e.untouched, "ok")
+	}
+	for _, c := range targets {
+		body, token := c.revocation, byOldKey
+		if c.name == "kid" {
+			body = map[string]any{"kid": oldKey}
+		} else {
+			token = minted(e.t, e.Stack, c.token)
+		}
+		full := map[string]any{"issuer": e.Issuer.URL()}
+		for name, value := range body {
+			full[name] = value
+		}
+		var got answer
+		a, err := e.Admin(e.t.Context(), http.MethodPost, "/v1/revocations?wait=all&timeout=2s&confirm=yes", full, &got)
+		if err != nil || a.Status >= 300 {
+			e.t.Fatalf("revoke %s: wanted 201 or 202, got %d %s %v", c.name, a.Status, a.Body, err)
+		}
+		accepted(c.name, a.Status, got.Replicas.Pending)
+		e.tokens[c.name] = token
+	}
+}
+
+// reason returns the reason of a replica's decision.
+func (e *editions) reason(replica int, token string) (string, error) {
+	ctx, cancel := context.WithTimeout(e.t.Context(), 5*time.Second)
+	defer cancel()
+	o, err := envoy.Check(ctx, e.GRPC[replica], nil, envoy.Question{Token: token})
+	if err != nil {
+		return "", err
+	}
+	return o.Reason(), nil
+}
+
+// decides waits until a replica decides with this reason.
+func (e *editions) decides(replica int, when, token, want string) {
+	e.t.Helper()
+	eventually.Succeeds(e.t, fmt.Sprintf("%s, %s decides %q", when, envoytest.ReplicaName(replica), want), func() error {
+		got, err := e.reason(replica, token)
+		if err == nil && got != want {
+			err = fmt.Errorf("the reason is %q", got)
+		}
+		return err
+	})
+}
+
+// denies demands that a replica denies every revoked token now, and allows the
+// untouched one.
+func (e *editions) denies(replica int, when string) {
+	e.t.Helper()
+	for _, c := range targets {
+		if got, err := e.reason(replica, e.tokens[c.name]); err != nil || got != "revoked" {
+			e.t.Errorf("%s, %s about the revocation of %s: wanted revoked, got %q, %v", when, envoytest.ReplicaName(replica), c.name, got, err)
+		}
+	}
+	if got, err := e.reason(replica, e.untouched); err != nil || got != "ok" {
+		e.t.Errorf("%s, %s about a token that is not revoked: wanted ok, got %q, %v", when, envoytest.ReplicaName(replica), got, err)
+	}
+}
+
+// letsNoneThrough demands that a replica allows no revoked token, whatever else it
+// answers.
+func (e *editions) letsNoneThrough(replica int, when string) {
+	e.t.Helper()
+	for _, c := range targets {
+		if got, err := e.reason(replica, e.tokens[c.name]); err == nil && got == "ok" {
+			e.t.Errorf("%s, %s allows a token that the revocation of %s hits", when, envoytest.ReplicaName(replica), c.name)
+		}
+	}
+}
+
+func (e *editions) replaceReplica(i int, binary string) {
+	e.t.Helper()
+	e.Replicas[i].Stop()
+	e.ReplicaBinary = binary
+	if err := e.StartReplica(e.t.Context(), i); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+func (e *editions) replaceControl(binary string) {
+	e.t.Helper()
+	e.Control[0].Stop()
+	e.Binary = binary
+	if err := e.StartControl(e.t.Context(), 0); err != nil {
+		e.t.Fatal(err)
+	}
+	e.controlReady()
+}
+
+func (e *editions) controlReady() {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeout(e.t.Context(), time.Minute)
+	defer cancel()
+	if err := e.WaitControl(ctx, 0); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+func (e *editions) replicaReady(i int) {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeout(e.t.Context(), time.Minute)
+	defer cancel()
+	if err := e.WaitReady(ctx, i); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// listed returns the revocations in force as the control endpoint lists them, by
+// ID. The revision of the list is left out.
+func (e *editions) listed() map[string]string {
+	e.t.Helper()
+	var page struct{ Items []map[string]any }
+	a, err := e.Admin(e.t.Context(), http.MethodGet, "/v1/revocations?active=true&limit=1000", nil, &page)
+	if err != nil || a.Status != http.StatusOK {
+		e.t.Fatalf("list: wanted 200, got %d %s %v", a.Status, a.Body, err)
+	}
+	all := map[string]string{}
+	for _, item := range page.Items {
+		var text []string
+		for _, name := range []string{"issuer", "claims", "kid", "token", "all", "block", "issued_before", "expires_at", "created_by", "created_at", "reason"} {
+			text = append(text, fmt.Sprintf("%s=%v", name, item[name]))
+		}
+		all[fmt.Sprint(item["id"])] = strings.Join(text, " ")
+	}
+	return all
+}
+
+// connected returns the number of replicas that follow the control endpoint.
+func (e *editions) connected() int {
+	e.t.Helper()
+	var list struct{ Items []struct{ Connected bool } }
+	if a, err := e.Admin(e.t.Context(), http.MethodGet, "/v1/replicas", nil, &list); err != nil || a.Status != http.StatusOK {
+		return 0
+	}
+	n := 0
+	for _, item := range list.Items {
+		if item.Connected {
+			n++
+		}
+	}
+	return n
+}
