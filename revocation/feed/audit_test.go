@@ -68,7 +68,7 @@ func TestALostEntryIsFoundOut(t *testing.T) {
 		}
 		wantApplied(t, "complete again", s, 2, 1, 1)
 		wantApplied(t, "complete again, at the other node", other, 2, 1, 1)
-		if all := strings.Join(logged.all, ""); !strings.Contains(all, "replica incomplete") || !strings.Contains(all, "replica complete again") {
+		if all := logged.text(); !strings.Contains(all, "replica incomplete") || !strings.Contains(all, "replica complete again") {
 			t.Errorf("the log has %q, want both that it is incomplete and that it is complete again", all)
 		}
 	})
@@ -104,7 +104,7 @@ func TestNothingIsTakenForALoss(t *testing.T) {
 				compared++
 			}
 		}
-		if compared != 5 || strings.Contains(strings.Join(logged.all, ""), "incomplete") {
+		if compared != 5 || strings.Contains(logged.text(), "incomplete") {
 			t.Errorf("%d of 5 replicas are like the log, and it says %q", compared, logged.all)
 		}
 	})

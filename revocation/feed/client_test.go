@@ -297,7 +297,7 @@ func TestTheCredentialIsReadAgain(t *testing.T) {
 	f := openFollower(t)
 	following(t, f, o)
 	eventually.True(t, "ready", func() bool { return f.Status().Ready })
-	all := strings.Join(logged.all, "")
+	all := logged.text()
 	for _, want := range []string{"no such file", "credential refused", "following the feed"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is not in the log: %s", want, all)

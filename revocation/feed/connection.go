@@ -42,30 +42,22 @@ type connection struct {
 
 // connect dials the address, says hello and takes the greeting. The connection
 // must be closed in the end.
-func (c *client) connect(ctx context.Context, addr string) (n *connection, err error) {
-	n = &connection{client: c, addr: addr, in: &inbound{follower: c.follower}}
+func (c *client) connect(ctx context.Context, addr string) (*connection, error) {
+	n := &connection{client: c, addr: addr, in: &inbound{follower: c.follower}}
 	if err := n.dial(); err != nil {
 		return nil, err
 	}
-	n.ctx, n.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	defer func() {
-		if err != nil {
-			if errors.Is(context.Cause(n.ctx), errSilent) {
-				err = errSilent
-			}
-			n.close()
-			n = nil
-		}
-	}()
-	defer context.AfterFunc(ctx, func() { n.cancel(context.Cause(ctx)) })() // only until it has greeted
-	n.alarm = time.AfterFunc(greetingTimeout, func() { n.cancel(errSilent) })
-	n.ctx = metadata.AppendToOutgoingContext(n.ctx, "authorization", "Bearer "+n.secret)
-	if n.stream, err = feedpb.NewFeedClient(n.conn).Follow(n.ctx); err != nil {
-		return n, err
-	}
+	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	n.ctx, n.cancel = metadata.AppendToOutgoingContext(own, "authorization", "Bearer "+n.secret), cancel
+	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })() // only until it has greeted
+	n.alarm = time.AfterFunc(greetingTimeout, func() { cancel(errSilent) })
 	silence, err := n.greet()
 	if err != nil {
-		return n, err
+		if errors.Is(context.Cause(own), errSilent) {
+			err = errSilent
+		}
+		n.close()
+		return nil, err
 	}
 	n.messages, n.ended = make(chan *feedpb.ServerMessage, backlog), make(chan error, 1)
 	n.urgent = make(chan *feedpb.Change, maxUrgent)
@@ -102,6 +94,9 @@ func (n *connection) dial() (err error) {
 // message after which the control endpoint is gone.
 func (n *connection) greet() (silence time.Duration, err error) {
 	c := n.client
+	if n.stream, err = feedpb.NewFeedClient(n.conn).Follow(n.ctx); err != nil {
+		return 0, err
+	}
 	logID, revision := c.follower.Position()
 	hello := &feedpb.Hello{
 		Name: c.Name, Instance: c.instance[:], LogId: logID, Revision: revision, Entries: held(c.follower),

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -179,6 +180,13 @@ type lines struct {
 
 func (l *lines) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, nil))
+}
+
+// text returns all lines.
+func (l *lines) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.all, "")
 }
 
 func (l *lines) Write(b []byte) (int, error) {

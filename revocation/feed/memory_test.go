@@ -83,7 +83,7 @@ func TestAMemoryThatIsNone(t *testing.T) {
 			if n := len(s.Replicas()); n != 0 {
 				t.Errorf("%d replicas", n)
 			}
-			if !strings.Contains(strings.Join(logged.all, ""), "are not known") {
+			if !strings.Contains(logged.text(), "are not known") {
 				t.Errorf("it is not said: %q", logged.all)
 			}
 			call(t, s.addr, newHello("replica-a", "", 0))
@@ -108,7 +108,7 @@ func TestAMemoryThatFailsStopsNothing(t *testing.T) {
 		net.call(t, helloWith("replica-a", accepting("https://a/")))
 		wantIssuers(t, "with a memory that fails", s, "https://a/")
 		for _, want := range []string{"input/output error", `document not saved, the control endpoint lacks its content after a restart\" document=replicas.json`, "document=issuers.json"} {
-			if all := strings.Join(logged.all, ""); !strings.Contains(all, strings.ReplaceAll(want, `\"`, `"`)) {
+			if all := logged.text(); !strings.Contains(all, strings.ReplaceAll(want, `\"`, `"`)) {
 				t.Errorf("the log lacks %q: %s", want, all)
 			}
 		}

@@ -123,7 +123,7 @@ func TestOneNameTwice(t *testing.T) {
 		if got := applied(s, 1); got.Total != 2 || !slices.Equal(got.Pending, []string{"replica-a"}) {
 			t.Errorf("two processes: %+v", got)
 		}
-		if !strings.Contains(strings.Join(logged.all, ""), "two replicas have one name") {
+		if !strings.Contains(logged.text(), "two replicas have one name") {
 			t.Errorf("it is not said: %q", logged.all)
 		}
 
