@@ -125,7 +125,7 @@ func TestDamage(t *testing.T) {
 // TestCompaction replaces a long journal by a snapshot, while changes go on.
 func TestCompaction(t *testing.T) {
 	dir := t.TempDir()
-	f := open(t, Options{Dir: dir})
+	f := openStill(t, Options{Dir: dir})
 	load(t, f, "log-1", 1, "alice")
 	subs := make([]string, 700)
 	revision := uint64(1)
@@ -162,7 +162,7 @@ func TestCompaction(t *testing.T) {
 // stays in force, and that it is written when the disk works again.
 func TestADiskThatFails(t *testing.T) {
 	dir := t.TempDir()
-	f := open(t, Options{Dir: dir})
+	f := openStill(t, Options{Dir: dir})
 	load(t, f, "log-1", 3, "alice")
 	f.Contact(3, time.Now(), 0)
 	f.mu.Lock()

@@ -125,6 +125,16 @@ func (c *current) entries() int { return c.set.len() - c.ahead }
 // and it has one. Damaged files are set aside and logged; the feed replaces
 // them. Open fails if the directory cannot be used.
 func Open(o Options) (*Follower, error) {
+	f, err := newFollower(o)
+	if err != nil {
+		return nil, err
+	}
+	f.done.Go(f.maintain)
+	return f, nil
+}
+
+// newFollower returns a follower without maintenance.
+func newFollower(o Options) (*Follower, error) {
 	f := &Follower{log: o.Logger, lifetimes: o.Lifetimes, stop: make(chan struct{})}
 	f.maxStaleness.Store(int64(o.MaxStaleness))
 	if f.log == nil {
@@ -136,7 +146,6 @@ func Open(o Options) (*Follower, error) {
 			return nil, err
 		}
 	}
-	f.done.Go(f.maintain)
 	return f, nil
 }
 

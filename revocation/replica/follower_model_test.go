@@ -112,8 +112,8 @@ func (m *followerMachine) restart(t *rapid.T) {
 		noError(t, "Close", err)
 	}
 	var err error
-	m.follower, err = Open(Options{Dir: m.dir})
-	noError(t, "Open", err)
+	m.follower, err = newFollower(Options{Dir: m.dir})
+	noError(t, "newFollower", err)
 	logID, revision := m.follower.Position()
 	switch end := uint64(len(m.log)); {
 	case m.healthy && (logID != modelLog || revision != end):
@@ -177,8 +177,8 @@ func TestFollowerAgainstAModel(t *testing.T) {
 		runs++
 		m := &followerMachine{dir: fmt.Sprintf("%s/%d", parent, runs), inForce: map[revocation.ID]revocation.Entry{}}
 		var err error
-		m.follower, err = Open(Options{Dir: m.dir})
-		noError(t, "Open", err)
+		m.follower, err = newFollower(Options{Dir: m.dir}) // without maintenance, which would heal the disk
+		noError(t, "newFollower", err)
 		defer func() { _ = m.follower.Close(); _ = os.RemoveAll(m.dir) }()
 		m.load(t)
 		t.Repeat(map[string]func(*rapid.T){

@@ -31,7 +31,7 @@ func TestPartsOfARevision(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			f := open(t, Options{Dir: dir})
+			f := openStill(t, Options{Dir: dir})
 			alice := subject(1, "alice")
 			loadEntries(t, f, "log-1", 3, alice)
 			all := change(4, "bob", "carol", "dave").Added

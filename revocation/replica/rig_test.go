@@ -82,6 +82,15 @@ func open(t testing.TB, o Options) *Follower {
 	return f
 }
 
+// openStill opens a follower without maintenance, for a test that does it
+// itself.
+func openStill(t testing.TB, o Options) *Follower {
+	t.Helper()
+	f, err := newFollower(o)
+	noError(t, "newFollower", err)
+	return f
+}
+
 // subject returns an entry for sub that lasts a day.
 func subject(revision uint64, sub string) revocation.Entry {
 	return entryOf(revision, 0, revocation.MicrosOf(time.Now().Add(24*time.Hour)), sub)
