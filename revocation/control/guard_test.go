@@ -307,9 +307,9 @@ func TestNoActionByHearsay(t *testing.T) {
 	if e.ledger.Len() != 0 {
 		t.Errorf("hearsay and an alert without a token: got %d in force, want none", e.ledger.Len())
 	}
-	real := ofToken()
-	real.Key = "k3"
-	if err := in.Take(t.Context(), reporter("replica-a"), []insight.Alert{real}); err != nil {
+	named := ofToken()
+	named.Key = "k3"
+	if err := in.Take(t.Context(), reporter("replica-a"), []insight.Alert{named}); err != nil {
 		t.Fatal(err)
 	}
 	eventually.True(t, "the action has revoked the token", func() bool { return e.ledger.Len() == 1 })

@@ -60,12 +60,13 @@ func (g *guard) weighs(b breadth) bool { return g.share > 0 && b != narrow || b 
 //     by an operator;
 //   - broad, with a weight that is not fully known: confirmed.
 func (g *guard) judge(b breadth, s *Seen, c consent) *unconfirmed {
+	byOperator := c.confirmed && c.operator
 	switch {
-	case b == whole && !(c.confirmed && c.operator):
+	case b == whole && !byOperator:
 		return &unconfirmed{operator: true, why: "it matches every token of an issuer" + s.known(", and would deny ")}
 	case g.share <= 0 || b == narrow:
 		return nil
-	case s.total >= g.minRequests && s.share() > g.share && !(c.confirmed && c.operator):
+	case s.total >= g.minRequests && s.share() > g.share && !byOperator:
 		return &unconfirmed{operator: true, why: fmt.Sprintf("it would deny %s, more than limits.share_of_traffic (%s)", s.figures(), percent(g.share))}
 	case b == broad && s.Partial && !c.confirmed:
 		return &unconfirmed{why: "how much of the traffic it would deny is not fully known" + s.known("; known is ")}

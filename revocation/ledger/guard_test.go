@@ -131,7 +131,7 @@ func TestGuardRules(t *testing.T) {
 			return operator
 		case !on, b == narrow:
 			return pass
-		case enough && above && !(c.confirmed && c.operator):
+		case enough && above && (!c.confirmed || !c.operator):
 			return operator
 		case b == broad && partial && !c.confirmed:
 			return confirm

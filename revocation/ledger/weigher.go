@@ -79,7 +79,7 @@ func (w *weigher) one(ctx context.Context, q insight.ImpactQuery) weight {
 	w.waiting = append(w.waiting, s)
 	if w.flights < maxFlights {
 		w.flights++
-		go w.fly() // ends when nothing waits; each round takes 100 ms at most
+		go w.fly() //nolint:gosec // it serves other callers too; it ends when nothing waits, and each round takes 100 ms at most
 	}
 	w.mu.Unlock()
 	select {

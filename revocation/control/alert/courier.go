@@ -27,7 +27,10 @@ type Target struct {
 }
 
 func (t *Target) wants(a *insight.Alert) bool {
-	return (t.Detectors == nil || slices.Contains(t.Detectors, a.Detector)) && !(t.NoHearsay && a.Hearsay)
+	if t.NoHearsay && a.Hearsay {
+		return false
+	}
+	return t.Detectors == nil || slices.Contains(t.Detectors, a.Detector)
 }
 
 // Permanent marks err as not retryable.
