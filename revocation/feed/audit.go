@@ -20,12 +20,12 @@ const (
 	reloadTime = 10 * time.Minute
 )
 
-// audit is what the comparisons of one replica have found. It is guarded by
+// audit has the findings about one replica. It is guarded by
 // replicas.mu.
 type audit struct {
 	failures int       // in a row
 	since    time.Time // of the first of them
-	failed   bool      // the replica has not what it acknowledges
+	failed   bool      // the replica lacks entries that it acknowledges, or has others
 	reloaded time.Time // when a snapshot was ordered last
 }
 

@@ -18,6 +18,7 @@ import (
 // The figures of the feed, over loopback, followers and server in one process:
 //
 //	go test -run '^$' -bench Propagation -benchtime 20000x ./revocation/feed
+//	go test -run '^$' -bench BehindALongRevision -benchtime 15x ./revocation/feed
 //	RESCIND_ENTRIES=10000000 go test -run '^$' -bench Snapshot -benchtime 1x ./revocation/feed
 
 // BenchmarkPropagation makes 1,000 revisions a second, and takes the time from

@@ -24,8 +24,8 @@ type ClientOptions struct {
 	Addresses []string // host:port, tried in turn
 	Name      string   // that operators know this replica by
 	Version   string   // of the product
-	// Profile is what the control endpoint is told about the replica's
-	// configuration. Without it the replica counts as accepting every issuer.
+	// Profile is sent to the control endpoint, which needs a part of the
+	// replica's configuration. Without it the replica counts as accepting every issuer.
 	Profile *Profile
 	// Token returns the credential. It is called at each connection, and once a
 	// second while there is one: the replica then moves to a connection with

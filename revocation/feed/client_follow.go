@@ -127,7 +127,7 @@ func (n *connection) applyUrgent(changes ...*feedpb.Change) error {
 	return n.acknowledge()
 }
 
-// acknowledge says what is in force, if that is due.
+// acknowledge sends an acknowledgement, if one is due.
 func (n *connection) acknowledge() error {
 	in := n.in
 	if !in.due {

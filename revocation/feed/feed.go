@@ -44,9 +44,9 @@
 //
 // Every call on the server needs a credential, whatever its method. The TLS of
 // the connection belongs to the caller of this package. The server believes a
-// replica about the revisions that this replica has in force, and bounds what
-// the replica can cost. The client believes the server about the log, because
-// the control endpoint decides what is revoked. It does not believe the server
+// replica about the revisions that this replica has in force, and bounds the cost
+// of the replica. The client believes the server about the log, because
+// the control endpoint decides about revocations. It does not believe the server
 // about the protocol: a message that does not fit ends the stream, and the set
 // stays as it was.
 package feed
@@ -155,5 +155,5 @@ func partsOf(c revocation.Change, between func()) []*feedpb.Change {
 	return out
 }
 
-// size is about what a part takes in a message.
+// size returns about how many bytes a part takes in a message.
 func size(part *feedpb.Change) int { return len(part.Added) + len(part.Removed) + 16 }

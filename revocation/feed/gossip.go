@@ -159,8 +159,8 @@ func (s *Server) broadcast(g *gossip) error {
 	return s.nodes.Broadcast(message)
 }
 
-// messages returns what the other nodes are to be told about the replicas here:
-// all of it, or what has changed. There is at least one message.
+// messages returns the messages to the other nodes about the replicas here: about
+// all of them, or about those that have changed. There is at least one message.
 func (r *replicas) messages(all bool) []*gossip {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -211,7 +211,7 @@ func (r *replicas) wakeGossip() {
 	}
 }
 
-// merge takes in what a message of another node says about its replicas.
+// merge takes in the replicas of a message of another node.
 func (r *replicas) merge(node string, g *gossip) {
 	r.mu.Lock()
 	_, met := r.nodesSeen[node]

@@ -12,7 +12,7 @@ import (
 	"rescind/revocation/replica"
 )
 
-// Bounds on what a server may announce or make us gather.
+// Bounds on the announcements of a server.
 const (
 	maxRevision  = 1 << 20 // entries of one revision; the API takes a tenth of it
 	maxExpect    = 1 << 27 // entries that room is made for before they come

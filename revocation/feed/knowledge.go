@@ -22,12 +22,12 @@ const refreshTime = time.Hour
 // replicas that make up issuers.
 const publishPause = 20 * time.Millisecond
 
-// maxKnown bounds what the replicas of one credential can have remembered, in
+// maxKnown bounds the records that the replicas of one credential can cause, in
 // bytes. Beyond it the oldest of that credential is forgotten.
 const maxKnown = 1 << 20
 
-// knowledge is what is known of the issuers that replicas accept, those of
-// replicas that are gone too, for as long as a revocation may last. A replica
+// knowledge has the issuers that replicas accept, those of replicas that are gone
+// too, for as long as a revocation may last. A replica
 // that reports its issuers is remembered by its profile alone, and many share
 // one. A replica that reports none is remembered by its name, until a replica
 // of that name reports.

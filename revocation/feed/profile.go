@@ -19,8 +19,8 @@ import (
 // maxProfile bounds the profile of one replica, in bytes of its JSON.
 const maxProfile = 64 << 10
 
-// Profile is what a replica says about its own configuration. The replica's
-// process owns it; [Follow] sends it to the control endpoint, again after each
+// Profile is the part of a replica's configuration that the control endpoint
+// needs. The replica's process owns it; [Follow] sends it to the control endpoint, again after each
 // change.
 type Profile struct {
 	mu      sync.Mutex
@@ -64,7 +64,7 @@ func (p *Profile) message() *feedpb.Profile {
 	return m
 }
 
-// profile is what the control endpoint knows about a replica's configuration.
+// profile is a replica's configuration as the control endpoint knows it.
 // It is never changed once it is made. A nil profile belongs to a replica that
 // reports none, and counts as accepting every issuer.
 type profile struct {

@@ -37,14 +37,14 @@ type identity struct {
 	instance   [16]byte
 }
 
-// description is what a replica says about itself.
+// description is a replica by its own words.
 type description struct {
 	version string
 	rules   int
 	profile *profile
 }
 
-// replicaState is what is known of one replica. Its fields are guarded by replicas.mu.
+// replicaState is the state of one replica. Its fields are guarded by replicas.mu.
 type replicaState struct {
 	identity
 	description

@@ -60,7 +60,7 @@ func newReplicas(logger *slog.Logger, tokens []Token, k *knowledge) *replicas {
 	return r
 }
 
-// arrival is what a stream begins with.
+// arrival is a replica as it connects.
 type arrival struct {
 	identity
 	description
@@ -291,7 +291,7 @@ func (r *replicas) seeAll() {
 	}
 }
 
-// ack takes in what a replica has in force.
+// ack takes in an acknowledgement.
 func (r *replicas) ack(p *replicaState, s *session, a *feedpb.Ack) {
 	r.mu.Lock()
 	if p.session != s || r.all[p.identity] != p {

@@ -31,8 +31,8 @@ type ServerOptions struct {
 	OnApplied func(name string, revision uint64)
 	// OnAlerts takes the alerts of a replica, and returns when they are kept.
 	// After an error the replica sends them again later. The alerts are as the
-	// replica wrote them; from is what the control endpoint knows about the
-	// replica. OnAlerts holds up that replica's reports, and nothing else.
+	// replica wrote them; from is the replica as the control endpoint
+	// knows it. OnAlerts holds up that replica's reports, and nothing else.
 	OnAlerts func(ctx context.Context, from Replica, alerts []insight.Alert) error
 	// OnPeerAlerts takes the alerts that another node has kept.
 	OnPeerAlerts func(name string, alerts []insight.Alert)
