@@ -9,13 +9,13 @@ import (
 	"rescind/revocation/insight"
 )
 
-// maxListed is how many networks an answer names.
+// maxListed is the number of networks that an answer names.
 const maxListed = 1000
 
-// Activity is what was seen of one subject, token, session or client.
+// Activity returns the activity of one subject, token, session or client.
 func (w *Watcher) Activity(q insight.ActivityQuery) (a insight.Activity, err error) {
 	if q.Value == "" {
-		return a, fmt.Errorf("the value of %q is missing", q.By)
+		return a, fmt.Errorf("the query names no value of %.40q", q.By)
 	}
 	failed := w.ask(func(m *memory, breathe func()) { a, err = m.activity(q, time.Now(), breathe) })
 	if failed != nil {
@@ -66,7 +66,7 @@ func (m *memory) activity(q insight.ActivityQuery, wall time.Time, breathe func(
 	return a, nil
 }
 
-// scan looks at every token. Between two pages it lets events in.
+// scan calls look for every token. Between two pages it calls breathe.
 func (m *memory) scan(breathe func(), look func(*token)) {
 	for i := 0; i < m.tokens.n; i++ {
 		if i%pageSize == 0 && i > 0 {
@@ -79,7 +79,7 @@ func (m *memory) scan(breathe func(), look func(*token)) {
 	}
 }
 
-// about makes a test for tokens of a query.
+// about returns a test for the tokens of a query.
 func (m *memory) about(q insight.ActivityQuery) (func(*token) bool, error) {
 	value := short(q.Value)
 	if q.By == insight.ByClient {
@@ -94,9 +94,9 @@ func (m *memory) about(q insight.ActivityQuery) (func(*token) bool, error) {
 		insight.BySession: func(i *issuer) func(*token) bool { return isSession(i, value) },
 	}[q.By]
 	if !known {
-		return nil, fmt.Errorf("activity cannot be asked by %.40q; sub, jti, sid and client are what it knows", q.By)
+		return nil, fmt.Errorf("activity cannot be asked for by %.40q; ask by sub, jti, sid or client", q.By)
 	}
-	// One test for each issuer: a name has another hash with each.
+	// Each issuer needs a test of its own, because a name's hash differs by issuer.
 	tests := map[*issuer]func(*token) bool{}
 	for name, i := range m.names.issuers {
 		if q.Issuer == "" || q.Issuer == name {
@@ -119,7 +119,8 @@ func isSession(i *issuer, value string) func(*token) bool {
 	return func(k *token) bool { return k.session == b }
 }
 
-// isToken knows a token by its jti, or by the hash that stands for one.
+// isToken returns a test for one token, by its jti or by the hash that alerts name
+// a token without jti by.
 func isToken(i *issuer, value string) func(*token) bool {
 	id := i.of(ofToken, value)
 	byHash, there := hashIn(value)
@@ -134,7 +135,7 @@ func hashIn(name string) (uint64, bool) {
 	return 0, false
 }
 
-// unnamed says whether there are tokens whose client and key are not known.
+// unnamed reports whether there are tokens whose client and key are not known.
 func (m *memory) unnamed(of string) bool {
 	if of == "" {
 		return m.names.short(nil)

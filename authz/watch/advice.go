@@ -12,7 +12,7 @@ import (
 	"rescind/revocation/insight"
 )
 
-// Advice is what was seen of lifetimes, for [insight.Advise].
+// Advice returns the statistics of lifetimes, for [insight.Advise].
 func (w *Watcher) Advice() (a insight.AdviceData, err error) {
 	err = w.ask(func(m *memory, _ func()) { a = m.advice(time.Now()) })
 	return a, err
@@ -44,7 +44,7 @@ func (m *memory) advice(now time.Time) insight.AdviceData {
 	return a
 }
 
-// merged is what both know; either may be nil.
+// merged returns the sum of groups; each may be nil.
 func merged(of ...*group) insight.AdviceGroup {
 	n := len(insight.Lifetimes)
 	out := insight.AdviceGroup{LivesLonger: make([]uint64, n), IsOlder: make([]uint64, n), Pauses: make([]uint64, n), Busy: make([]float64, n)}

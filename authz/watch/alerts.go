@@ -13,19 +13,19 @@ import (
 	"rescind/revocation/insight"
 )
 
-// alerts gathers sightings of one thing: the first is handed out at once, and
-// from then on what has come together, not too often. It is bounded in how many
-// things there are at a time and in how fast new ones come; what is beyond that
-// becomes one alert for each detector and issuer, so that a flood is not
-// silent and drowns nobody.
+// alerts gathers sightings of the same thing into one alert. It hands out the
+// first sighting at once, and later ones together from time to time. The number
+// of things at a time and the rate of new things are bounded. Sightings beyond
+// that become one alert for each detector and issuer, so that a flood is neither
+// silent nor hides other alerts.
 type alerts struct {
 	out     func(a insight.Alert, sightings uint64)
 	pending map[string]*pending
-	fresh   int // new ones since
+	fresh   int // new things since
 	since   time.Time
 }
 
-// pending is what has been seen of one thing since it was handed out.
+// pending has the sightings of one thing since its alert was handed out.
 type pending struct {
 	alert    insight.Alert
 	networks map[network]bool
@@ -34,11 +34,11 @@ type pending struct {
 
 const (
 	handEvery   = 5 * time.Second
-	forgetAfter = time.Minute // nothing more was seen
+	forgetAfter = time.Minute // after the last sighting
 
 	maxPending   = 512
 	freshEvery   = 10 * time.Second
-	maxFresh     = 100 // new ones in freshEvery
+	maxFresh     = 100 // new things within freshEvery
 	maxAlertNets = 16
 )
 
@@ -46,17 +46,18 @@ func newAlerts(out func(insight.Alert, uint64)) *alerts {
 	return &alerts{out: out, pending: map[string]*pending{}}
 }
 
-// sighting is one, or several at once, of something unusual.
+// sighting is one sighting of something unusual, or several at once.
 type sighting struct {
 	detector insight.Detector
-	of       []string // what makes two sightings one alert, besides the detector
+	of       []string // names the thing, together with the detector
 	times    uint64
 	at       time.Time
 	network  network
-	describe func(*insight.Alert) // asked only where there is an alert to fill in
+	describe func(*insight.Alert) // called for a new alert alone
 	issuer   string
 }
 
+// raise takes in a sighting.
 func (a *alerts) raise(s sighting) {
 	key := keyOf(s.detector, s.of)
 	p := a.pending[key]
@@ -64,7 +65,7 @@ func (a *alerts) raise(s sighting) {
 		key = keyOf(s.detector, []string{s.issuer, "others"})
 		s.describe = func(all *insight.Alert) {
 			all.Issuer = insight.Text(s.issuer)
-			all.Summary = fmt.Sprintf("There is much more of this (%s) at issuer %s than is told one by one.", s.detector, strconv.Quote(all.Issuer))
+			all.Summary = fmt.Sprintf("More %s at issuer %s than is reported one by one.", s.detector, strconv.Quote(all.Issuer))
 		}
 		p = a.pending[key]
 	}
@@ -80,7 +81,7 @@ func (a *alerts) raise(s sighting) {
 	}
 }
 
-// room says whether something new can be told on its own.
+// room reports whether a new thing gets an alert of its own.
 func (a *alerts) room(at time.Time) bool {
 	if at.Sub(a.since) >= freshEvery {
 		a.since, a.fresh = at, 0
@@ -88,6 +89,7 @@ func (a *alerts) room(at time.Time) bool {
 	return a.fresh < maxFresh && len(a.pending) < maxPending
 }
 
+// see adds a sighting.
 func (p *pending) see(s sighting) {
 	if p.alert.Count == 0 {
 		p.alert.First = s.at.UTC()
@@ -99,6 +101,7 @@ func (p *pending) see(s sighting) {
 	}
 }
 
+// hand hands out the sightings so far.
 func (a *alerts) hand(p *pending, now time.Time) {
 	out := p.alert
 	for _, n := range slices.Sorted(maps.Keys(p.networks)) {
@@ -109,7 +112,8 @@ func (a *alerts) hand(p *pending, now time.Time) {
 	a.out(out, out.Count)
 }
 
-// tick hands out what has waited long enough, and forgets what is over.
+// tick hands out alerts that have waited long enough, and forgets those without
+// new sightings.
 func (a *alerts) tick(now time.Time) {
 	for key, p := range a.pending {
 		switch {
@@ -121,7 +125,7 @@ func (a *alerts) tick(now time.Time) {
 	}
 }
 
-// flush hands out all there is.
+// flush hands out every pending alert.
 func (a *alerts) flush(now time.Time) {
 	for _, p := range a.pending {
 		if p.alert.Count > 0 {
@@ -130,7 +134,7 @@ func (a *alerts) flush(now time.Time) {
 	}
 }
 
-// keyOf is the same for the same thing, in every replica.
+// keyOf returns a key that every replica gives the same thing.
 func keyOf(d insight.Detector, of []string) string {
 	b := []byte("rescind alert 1\x00")
 	for _, part := range append([]string{string(d)}, of...) {
@@ -140,7 +144,7 @@ func keyOf(d insight.Detector, of []string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// describe fills in what an event says of a token.
+// describe fills in the names of an event's token.
 func (e *event) describe(a *insight.Alert) {
 	a.Issuer, a.Policy = insight.Text(e.issuer), insight.Text(e.policy)
 	a.Subject, a.Session = insight.Text(e.subject), insight.Text(e.session)
@@ -154,7 +158,7 @@ func (e *event) describe(a *insight.Alert) {
 // hashPrefix begins the name of a token without jti.
 const hashPrefix = "sha256:"
 
-// name is what people can call the token.
+// name returns the name of the token for people: its jti, or a part of its hash.
 func (e *event) name() string {
 	if e.tokenID != "" {
 		return e.tokenID
@@ -162,7 +166,7 @@ func (e *event) name() string {
 	return hashPrefix + fmt.Sprintf("%016x", e.hash)
 }
 
-// holder says in words whose token it is.
+// holder returns the owner of the token, in words.
 func (e *event) holder() string {
 	switch {
 	case e.subject != "":

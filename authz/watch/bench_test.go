@@ -22,8 +22,8 @@ import (
 
 // BenchmarkCheck measures the CPU time of a decision, RS256, without and with a watcher,
 // in turns. The call itself is not in it (gRPC is another 20 to 35 µs), so the
-// share that watching has of a real Check is smaller than what is reported. That
-// of everything, in a real one, is what TestWatchingCosts in package test finds.
+// share that watching has of a real Check is smaller than the reported share.
+// TestWatchingCosts in package test finds the share of a whole real Check.
 //
 //	go test -run - -bench 'Check$' -benchtime 1x -count 5 ./authz/watch
 func BenchmarkCheck(b *testing.B) {
@@ -35,7 +35,7 @@ func BenchmarkCheck(b *testing.B) {
 	defer func() { _ = w.Close() }()
 	off := server(b)
 	on := server(b, func(_ context.Context, o gate.Observation) { w.Observe(o.Request, o.Decision, o.At) })
-	const rounds, each = 200, 500 // short turns: what else runs here disturbs both
+	const rounds, each = 200, 500 // short turns, so that other load disturbs both alike
 	for range b.N {
 		var without, with []float64
 		for n := range rounds {
@@ -72,7 +72,7 @@ func cpu(b *testing.B, g *gate.Gate, checks []*authz.Request, n int) float64 {
 			}
 		})
 	}
-	time.Sleep(20 * time.Millisecond) // what has been queued
+	time.Sleep(20 * time.Millisecond) // for the queued events
 	return float64((spent(b) - begun).Nanoseconds()) / 1000 / float64(n)
 }
 

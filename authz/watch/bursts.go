@@ -8,8 +8,8 @@ import (
 	"rescind/revocation/insight"
 )
 
-// bursts counts denials of what nobody has verified, by the issuer that was
-// named, which is one of the configuration, and by the network.
+// bursts counts denials of tokens that were not verified, by the configured
+// issuer that they name and by the network.
 type bursts struct {
 	byNetwork table[burst, *burst]
 	byIssuer  map[burstKey]*burst
@@ -32,7 +32,7 @@ func (b *burst) used() stamp { return b.since }
 
 const (
 	maxBursts = 1 << 13
-	// everywhere is how many times more may come from all networks together.
+	// everywhere is the factor of the limit for all networks together.
 	everywhere = 10
 )
 
@@ -46,7 +46,7 @@ func (b *bursts) sweep(share int, now stamp, within time.Duration) {
 	b.byNetwork.sweep(share, func(x *burst) bool { return now.since(x.since) > within }, func(*burst) {})
 }
 
-// add counts one more, and says how many there are now.
+// add counts one more, and returns the count.
 func (b *burst) add(now stamp, within time.Duration) int {
 	if now.since(b.since) > within {
 		b.since, b.count = now, 0
@@ -55,8 +55,8 @@ func (b *burst) add(now stamp, within time.Duration) int {
 	return int(b.count)
 }
 
-// failed takes in an event of which nothing is known but the issuer that was
-// named and the network.
+// failed handles an event whose token was not verified: the issuer that it names
+// and the network are all that is known.
 func (m *memory) failed(e *event) {
 	limit := m.settings.Failures
 	detector := burstOf(e.reason)
@@ -89,8 +89,8 @@ var burstWords = map[insight.Detector]string{
 	insight.WrongAlgorithms: "of an algorithm that is not accepted",
 }
 
-// burst raises what has come to its limit: all of it so far, and then one by
-// one. Without a network it is about all of them.
+// burst raises a sighting once count reaches limit, for all failures so far, and
+// for each failure after that. Network 0 stands for all networks together.
 func (m *memory) burst(e *event, d insight.Detector, count, limit int, from network) {
 	if count < limit {
 		return

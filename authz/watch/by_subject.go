@@ -1,7 +1,7 @@
 package watch
 
-// maxIndexed is how many tokens of one subject are indexed. It bounds what a
-// subject with many tokens costs when one of them comes or goes.
+// maxIndexed is the number of tokens of one subject that are indexed. It bounds
+// the cost of adding or removing one token of a subject with many tokens.
 const maxIndexed = 32
 
 // bySubject finds the tokens of a subject without a scan, in five bytes a token.

@@ -10,12 +10,11 @@ import (
 	"rescind/revocation/insight"
 )
 
-// Each detector is a method of memory that raises a sighting or does not. They
-// are told of an event after the table of tokens has found its token, and
-// before it counts.
+// Each detector is a method of memory that may raise a sighting. It runs after
+// the event's token was found in the table, and before the event counts there.
 
-// revoked: somebody holds on to what was taken away. It may be a client that
-// does not know yet, or a thief.
+// revoked raises the use of a revoked token. Its holder may be a client that does
+// not know yet, or a thief.
 func (m *memory) revoked(e *event, i *issuer) {
 	s := sighting{
 		detector: insight.RevokedTokenUsed, of: []string{i.name, e.name()},
@@ -35,7 +34,7 @@ func (m *memory) revoked(e *event, i *issuer) {
 	m.alerts.raise(s)
 }
 
-// moved: the token comes from another network than the last time.
+// moved raises a token that comes from too many networks, or from two at once.
 func (m *memory) moved(e *event, i *issuer, k *token, now stamp) {
 	if e.network == 0 {
 		return
@@ -58,7 +57,8 @@ func (m *memory) moved(e *event, i *issuer, k *token, now stamp) {
 	}
 }
 
-// seenFrom says from how many networks the token came, and when last from n.
+// seenFrom returns the number of networks that the token came from, and the time
+// of its last use from n, if it has been there.
 func (m *memory) seenFrom(k *token, n network, now stamp) (networks int, last stamp, been bool) {
 	seen := make([]network, 0, maxUses+1)
 	m.tokens.each(k, now, func(what useKey, _ uint32, at stamp) {
@@ -79,7 +79,7 @@ func (m *memory) seenFrom(k *token, n network, now stamp) (networks int, last st
 }
 
 // crossing is a token that came back to a network shortly after it had left it.
-// Once that may be a straggler, of a client that changed networks.
+// One crossing may be a late request of a client that changed networks.
 type crossing struct {
 	id   uint64
 	last stamp
@@ -88,7 +88,7 @@ type crossing struct {
 func (c *crossing) key() uint64 { return c.id }
 func (c *crossing) used() stamp { return c.last }
 
-// returned takes note of it, and says whether it happened just before too.
+// returned notes a crossing, and reports whether the token crossed just before.
 func (m *memory) returned(id uint64, now stamp) bool {
 	c := m.crossings.get(id)
 	if c == nil {
@@ -101,13 +101,13 @@ func (m *memory) returned(id uint64, now stamp) bool {
 	return again
 }
 
-// subject is one whose requests are counted by the minute.
+// subject counts the requests of one subject by the minute.
 type subject struct {
 	id     uint64
 	minute uint32
 	count  uint32  // in that minute
-	usual  float32 // in a minute in which there were any
-	learnt uint32  // from so many minutes
+	usual  float32 // requests in a minute that has any
+	learnt uint32  // minutes that usual is made of
 	last   stamp
 }
 
@@ -120,7 +120,7 @@ const (
 	forgetSubject = MaxWindow
 )
 
-// count the requests of a subject, and compare with what is usual.
+// count counts a request of a subject, and raises one beyond the usual rate.
 func (m *memory) count(e *event, i *issuer, k *token, now stamp) {
 	id := k.subject.hash()
 	if e.subject == "" || m.settings.SubjectRate == 0 {
@@ -152,8 +152,8 @@ func (m *memory) count(e *event, i *issuer, k *token, now stamp) {
 	})
 }
 
-// learn from a minute that is over. A minute far above the usual counts as
-// twice that: what is unusual becomes usual only if it goes on.
+// learn updates the usual rate from a minute that is over. A minute far above the
+// usual counts as twice the usual, so that a rate becomes usual only if it lasts.
 func (s *subject) learn() {
 	seen := float32(s.count)
 	if s.learnt >= learning {
@@ -163,7 +163,7 @@ func (s *subject) learn() {
 	s.learnt++
 }
 
-// issued: a token is seen for the first time.
+// issued raises a new token that lives much longer than others of its issuer.
 func (m *memory) issued(e *event, i *issuer) {
 	life := e.lifetime()
 	if life == 0 {
@@ -183,7 +183,7 @@ func (m *memory) issued(e *event, i *issuer) {
 	})
 }
 
-// burstOf is what notices many denials for this reason; empty: nothing does.
+// burstOf returns the detector of bursts of a reason, or "" if there is none.
 func burstOf(r authz.Reason) insight.Detector {
 	switch r {
 	case authz.BadSignature:

@@ -219,7 +219,7 @@ func TestRevokedIsToldAtOnce(t *testing.T) {
 	})
 }
 
-// The same thing is told once, and then what has come together.
+// The first sighting is handed out at once, and later ones together.
 func TestAlertsGather(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		for range 100 { // ten seconds
@@ -298,7 +298,7 @@ func TestCloseHandsOutWhatWasHeldBack(t *testing.T) {
 	})
 }
 
-// What fails begins anew, and takes nothing else with it.
+// A watcher that fails starts again, and nothing else fails with it.
 func TestFailureBeginsAnew(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.log = slog.New(slog.DiscardHandler)

@@ -10,8 +10,8 @@ import (
 	"rescind/revocation/insight"
 )
 
-// event is what is copied of a decision. Its texts are at most MaxText bytes
-// long, so the queue is bounded in bytes too.
+// event is the copy of a decision. Its texts are at most MaxText bytes long, so
+// the queue is bounded in bytes too.
 type event struct {
 	at       time.Time
 	network  network
@@ -27,7 +27,7 @@ type event struct {
 	session  string
 	client   string
 	keyID    string
-	hash     uint64 // of what was signed
+	hash     uint64 // of header.payload
 	issuedAt revocation.Micros
 	expires  revocation.Micros
 
@@ -35,8 +35,8 @@ type event struct {
 	revokedBy  revocation.Kind
 }
 
-// matters says whether d is looked at: all that was verified, and what comes
-// in bursts when somebody tries their luck.
+// matters reports whether the watcher handles d: every verified token, and the
+// denials that an attack causes in bursts.
 func matters(d *authz.Decision) bool {
 	return d.Facts != nil || burstOf(d.Reason) != ""
 }
@@ -60,8 +60,8 @@ func eventOf(r *authz.Request, d *authz.Decision, at time.Time) event {
 	return e
 }
 
-// short stands for a text of any length: itself, or its beginning and its
-// hash. Two texts have one short form only if they are equal.
+// short returns a text of bounded length for s: s itself, or its beginning and its
+// hash. Two texts have the same short form only if they are equal.
 func short(s string) string {
 	if len(s) <= insight.MaxText {
 		return s
@@ -70,7 +70,7 @@ func short(s string) string {
 	return s[:128] + "…sha256:" + hex.EncodeToString(sum[:])
 }
 
-// lifetime is for how long the token was issued; 0 if it does not say.
+// lifetime returns the lifetime of the token, or 0 if it has no iat.
 func (e *event) lifetime() time.Duration {
 	if e.issuedAt == 0 || e.expires <= e.issuedAt {
 		return 0
@@ -78,7 +78,7 @@ func (e *event) lifetime() time.Duration {
 	return micros(e.expires - e.issuedAt)
 }
 
-// micros is m as a duration, which holds only 292 years.
+// micros returns m as a duration, at most 100 years.
 func micros(m revocation.Micros) time.Duration {
 	return time.Duration(min(int64(m), int64(100*365*24*time.Hour/time.Microsecond))) * time.Microsecond
 }

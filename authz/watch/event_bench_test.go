@@ -56,7 +56,7 @@ func BenchmarkEvent(b *testing.B) {
 	}
 }
 
-// BenchmarkWeights is what a question about the weight of revocations costs a
+// BenchmarkWeights measures a question about the weight of revocations to a
 // replica that remembers a million tokens of half a million subjects.
 //
 //	go test -run - -bench Weights ./authz/watch

@@ -18,7 +18,7 @@ import (
 	"rescind/revocation/insight"
 )
 
-// heap is what is alive.
+// heap returns the bytes of live objects.
 func heap() int64 {
 	runtime.GC()
 	runtime.GC()
@@ -29,8 +29,8 @@ func heap() int64 {
 
 var nasty = strings.Repeat("\x1b[31m\x00\n", 1200)
 
-// hostile is traffic by somebody who gets as many tokens as they like, says in
-// them what they like, and comes from everywhere.
+// hostile returns event n of an attacker that gets any number of tokens with any
+// claims, and comes from everywhere.
 func hostile(n int, at time.Time) event {
 	rnd := rand.New(rand.NewPCG(uint64(n), 7))
 	long := func(what string) string { return fmt.Sprint(what, n) + nasty[:300] }
@@ -49,7 +49,7 @@ func hostile(n int, at time.Time) event {
 	return eventOf(r, d, at)
 }
 
-// floods are what the memory is held against.
+// floods are the kinds of traffic that take the most memory.
 var floods = []struct {
 	name string
 	make func(n int, at time.Time) event
@@ -66,8 +66,8 @@ var floods = []struct {
 	}},
 }
 
-// flooded is the memory after so many verified events of a flood, and what it
-// takes.
+// flooded returns the memory after so many verified events of a flood, and its
+// size in bytes.
 func flooded(s *Settings, events int, flood func(int, time.Time) event) (*memory, int64) {
 	before := heap()
 	queue := xsync.NewMPMCQueue[event](queueSize) // full too
@@ -92,8 +92,8 @@ func flooded(s *Settings, events int, flood func(int, time.Time) event) (*memory
 	return m, used
 }
 
-// Some hundredths of what is promised, and three times as many events as there is room
-// for. What is promised is measured by BenchmarkMemory.
+// A few hundredths of the promised tokens, and three times as many events as there
+// is room for. BenchmarkMemory measures the promise itself.
 func TestHostileMemory(t *testing.T) {
 	for _, f := range floods {
 		t.Run(f.name, func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestHostileMemory(t *testing.T) {
 	}
 }
 
-// BenchmarkMemory is what a million tokens take, of the kinds that take most.
+// BenchmarkMemory measures a million tokens of the kinds that take most.
 func BenchmarkMemory(b *testing.B) {
 	for _, f := range floods {
 		b.Run(f.name, func(b *testing.B) {
@@ -132,7 +132,7 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// What is full forgets, says so, and takes no more.
+// A full memory forgets, says so, and does not grow.
 func TestFullMemoryIsPartial(t *testing.T) {
 	bubble(t, func(s *Settings) { s.Tokens = MinTokens }, func(r *rig) {
 		for n := range 2 * MinTokens {
@@ -154,7 +154,7 @@ func TestFullMemoryIsPartial(t *testing.T) {
 	})
 }
 
-// Nothing that is handed out, in whatever way, can change what a terminal, a
+// No text that leaves the watcher, in any way, can change the display of a terminal, a
 // log or a page shows.
 func TestNothingUnprintableComesOut(t *testing.T) {
 	bubble(t, nil, func(r *rig) {

@@ -9,14 +9,14 @@ import (
 	"rescind/revocation/insight"
 )
 
-// groups are what is needed for advice: how tokens of one issuer, for one
-// client and under one policy are used, over the last window or two.
+// groups are the statistics for advice, by issuer, client and policy, over the
+// last window or two.
 type groups struct {
 	current, previous map[groupKey]*group
-	turned            time.Time // when current began
-	began             time.Time // when previous did; zero: it is empty
-	short             bool      // in one of both
-	wasShort          bool
+	turned            time.Time // start of current
+	began             time.Time // start of previous; zero: previous is empty
+	short             bool      // current had no room for a group
+	wasShort          bool      // previous had none
 }
 
 type groupKey struct {
@@ -26,11 +26,11 @@ type groupKey struct {
 
 const (
 	maxGroups = 128
-	// otherClients stands for those for whom there is no room.
+	// otherClients stands for the clients without a group of their own.
 	otherClients = "(others)"
 )
 
-// group is of one issuer, client and policy.
+// group has the statistics of one issuer, client and policy.
 type group struct {
 	tokens, requests            uint64
 	holders                     *hyperloglog.Sketch
@@ -48,13 +48,14 @@ func newGroup() *group {
 	}
 }
 
+// of returns the group of k, or that of the other clients if there is no room.
 func (g *groups) of(k groupKey) *group {
 	found := g.current[k]
 	if found != nil {
 		return found
 	}
 	if len(g.current) >= maxGroups {
-		// As many issuers as are configured: one such group each.
+		// Each configured issuer has one such group, so their number is bounded.
 		g.short = true
 		k.client, k.policy = otherClients, ""
 		if found = g.current[k]; found != nil {
@@ -66,6 +67,7 @@ func (g *groups) of(k groupKey) *group {
 	return found
 }
 
+// tick starts a new window when the current one is over.
 func (g *groups) tick(now time.Time, window time.Duration) {
 	if g.turned.IsZero() {
 		g.turned = now
@@ -76,7 +78,7 @@ func (g *groups) tick(now time.Time, window time.Duration) {
 	}
 }
 
-// holder is who uses tokens: a session, or else a subject with a client.
+// holder is the user of tokens: a session, or else a subject with a client.
 type holder struct {
 	id   uint64
 	last stamp
@@ -85,22 +87,23 @@ type holder struct {
 func (h *holder) key() uint64 { return h.id }
 func (h *holder) used() stamp { return h.last }
 
-// forgetHolder is after which pause it is another visit, with another login.
+// forgetHolder is the pause after which a holder's next request counts as a new
+// visit with a new login.
 const forgetHolder = 24 * time.Hour
 
-// holderOf is the same in every replica.
+// holderOf returns the hash of an event's holder, the same in every replica.
 func holderOf(e *event, k *token) uint64 {
 	if e.session != "" {
 		return max(k.session.hash(), 1)
 	}
-	client := uint64(14695981039346656037) // FNV-1a: who has both a subject and a client is not to be told from others with care
+	client := uint64(14695981039346656037) // FNV-1a is enough here: a collision merges two holders in a statistic
 	for i := range len(e.client) {
 		client = (client ^ uint64(e.client[i])) * 1099511628211
 	}
 	return max(spread(k.subject.hash()^client), 1)
 }
 
-// pause is how long ago the holder used a token before; 0 if it has not.
+// pause returns the time since the holder's last request, or 0 if there was none.
 func (m *memory) pause(id uint64, now stamp) time.Duration {
 	h := m.holders.get(id)
 	if h == nil {
@@ -118,7 +121,7 @@ func (m *memory) pause(id uint64, now stamp) time.Duration {
 	return gap
 }
 
-// learn from a request that was allowed.
+// learn adds an allowed request to the statistics.
 func (m *memory) learn(e *event, i *issuer, k *token, fresh bool, now stamp) {
 	g := m.lifetimes.of(groupKey{i, e.client, e.policy})
 	g.requests++

@@ -7,15 +7,15 @@ import (
 	"rescind/revocation/insight"
 )
 
-// memory is all that is remembered. One goroutine has it.
+// memory is the whole state of a watcher. The watcher's goroutine owns it.
 type memory struct {
 	settings *Settings
 	began    time.Time
 
-	event  event // the one that is taken in: it is large, and has a place of its own
+	event  event // the event being handled, here because it is large
 	names  *names
 	tokens *tokens
-	missed memoryLoss // events that were dropped
+	missed memoryLoss // dropped events
 	total  traffic    // as of the last scan
 
 	subjects  table[subject, *subject]
@@ -26,7 +26,7 @@ type memory struct {
 	alerts    *alerts
 }
 
-// Sizes of what stands beside the tokens.
+// Sizes of the tables beside the tokens.
 const (
 	maxSubjects  = 1 << 16
 	maxHolders   = 1 << 16
@@ -42,8 +42,8 @@ func newMemory(s *Settings, now time.Time, out func(insight.Alert, uint64)) *mem
 	return m
 }
 
-// configure puts other settings in force. It says whether m can go on with
-// them.
+// configure puts other settings in force. It reports whether m can go on with
+// them; if not, the watcher needs a new memory.
 func (m *memory) configure(s *Settings) bool {
 	if m.settings == s {
 		return true
@@ -57,12 +57,12 @@ func (m *memory) configure(s *Settings) bool {
 
 func (m *memory) stamp(at time.Time) stamp { return stampOf(at.Sub(m.began)) }
 
-// wall is the instant that a stamp meant.
+// wall returns the time of a stamp.
 func (m *memory) wall(s stamp, now time.Time) time.Time {
 	return now.Add(-m.stamp(now).since(s)).UTC()
 }
 
-// since is how far back the memory goes.
+// since returns the time to which the memory goes back.
 func (m *memory) since(now time.Time) time.Time {
 	if start := now.Add(-m.settings.Window); start.After(m.began) {
 		return start.UTC()
@@ -78,7 +78,7 @@ func (m *memory) partial(now time.Time) bool {
 	return !m.settings.Enabled || m.tokens.partial(at) || m.missed.was && !m.tokens.dead(m.missed.at, at)
 }
 
-// note takes in an event.
+// note handles an event.
 func (m *memory) note(e *event) {
 	if !e.verified {
 		m.failed(e)
@@ -103,9 +103,9 @@ func (m *memory) note(e *event) {
 	}
 }
 
-// tick does what is due every second.
+// tick forgets old entries in one part of each table, and hands out alerts.
 func (m *memory) tick(now time.Time) {
-	const share = 60 // all of it once a minute
+	const share = 60 // every entry is looked at once a minute
 	at := m.stamp(now)
 	m.tokens.sweep(share, func(k *token) bool { return m.tokens.dead(k.last, at) }, m.tokens.forget)
 	m.tokens.subjects.shrink()

@@ -125,7 +125,7 @@ func sameActivity(a, b insight.Activity) bool {
 
 func near(a, b time.Time) bool { return a.Sub(b).Abs() <= 2*time.Millisecond }
 
-// What is remembered answers as plain maps would, as long as there is room.
+// The memory answers as plain maps would, as long as there is room.
 func TestMemoryAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		began := time.Date(2026, 11, 24, 7, 0, 0, 0, time.UTC)
@@ -232,7 +232,7 @@ func ask(t *rapid.T, m *memory, n *naive, now time.Time) {
 	}
 }
 
-// The table holds what a map would, through growth, removal and eviction.
+// The table holds the same as a map, through growth, removal and eviction.
 func TestTableAgainstMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		tab := &table[holder, *holder]{limit: rapid.SampledFrom([]int{1, 10, 300, 100_000}).Draw(t, "limit")}

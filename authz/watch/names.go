@@ -7,7 +7,7 @@ import (
 	"rescind/authz"
 )
 
-// kinds of names, so that no two of one text have one hash.
+// Kinds of names. The same text has another hash for each kind.
 const (
 	ofIssuer byte = 1 + iota
 	ofToken
@@ -16,7 +16,7 @@ const (
 	ofClient
 )
 
-// hashOf is the first 64 bits of a SHA-256, and never 0.
+// hashOf returns the first 64 bits of a SHA-256, and never 0.
 func hashOf(kind byte, of uint64, text string) uint64 {
 	var buffer [512]byte
 	b := append(buffer[:0], kind)
@@ -25,8 +25,8 @@ func hashOf(kind byte, of uint64, text string) uint64 {
 	return max(binary.BigEndian.Uint64(sum[:]), 1)
 }
 
-// spread makes a uniformly distributed hash of one that lacks bits, or of
-// several that were added up: the finalizer of MurmurHash3.
+// spread returns a uniformly distributed hash for one that lacks bits or is a
+// combination of several. It is the finalizer of MurmurHash3.
 func spread(h uint64) uint64 {
 	h ^= h >> 33
 	h *= 0xff51afd7ed558ccd
@@ -35,8 +35,8 @@ func spread(h uint64) uint64 {
 	return h ^ h>>33
 }
 
-// brief is 48 bits of a hash: among a million tokens, a name is taken for
-// another's with a probability of 1 in 250 million. The zero value is none.
+// brief is 48 bits of a hash. Among a million tokens, a name collides with
+// another with a probability of 1 in 250 million. The zero value is no name.
 type brief [6]byte
 
 func briefOf(h uint64) (b brief) {
@@ -52,14 +52,14 @@ func (b brief) hash() uint64 {
 	return spread(binary.BigEndian.Uint64(all[:]))
 }
 
-// issuer is one of the configuration.
+// issuer is an issuer of the configuration.
 type issuer struct {
 	name      string
 	hash      uint64
 	lifetimes usual
 }
 
-// hashes are those of what a token of i names; 0 where it has no such name.
+// of returns the hash of a name within i, or 0 for an empty name.
 func (i *issuer) of(kind byte, text string) uint64 {
 	if text == "" {
 		return 0
@@ -67,7 +67,8 @@ func (i *issuer) of(kind byte, text string) uint64 {
 	return hashOf(kind, i.hash, text)
 }
 
-// identity is what a token is known by: its jti, and else what was signed.
+// identity returns the identity of a token: the hash of its jti, or else of its
+// header.payload.
 func (i *issuer) identity(e *event) uint64 {
 	if e.tokenID == "" {
 		return max(e.hash, 1)
@@ -75,10 +76,10 @@ func (i *issuer) identity(e *event) uint64 {
 	return i.of(ofToken, e.tokenID)
 }
 
-// origin is where a token comes from: many have the same.
+// origin is an issuer, client and key that many tokens have in common.
 type origin struct {
 	source
-	tokens int // that have it
+	tokens int // with this origin
 }
 
 type source struct {
@@ -92,15 +93,15 @@ type route struct {
 	reason authz.Reason
 }
 
-// Bounds of the names that are kept.
+// Sizes of the numbers of origins and routes.
 const (
 	originBits = 12
 	routeBits  = 64 - networkBits
 )
 
-// names gives numbers to what many tokens have in common. A number of an
-// origin is free again when the last token that has it is forgotten. When they
-// run out a token has its issuer's unnamed one.
+// names numbers the names that many tokens have in common. The number of an
+// origin is free again when its last token is forgotten. When the numbers run
+// out, a token gets its issuer's unnamed origin.
 type names struct {
 	issuers map[string]*issuer
 	origins []origin
@@ -118,7 +119,7 @@ func newNames() *names {
 	}
 }
 
-// issuer is the one of this name. Only those that are configured get here.
+// issuer returns the issuer of a name. Only configured issuers get here.
 func (n *names) issuer(name string) *issuer {
 	i := n.issuers[name]
 	if i == nil {
@@ -132,6 +133,7 @@ func (n *names) issuer(name string) *issuer {
 	return i
 }
 
+// number returns a free number of an origin. It is not ok if there is none.
 func (n *names) number() (uint16, bool) {
 	if last := len(n.free) - 1; last >= 0 {
 		o := n.free[last]
@@ -145,7 +147,7 @@ func (n *names) number() (uint16, bool) {
 	return uint16(len(n.origins) - 1), true
 }
 
-// join numbers where a token comes from.
+// join returns the number of a token's origin, and counts the token.
 func (n *names) join(s source) uint16 {
 	o, ok := n.byName[s]
 	if !ok {
@@ -160,7 +162,7 @@ func (n *names) join(s source) uint16 {
 	return o
 }
 
-// leave says that a token of this origin is gone.
+// leave notes that a token of this origin was forgotten.
 func (n *names) leave(o uint16) {
 	at := &n.origins[o]
 	if at.tokens--; at.tokens == 0 && n.unnamed[at.issuer] != o {
@@ -170,7 +172,7 @@ func (n *names) leave(o uint16) {
 	}
 }
 
-// short says whether tokens of this issuer, or of any if it is nil, are there
+// short reports whether there are tokens of an issuer, or of any if i is nil,
 // whose client and key are not known.
 func (n *names) short(i *issuer) bool {
 	for of, o := range n.unnamed {
@@ -181,7 +183,8 @@ func (n *names) short(i *issuer) bool {
 	return false
 }
 
-// route numbers a policy and an outcome; 0 if there are more than can be.
+// route returns the number of a policy and an outcome, or 0 if the numbers have
+// run out.
 func (n *names) route(policy string, reason authz.Reason) uint16 {
 	r := route{policy, reason}
 	number, ok := n.byRoute[r]

@@ -5,9 +5,9 @@ import (
 	"net/netip"
 )
 
-// network is a source network in 49 bits: the /24 of an IPv4 address, or the
-// /48 of an IPv6 one, which is what a household or a site is given. 0 is none
-// known.
+// network is a source network in 49 bits: the /24 of an IPv4 address, or the /48
+// of an IPv6 address, the size that a household or a site gets. 0 is an unknown
+// network.
 type network uint64
 
 const (
@@ -16,6 +16,7 @@ const (
 	familyV4    = network(1) << 24 // so that 0.0.0.0/24 is one
 )
 
+// networkOf returns the network of an address.
 func networkOf(a netip.Addr) network {
 	a = a.Unmap()
 	switch {
@@ -29,7 +30,7 @@ func networkOf(a netip.Addr) network {
 	return 0
 }
 
-// String is such as 203.0.113.0/24.
+// String returns the network as 203.0.113.0/24.
 func (n network) String() string {
 	switch {
 	case n == 0:
@@ -44,8 +45,8 @@ func (n network) String() string {
 	return netip.PrefixFrom(netip.AddrFrom4(b), 24).String()
 }
 
-// comparable says whether a client that has one address of a family would have
-// one network: with IPv4 and IPv6 side by side it has two, and uses both.
+// comparable reports whether n and o are of one family. A client with IPv4 and
+// IPv6 uses two networks at once, which is not unusual.
 func (n network) comparable(o network) bool {
 	return n != 0 && o != 0 && n&familyV6 == o&familyV6
 }

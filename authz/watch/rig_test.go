@@ -18,7 +18,7 @@ import (
 
 const idp, other = "https://idp.example/", "https://other.example/"
 
-// rig is a watcher with what it has handed out.
+// rig is a watcher with the alerts that it has handed out.
 type rig struct {
 	*Watcher
 	t        testing.TB
@@ -122,7 +122,7 @@ func (r *rig) see(all ...seen) {
 	}
 }
 
-// settle lets the watcher look at what was observed.
+// settle lets the watcher handle the observed decisions.
 func (r *rig) settle() {
 	time.Sleep(2 * rest)
 	synctest.Wait()

@@ -10,42 +10,42 @@ import (
 )
 
 const (
-	// rest is how long events gather before they are looked at.
+	// rest is how long events gather before the goroutine handles them.
 	rest = 20 * time.Millisecond
-	// second is how often it is seen to what is due.
-	second = time.Second
+	// tickEvery is how often memory.tick runs.
+	tickEvery = time.Second
 )
 
-// run is the goroutine that watches.
+// run is the watcher's goroutine.
 func (w *Watcher) run() {
 	defer close(w.done)
 	for !w.live() {
 	}
 }
 
-// live watches with an empty memory, until the end (and then it says so) or
-// until it fails.
+// live handles events with an empty memory, until the watcher is closed, which
+// it reports, or until it fails.
 func (w *Watcher) live() (over bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			// The stack and the type: the value may quote a token.
-			w.log.Error("watching failed; it begins anew", slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
+			w.log.Error("watcher failed, starting again with an empty memory", slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
 		}
 	}()
-	m := newMemory(w.settings.Load(), time.Now(), w.hand)
-	ticker := time.NewTicker(second)
+	m := newMemory(w.settings.Load(), time.Now(), w.emit)
+	ticker := time.NewTicker(tickEvery)
 	defer ticker.Stop()
 	pause := time.NewTimer(rest)
 	defer pause.Stop()
 	for {
 		if s := w.settings.Load(); !m.configure(s) {
-			m = newMemory(s, time.Now(), w.hand)
+			m = newMemory(s, time.Now(), w.emit)
 		}
 		var rested <-chan time.Time
 		busy := w.drain(m)
 		if !busy {
 			w.idle.Store(true)
-			busy = w.drain(m) // what came just before that
+			busy = w.drain(m) // an event may have come before idle was set
 		}
 		if busy {
 			w.idle.Store(false)
@@ -57,7 +57,7 @@ func (w *Watcher) live() (over bool) {
 		case <-w.wake:
 		case <-ticker.C:
 			m.tick(time.Now())
-			w.figures.tokens.Set(float64(m.tokens.n))
+			w.metrics.tokens.Set(float64(m.tokens.n))
 		case ask := <-w.questions:
 			w.drain(m)
 			ask(m)
@@ -70,10 +70,10 @@ func (w *Watcher) live() (over bool) {
 	}
 }
 
-// drain takes in what has been queued, as much as there is room for at most,
-// and says whether there was something.
+// drain handles the queued events, at most as many as the queue holds. It
+// reports whether there was one.
 func (w *Watcher) drain(m *memory) bool {
-	if lost := w.figures.lost(); lost {
+	if lost := w.metrics.lost(); lost {
 		m.missed = memoryLoss{m.stamp(time.Now()), true}
 	}
 	for n := range queueSize {
@@ -86,14 +86,14 @@ func (w *Watcher) drain(m *memory) bool {
 	return true
 }
 
-// hand gives out an alert.
-func (w *Watcher) hand(a insight.Alert, sightings uint64) {
-	w.figures.alerts.WithLabelValues(string(a.Detector)).Add(float64(sightings))
+// emit hands an alert to the sink.
+func (w *Watcher) emit(a insight.Alert, sightings uint64) {
+	w.metrics.alerts.WithLabelValues(string(a.Detector)).Add(float64(sightings))
 	(*w.sink.Load())(a)
 }
 
-// ask runs question between two events, and waits until it has run. While it
-// walks through a large table it may let events in by calling breathe.
+// ask runs question between two events, and waits until it has run. A question
+// that walks through a large table calls breathe to let events be handled.
 func (w *Watcher) ask(question func(m *memory, breathe func())) error {
 	answered := make(chan struct{})
 	ask := func(m *memory) {

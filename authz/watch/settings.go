@@ -4,44 +4,46 @@ import (
 	"time"
 )
 
-// Settings are what is unusual, and how much is remembered. A detector whose
-// threshold is zero is off; those for what is revoked have none.
+// Settings are the thresholds of the detectors and the size of the memory. A
+// detector whose threshold is 0 is off. The detectors of revoked tokens have no
+// threshold.
 type Settings struct {
 	Enabled bool
 
-	Window time.Duration // for how long what is not seen again is remembered
-	Tokens int           // at most so many
+	Window time.Duration // for how long a token is remembered after its last use
+	Tokens int           // that are remembered at most
 
-	// NetworksPerToken is from how many networks (/24, /48) a token may come
-	// within the window.
+	// NetworksPerToken is the number of networks (/24, /48) that a token may
+	// come from within the window.
 	NetworksPerToken int
-	// AtOnce is how soon a token may come from one network, then from another
-	// of the same family, and from the first again, twice in a row.
+	// AtOnce is the time within which a token may not come from one network,
+	// from another of the same family, and from the first again, twice in a row.
 	AtOnce time.Duration
 
-	// Failures are how many bad signatures, unknown keys and wrong algorithms,
-	// each on its own, may come from one network for one issuer in
-	// FailuresWithin; ten times as many from all networks together.
+	// Failures is the number of bad signatures that raises an alert if they come
+	// from one network for one issuer within FailuresWithin. Unknown keys and
+	// wrong algorithms have the same limit, each on its own. All networks
+	// together have ten times the limit.
 	Failures       int
 	FailuresWithin time.Duration
 
-	// SubjectRate is how many times its usual requests a minute a subject may
-	// make, and SubjectAtLeast how many it may make in any case.
+	// SubjectRate is the factor by which a subject may exceed its usual requests
+	// a minute. Up to SubjectAtLeast requests a minute raise no alert.
 	SubjectRate    int
 	SubjectAtLeast int
 
-	// LifetimeFactor is how many times longer than the 99th percentile of its
-	// issuer's others a token may live, and LifetimeAtLeast what it may in any
-	// case.
+	// LifetimeFactor is the factor by which a token's lifetime may exceed the
+	// 99th percentile of its issuer's tokens. A lifetime up to LifetimeAtLeast
+	// raises no alert.
 	LifetimeFactor  int
 	LifetimeAtLeast time.Duration
 
-	// CutOff is how long a replica that is cut off from the control endpoint
-	// goes on; 0: for ever. It is for the advice alone.
+	// CutOff is for how long a replica that is cut off from the control endpoint
+	// goes on to allow requests; 0: for ever. The advice alone uses it.
 	CutOff time.Duration
 }
 
-// Defaults are settings that do for most.
+// Defaults returns the settings of a replica that configures none.
 func Defaults() Settings {
 	return Settings{
 		Enabled: true, Window: time.Hour, Tokens: 1_000_000,
@@ -52,8 +54,8 @@ func Defaults() Settings {
 	}
 }
 
-// Bounds of what can be set. Stamps, which are of 32 bits, and the links of
-// the table rely on them.
+// Bounds of the settings. The stamps of 32 bits and the links of the table rely
+// on them.
 const (
 	MinWindow = time.Minute
 	MaxWindow = 24 * time.Hour
@@ -61,6 +63,7 @@ const (
 	MaxTokens = 8_000_000
 )
 
+// bounded returns s within its bounds.
 func (s Settings) bounded() Settings {
 	s.Window = min(max(s.Window, MinWindow), MaxWindow)
 	s.Tokens = min(max(s.Tokens, MinTokens), MaxTokens)

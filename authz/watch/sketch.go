@@ -11,7 +11,7 @@ import (
 	"rescind/revocation/insight"
 )
 
-// newDistribution is an empty sketch of seconds, as [insight.Advise] reads it.
+// newDistribution returns an empty sketch of seconds, as [insight.Advise] reads it.
 func newDistribution() *ddsketch.DDSketch {
 	m, err := mapping.NewLogarithmicMapping(insight.SketchAccuracy)
 	if err != nil {
@@ -22,7 +22,7 @@ func newDistribution() *ddsketch.DDSketch {
 	})
 }
 
-// add puts in a duration. There is none that a sketch does not take.
+// add adds a duration. A sketch takes every duration.
 func add(s *ddsketch.DDSketch, d time.Duration) {
 	_ = s.Add(max(d.Seconds(), 0))
 }
@@ -32,7 +32,7 @@ func encoded(s *ddsketch.DDSketch) (b []byte) {
 	return b
 }
 
-// newCounter is an empty sketch that counts distinct hashes.
+// newCounter returns an empty sketch that counts distinct hashes.
 func newCounter(precision uint8) *hyperloglog.Sketch {
 	s, err := hyperloglog.NewSketch(precision, true)
 	if err != nil {
@@ -41,8 +41,7 @@ func newCounter(precision uint8) *hyperloglog.Sketch {
 	return s
 }
 
-// usual is what lifetimes the tokens of an issuer have, over the last window or
-// two.
+// usual has the lifetimes of an issuer's tokens over the last window or two.
 type usual struct {
 	current, previous *ddsketch.DDSketch
 	turned            time.Time
@@ -50,7 +49,7 @@ type usual struct {
 	known             bool
 }
 
-// enough is how many tokens it takes to say what is usual.
+// enough is the number of tokens from which on a lifetime is usual.
 const enough = 100
 
 func (u *usual) add(life time.Duration) {
@@ -60,7 +59,7 @@ func (u *usual) add(life time.Duration) {
 	add(u.current, life)
 }
 
-// percentile is the 99th, as of the last second.
+// percentile returns the 99th percentile, as of the last second.
 func (u *usual) percentile() (time.Duration, bool) { return u.p99, u.known }
 
 func (u *usual) tick(now time.Time, window time.Duration) {

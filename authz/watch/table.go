@@ -12,7 +12,7 @@ type stamp uint32
 
 func stampOf(d time.Duration) stamp { return stamp(d / time.Millisecond) }
 
-// since is how long ago before is, seen from s; 0 if it comes later.
+// since returns the time from before to s, or 0 if before comes later.
 func (s stamp) since(before stamp) time.Duration {
 	return time.Duration(max(int32(s-before), 0)) * time.Millisecond
 }
@@ -27,11 +27,11 @@ type keyed interface {
 
 // table holds entries by a 64-bit hash, at most limit of them, in memory that
 // grows and shrinks with them: pages of entries that lie densely, and an index
-// of four bytes an entry. (A map of Go takes about three times as much, and
-// keeps it.)
+// of four bytes a slot. (A map of Go takes about three times as much, and keeps
+// it.)
 //
-// Where there is no room the least lately used of a few entries makes some.
-// A pointer into it is good until the next entry comes or goes.
+// A full table forgets the least recently used of a few entries. A pointer into
+// the table is valid until the next entry is added or removed.
 type table[E any, P interface {
 	*E
 	keyed
@@ -41,7 +41,7 @@ type table[E any, P interface {
 	n      int
 	index  slots
 	cursor int // of the sweep
-	// moved is told that an entry has another number; nil: nobody is.
+	// moved is called when an entry gets another number; nil: it is not.
 	moved func(e P, from, to int)
 }
 
@@ -53,8 +53,8 @@ const (
 
 func (t *table[E, P]) at(i int) P { return &t.pages[i/pageSize][i%pageSize] }
 
-// find returns the slot of the index that has key, or the one where it would
-// be put; and the entry, or nil.
+// find returns the entry of key and its slot. Without an entry it returns nil and
+// the slot for a new one.
 func (t *table[E, P]) find(key uint64) (slot int, _ P) {
 	for slot = t.index.home(key); t.index[slot] != 0; slot = t.index.next(slot) {
 		if t.index.maybe(slot, key) {
@@ -81,9 +81,8 @@ func (t *table[E, P]) get(key uint64) P {
 	return e
 }
 
-// add makes room for an entry with this key, which has none yet. It is for the
-// caller to set its key at once. gone is called for the entry that has to go,
-// if one has.
+// add returns a new entry for a key that has none. The caller sets its key at
+// once. add calls gone for an entry that it has to remove.
 func (t *table[E, P]) add(key uint64, gone func(P)) P {
 	if t.n >= t.limit {
 		t.evict(gone)
@@ -111,7 +110,7 @@ func (t *table[E, P]) resize(size int) {
 	}
 }
 
-// evict takes out the least lately used of a few.
+// evict removes the least recently used of a few entries.
 func (t *table[E, P]) evict(gone func(P)) {
 	oldest := rand.IntN(t.n) //nolint:gosec // which entries contend is no secret
 	for range contenders - 1 {
@@ -123,7 +122,7 @@ func (t *table[E, P]) evict(gone func(P)) {
 	t.remove(oldest)
 }
 
-// remove takes out entry i. The last one takes its place.
+// remove removes entry i. The last entry takes its number.
 func (t *table[E, P]) remove(i int) {
 	slot, _ := t.find(t.at(i).key())
 	t.index.vacate(slot, func(number int) uint64 { return t.at(number).key() })
@@ -140,14 +139,14 @@ func (t *table[E, P]) remove(i int) {
 	var zero E
 	*t.at(last) = zero
 	t.n--
-	if spare := t.n/pageSize + 2; spare < len(t.pages) { // one stays
+	if spare := t.n/pageSize + 2; spare < len(t.pages) { // one spare page stays
 		clear(t.pages[spare:])
 		t.pages = t.pages[:spare]
 	}
 }
 
-// sweep looks at a share of the entries, going round, and takes out those that
-// are dead.
+// sweep removes the dead entries of one part of the table, after calling gone for
+// each. share calls look at the whole table.
 func (t *table[E, P]) sweep(share int, dead func(P) bool, gone func(P)) {
 	for range t.n/share + pageSize/4 {
 		if t.cursor >= t.n {

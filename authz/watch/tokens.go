@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// tokens are those seen within the window, and what each was used for.
+// tokens are the tokens seen within the window, and their uses.
 type tokens struct {
 	table[token, *token]
 	subjects *bySubject
@@ -15,14 +15,14 @@ type tokens struct {
 	short    memoryLoss
 }
 
-// memoryLoss is when something was last forgotten before its time.
+// memoryLoss is the last time that something was forgotten too early.
 type memoryLoss struct {
 	at  stamp
 	was bool
 }
 
-// token is what is remembered of one: 48 bytes. The use that it was put to
-// last stands in it, others are linked.
+// token is the memory of one token: 48 bytes. Its last use stands in it, other
+// uses are linked.
 type token struct {
 	id      uint64
 	use     useKey
@@ -50,8 +50,8 @@ func (t *token) origin() uint16      { return uint16(t.link & (1<<originBits - 1
 func (t *token) others() uint32      { return t.link >> originBits }
 func (t *token) setOthers(at uint32) { t.link = at<<originBits | t.link&(1<<originBits-1) }
 
-// use is what a token did in one network and under one policy, with one
-// outcome.
+// use counts the requests of a token in one network, under one policy and with
+// one outcome.
 type use struct {
 	what  useKey
 	count uint32
@@ -59,7 +59,7 @@ type use struct {
 	next  uint32 // 0: none
 }
 
-// uses is a store of those that do not stand in a token, numbered from 1.
+// uses stores the uses that do not stand in a token, numbered from 1.
 type uses struct {
 	limit int
 	pages [][]use
@@ -68,13 +68,13 @@ type uses struct {
 }
 
 const (
-	usesPerToken = 8  // one for so many tokens, of the store
+	usesPerToken = 8  // tokens for each place in the store
 	maxUses      = 64 // of one token
 )
 
 func (s *uses) at(i uint32) *use { return &s.pages[(i-1)/pageSize][(i-1)%pageSize] }
 
-// take returns a free one; 0 if there is none.
+// take returns the number of a free place, or 0 if there is none.
 func (s *uses) take() uint32 {
 	if i := s.free; i != 0 {
 		s.free = s.at(i).next
@@ -104,11 +104,11 @@ func newTokens(limit int, window time.Duration, n *names) *tokens {
 	return t
 }
 
-// dead says whether what was last used at that time is forgotten.
+// dead reports whether a use at that time lies before the window.
 func (t *tokens) dead(last, now stamp) bool { return now.since(last) > t.window }
 
-// put returns the token with this identity, and whether it is new. A new one
-// has nothing but that, and the caller fills it in.
+// put returns the token with this identity, and whether it is new. A new token has
+// no other field set; the caller fills it in.
 func (t *tokens) put(id uint64, now stamp) (_ *token, fresh bool) {
 	if found := t.get(id); found != nil {
 		if !t.dead(found.last, now) {
@@ -128,7 +128,7 @@ func (t *tokens) put(id uint64, now stamp) (_ *token, fresh bool) {
 	return added, true
 }
 
-// forget gives back what a token has outside itself.
+// forget frees the uses, the origin and the index entry of a token.
 func (t *tokens) forget(gone *token) {
 	for i := gone.others(); i != 0; {
 		next := t.uses.at(i).next
@@ -141,7 +141,7 @@ func (t *tokens) forget(gone *token) {
 	}
 }
 
-// begin fills in a new token.
+// begin fills in a new token, and indexes it by its subject.
 func (t *tokens) begin(k *token, e *event, i *issuer, now stamp) {
 	k.subject, k.session = briefOf(i.of(ofSubject, e.subject)), briefOf(i.of(ofSession, e.session))
 	k.link = uint32(t.names.join(source{i, e.client, e.keyID}))
@@ -154,9 +154,9 @@ func (t *tokens) begin(k *token, e *event, i *issuer, now stamp) {
 	}
 }
 
-// record counts a use of a token that is now in force.
+// record counts a use of a token.
 func (t *tokens) record(k *token, what useKey, now stamp) {
-	const longest = 20 * 24 * time.Hour // that stamps can tell
+	const longest = 20 * 24 * time.Hour // two stamps further apart cannot be compared
 	if k.first.after(now) {
 		k.first = now // events come nearly in order
 	} else if now.since(k.first) > longest {
@@ -172,8 +172,8 @@ func (t *tokens) record(k *token, what useKey, now stamp) {
 	}
 }
 
-// turn puts another use into the token, and the one that is there among the
-// others. Dead ones are dropped on the way.
+// turn makes another use the one that stands in the token, and links the one that
+// stood there. It frees dead uses on the way.
 func (t *tokens) turn(k *token, what useKey, now stamp) {
 	previous := use{what: k.use, count: k.count, last: k.last}
 	k.use, k.count = what, 0
@@ -214,12 +214,12 @@ func (t *tokens) turn(k *token, what useKey, now stamp) {
 		u := t.uses.at(oldest)
 		u.what, u.count, u.last = previous.what, previous.count, previous.last
 		fallthrough
-	default: // there is no room for it anywhere
+	default: // there is no place for it
 		t.short = memoryLoss{now, true}
 	}
 }
 
-// each yields the uses of a token that are not forgotten.
+// each yields the uses of a token that are not dead.
 func (t *tokens) each(k *token, now stamp, yield func(what useKey, count uint32, last stamp)) {
 	if k.count > 0 && !t.dead(k.last, now) {
 		yield(k.use, k.count, k.last)
@@ -233,5 +233,5 @@ func (t *tokens) each(k *token, now stamp, yield func(what useKey, count uint32,
 	}
 }
 
-// partial says whether something within the window was forgotten.
+// partial reports whether something within the window was forgotten.
 func (t *tokens) partial(now stamp) bool { return t.short.was && !t.dead(t.short.at, now) }

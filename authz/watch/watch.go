@@ -1,43 +1,42 @@
-// Package watch notices unusual use of tokens, and remembers what they were
-// used for: it raises alerts, answers what was seen of somebody, how much a
-// revocation would hit, and how the lifetimes of tokens fit their use.
+// Package watch remembers the use of tokens and notices unusual use. It raises
+// alerts, and answers questions about the activity of a subject, about the
+// traffic that a revocation would hit, and about the lifetimes of tokens.
 //
 // # The path of a request
 //
-// [Watcher.Observe] copies a decision into a bounded queue without a lock, and
-// that is all: it never waits, and when the queue is full the event is dropped
-// and counted. One goroutine takes events out and owns all state. It wakes
-// fifty times a second at most, because to wake a goroutine for each event
-// costs more than all that is done with it; but at once for the use of
-// something revoked. A question is a function that it runs between two events.
+// [Watcher.Observe] copies a decision into a bounded queue without a lock. It
+// never waits: when the queue is full, the event is dropped and counted. One
+// goroutine takes events out of the queue and owns all state. It wakes at most
+// fifty times a second, because waking a goroutine for each event costs more
+// than handling the event. It wakes at once when a revoked token is used. A
+// question is a function that the goroutine runs between two events.
 //
 // # Memory
 //
-// What is remembered is bounded, whatever comes: a million tokens in 72 MiB.
-// A token is 48 bytes without a pointer, in a table of its own (table.go,
-// tokens.go); who and what it is stands there as hashes, so that a name of 8
-// KiB weighs what any other does. Tokens are found by their identity and by
+// The memory is bounded whatever the traffic: a million tokens take 72 MiB. A
+// token takes 48 bytes without a pointer, in a table of its own (table.go,
+// tokens.go). Names are kept as hashes, so that a name of 8 KiB takes as much as
+// any other. Tokens are found by their identity and by
 // their subject, because revocations by these are weighed all the time. Other
 // queries scan the table: seldom, and between two pages of the scan the watcher
 // takes in events. Distributions are sketches (HyperLogLog, DDSketch).
-// Where memory is short the least lately used of a few goes, and answers say
-// that they are partial.
+// Where memory is short, the watcher forgets the least recently used of a few
+// tokens, and its answers say that they are partial.
 //
-// A token is forgotten a window after its last use, and so is what it did in
-// one network, under one policy, with one outcome.
+// A token is forgotten a window after its last use. So is its use in one
+// network, under one policy and with one outcome.
 //
 // # Trust
 //
-// Only a token whose signature has been verified gets an entry of any kind,
-// its issuer's word being that it is one. Of all else only bursts are counted,
-// by configured issuer and source network, in tables that a flood makes
-// forgetful and not larger. Hashes are of SHA-256, without a secret: replicas
-// must agree about them, so that what two of them saw is counted once, and
-// nobody can make a name that is taken for another's. What comes out is
-// printable ([insight.Text]).
+// Only a token with a verified signature gets an entry. Of all other tokens the
+// watcher counts bursts alone, by configured issuer and source network, in
+// tables that a flood makes forgetful but not larger. The hashes are of SHA-256
+// and without a secret: replicas must agree about them so that a token that two
+// replicas saw counts once, and nobody can make a name that collides with
+// another name. All text that leaves the watcher is printable ([insight.Text]).
 //
-// Nothing here decides. If it fails it begins anew with an empty memory, and no
-// decision changes; neither does one if it is switched off.
+// The watcher decides nothing. If it fails, it starts again with an empty
+// memory, and no decision changes. The same holds when it is switched off.
 package watch
 
 import (
@@ -56,19 +55,19 @@ import (
 // Options of a [Watcher].
 type Options struct {
 	Settings   Settings
-	Registerer prometheus.Registerer // nil: no figures
+	Registerer prometheus.Registerer // nil: metrics are not registered
 	Logger     *slog.Logger          // nil: slog's own
 }
 
-// Watcher watches. It is safe for concurrent use.
+// Watcher remembers the use of tokens. It is safe for concurrent use.
 type Watcher struct {
 	settings atomic.Pointer[Settings]
 	sink     atomic.Pointer[func(insight.Alert)]
-	figures  *figures
+	metrics  *metrics
 	log      *slog.Logger
 
 	queue *xsync.MPMCQueue[event]
-	idle  atomic.Bool   // the goroutine waits to be woken
+	idle  atomic.Bool   // the goroutine waits on wake
 	wake  chan struct{} // holds one
 
 	questions chan func(*memory)
@@ -77,17 +76,17 @@ type Watcher struct {
 	done      chan struct{}
 }
 
-// queueSize is what may come in while the goroutine is not running: 50 ms
-// at 40,000 requests a second.
+// queueSize is the number of events that wait while the goroutine does not run:
+// 50 ms at 40,000 requests a second.
 const queueSize = 2048
 
-// ErrClosed says that there is nobody to ask any more.
+// ErrClosed says that the watcher is closed and answers no question.
 var ErrClosed = errors.New("the watcher is closed")
 
-// New begins to watch.
+// New returns a running watcher. [Watcher.Close] must be called in the end.
 func New(o Options) (*Watcher, error) {
 	w := &Watcher{
-		figures:   newFigures(),
+		metrics:   newMetrics(),
 		log:       o.Logger,
 		queue:     xsync.NewMPMCQueue[event](queueSize),
 		wake:      make(chan struct{}, 1),
@@ -96,7 +95,7 @@ func New(o Options) (*Watcher, error) {
 		done:      make(chan struct{}),
 	}
 	if o.Registerer != nil {
-		if err := w.figures.register(o.Registerer); err != nil {
+		if err := w.metrics.register(o.Registerer); err != nil {
 			return nil, err
 		}
 	}
@@ -109,15 +108,15 @@ func New(o Options) (*Watcher, error) {
 	return w, nil
 }
 
-// Configure puts other settings in force. What is remembered stays, unless
-// there is room for another number of tokens or the watcher is switched off.
+// Configure puts other settings in force. The memory stays, unless the number of
+// tokens changes or the watcher is switched off.
 func (w *Watcher) Configure(s Settings) {
 	s = s.bounded()
 	w.settings.Store(&s)
 }
 
-// SetSink says who is handed alerts. It is called on the goroutine that
-// watches, and must not block. Without one they are counted only.
+// SetSink sets the receiver of alerts. The sink runs on the watcher's goroutine
+// and must not block. Without a sink, alerts are counted alone.
 func (w *Watcher) SetSink(sink func(insight.Alert)) {
 	if sink == nil {
 		sink = func(insight.Alert) {}
@@ -125,8 +124,8 @@ func (w *Watcher) SetSink(sink func(insight.Alert)) {
 	w.sink.Store(&sink)
 }
 
-// Close ends the watching. What was observed before is still looked at, and
-// alerts that were held back are handed over.
+// Close ends the watcher. It handles the events that were observed before, and
+// hands out the alerts that were held back.
 func (w *Watcher) Close() error {
 	if w.closed.CompareAndSwap(false, true) {
 		close(w.closing)
@@ -135,12 +134,12 @@ func (w *Watcher) Close() error {
 	return nil
 }
 
-// attempts is how often one that lost against others tries again to queue an
-// event. Losing so often in a row means a queue that is full.
+// attempts is how often Observe tries to queue an event against concurrent
+// callers. So many failures in a row mean that the queue is full.
 const attempts = 8
 
-// Observe takes note of a decision; r may be nil. It does not block and keeps
-// nothing of what it is given.
+// Observe records a decision; r may be nil. It does not block and keeps no
+// pointer to its arguments.
 func (w *Watcher) Observe(r *authz.Request, d *authz.Decision, at time.Time) {
 	if !w.settings.Load().Enabled || !matters(d) || w.closed.Load() {
 		return
@@ -148,16 +147,16 @@ func (w *Watcher) Observe(r *authz.Request, d *authz.Decision, at time.Time) {
 	e := eventOf(r, d, at)
 	for range attempts {
 		if w.queue.TryEnqueue(e) {
-			// The order matters: the goroutine says that it is idle, and then
-			// looks once more.
+			// The goroutine sets idle and then looks at the queue once more, so
+			// no event is left without a wake-up.
 			if d.Reason == authz.Revoked || w.idle.Load() && w.idle.CompareAndSwap(true, false) {
 				select {
 				case w.wake <- struct{}{}:
-				default: // it is being woken
+				default: // a wake-up is pending
 				}
 			}
 			return
 		}
 	}
-	w.figures.dropped.Inc()
+	w.metrics.dropped.Inc()
 }

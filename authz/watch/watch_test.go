@@ -83,7 +83,7 @@ func TestActivity(t *testing.T) {
 				t.Errorf("%+v is answered", q)
 			}
 		}
-		time.Sleep(51 * time.Minute) // what it did first is over a window ago
+		time.Sleep(51 * time.Minute) // its first use is over a window ago
 		got, err := r.Activity(insight.ActivityQuery{By: insight.ByToken, Value: "a"})
 		if err != nil || got.Count != 2 || got.Networks["192.0.2.0/24"] != 0 || !got.Since.After(began) {
 			t.Errorf("%+v, %v", got, err)

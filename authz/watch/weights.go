@@ -8,11 +8,11 @@ import (
 )
 
 const (
-	// totalAge is how old the total of all traffic may be in an answer that
+	// totalAge is the greatest age of the total of all traffic in an answer that
 	// needs no scan for anything else.
 	totalAge = time.Second
-	// sketchBytes bounds the sketches of one answer: what is left out is
-	// counted, and merged as if no other replica had seen the same tokens.
+	// sketchBytes bounds the sketches of one answer. A count without a sketch is
+	// added as if no other replica had seen the same tokens.
 	sketchBytes = 512 << 10
 )
 

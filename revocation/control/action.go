@@ -17,26 +17,26 @@ import (
 	"rescind/revocation/ledger"
 )
 
-// byAlert begins the names in whose name actions are carried out. No
-// credential has one of them.
+// byAlert begins the name of an action's caller. No credential has such a name.
 const byAlert = "alert:"
 
-// Action is a revocation that an alert carries out by itself.
+// Action is a revocation that an alert triggers.
 type Action struct {
 	Detector   insight.Detector
 	Revoke     string // token, session or subject
 	Block      bool
-	DryRun     bool // it only says in the audit what it would have done
+	DryRun     bool // the audit has the revocation, and nothing is revoked
 	MaxPerHour int
 	ExpiresIn  time.Duration // 0: the retention
 }
 
-// Target hands alerts to the action, at most once for each key. Each that it
-// gets leaves a line in the audit; those that it does not act upon, not too
-// many.
+// Target returns the target that carries out the action, at most once for each
+// key of an alert. Every revocation is in the audit. So are the alerts that the
+// action does not act upon, at a bounded rate.
 //
-// It acts only upon what the alert says in full, and never upon the use of what
-// an action has revoked: one revocation does not bring forth the next.
+// The action needs the full names in the alert, and an alert that is no hearsay.
+// It does not act upon the use of a token that an action has revoked, so that one
+// revocation does not trigger the next.
 func (a Action) Target(authority *ledger.Authority, logger *slog.Logger) alert.Target {
 	x := &actor{Action: a, authority: authority, caller: a.caller(), logger: logger, noted: rate.NewLimiter(rate.Every(time.Minute), 10)}
 	return alert.Target{
@@ -53,8 +53,8 @@ type actor struct {
 	noted     *rate.Limiter
 
 	mu     sync.Mutex
-	counts bool        // done has what was done before this process
-	done   []time.Time // within the last hour, oldest first
+	counts bool        // done has the revocations before this process
+	done   []time.Time // revocations within the last hour, oldest first
 }
 
 // caller returns the caller in whose name the action revokes. The operator who
@@ -79,7 +79,7 @@ func (x *actor) act(ctx context.Context, a insight.Alert) error {
 	}
 	r, why := x.request(ctx, &a, now)
 	if why == "" && !x.room(now) {
-		why = fmt.Sprintf("%d an hour are enough (max_per_hour)", x.MaxPerHour)
+		why = fmt.Sprintf("the action has revoked max_per_hour (%d) times within the hour", x.MaxPerHour)
 	}
 	if why != "" {
 		return x.pass(ctx, entry, why)
@@ -96,12 +96,13 @@ func (x *actor) act(ctx context.Context, a insight.Alert) error {
 	}
 	if err == nil && done.Fresh > 0 {
 		x.count(now)
-		x.logger.Warn("an alert has revoked", "alert", a.ID, "detector", string(x.Detector), "revoke", x.Revoke)
+		x.logger.Warn("an action has revoked", "alert", a.ID, "detector", string(x.Detector), "revoke", x.Revoke)
 	}
 	return err
 }
 
-// reasonOf says which alert the action is about, and who reported it.
+// reasonOf returns the reason of the revocation: the alert, and the credential that
+// reported it.
 func reasonOf(a *insight.Alert) string {
 	reason := fmt.Sprintf("alert %s: %s", a.ID, a.Detector)
 	if len(a.Credentials) > 0 {
@@ -131,10 +132,11 @@ func (x *actor) pass(ctx context.Context, e ledger.AuditEntry, why string) error
 	return nil
 }
 
-// request is what the action asks for, or why it cannot.
+// request returns the revocation that the action asks for, or the reason why there
+// is none.
 func (x *actor) request(ctx context.Context, a *insight.Alert, now time.Time) (*revocation.Request, string) {
 	if item, err := x.authority.Find(ctx, &x.caller, a.RevocationID); err == nil && strings.HasPrefix(item.CreatedBy, byAlert) {
-		return nil, "it is about the use of what an alert has revoked"
+		return nil, "the alert is about a token that an action has revoked"
 	}
 	name, text := "", ""
 	switch x.Revoke {
@@ -154,7 +156,7 @@ func (x *actor) request(ctx context.Context, a *insight.Alert, now time.Time) (*
 	case a.TokenID == "":
 		return nil, "the alert names no token"
 	case !exact(text) || !exact(a.Issuer):
-		return nil, "the alert has the name of the " + x.Revoke + " only in part"
+		return nil, "the alert has a part of the name of the " + x.Revoke + " alone"
 	}
 	value, _ := revocation.ValueOf(text)
 	r := &revocation.Request{Issuer: a.Issuer, Claims: []revocation.Claim{{Name: name, Value: value}}, Block: x.Block}
@@ -164,13 +166,13 @@ func (x *actor) request(ctx context.Context, a *insight.Alert, now time.Time) (*
 	return r, ""
 }
 
-// exact says whether nothing was cut off or replaced when a text was made
-// printable.
+// exact reports whether a text is complete: cleaning cut nothing off and replaced
+// nothing.
 func exact(s string) bool {
 	return !strings.ContainsRune(s, '\uFFFD') && !strings.HasSuffix(s, "…")
 }
 
-// room says whether one more may be done within this hour.
+// room reports whether one more revocation is allowed within this hour.
 func (x *actor) room(now time.Time) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -190,8 +192,8 @@ func (x *actor) count(now time.Time) {
 	x.done = append(x.done, now)
 }
 
-// recall counts what was done in the last hour before this process, or by
-// another node. The caller holds mu.
+// recall counts the revocations of the last hour that an earlier process or another
+// node made. The caller holds mu.
 func (x *actor) recall(now time.Time) {
 	q := ledger.Query{Limit: maxLimit}
 	for range 100 {

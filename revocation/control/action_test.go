@@ -91,7 +91,7 @@ func TestAnActionThatIsOnlyNoted(t *testing.T) {
 	}
 }
 
-// The cap counts what was done before this process too, and a flood does not
+// The limit counts revocations of an earlier process too, and a flood does not
 // fill the audit.
 func TestNoMoreThanSoManyAnHour(t *testing.T) {
 	clock := ledgertest.NewClock()
@@ -127,8 +127,8 @@ func TestNoMoreThanSoManyAnHour(t *testing.T) {
 	}
 }
 
-// The use of what an action has revoked is no reason for the next action; the
-// use of what somebody has revoked is.
+// The use of a token that an action has revoked triggers no action. The use of a
+// token that a person has revoked does.
 func TestActionsDoNotBringForthActions(t *testing.T) {
 	e, target := acting(t, Action{Detector: insight.RevokedTokenUsed, Revoke: "session", Block: true, MaxPerHour: 10})
 	a := ofToken()
@@ -142,7 +142,7 @@ func TestActionsDoNotBringForthActions(t *testing.T) {
 	if err := target.Send(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
-	if e.ledger.Len() != 2 || e.audited(func(a ledger.AuditEntry) bool { return strings.Contains(a.Detail, "what an alert has revoked") }) != 1 {
+	if e.ledger.Len() != 2 || e.audited(func(a ledger.AuditEntry) bool { return strings.Contains(a.Detail, "a token that an action has revoked") }) != 1 {
 		t.Errorf("%d are in force", e.ledger.Len())
 	}
 }

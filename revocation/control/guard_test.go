@@ -202,7 +202,7 @@ func TestUnknownIssuerIsRefused(t *testing.T) {
 		t.Errorf("batch: got %+v, want faults of lines 2 and 4", p)
 	}
 	e.do("revoker", "POST", postPath+"?unknown_issuer=true", batch, "Content-Type", typeNDJSON).want(201)
-	// restoring what an unknown issuer has is no new revocation
+	// a revocation of an unknown issuer can be restored
 	e.do("revoker", "DELETE", postPath+"/"+url.PathEscape(d.ID), "").want(200)
 
 	// A credential that is for some issuers learns of no others.

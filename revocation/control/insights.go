@@ -8,8 +8,8 @@ import (
 	"rescind/revocation/ledger"
 )
 
-// What replicas have seen is asked of them when somebody wants to know. None
-// of it is kept here, and an answer says of how many replicas it is.
+// The control endpoint asks the replicas for their statistics when a caller wants
+// them, and keeps none. An answer says how many replicas it comes from.
 
 // Answered says how many of the connected replicas an answer is of.
 type Answered = ledger.Answered
@@ -20,7 +20,7 @@ type activityInput struct {
 	Issuer string `query:"issuer" maxLength:"1024" doc:"Only tokens of this issuer; a credential that is for some issuers must name one of them"`
 }
 
-// ActivityDocument is what was seen of somebody.
+// ActivityDocument is the activity that the replicas saw.
 type ActivityDocument struct {
 	insight.Activity
 	Replicas Answered `json:"replicas"`
@@ -42,7 +42,7 @@ func (s *Server) activity(ctx context.Context, in *activityInput) (*activityOutp
 	return &activityOutput{ActivityDocument{insight.MergeActivities(all...), of}}, nil
 }
 
-// AdviceDocument is what the traffic says about lifetimes.
+// AdviceDocument is the advice about lifetimes.
 type AdviceDocument struct {
 	insight.Advice
 	Replicas Answered `json:"replicas"`

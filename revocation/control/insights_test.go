@@ -43,7 +43,7 @@ func (c *crowd) ask(_ context.Context, kind string, query []byte) (answers [][]b
 }
 
 // weightsOf is the answer to a question about several revocations, each of
-// which hits what i says.
+// which hits the traffic of i.
 func weightsOf(i insight.Impact, query []byte) insight.Weights {
 	var queries []insight.ImpactQuery
 	_ = json.Unmarshal(query, &queries) // no items otherwise, which fit no question
@@ -207,7 +207,7 @@ func TestDryRun(t *testing.T) {
 	if got := c.last(); strings.Contains(got, token[:20]) || !strings.Contains(got, `"hash":"`) {
 		t.Errorf("asked %s", got)
 	}
-	// who may not revoke may not ask what it would hit either
+	// a caller that may not revoke may not make a dry run either
 	e.do("viewer", "POST", path, claims(issuerA, `{"sub":"alice"}`)).want(403)
 	e.do("revoker", "POST", path, fmt.Sprintf(`{"issuer":%q,"all":true}`, issuerA)).want(403)
 	e.do("bound", "POST", path, claims(issuerA, `{"sub":"alice"}`)).want(403)

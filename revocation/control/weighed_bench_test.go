@@ -42,7 +42,7 @@ func remembering(b *testing.B, tokens int) *watch.Watcher {
 		}
 		binary.BigEndian.PutUint64(d.Facts.Hash[:], uint64(n))
 		w.Observe(nil, d, now)
-		if n%1000 == 999 { // the question is answered after what was observed before it
+		if n%1000 == 999 { // the answer comes after the observed decisions are handled
 			if _, err := w.Weights([]insight.ImpactQuery{{Issuer: issuerA, Claims: map[string]any{"jti": "none"}}}); err != nil {
 				b.Fatal(err)
 			}
@@ -58,7 +58,7 @@ func postFor[A any](e *endpoint, body string) (a A, code int) {
 	r.Header.Set("Content-Type", typeJSON)
 	w := httptest.NewRecorder()
 	e.server.ServeHTTP(w, r)
-	_ = json.Unmarshal(w.Body.Bytes(), &a) // the caller looks at what it got
+	_ = json.Unmarshal(w.Body.Bytes(), &a) // the caller checks the answer
 	return a, w.Code
 }
 

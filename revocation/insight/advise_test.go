@@ -21,7 +21,7 @@ func sketched(t testing.TB, of map[time.Duration]int) (b []byte) {
 	return b
 }
 
-// data is what a replica saw in two hours: 50 holders with tokens of this
+// data is the statistics of a replica after two hours: 50 holders with tokens of this
 // lifetime, each with a request at this interval.
 func data(t testing.TB, gap, life time.Duration) AdviceData {
 	t.Helper()

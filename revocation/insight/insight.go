@@ -66,7 +66,7 @@ type Alert struct {
 	Replicas []string  `json:"replicas,omitempty" doc:"Names of the replicas that reported it"`
 
 	// Credentials and Hearsay are the control endpoint's own knowledge about
-	// the report. What a replica writes there is overwritten.
+	// the report. The control endpoint overwrites the text of a replica there.
 	Credentials []string `json:"credentials,omitempty" doc:"Feed credentials of these replicas"`
 	Hearsay     bool     `json:"hearsay,omitempty" doc:"None of these replicas reports that it accepts tokens of the issuer, so no action is carried out"`
 

@@ -122,7 +122,7 @@ func TestMergeImpacts(t *testing.T) {
 	if big.Tokens < 290_000 || big.Tokens > 310_000 {
 		t.Errorf("%d tokens", big.Tokens)
 	}
-	// What cannot be read is counted as if nobody else had seen it, and said.
+	// A sketch that cannot be read makes the answer partial, and its count is added.
 	for _, bad := range [][]byte{nil, {1}, []byte("nonsense that is long enough"), counted(t, 10, 0, 100)} {
 		got := MergeImpacts(one, Impact{Tokens: 7, TokensSketch: bad})
 		if got.Tokens != 107 || !got.Partial {

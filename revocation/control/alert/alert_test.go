@@ -131,7 +131,7 @@ func TestIDsFollowFromKeyAndWindow(t *testing.T) {
 	}
 }
 
-// What another node keeps is known here, and handed on there.
+// An alert that another node keeps is known here, and delivered there.
 func TestHeardOf(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "alerts.json")
 	d := &told{}
@@ -384,7 +384,7 @@ func TestAFileThatIsNone(t *testing.T) {
 			t.Errorf("%s: put aside: %q, %v", name, b, err)
 		}
 	}
-	// what is wrong in parts is used in parts
+	// of a file that is wrong in parts, the other parts are used
 	file := filepath.Join(t.TempDir(), "alerts.json")
 	text := `{"version":1,"last":3,"alerts":[{"number":2,"alert":{"id":"x","detector":"made_up","key":"k","count":1}},` +
 		`{"number":2,"alert":{"id":"y","detector":"subject_rate","key":"k\u001b","count":1},"pending":["nobody"]},{"number":1,"alert":{"id":"z","detector":"subject_rate","key":"z","count":1}}]}`

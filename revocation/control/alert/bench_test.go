@@ -8,7 +8,7 @@ import (
 	"rescind/revocation/insight"
 )
 
-// What it costs to write all that an inbox holds.
+// The cost of writing a full inbox.
 func BenchmarkSave(b *testing.B) {
 	in := open(b, Options{File: filepath.Join(b.TempDir(), "alerts.json")})
 	for i := range maxAlerts {

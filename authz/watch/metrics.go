@@ -9,14 +9,14 @@ import (
 	"rescind/revocation/insight"
 )
 
-// figures are what Prometheus sees. The one label is of our own words.
-type figures struct {
+// metrics are the metrics of a watcher. Their one label is the detector.
+type metrics struct {
 	alerts  *prometheus.CounterVec
 	dropped counter
 	tokens  prometheus.Gauge
 }
 
-// counter is one that can also be asked whether it has moved.
+// counter is a counter that also reports whether it has moved.
 type counter struct {
 	prometheus.Counter
 	moved *atomic.Bool
@@ -27,16 +27,16 @@ func (c counter) Inc() {
 	c.Counter.Inc()
 }
 
-func newFigures() *figures {
-	f := &figures{
+func newMetrics() *metrics {
+	f := &metrics{
 		alerts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "rescind_alerts_total", Help: "Sightings of something unusual, by what noticed it.",
+			Name: "rescind_alerts_total", Help: "Sightings of unusual use, by detector.",
 		}, []string{"detector"}),
 		dropped: counter{prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "rescind_watch_dropped_total", Help: "Decisions that were not watched because too many came at once.",
+			Name: "rescind_watch_dropped_total", Help: "Decisions that the watcher dropped because too many came at once.",
 		}), new(atomic.Bool)},
 		tokens: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "rescind_watch_tokens", Help: "Tokens that are remembered.",
+			Name: "rescind_watch_tokens", Help: "Tokens that the watcher remembers.",
 		}),
 	}
 	for _, d := range insight.Detectors {
@@ -45,9 +45,9 @@ func newFigures() *figures {
 	return f
 }
 
-func (f *figures) register(r prometheus.Registerer) error {
+func (f *metrics) register(r prometheus.Registerer) error {
 	return errors.Join(r.Register(f.alerts), r.Register(f.dropped.Counter), r.Register(f.tokens))
 }
 
-// lost says whether something has been dropped since it was asked last.
-func (f *figures) lost() bool { return f.dropped.moved.Load() && f.dropped.moved.Swap(false) }
+// lost reports whether an event was dropped since the last call.
+func (f *metrics) lost() bool { return f.dropped.moved.Load() && f.dropped.moved.Swap(false) }
