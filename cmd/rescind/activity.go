@@ -22,10 +22,11 @@ func (a *app) activity() *cobra.Command {
 	of := map[insight.Dimension]*string{}
 	cmd := &cobra.Command{
 		Use:   "activity",
-		Short: "What was seen of a subject, a token, a session or a client",
-		Long: `What the replicas saw lately of a subject, a token, a session or a client: when,
-how often, from which networks, on which routes, with what outcome. It is asked
-of them now; what they remember is bounded, and lost when they restart.`,
+		Short: "Show the recent use of a subject's, a session's or a client's tokens, or of one token",
+		Long: `Shows the requests that the replicas saw lately with the tokens of a subject, a
+session or a client, or with one token: when, how many, from which networks,
+under which policies and with which outcome. The replicas are asked now. Their
+memory is bounded, and lost when they restart.`,
 		Example: "  rescind activity --sub alice --issuer https://idp.example.com/",
 		Args:    exactly(),
 	}
@@ -35,7 +36,7 @@ of them now; what they remember is bounded, and lost when they restart.`,
 		by     insight.Dimension
 		of, is string
 	}{{insight.BySubject, "subject", "sub"}, {insight.ByToken, "ID", "jti"}, {insight.BySession, "session", "sid"}, {insight.ByClient, "client", "client"}} {
-		of[d.by] = f.String(d.is, "", fmt.Sprintf("of this `%s`", d.of))
+		of[d.by] = f.String(d.is, "", fmt.Sprintf("requests with this `%s`", d.of))
 	}
 	f.StringVar(&issuer, "issuer", "", "only tokens of this issuer")
 	conn := a.connection(cmd)
@@ -46,13 +47,13 @@ of them now; what they remember is bounded, and lost when they restart.`,
 				continue
 			}
 			if v.Has("by") {
-				return usage("one of --sub --jti --sid --client; these are two")
+				return usage("give one of --sub --jti --sid --client, not two")
 			}
 			v.Set("by", string(by))
 			v.Set("value", *value)
 		}
 		if !v.Has("by") {
-			return usage("whose activity? one of --sub --jti --sid --client")
+			return usage("name the tokens by one of --sub --jti --sid --client")
 		}
 		if issuer != "" {
 			v.Set("issuer", issuer)
@@ -77,10 +78,11 @@ of them now; what they remember is bounded, and lost when they restart.`,
 	return cmd
 }
 
+// printActivity prints the answer of the replicas.
 func (a *app) printActivity(d *control.ActivityDocument) error {
 	a.warnPartial(d.Replicas, d.Partial)
 	if d.Count == 0 {
-		note(a.errs, "nothing was seen%s", sinceWhen(d.Since, a.now()))
+		note(a.errs, "no request was seen%s", sinceWhen(d.Since, a.now()))
 		return nil
 	}
 	t := columns(a.out)
@@ -101,9 +103,11 @@ func (a *app) printActivity(d *control.ActivityDocument) error {
 	return nil
 }
 
-// mostCounts is how many of the most frequent a table shows.
+// mostCounts is the number of rows of a table of counts; the most frequent are
+// shown.
 const mostCounts = 20
 
+// printCounts prints counts by name, the most frequent first.
 func printCounts(w io.Writer, title string, of map[string]uint64) error {
 	if len(of) == 0 {
 		return nil
@@ -123,19 +127,20 @@ func printCounts(w io.Writer, title string, of map[string]uint64) error {
 	return t.Flush()
 }
 
-// warnPartial says why an answer may not be all.
+// warnPartial prints why an answer may be incomplete.
 func (a *app) warnPartial(of control.Answered, partial bool) {
 	switch {
 	case of.Asked == 0:
-		note(a.errs, "no replica is connected, and so nothing is known")
+		note(a.errs, "no replica is connected, so nothing is known")
 	case of.Answered < of.Asked:
-		note(a.errs, "this is what %d of %d replicas saw; the others did not answer", of.Answered, of.Asked)
+		note(a.errs, "%d of %d replicas answered; the requests that the others saw are missing", of.Answered, of.Asked)
 	}
 	if partial {
-		note(a.errs, "memory was short: there may have been more")
+		note(a.errs, "the memory of a replica was short, so there may have been more requests")
 	}
 }
 
+// sinceWhen returns the beginning of the memory, in words.
 func sinceWhen(since, now time.Time) string {
 	if since.IsZero() {
 		return ""

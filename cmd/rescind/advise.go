@@ -15,15 +15,16 @@ import (
 func (a *app) advise() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "advise",
-		Short: "Which token lifetimes fit the traffic",
-		Long: `Which token lifetimes fit the traffic that the replicas saw: for each issuer,
-client and policy how long tokens live and how old they are at use, what shorter
-ones would cost in refreshes and save in exposure, and a recommendation.
+		Short: "Recommend token lifetimes that fit the traffic",
+		Long: `Recommends a token lifetime for each issuer, client and policy, from the traffic
+that the replicas saw. For some lifetimes it shows the exposure and the refreshes
+that each would cause.
 
-Exposure is how long a token that should be gone goes on to be good: without
-revocation, and with it while a replica is cut off. The last columns are the
-share of today's requests that max_lifetime or max_age of that value would deny;
-"mode: observe" on a policy tries it without denying.`,
+Exposure is the time for which a token that should be invalid is still accepted:
+on average without revocation, and at most with revocation while a replica is
+cut off. The last two columns are the share of the present requests that
+max_lifetime or max_age of that value would deny. "mode: observe" on a policy
+tries a limit without denying.`,
 		Args: exactly(),
 	}
 	conn := a.connection(cmd)
@@ -45,7 +46,7 @@ share of today's requests that max_lifetime or max_age of that value would deny;
 		}
 		a.warnPartial(d.Replicas, d.Partial)
 		if len(d.Items) == 0 {
-			note(a.errs, "there was no traffic to learn from%s", sinceWhen(d.Since, a.now()))
+			note(a.errs, "the replicas saw no traffic%s", sinceWhen(d.Since, a.now()))
 		}
 		for i := range d.Items {
 			if err := a.printRecommendation(&d.Items[i], i > 0); err != nil {
@@ -57,6 +58,8 @@ share of today's requests that max_lifetime or max_age of that value would deny;
 	return cmd
 }
 
+// printRecommendation prints the statistics and the recommendation for one issuer,
+// client and policy.
 func (a *app) printRecommendation(r *insight.Recommendation, more bool) error {
 	if more {
 		if _, err := fmt.Fprintln(a.out); err != nil {
@@ -90,7 +93,7 @@ func (a *app) printRecommendation(r *insight.Recommendation, more bool) error {
 	return err
 }
 
-// short leaves out what nobody needs to read.
+// short returns a duration, rounded and without needless parts: 5m, 1h30m.
 func short(d insight.Duration) string {
 	v := time.Duration(d)
 	switch {
@@ -108,6 +111,7 @@ func short(d insight.Duration) string {
 	return s
 }
 
+// percent returns a share in words.
 func percent(of float64) string {
 	switch {
 	case of == 0:

@@ -19,10 +19,10 @@ import (
 	"rescind/revocation/printable"
 )
 
-// pollEvery is how often --follow asks.
+// pollEvery is the pause between two requests of --follow.
 const pollEvery = 500 * time.Millisecond
 
-// alertsQuery is what alerts looks for.
+// alertsQuery has the flags of alerts.
 type alertsQuery struct {
 	detector string
 	since    string
@@ -34,21 +34,21 @@ func (a *app) alerts() *cobra.Command {
 	var q alertsQuery
 	cmd := &cobra.Command{
 		Use:   "alerts",
-		Short: "What the replicas found unusual, newest first",
-		Long: `What the replicas found unusual, newest first: a revoked token that is used again,
-bursts of bad signatures, a token in many networks at once.
+		Short: "List unusual use of tokens, newest first",
+		Long: `Lists the alerts of the replicas, newest first: a revoked token that is used
+again, bursts of bad signatures, a token in many networks at once.
 
-With --follow it shows the latest, oldest first, and then each as it comes.`,
+With --follow it shows the latest alerts, oldest first, and then each new alert.`,
 		Example: `  rescind alerts --detector revoked_token_used --since 1h
   rescind alerts --follow`,
 		Args: exactly(),
 	}
 	conn := a.connection(cmd)
 	f := cmd.Flags()
-	f.BoolVar(&q.follow, "follow", false, "go on, and show each as it comes")
-	f.StringVar(&q.detector, "detector", "", "only those of this `detector`, such as "+string(insight.RevokedTokenUsed))
-	f.StringVar(&q.since, "since", "", "only those seen since: a `time` as 2026-11-24T07:00:01Z, or how long ago, as 1h")
-	f.IntVar(&q.limit, "limit", 20, "how many at most; 0 for all")
+	f.BoolVar(&q.follow, "follow", false, "go on, and show each new alert")
+	f.StringVar(&q.detector, "detector", "", "only alerts of this `detector`, such as "+string(insight.RevokedTokenUsed))
+	f.StringVar(&q.since, "since", "", "only alerts seen since a `time` as 2026-11-24T07:00:01Z, or within a duration, as 1h")
+	f.IntVar(&q.limit, "limit", 20, "number of alerts at most; 0 shows all")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		values, err := q.values(a.now())
 		if err != nil {
@@ -67,6 +67,7 @@ With --follow it shows the latest, oldest first, and then each as it comes.`,
 	return cmd
 }
 
+// values returns the query of the API, or an error that names the wrong flag.
 func (q *alertsQuery) values(now time.Time) (url.Values, error) {
 	v := url.Values{}
 	if q.detector != "" {
@@ -75,7 +76,7 @@ func (q *alertsQuery) values(now time.Time) (url.Values, error) {
 			for _, d := range insight.Detectors {
 				names = append(names, string(d))
 			}
-			return nil, usage("--detector %s: there are %s", printable.Quote(q.detector), strings.Join(names, ", "))
+			return nil, usage("--detector %s: it must be one of %s", printable.Quote(q.detector), strings.Join(names, ", "))
 		}
 		v.Set("detector", q.detector)
 	}
@@ -85,7 +86,7 @@ func (q *alertsQuery) values(now time.Time) (url.Values, error) {
 			at, err = now.Add(-ago), nil
 		}
 		if err != nil {
-			return nil, usage("--since %s: it must be a time such as 2026-11-24T07:00:01Z, or how long ago, as 1h", printable.Quote(q.since))
+			return nil, usage("--since %s: it must be a time such as 2026-11-24T07:00:01Z, or a duration such as 1h", printable.Quote(q.since))
 		}
 		v.Set("since", at.UTC().Format(time.RFC3339Nano))
 	}
@@ -95,12 +96,13 @@ func (q *alertsQuery) values(now time.Time) (url.Values, error) {
 	return v, nil
 }
 
-// alertPage is one of the API's, each alert as it was sent too.
+// alertPage is a page of the API, with each alert as the API wrote it.
 type alertPage struct {
 	Items      []json.RawMessage `json:"items"`
 	NextCursor string            `json:"next_cursor"`
 }
 
+// page asks for one page.
 func (q *alertsQuery) page(ctx context.Context, c *client, v url.Values, most int) (p alertPage, err error) {
 	v.Set("limit", strconv.Itoa(most))
 	res, err := c.do(ctx, call{method: http.MethodGet, path: "/v1/alerts", query: v})
@@ -110,7 +112,7 @@ func (q *alertsQuery) page(ctx context.Context, c *client, v url.Values, most in
 	return p, err
 }
 
-// print shows what there is.
+// print prints the alerts that there are now.
 func (q *alertsQuery) print(ctx context.Context, c *client, v url.Values, w *alertWriter) error {
 	var to lister = w
 	if w.output == "json" {
@@ -136,14 +138,14 @@ func (q *alertsQuery) print(ctx context.Context, c *client, v url.Values, w *ale
 	}
 }
 
-// watch shows the latest, and then what comes. That the control endpoint is
-// away for a while is no reason to end.
+// watch prints the latest alerts, and then each new one. It goes on while the
+// control endpoint is unavailable.
 func (q *alertsQuery) watch(ctx context.Context, c *client, v url.Values, w *alertWriter) error {
 	newest, began := "", false
 	for ctx.Err() == nil {
 		fresh, id, err := q.fresh(ctx, c, v, newest, began)
 		switch {
-		case ctx.Err() != nil: // as asked: Ctrl-C
+		case ctx.Err() != nil: // Ctrl-C
 		case err != nil && (!began || permanent(err)):
 			return err
 		case err != nil:
@@ -173,8 +175,8 @@ func permanent(err error) bool {
 	return errors.As(err, &r) && r.Status/100 == 4 && r.Status != http.StatusTooManyRequests
 }
 
-// fresh are the alerts after the newest that was shown, oldest first; at the
-// beginning as many as were asked for.
+// fresh returns the alerts after the newest that was shown, oldest first, and the
+// ID of the newest. At the beginning it returns the latest ones up to the limit.
 func (q *alertsQuery) fresh(ctx context.Context, c *client, of url.Values, newest string, began bool) (fresh []json.RawMessage, id string, err error) {
 	v := url.Values{}
 	for name := range of {
@@ -208,7 +210,7 @@ func (q *alertsQuery) fresh(ctx context.Context, c *client, of url.Values, newes
 	return fresh, id, nil
 }
 
-// alertWriter prints alerts: a line, and what is known of the token.
+// alertWriter prints alerts: a line for each, and a line about its token.
 type alertWriter struct {
 	*app
 	count int
@@ -228,7 +230,7 @@ func (w *alertWriter) page(items []json.RawMessage) error {
 	return nil
 }
 
-// lines prints alerts as they come: of JSON one a line.
+// lines prints new alerts. JSON has one alert a line.
 func (w *alertWriter) lines(items []json.RawMessage) error {
 	if w.output != "json" {
 		return w.page(items)
@@ -244,13 +246,14 @@ func (w *alertWriter) lines(items []json.RawMessage) error {
 func (w *alertWriter) end(next string) error {
 	switch {
 	case w.count == 0:
-		note(w.errs, "no alert fits")
+		note(w.errs, "no alert matches")
 	case next != "":
-		note(w.errs, "there are more than these %s; --limit 0 shows all", grouped(w.count))
+		note(w.errs, "there are more alerts than these %s; --limit 0 shows all", grouped(w.count))
 	}
 	return nil
 }
 
+// alertText returns an alert for people.
 func alertText(a *insight.Alert, now time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  %s  %s\n", timeText(a.Last, now), printable.Quote(string(a.Detector)), printable.Quote(a.Summary))

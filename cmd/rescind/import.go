@@ -15,16 +15,19 @@ import (
 	"rescind/revocation/printable"
 )
 
-const importLong = `Imports many revocations from a file, or from standard input (-): one JSON object
-a line, as POST /v1/revocations takes it, such as
+const importLong = `Imports many revocations from a file, or from standard input (-). Each line is one
+JSON object as POST /v1/revocations takes it, such as
   {"issuer": "https://idp.example.com/", "claims": {"sub": "alice"}}
 
-The file is sent in parts of at most 100,000 lines. Each part is durable, or not
-made at all. After a failure it says from which line to go on. To begin anew
-with the whole file is safe too, but a line without issued_before means now: it
-then reaches those who logged in since.`
+The file is sent in parts of at most 100,000 lines. A part is revoked as a whole
+or not at all. After a failure the command prints the line to go on from. To
+import the whole file again is safe too, but a line without issued_before means
+now, so it then denies tokens of later logins as well.
 
-// importer is one run of import.
+Each part is weighed as a revocation is: by the traffic seen lately that all of
+its lines hit together. --dry-run prints that traffic for the whole file.`
+
+// importer runs one import.
 type importer struct {
 	*app
 	w        waitFlags
@@ -46,13 +49,13 @@ func (a *app) importFile() *cobra.Command {
 	from := 1
 	cmd := &cobra.Command{
 		Use:   "import FILE",
-		Short: "Revoke many at once: one JSON object a line",
+		Short: "Revoke many at once, from a file with one JSON object a line",
 		Long:  importLong,
 		Example: `  rescind import leavers.ndjson --wait
   rescind import leavers.ndjson --from-line 300001`,
 		Args: exactly("a file, or - for standard input,"),
 	}
-	cmd.Flags().IntVar(&from, "from-line", 1, "begin at this `line`, as a failure before has said")
+	cmd.Flags().IntVar(&from, "from-line", 1, "begin at this `line`, as an earlier failure printed")
 	i.guard.register(cmd)
 	i.w.register(cmd)
 	conn := a.connection(cmd)
@@ -81,7 +84,7 @@ func (a *app) importFile() *cobra.Command {
 	return cmd
 }
 
-// openInput opens the file; size is -1 where it is not known.
+// openInput opens the file. size is -1 if it is not known.
 func (a *app) openInput(name string) (in io.ReadCloser, size int64, err error) {
 	if name == "-" {
 		return io.NopCloser(a.in), -1, nil
@@ -102,6 +105,7 @@ func (a *app) openInput(name string) (in io.ReadCloser, size int64, err error) {
 	return f, info.Size(), nil
 }
 
+// run imports the parts one after the other, and prints the summary.
 func (i *importer) run(ctx context.Context) error {
 	i.status = http.StatusCreated
 	begun := i.now()
@@ -128,8 +132,8 @@ func (i *importer) run(ctx context.Context) error {
 	return i.w.confirmed(i.status, i.total.Replicas)
 }
 
-// send makes the lines of body durable, all of them or none; in halves if they
-// are more than the log takes at once.
+// send posts the lines of body as one part, or in halves if the log does not take
+// as much at once.
 func (i *importer) send(ctx context.Context, body []byte, numbers []int, last bool) error {
 	i.sending = numbers
 	post := call{method: http.MethodPost, path: "/v1/revocations", body: body, contentType: "application/x-ndjson", wait: time.Minute}
@@ -195,12 +199,13 @@ func (i *importer) rehearsed() error {
 	return i.printImpact(&i.impact)
 }
 
+// summary prints the outcome of an import.
 func (i *importer) summary(took time.Duration) error {
 	if i.output == "json" {
 		return i.printValue(i.total)
 	}
 	if i.total.Accepted == 0 {
-		_, err := fmt.Fprintln(i.out, "there was nothing to import")
+		_, err := fmt.Fprintln(i.out, "there is nothing to import")
 		return err
 	}
 	rate := float64(i.total.Accepted) / max(took, time.Millisecond).Seconds()
@@ -212,9 +217,9 @@ func (i *importer) summary(took time.Duration) error {
 	return err
 }
 
-// stopped says how far the import has got and how to go on: all lines before
-// the part that failed are in force, and of that part none is, unless nobody
-// can tell.
+// stopped returns an error that says how far the import has got and how to go on.
+// All lines before the failed part are in force. No line of the failed part is,
+// unless the outcome is not known.
 func (i *importer) stopped(err error) error {
 	i.progress.end()
 	f := &failure{status: statusFailed, message: err.Error(), cause: err}
@@ -233,11 +238,11 @@ func (i *importer) stopped(err error) error {
 			f.message = "lines of the file are faulty:"
 		}
 	}
-	fate := "none of them was made"
+	outcome := "none of them was revoked"
 	if undecided(err) && !errors.Is(err, errLine) {
-		fate = "whether they were made is not known, and sending them again is safe"
+		outcome = "whether they were revoked is not known, and sending them again is safe"
 	}
-	hint := fmt.Sprintf("it stopped at lines %d to %d: %s", first, last, fate)
+	hint := fmt.Sprintf("it stopped at lines %d to %d: %s", first, last, outcome)
 	if i.total.Accepted > 0 {
 		hint += fmt.Sprintf("; the %s revocations before them are in force", grouped(i.total.Accepted))
 	}
@@ -249,7 +254,7 @@ func (i *importer) stopped(err error) error {
 	return f
 }
 
-// lineOf is the line of the file for a line of the body, or 0.
+// lineOf returns the line of the file for a line of the body, or 0.
 func (i *importer) lineOf(n int) int {
 	if n < 1 || n > len(i.sending) {
 		return 0

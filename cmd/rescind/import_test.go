@@ -146,7 +146,7 @@ func TestImportOfFaultyLines(t *testing.T) {
 	status, text := finish(i.run(t.Context()))
 	for _, want := range []string{
 		"rescind import: lines of the file are faulty:\n", "  line 7: issuer: \":x\"", "  line 7: claims.sub: must not be empty",
-		"it stopped at lines 4 to 7: none of them was made; the 2 revocations before them are in force\n",
+		"it stopped at lines 4 to 7: none of them was revoked; the 2 revocations before them are in force\n",
 		"to go on: rescind import f.ndjson --from-line 4\n",
 	} {
 		if !strings.Contains(text, want) {
@@ -182,7 +182,7 @@ func TestImportThatIsCutOff(t *testing.T) {
 	file := strings.Join([]string{lineFor("1"), lineFor("2"), lineFor("3"), lineFor("4")}, "\n")
 	i, _, _ := importing(t, e, url, file)
 	status, text := finish(i.run(t.Context()))
-	if status != 1 || !strings.Contains(text, "it stopped at lines 3 to 4: whether they were made is not known, and sending them again is safe; the 2 revocations before") ||
+	if status != 1 || !strings.Contains(text, "it stopped at lines 3 to 4: whether they were revoked is not known, and sending them again is safe; the 2 revocations before") ||
 		!strings.Contains(text, "--from-line 3") {
 		t.Errorf("%d %s", status, text)
 	}
@@ -244,7 +244,7 @@ func TestImportOfAFile(t *testing.T) {
 		t.Errorf("again: %+v", again)
 	}
 	e.rescind("import", file, "--from-line", fmt.Sprint(n)).want(0, "1 revocations are in force")
-	e.rescind("import", file, "--from-line", fmt.Sprint(n+1)).want(0, "there was nothing to import")
+	e.rescind("import", file, "--from-line", fmt.Sprint(n+1)).want(0, "there is nothing to import")
 	e.rescind("import", file, "--from-line", fmt.Sprint(n+2)).want(1, "it has only 100005 lines")
 	e.rescind("import", os.DevNull, "-o", "json").want(0, `"accepted": 0`)
 }

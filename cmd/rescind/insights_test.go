@@ -74,11 +74,11 @@ func raise(t testing.TB, in *alert.Inbox, d insight.Detector, key string) {
 func TestAlerts(t *testing.T) {
 	in, with := inbox(t)
 	e := serve(t, with)
-	e.rescind("alerts").want(0, "no alert fits")
+	e.rescind("alerts").want(0, "no alert matches")
 	for i := range 30 {
 		raise(t, in, insight.Detectors[i%2], fmt.Sprint("k", i))
 	}
-	got := e.rescind("alerts", "--limit", "3").want(0, "revoked_token_used  something about k28", `sub al ice"`, "jti t1", "times 3", "networks 203.0.113.0/24", "replicas replica-a", "there are more than these 3")
+	got := e.rescind("alerts", "--limit", "3").want(0, "revoked_token_used  something about k28", `sub al ice"`, "jti t1", "times 3", "networks 203.0.113.0/24", "replicas replica-a", "there are more alerts than these 3")
 	if strings.Index(got.out, "k29") > strings.Index(got.out, "k27") || strings.Count(got.out, "\n") != 6 {
 		t.Errorf("not newest first, or not three:\n%s", got.out)
 	}
@@ -87,7 +87,7 @@ func TestAlerts(t *testing.T) {
 	if len(list.Items) != 15 || list.Items[0].Key != "k28" {
 		t.Errorf("%d alerts", len(list.Items))
 	}
-	e.rescind("alerts", "--since", time.Now().Add(time.Minute).Format(time.RFC3339)).want(0, "no alert fits")
+	e.rescind("alerts", "--since", time.Now().Add(time.Minute).Format(time.RFC3339)).want(0, "no alert matches")
 }
 
 // both is a buffer for a writer and a reader at a time.
@@ -191,7 +191,7 @@ func TestActivity(t *testing.T) {
 	if d.Count != 1234 || d.Replicas.Asked != 2 {
 		t.Errorf("%+v", d)
 	}
-	serve(t).rescind("activity", "--jti", "x").want(0, "no replica is connected", "nothing was seen")
+	serve(t).rescind("activity", "--jti", "x").want(0, "no replica is connected", "no request was seen")
 }
 
 func TestAdvise(t *testing.T) {
@@ -207,7 +207,7 @@ func TestAdvise(t *testing.T) {
 	if len(d.Items) != 1 || len(d.Items[0].Candidates) != n {
 		t.Errorf("%+v", d)
 	}
-	serve(t).rescind("advise").want(0, "no replica is connected", "no traffic to learn from")
+	serve(t).rescind("advise").want(0, "no replica is connected", "the replicas saw no traffic")
 }
 
 func impactOf(i insight.Impact) map[string][]any {
@@ -289,7 +289,7 @@ func TestImportIsWeighed(t *testing.T) {
 	}
 	e := serve(t, seen(impactOf(insight.Impact{Since: time.Now().Add(-time.Hour), Tokens: 1, Requests: 150, Total: 1000}), 0), sharing)
 	e.rescind("import", file, "--dry-run").want(0, "2 lines can be imported", "nothing is revoked", "requests  300 of 1,000 (30.0%)", "takes --yes")
-	e.rescind("import", file).want(1, "nothing is revoked: it would deny 300 of the 1000 requests", "--yes confirms it", "it stopped at lines 1 to 2: none of them was made")
+	e.rescind("import", file).want(1, "nothing is revoked: it would deny 300 of the 1000 requests", "--yes confirms it", "it stopped at lines 1 to 2: none of them was revoked")
 	e.rescind("list").want(0, "no revocation fits")
 	e.rescind("import", file, "--yes").want(0, "2 revocations are in force")
 	e.rescind("import", file, "--yes", "--dry-run").want(2, "--yes cannot stand beside --dry-run")

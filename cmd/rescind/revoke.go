@@ -17,12 +17,13 @@ import (
 	"rescind/revocation/printable"
 )
 
-const revokeLong = `Revokes tokens of an issuer: those with all of the claims given, those signed by
-one key, one token itself, or every one.
+const revokeLong = `Revokes tokens of an issuer: the tokens with all of the given claims, the tokens
+signed by one key, one token itself, or every token.
 
-Tokens issued before the revocation are denied, so that a later login works;
---block denies these too, until the revocation is restored or expires. Revoking
-by jti, by token or by kid reaches a token whenever it was issued.
+The revocation denies tokens that were issued before it, so that a later login
+works. --block also denies tokens that are issued later, until the revocation is
+restored or expires. A revocation by jti, sid, token or kid denies a token
+whenever it was issued.
 
 A --claim name=value is compared as a string. For a number or a boolean write
 name:=json:
@@ -36,7 +37,7 @@ const revokeExample = `  rescind revoke --issuer https://idp.example.com/ --sub 
   rescind revoke --issuer https://idp.example.com/ --sub alice --client phone
   rescind revoke --token - <token.jwt`
 
-// target is what the flags of revoke say.
+// target has the flags of revoke that name the tokens.
 type target struct {
 	issuer                     string
 	jti, sub, sid, client, kid string
@@ -151,19 +152,19 @@ func (t *target) register(cmd *cobra.Command) {
 	f.StringVar(&t.kid, "kid", "", "tokens signed by the `key` of this ID")
 	f.StringVar(&t.token, "token", "", "one `token` itself; - reads it from standard input, where no list of processes shows it")
 	f.BoolVar(&t.all, "all", false, "every token of the issuer")
-	f.BoolVar(&t.block, "block", false, "deny tokens of later logins too")
+	f.BoolVar(&t.block, "block", false, "also deny tokens that are issued later")
 	f.StringVar(&t.issuedBefore, "issued-before", "", "deny tokens issued before this `time`, as 2026-11-24T07:00:01Z (default: now)")
-	f.DurationVar(&t.expiresIn, "expires-in", 0, "how long it is in force, as 720h (default: the store's retention)")
-	f.StringVar(&t.reason, "reason", "", "why, for those who ask later")
+	f.DurationVar(&t.expiresIn, "expires-in", 0, "how long it is in force, as 720h (default: the retention of the store)")
+	f.StringVar(&t.reason, "reason", "", "why; the audit and rescind show have it")
 }
 
-// request makes of the flags what the API takes, or says what is wrong with
-// them. A flag that is given and empty is a variable that was not set: to go on
-// without it would revoke more than was meant.
+// request returns the request for the API, or an error that names a wrong flag. An
+// empty flag is an error: it is often a shell variable that was not set, and to
+// ignore it would revoke more than was meant.
 func (t *target) request(cmd *cobra.Command, a *app) (*revocation.Request, error) {
 	for _, name := range []string{"issuer", "jti", "sub", "sid", "client", "kid", "token", "issued-before"} {
 		if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
-			return nil, usage("--%s is empty", name)
+			return nil, usage("--%s is empty; give it a value or leave it out", name)
 		}
 	}
 	r := &revocation.Request{Issuer: t.issuer, KeyID: t.kid, All: t.all, Block: t.block, Reason: t.reason}
@@ -176,7 +177,7 @@ func (t *target) request(cmd *cobra.Command, a *app) (*revocation.Request, error
 	}
 	switch {
 	case t.block && t.issuedBefore != "":
-		return nil, usage("--issued-before means nothing beside --block, which denies whenever a token was issued")
+		return nil, usage("--issued-before cannot stand beside --block, which denies whenever a token was issued")
 	case t.issuedBefore != "":
 		if r.IssuedBefore, err = time.Parse(time.RFC3339Nano, t.issuedBefore); err != nil {
 			return nil, usage("--issued-before %s: it must be a time such as 2026-11-24T07:00:01Z", printable.Quote(t.issuedBefore))
@@ -184,7 +185,7 @@ func (t *target) request(cmd *cobra.Command, a *app) (*revocation.Request, error
 	}
 	if cmd.Flags().Changed("expires-in") {
 		if t.expiresIn <= 0 {
-			return nil, usage("--expires-in %s: it must be more than nothing", t.expiresIn)
+			return nil, usage("--expires-in %s: it must be more than 0", t.expiresIn)
 		}
 		r.ExpiresAt = a.now().Add(t.expiresIn)
 	}
@@ -194,7 +195,7 @@ func (t *target) request(cmd *cobra.Command, a *app) (*revocation.Request, error
 	return r, err
 }
 
-// one demands that exactly one thing is revoked.
+// one returns an error unless the flags name exactly one kind of target.
 func (t *target) one(r *revocation.Request) error {
 	var given []string
 	for _, form := range []struct {
@@ -207,16 +208,16 @@ func (t *target) one(r *revocation.Request) error {
 	}
 	switch {
 	case len(given) == 0:
-		return usage("what is revoked? one or more of --jti --sub --sid --client --claim, or --kid, --token or --all")
+		return usage("name the tokens: one or more of --jti --sub --sid --client --claim, or --kid, --token or --all")
 	case len(given) > 1:
 		return usage("%s cannot stand beside %s", given[1], given[0])
 	case t.issuer == "" && t.token == "":
-		return usage("--issuer is missing: names are unique only within an issuer")
+		return usage("--issuer is missing; names of tokens are unique only within an issuer")
 	}
 	return nil
 }
 
-// equalities are the claims of all flags.
+// equalities returns the claims of all flags.
 func (t *target) equalities() (out []revocation.Claim, err error) {
 	add := func(name string, v any) error {
 		value, ok := revocation.ValueOf(v)
@@ -250,7 +251,7 @@ func (t *target) equalities() (out []revocation.Claim, err error) {
 	return out, nil
 }
 
-// parseClaim reads name=value, or name:=json.
+// parseClaim reads name=value or name:=json.
 func parseClaim(s string) (name string, value any, err error) {
 	name, text, ok := strings.Cut(s, "=")
 	name, isJSON := strings.CutSuffix(name, ":")
@@ -263,13 +264,13 @@ func parseClaim(s string) (name string, value any, err error) {
 	dec := json.NewDecoder(strings.NewReader(text))
 	dec.UseNumber()
 	if dec.Decode(&value) != nil || dec.More() {
-		return "", nil, usage("--claim %s: what follows := must be JSON, such as 17, true or \"text\"", printable.Quote(name))
+		return "", nil, usage("--claim %s: the text after := must be JSON, such as 17, true or \"text\"", printable.Quote(name))
 	}
 	return name, value, nil
 }
 
-// readToken is a JWT from the command line or, for -, from standard input. It
-// is checked by whoever gets it.
+// readToken returns a JWT from the command line or, for -, from standard input.
+// The control endpoint checks it.
 func (a *app) readToken(arg string) (string, error) {
 	if arg != "-" {
 		return arg, nil
@@ -283,7 +284,7 @@ func (a *app) readToken(arg string) (string, error) {
 	}
 	text = bytes.TrimSpace(text)
 	if len(text) == 0 {
-		return "", usage("there is no token on standard input")
+		return "", usage("standard input has no token")
 	}
 	return string(text), nil
 }

@@ -142,7 +142,9 @@ func TestActionsDoNotBringForthActions(t *testing.T) {
 	if err := target.Send(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
-	if e.ledger.Len() != 2 || e.audited(func(a ledger.AuditEntry) bool { return strings.Contains(a.Detail, "a token that an action has revoked") }) != 1 {
+	if e.ledger.Len() != 2 || e.audited(func(a ledger.AuditEntry) bool {
+		return strings.Contains(a.Detail, "a token that an action has revoked")
+	}) != 1 {
 		t.Errorf("%d are in force", e.ledger.Len())
 	}
 }

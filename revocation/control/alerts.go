@@ -4,15 +4,33 @@ import (
 	"context"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"rescind/revocation/control/alert"
 	"rescind/revocation/insight"
 )
 
 type alertsInput struct {
 	Paging
-	Detector string    `query:"detector" enum:"revoked_token_used,distrusted_key_used,bad_signatures,unknown_keys,wrong_algorithms,token_from_many_networks,token_from_two_networks_at_once,subject_rate,token_lifetime" doc:"Only those of this one"`
-	Since    time.Time `query:"since" doc:"Only those seen at that time or later"`
-	After    string    `query:"after" maxLength:"64" doc:"Only those raised after the alert with this id: ask with the newest one again and again to miss none"`
+	Detector detector  `query:"detector" doc:"Only alerts of this detector"`
+	Since    time.Time `query:"since" doc:"Only alerts seen at that time or later"`
+	After    string    `query:"after" maxLength:"64" doc:"Only alerts raised after the alert with this id. A client that asks again and again with the newest id misses none"`
+}
+
+// detector is an [insight.Detector] as a parameter.
+type detector insight.Detector
+
+// Schema lists the detectors.
+func (detector) Schema(huma.Registry) *huma.Schema { return oneOf(insight.Detectors) }
+
+// oneOf returns the schema of one of some names.
+func oneOf[S ~string](names []S) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeString}
+	for _, name := range names {
+		s.Enum = append(s.Enum, string(name))
+	}
+	s.PrecomputeMessages()
+	return s
 }
 
 // AlertPage is one page of alerts.
@@ -23,6 +41,7 @@ type AlertPage struct {
 
 type alertsOutput struct{ Body AlertPage }
 
+// listAlerts returns a page of alerts.
 func (s *Server) listAlerts(ctx context.Context, in *alertsInput) (*alertsOutput, error) {
 	before, _, err := in.place("l")
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"rescind/revocation/insight"
 	"rescind/revocation/ledger"
 )
@@ -15,10 +17,16 @@ import (
 type Answered = ledger.Answered
 
 type activityInput struct {
-	By     string `query:"by" required:"true" enum:"sub,jti,sid,client" doc:"What the value is"`
-	Value  string `query:"value" required:"true" minLength:"1" maxLength:"1024" example:"alice"`
-	Issuer string `query:"issuer" maxLength:"1024" doc:"Only tokens of this issuer; a credential that is for some issuers must name one of them"`
+	By     dimension `query:"by" required:"true" doc:"The claim that has the value"`
+	Value  string    `query:"value" required:"true" minLength:"1" maxLength:"1024" example:"alice"`
+	Issuer string    `query:"issuer" maxLength:"1024" doc:"Only tokens of this issuer; a credential that is for some issuers must name one of them"`
 }
+
+// dimension is an [insight.Dimension] as a parameter.
+type dimension insight.Dimension
+
+// Schema lists the dimensions.
+func (dimension) Schema(huma.Registry) *huma.Schema { return oneOf(insight.Dimensions) }
 
 // ActivityDocument is the activity that the replicas saw.
 type ActivityDocument struct {
