@@ -182,7 +182,7 @@ func TestActivity(t *testing.T) {
 	}}}, 1))
 	got := e.rescind("activity", "--sub", "alice", "--issuer", idp).want(0,
 		"first seen  ", "(30m ago)", "requests    1,234", "OUTCOME  REQUESTS\nok       1,230\nrevoked  4\n", "default  1,234", "203.0.113.0/24   1,200\n198.51.100.0/24  34\n",
-		"this is what 1 of 2 replicas saw", "there may have been more")
+		"1 of 2 replicas answered", "there may have been more")
 	if strings.Contains(got.out, "replicas saw") {
 		t.Error("remarks are on standard output")
 	}
