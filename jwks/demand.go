@@ -16,20 +16,27 @@ const (
 	maxWaiting = 1000
 	// maxMisses is how many kids each of the two generations remembers.
 	maxMisses = 4096
+	// burst is how many fetches for unknown kids may follow each other at once,
+	// so that an issuer may change its keys twice within one interval.
+	burst = 3
 )
 
 // demand passes the requests' wish for missing keys on to the goroutine that
 // fetches. mu is held over a few map operations, never over a fetch.
 //
 // Fetches for unknown kids have an interval of their own. A fetch that the
-// background made just before does not delay them.
+// background made just before does not delay them. After a fetch that failed,
+// there is no burst: the next one waits for its interval.
 type demand struct {
-	every  time.Duration // at most one fetch for unknown kids in this time
+	every  time.Duration // one fetch for unknown kids in this time, with a burst
 	wakeup chan struct{} // makes the goroutine ask for the next time again
 
 	mu       sync.Mutex
 	flight   *flight   // the fetch under way or asked for; nil if there is none
 	began    time.Time // start of the last fetch for unknown kids
+	paid     time.Time // until here the fetches for unknown kids have used up their intervals
+	failed   bool      // the last fetch did not succeed
+	earliest time.Time // the issuer has asked for no fetch before this time
 	wanted   bool      // a kid has come that no fetch since could have brought
 	answered time.Time // start of the last fetch that succeeded
 	waiting  int
@@ -66,11 +73,12 @@ func (d *demand) ask(kid string, keys bool, now time.Time) *flight {
 	switch {
 	case d.closed || keys && !d.misses.due(kid, now, d.answered):
 		return nil
-	case d.flight == nil && now.Before(d.began.Add(d.every)):
+	case d.flight == nil && now.Before(d.allowed()):
 		d.want()
 		return nil
 	case d.flight == nil:
-		d.flight, d.began = newFlight(now), now
+		d.flight = newFlight(now)
+		d.spend(now)
 		d.wake()
 	case !now.Before(d.flight.began.Add(patience)):
 		d.want() // the fetch may have started too early for this kid
@@ -82,6 +90,27 @@ func (d *demand) ask(kid string, keys bool, now time.Time) *flight {
 	}
 	d.waiting++
 	return d.flight
+}
+
+// allowed returns when the next fetch for unknown kids may begin.
+func (d *demand) allowed() time.Time {
+	at := d.paid.Add(-(burst - 1) * d.every)
+	if d.failed {
+		at = later(at, d.began.Add(d.every))
+	}
+	return later(at, d.earliest)
+}
+
+func (d *demand) spend(now time.Time) {
+	d.began = now
+	d.paid = later(d.paid, now).Add(d.every)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func (d *demand) want() {
@@ -105,7 +134,7 @@ func (d *demand) next(regular time.Time) time.Time {
 	if d.flight != nil {
 		return d.flight.began
 	}
-	if at := d.began.Add(d.every); d.wanted && at.Before(regular) {
+	if at := d.allowed(); d.wanted && at.Before(regular) {
 		return at
 	}
 	return regular
@@ -117,17 +146,19 @@ func (d *demand) begin(now time.Time) {
 	defer d.mu.Unlock()
 	if d.flight == nil {
 		d.flight = newFlight(now)
-		if d.wanted && !now.Before(d.began.Add(d.every)) {
-			d.began = now
+		if d.wanted && !now.Before(d.allowed()) {
+			d.spend(now)
 		}
 	}
 	d.wanted = false
 }
 
 // end is called after every fetch. The keys of a good fetch are in use already.
-func (d *demand) end(good bool) {
+// No fetch for unknown kids begins before earliest.
+func (d *demand) end(good bool, earliest time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.failed, d.earliest = !good, earliest
 	if good {
 		d.answered = d.flight.began
 	}

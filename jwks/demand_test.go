@@ -126,11 +126,45 @@ func TestBackgroundDoesNotDelayUnknownKids(t *testing.T) {
 	})
 }
 
+// An issuer may change its keys twice and more within the interval. Nobody gets
+// a refusal then.
+func TestRotationsInABurst(t *testing.T) {
+	o := originOf(document(kid("0")))
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		for i := 1; i <= 3; i++ {
+			o.publish(kid(numbered("", i)))
+			begun := time.Now()
+			wantFound(t, k, numbered("", i), "EdDSA", 1, nil)
+			if took := time.Since(begun); took != 0 {
+				t.Errorf("rotation %d: a request waited %s, want no wait", i, took)
+			}
+			time.Sleep(time.Second)
+		}
+		// Bogus kids cannot cause more than the burst either.
+		for i := range 1000 {
+			wantFound(t, k, numbered("bogus-", i), "EdDSA", 0, ErrUnknownKey)
+		}
+		if n := len(o.asked()); n != 1+3 {
+			t.Errorf("%d fetches, want 4", n)
+		}
+		time.Sleep(time.Hour)
+		before := len(o.asked())
+		for i := range 1000 {
+			wantFound(t, k, numbered("more-", i), "EdDSA", 0, ErrUnknownKey)
+		}
+		if n := len(o.asked()) - before; n != burst {
+			t.Errorf("%d fetches for unknown kids after a quiet hour, want %d", n, burst)
+		}
+	})
+}
+
 // Within the interval no request waits, and one fetch is made at its end.
 func TestUnknownKidWithinTheInterval(t *testing.T) {
 	o := originOf(document(kid("old")))
 	bubble(t, o, func(t *testing.T, k *Keys) {
-		wantFound(t, k, "bogus", "EdDSA", 0, ErrUnknownKey)
+		for i := range burst {
+			wantFound(t, k, numbered("bogus-", i), "EdDSA", 0, ErrUnknownKey)
+		}
 		spent := time.Now()
 		time.Sleep(3 * time.Second)
 		o.publish(kid("old"), kid("new"))
@@ -142,13 +176,13 @@ func TestUnknownKidWithinTheInterval(t *testing.T) {
 		time.Sleep(every - 3*time.Second) // no request comes
 		synctest.Wait()
 		asked := o.asked()
-		if len(asked) != 3 || asked[2].Sub(spent) != every {
-			t.Fatalf("fetches at %v, want the third one %s after %s", asked, every, spent)
+		if last := len(asked) - 1; last != 1+burst || asked[last].Sub(spent) != every {
+			t.Fatalf("fetches at %v, want the last one %s after %s", asked, every, spent)
 		}
 		wantFound(t, k, "new", "EdDSA", 1, nil)
 		time.Sleep(3 * every)
-		if n := len(o.asked()); n != 3 {
-			t.Errorf("%d fetches, want still 3", n)
+		if n := len(o.asked()); n != 2+burst {
+			t.Errorf("%d fetches, want still %d", n, 2+burst)
 		}
 	})
 }
@@ -167,8 +201,8 @@ func TestFetchThatWasTooEarly(t *testing.T) {
 		time.Sleep(every)
 		synctest.Wait()
 		wantFound(t, k, "new", "EdDSA", 1, nil)
-		if n := len(o.asked()); n != 3 {
-			t.Errorf("%d fetches, want 3", n)
+		if n := len(o.asked()); n != 4 {
+			t.Errorf("%d fetches, want 4", n)
 		}
 	})
 }
@@ -278,7 +312,7 @@ func TestFloodOfBogusKids(t *testing.T) {
 		if accepted < every/2 || accepted > every+time.Second {
 			t.Errorf("the new key was accepted after %s, want %s to %s", accepted, every/2, every+time.Second)
 		}
-		if n, most := len(o.asked()), int(elapsed/every)+2; n > most {
+		if n, most := len(o.asked()), int(elapsed/every)+1+burst; n > most {
 			t.Errorf("%d fetches in %s, want at most %d", n, elapsed, most)
 		}
 		t.Logf("%s, %d fetches; the new key was accepted %s after its rotation", elapsed, len(o.asked()), accepted)

@@ -19,12 +19,17 @@ import (
 // discover asks the issuer where its keys are. The document may name another
 // host, as Google's does. It may not name a URL that permitted or mayName
 // refuses.
-func (s source) discover(ctx context.Context, c *http.Client) (*url.URL, error) {
+//
+// A server that has only the document of RFC 8414 may answer anything from 400
+// to 499 at the other place. Some demand a login there.
+func (s source) discover(ctx context.Context, c *http.Client, auth authorization) (*url.URL, error) {
 	at := openIDConfiguration(s.o.Issuer)
-	text, err := get(ctx, c, at)
-	if status := (statusError{}); errors.As(err, &status) && status.code == http.StatusNotFound {
-		if other, err2 := get(ctx, c, authorizationServer(s.o.Issuer)); err2 == nil {
-			text, err = other, nil
+	text, err := get(ctx, c, at, auth)
+	if status := (statusError{}); errors.As(err, &status) && status.code/100 == 4 {
+		first := err
+		at = authorizationServer(s.o.Issuer)
+		if text, err = get(ctx, c, at, auth); err != nil {
+			err = fmt.Errorf("no discovery document at either place: %w; %w", first, err)
 		}
 	}
 	if err != nil {
@@ -69,7 +74,7 @@ type discovered struct {
 // another issuer, which would choose the keys of this one.
 func parseDiscovery(text []byte, issuer string) (jwksURI string, err error) {
 	var d discovered
-	switch err := json.Unmarshal(text, &d); {
+	switch err := json.Unmarshal(withoutBOM(text), &d); {
 	case err != nil:
 		return "", fmt.Errorf("this is no discovery document: %w", err)
 	case d.Issuer != issuer:

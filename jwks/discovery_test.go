@@ -61,7 +61,7 @@ func TestDiscovery(t *testing.T) {
 		"keys on another host": {"", func(base string) map[string]string {
 			return map[string]string{"/.well-known/openid-configuration": discovery(base, keysElsewhere.URL)}
 		}, ""},
-		"neither document": {"", func(string) map[string]string { return nil }, "openid-configuration answered 404"},
+		"neither document": {"", func(string) map[string]string { return nil }, "openid-configuration answered 404 Not Found; http"},
 		"another issuer": {"", func(base string) map[string]string {
 			return map[string]string{"/.well-known/openid-configuration": discovery("https://evil.example/", base+"/k"), "/k": good}
 		}, "evil.example"},
@@ -104,15 +104,14 @@ func discovery(issuer, jwksURI string) string {
 	return `{"issuer":"` + issuer + `","jwks_uri":"` + jwksURI + `"}`
 }
 
-// A discovery document that fails brings no keys. The document of RFC 8414 is
-// asked for after a 404 alone.
+// A discovery document that fails brings no keys.
 func TestDiscoveryFaults(t *testing.T) {
 	i, err := jwkstest.Start(jwkstest.Options{Algorithm: "EdDSA"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer i.Close()
-	for _, f := range []jwkstest.Fault{{Status: 500}, {Drop: true}, {Body: "{}"}, {Redirect: "http://localhost/"}} {
+	for _, f := range []jwkstest.Fault{{Status: 403}, {Status: 500}, {Drop: true}, {Body: "{}"}, {Redirect: "http://localhost/"}} {
 		i.BreakDiscovery(f)
 		before := i.Fetches()
 		st := fetched(t, Options{Issuer: i.URL(), Discovery: true})
@@ -203,7 +202,7 @@ func TestDiscoveredHostsAreNotThisMachine(t *testing.T) {
 	defer configured.CloseIdleConnections()
 	for _, host := range []string{"localhost", "127.0.0.1", "0.0.0.0", "[::ffff:127.0.0.1]", "[::ffff:0.0.0.0]"} {
 		named := &url.URL{Scheme: "http", Host: host + ":" + port}
-		if _, err := get(t.Context(), configured, named.String()); err != nil {
+		if _, err := get(t.Context(), configured, named.String(), authorization{}); err != nil {
 			t.Errorf("%s, configured: got error %v, want the document", host, err)
 		}
 		c, err := o.clientFor(named)
@@ -211,7 +210,7 @@ func TestDiscoveredHostsAreNotThisMachine(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.CloseIdleConnections()
-		if _, err := get(t.Context(), c, named.String()); err == nil || !strings.Contains(err.Error(), "on this machine") {
+		if _, err := get(t.Context(), c, named.String(), authorization{}); err == nil || !strings.Contains(err.Error(), "on this machine") {
 			t.Errorf("%s, named by a document: got error %v, want one that says it is on this machine", host, err)
 		}
 	}
@@ -237,4 +236,36 @@ func FuzzDiscovery(f *testing.F) {
 			t.Errorf("document %q: %q is permitted, want https or loopback, and a host", text, uri)
 		}
 	})
+}
+
+// A server that has only the document of RFC 8414 may answer any 4xx at the
+// other place. A server error is no such answer.
+func TestDiscoveryFallsBackOn4xx(t *testing.T) {
+	for _, c := range []struct {
+		first, second int
+		fault         []string // parts of the error; none: there are keys
+	}{
+		{400, 200, nil},
+		{401, 200, nil},
+		{403, 200, nil},
+		{404, 200, nil},
+		{405, 200, nil},
+		{429, 200, nil},
+		{401, 403, []string{"/.well-known/openid-configuration answered 401", "/.well-known/oauth-authorization-server answered 403"}},
+		{404, 500, []string{"/.well-known/openid-configuration answered 404", "/.well-known/oauth-authorization-server answered 500"}},
+		{500, 200, []string{"/.well-known/openid-configuration answered 500"}},
+	} {
+		o := originOf(document(kid("a")))
+		o.set("https://idp.example/.well-known/openid-configuration", answer{status: c.first})
+		o.set("https://idp.example/.well-known/oauth-authorization-server", answer{status: c.second, body: discovery("https://idp.example", "https://idp.example/k")})
+		st := fetched(t, Options{Issuer: "https://idp.example", Discovery: true, transport: o})
+		if (st.Keys == 1) != (c.fault == nil) {
+			t.Errorf("%d and %d: got status %+v, want keys: %v", c.first, c.second, st, c.fault == nil)
+		}
+		for _, part := range c.fault {
+			if !strings.Contains(st.LastError, part) {
+				t.Errorf("%d and %d: got error %q, want one with %q", c.first, c.second, st.LastError, part)
+			}
+		}
+	}
 }

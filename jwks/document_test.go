@@ -24,10 +24,11 @@ func TestDocument(t *testing.T) {
 		{"an unknown member twice", `{"x":1,"keys":[` + one + `],"x":2}`, 1, "", ""},
 		{"the same key twice", document(a, a), 1, "", ""},
 		{"the same kid for two keys", document(a, with(b, map[string]any{"kid": "a"})), 2, "", ""},
-		{"an unusable one beside", document(enc, a), 1, "1 use", ""},
-		{"a member twice within a key", `{"keys":[{"kty":"OKP","kty":"OKP"},` + one + `]}`, 1, "1 malformed", ""},
-		{"invalid UTF-8 within a key", "{\"keys\":[{\"kid\":\"\xff\"}," + one + "]}", 1, "1 malformed", ""},
-		{"something else among the keys", `{"keys":[null,1,"x",[],{},` + one + `]}`, 1, "4 malformed, 1 type", ""},
+		{"an unusable one beside", document(enc, a), 1, `"c" (use "enc" or key_ops is not for verifying; see key_uses)`, ""},
+		{"a member twice within a key", `{"keys":[{"kty":"OKP","kty":"OKP"},` + one + `]}`, 1, `"" (the JWK is malformed)`, ""},
+		{"invalid UTF-8 within a key", "{\"keys\":[{\"kid\":\"\xff\"}," + one + "]}", 1, `"" (the JWK is malformed)`, ""},
+		{"something else among the keys", `{"keys":[null,1,"x",[],{},` + one + `]}`, 1, `"" (the JWK is malformed), "" (the JWK is malformed), "" (the JWK is malformed), "" (the JWK is malformed), "" (kty "" is not supported)`, ""},
+		{"a byte order mark", "\xef\xbb\xbf" + document(a), 1, "", ""},
 
 		{"nothing", "", 0, "", "not a JSON object"},
 		{"null", "null", 0, "", "not a JSON object"},
@@ -42,7 +43,7 @@ func TestDocument(t *testing.T) {
 		{"keys twice", `{"keys":[` + one + `],"keys":[]}`, 0, "", `two members are named "keys"`},
 		{"keys twice, once escaped", `{"keys":[` + one + `],"\u006beys":[]}`, 0, "", `two members are named "keys"`},
 		{"no keys", document(), 0, "", "no keys"},
-		{"no usable keys", document(enc, enc), 0, "2 use", "no usable key; skipped: 2 use"},
+		{"no usable keys", document(enc), 0, `"c" (use "enc" or key_ops is not for verifying; see key_uses)`, `no usable key; skipped: "c" (use "enc"`},
 		{"something after it", document(a) + "{}", 0, "", "follows"},
 		{"garbage after it", document(a) + "x", 0, "", "follows"},
 		{"cut off", document(a)[:40], 0, "", "not a JWK Set"},
@@ -52,7 +53,7 @@ func TestDocument(t *testing.T) {
 		{"very deep", `{"keys":` + strings.Repeat("[", 20000), 0, "", "not a JWK Set"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			keys, skip, err := parseDocument([]byte(c.text), DefaultAlgorithms)
+			keys, skip, err := parseDocument([]byte(c.text), DefaultAlgorithms, DefaultKeyUses)
 			if len(keys) != c.keys || skip.String() != c.skipped {
 				t.Errorf("got %d keys, skipped %q; want %d, skipped %q", len(keys), skip, c.keys, c.skipped)
 			}
@@ -68,8 +69,8 @@ func TestDocumentHasAtMostAHundredKeys(t *testing.T) {
 	for i := range maxKeys + 5 {
 		all = append(all, kid(numbered("k", i)))
 	}
-	keys, skip, err := parseDocument([]byte(document(all...)), DefaultAlgorithms)
-	if len(keys) != maxKeys || skip[faultSurplus] != 5 || err != nil {
+	keys, skip, err := parseDocument([]byte(document(all...)), DefaultAlgorithms, DefaultKeyUses)
+	if len(keys) != maxKeys || len(skip) != 5 || skip[4].fault != faultSurplus || err != nil {
 		t.Errorf("%d keys: got %d, skipped %s, error %v; want %d and 5 skipped as %s", len(all), len(keys), skip, err, maxKeys, faultSurplus)
 	}
 }
@@ -91,7 +92,7 @@ func FuzzDocument(f *testing.F) {
 	}
 	f.Add([]byte(document(kid("a"), with(kid("b"), map[string]any{"kid": "a"}), with(kid("c"), map[string]any{"use": "enc"}))))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		keys, _, err := parseDocument(text, DefaultAlgorithms)
+		keys, _, err := parseDocument(text, DefaultAlgorithms, DefaultKeyUses)
 		if (err == nil) != (len(keys) > 0) || len(keys) > maxKeys {
 			t.Fatalf("document %q: got %d keys and error %v, want 1 to %d keys or an error", text, len(keys), err, maxKeys)
 		}

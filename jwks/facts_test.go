@@ -214,7 +214,7 @@ func TestFact5BadKeys(t *testing.T) {
 		"off the curve": jwk(p256().Public(), map[string]any{"x": "AAAA"}),
 		"use unknown":   with(kid("x"), map[string]any{"use": "quantum"}),
 		"e = 1":         jwk(rsaKey().Public(), map[string]any{"e": "AQ"}),
-		"x5c broken":    with(kid("x"), map[string]any{"x5c": []string{"!"}}),
+		"x5c differs":   with(kid("x"), map[string]any{"x5c": []string{certificate(t, p256().Public())}}),
 		"kty unknown":   {"kty": "PQC"},
 		"kid no string": with(kid("x"), map[string]any{"kid": 17}),
 		"not an object": nil,
@@ -260,7 +260,7 @@ func TestFact6TwoKeysUnderOneKid(t *testing.T) {
 		wantFound(t, k, "first", "PS256", 0, ErrUnknownKey)
 		for _, keys := range must(k.Find(background, "first", "EdDSA")) {
 			if !slices.ContainsFunc([]map[string]any{first, second}, func(m map[string]any) bool {
-				key, _ := parseKey(must(json.Marshal(m)), DefaultAlgorithms)
+				key, _, _ := parseKey(must(json.Marshal(m)), DefaultAlgorithms, DefaultKeyUses)
 				return key.equal(keys)
 			}) {
 				t.Errorf("found %+v, want one of the two keys", keys)

@@ -85,8 +85,8 @@ func (f *Figures) refreshed(k *Keys, good bool) {
 
 func (f *Figures) skipped(k *Keys, skip skipped) {
 	f.by(k, func() {
-		for reason, n := range skip {
-			f.skips.WithLabelValues(k.o.Issuer, string(reason)).Add(float64(n))
+		for _, key := range skip {
+			f.skips.WithLabelValues(k.o.Issuer, string(key.fault)).Inc()
 		}
 	})
 }

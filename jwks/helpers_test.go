@@ -100,6 +100,8 @@ type answer struct {
 	body   string
 	err    error
 	delay  time.Duration
+
+	retryAfter string
 }
 
 // origin is an issuer's server for tests with a clock of their own. It is a
@@ -152,7 +154,7 @@ func (o *origin) RoundTrip(req *http.Request) (*http.Response, error) {
 	if a.status == 0 {
 		a.status = http.StatusOK
 	}
-	return &http.Response{StatusCode: a.status, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader([]byte(a.body))), Request: req}, nil
+	return &http.Response{StatusCode: a.status, Header: http.Header{"Retry-After": {a.retryAfter}}, Body: io.NopCloser(bytes.NewReader([]byte(a.body))), Request: req}, nil
 }
 
 var (

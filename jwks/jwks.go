@@ -7,9 +7,9 @@
 // The configuration is trusted, and for its own keys the issuer's source: a JWK
 // Set at a URL, a JWK Set that a discovery document names, or a local file. A
 // key that is private, too small, off its curve or made for another purpose is
-// skipped and counted, and the other keys are used. Callers that send tokens are
+// skipped, counted and logged, and the other keys are used. Callers that send tokens are
 // not trusted. A kid is a guess, and a hundred thousand guesses cause no more
-// than one fetch in MinRefreshInterval.
+// than one fetch in MinRefreshInterval, after a burst of three.
 //
 // # Invariants
 //
@@ -50,8 +50,8 @@ package jwks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -82,8 +82,7 @@ type Keys struct {
 
 	regular, retry *backoff.ExponentialBackOff // owned by the goroutine
 
-	mu        sync.Mutex
-	lastError string // of the last refresh; empty if it was good
+	lastError atomic.Pointer[string] // of the last refresh, "" if it was good; nil before its end
 }
 
 // Open starts to follow the keys of an issuer. It does not wait for them. At
@@ -142,10 +141,35 @@ func (k *Keys) Find(ctx context.Context, kid, alg string) ([]Key, error) {
 func (k *Keys) look(kid, alg string) (found []Key, missing bool, err error) {
 	s := k.current.Load()
 	if s == nil || k.expired(s) {
-		return nil, true, ErrUnavailable
+		return nil, true, k.unavailable(s)
 	}
 	found, err = s.find(kid, alg)
-	return found, errors.Is(err, ErrUnknownKey) && !s.has(kid), err
+	missing = errors.Is(err, ErrUnknownKey) && !s.has(kid)
+	if missing && k.failure() != "" {
+		err = fmt.Errorf("%w; the last refresh of the keys failed, so the key may be newer", err)
+	}
+	return found, missing, err
+}
+
+// unavailable says why there are no keys to use. s are keys that are too old, or
+// nil.
+func (k *Keys) unavailable(s *set) error {
+	switch fault := k.failure(); {
+	case s != nil:
+		return fmt.Errorf("%w: the keys are older than max_stale; the last refresh failed: %s", ErrUnavailable, fault)
+	case fault != "":
+		return fmt.Errorf("%w: %s", ErrUnavailable, fault)
+	default:
+		return fmt.Errorf("%w: the first fetch has not ended yet", ErrUnavailable)
+	}
+}
+
+// failure returns the error of the last refresh, or "".
+func (k *Keys) failure() string {
+	if fault := k.lastError.Load(); fault != nil {
+		return *fault
+	}
+	return ""
 }
 
 func (k *Keys) expired(s *set) bool {
@@ -166,9 +190,7 @@ func (s Status) Usable() bool { return s.Keys > 0 && !s.Expired }
 
 // Status returns the present status.
 func (k *Keys) Status() Status {
-	k.mu.Lock()
-	st := Status{LastError: k.lastError}
-	k.mu.Unlock()
+	st := Status{LastError: k.failure()}
 	if s := k.current.Load(); s != nil {
 		st.Keys, st.LastSuccess, st.FromDisk, st.Expired = s.size, s.at, s.fromDisk, k.expired(s)
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
+	"fmt"
 	"math"
 	"math/big"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"rescind/jwks/jwt"
+	"rescind/revocation/printable"
 )
 
 // Key is a public key that may verify tokens of one issuer.
@@ -51,21 +53,50 @@ const (
 	faultSize        fault = "size"        // RSA below 2048 or above 8192 bits
 	faultExponent    fault = "exponent"    // RSA with an even, small or huge exponent
 	faultWeak        fault = "weak"        // RSA by a generator known to be broken
-	faultCertificate fault = "certificate" // x5c cannot be read, or holds another key
+	faultCertificate fault = "certificate" // x5c holds another key
 	faultAlgorithm   fault = "algorithm"   // alg contradicts the key, or is not in the issuer's list
 	faultSurplus     fault = "surplus"     // beyond maxKeys
 )
+
+// why returns the reason for the log. m is nil where no member was read.
+func (f fault) why(m *member) string {
+	switch f {
+	case faultType:
+		if m.Curve != "" {
+			return fmt.Sprintf("kty %q with crv %q is not supported", printable.Clean(m.Type, 20), printable.Clean(m.Curve, 20))
+		}
+		return fmt.Sprintf("kty %q is not supported", printable.Clean(m.Type, 20))
+	case faultUse:
+		return fmt.Sprintf("use %q or key_ops is not for verifying; see key_uses", printable.Clean(m.Use, 20))
+	case faultAlgorithm:
+		return fmt.Sprintf("alg %q does not fit the key, or is not in algorithms", printable.Clean(m.Algorithm, 20))
+	default:
+		return reasons[f]
+	}
+}
+
+var reasons = map[fault]string{
+	faultMalformed:   "the JWK is malformed",
+	faultSymmetric:   "the key is a shared secret",
+	faultPrivate:     "the key is private, and published, so it proves nothing",
+	faultPoint:       "the key is no sound point of its curve",
+	faultSize:        "the RSA key has less than 2048 or more than 8192 bits",
+	faultExponent:    "the RSA exponent is even, below 3 or above 2^31",
+	faultWeak:        "the RSA key was made by a generator known to be broken (ROCA)",
+	faultCertificate: "x5c holds another key",
+	faultSurplus:     "the set has more than 100 keys",
+}
 
 // member has the members of a JWK, RFC 7517 and 7518. Unknown members are
 // ignored, as the RFC demands. null counts as absent, because serializers write
 // it.
 type member struct {
-	Type         string   `json:"kty"`
-	ID           string   `json:"kid"`
-	Use          string   `json:"use"`
-	Operations   []string `json:"key_ops"`
-	Algorithm    string   `json:"alg"`
-	Certificates []string `json:"x5c"`
+	Type         string         `json:"kty"`
+	ID           string         `json:"kid"`
+	Use          string         `json:"use"`
+	Operations   []string       `json:"key_ops"`
+	Algorithm    string         `json:"alg"`
+	Certificates jsontext.Value `json:"x5c"`
 
 	Curve string `json:"crv"`
 	X     string `json:"x"`
@@ -85,13 +116,25 @@ type member struct {
 }
 
 // parseKey reads one JWK. A key without a fault is public, made for verifying,
-// sound, and fit for one of the algorithms in list.
-func parseKey(raw jsontext.Value, list []string) (Key, fault) {
+// sound, and fit for one of the algorithms in list. Of a key with a fault only the
+// ID is returned, with the reason for the log.
+func parseKey(raw jsontext.Value, list, uses []string) (_ Key, _ fault, why string) {
 	var m member
-	if raw.Kind() != '{' || json.Unmarshal(raw, &m) != nil || utf8.RuneCountInString(m.ID) > jwt.MaxKeyID {
-		return Key{}, faultMalformed
+	switch {
+	case raw.Kind() != '{' || json.Unmarshal(raw, &m) != nil:
+		return Key{ID: m.ID}, faultMalformed, faultMalformed.why(&m)
+	case utf8.RuneCountInString(m.ID) > jwt.MaxKeyID:
+		return Key{ID: m.ID}, faultMalformed, fmt.Sprintf("the kid has more than %d characters", jwt.MaxKeyID)
 	}
-	if f := m.purpose(); f != usable {
+	key, f := m.key(list, uses)
+	if f != usable {
+		return Key{ID: m.ID}, f, f.why(&m)
+	}
+	return key, usable, ""
+}
+
+func (m *member) key(list, uses []string) (Key, fault) {
+	if f := m.purpose(uses); f != usable {
 		return Key{}, f
 	}
 	pub, f := m.public()
@@ -109,7 +152,7 @@ func parseKey(raw jsontext.Value, list []string) (Key, fault) {
 }
 
 // purpose returns the fault of a key that is secret or not made for verifying.
-func (m *member) purpose() fault {
+func (m *member) purpose(uses []string) fault {
 	if m.Type == "oct" {
 		return faultSymmetric
 	}
@@ -118,7 +161,7 @@ func (m *member) purpose() fault {
 			return faultPrivate
 		}
 	}
-	if m.Use != "" && m.Use != "sig" || m.Operations != nil && !slices.Contains(m.Operations, "verify") {
+	if m.Use != "" && !slices.Contains(uses, m.Use) || m.Operations != nil && !slices.Contains(m.Operations, "verify") {
 		return faultUse
 	}
 	return usable
@@ -199,23 +242,21 @@ func (m *member) okp() (crypto.PublicKey, fault) {
 	return ed25519.PublicKey(x), usable
 }
 
-// certified reports whether x5c, if it is there, begins with this key. The chain
-// itself is not verified. A key is trusted for the place where it was read.
+// certified reports whether the first certificate of x5c does not hold another
+// key. A key is trusted for the place where it was read, so the chain is not
+// verified. An x5c that cannot be parsed says nothing: some issuers publish a
+// certificate with a negative serial number there, or a bare public key.
 func (m *member) certified(pub crypto.PublicKey) bool {
-	for i, text := range m.Certificates {
-		der, err := base64.StdEncoding.DecodeString(text)
-		if err != nil {
-			return false
-		}
-		certificate, err := x509.ParseCertificate(der)
-		if err != nil {
-			return false
-		}
-		if i == 0 && !(Key{Public: pub}).equal(Key{Public: certificate.PublicKey}) {
-			return false
-		}
+	var chain []string
+	if json.Unmarshal(m.Certificates, &chain) != nil || len(chain) == 0 {
+		return true
 	}
-	return true
+	der, err := base64.StdEncoding.DecodeString(chain[0])
+	if err != nil {
+		return true
+	}
+	certificate, err := x509.ParseCertificate(der)
+	return err != nil || (Key{Public: pub}).equal(Key{Public: certificate.PublicKey})
 }
 
 // octets reads base64url, also with the padding that some issuers add.

@@ -1,12 +1,16 @@
 package jwks
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"log/slog"
 	"math/big"
 	"strings"
 	"testing"
@@ -38,6 +42,18 @@ func infineon() string {
 func certificate(t *testing.T, pub crypto.PublicKey) string {
 	t.Helper()
 	return base64.StdEncoding.EncodeToString(testcert.NewAuthority(t, "idp").Certify(t, "idp", pub).Raw)
+}
+
+// negativeSerial returns an x5c element of edKey that crypto/x509 cannot parse.
+func negativeSerial(t *testing.T) string {
+	t.Helper()
+	der := must(base64.StdEncoding.DecodeString(certificate(t, edKey().Public())))
+	version := []byte{0xa0, 3, 2, 1, 2} // the serial number follows: its tag, its length and its bytes
+	der[bytes.Index(der, version)+len(version)+2] |= 0x80
+	if _, err := x509.ParseCertificate(der); err == nil || !strings.Contains(err.Error(), "negative serial") {
+		t.Fatalf("got error %v, want that of a negative serial number", err)
+	}
+	return base64.StdEncoding.EncodeToString(der)
 }
 
 // Each rule stands beside a key that just meets it.
@@ -118,9 +134,14 @@ func TestKeyRules(t *testing.T) {
 		{"x5c of this key", ed, map[string]any{"x5c": []string{certificate(t, edKey().Public())}}, usable},
 		{"x5c with a chain", ec, map[string]any{"x5c": []string{certificate(t, p256().Public()), certificate(t, edKey().Public())}}, usable},
 		{"x5c of another key", ec, map[string]any{"x5c": []string{certificate(t, edKey().Public())}}, faultCertificate},
-		{"x5c is no certificate", ed, map[string]any{"x5c": []string{"AAAA"}}, faultCertificate},
-		{"x5c is not base64", ed, map[string]any{"x5c": []string{"-"}}, faultCertificate},
-		{"x5c broken further up", ed, map[string]any{"x5c": []string{certificate(t, edKey().Public()), "AAAA"}}, faultCertificate},
+		{"x5c with a negative serial number", ed, map[string]any{"x5c": []string{negativeSerial(t)}}, usable},
+		{"x5c is a bare public key", ed, map[string]any{"x5c": []string{base64.StdEncoding.EncodeToString(must(x509.MarshalPKIXPublicKey(edKey().Public())))}}, usable},
+		{"x5c is no certificate", ed, map[string]any{"x5c": []string{"AAAA"}}, usable},
+		{"x5c is not base64", ed, map[string]any{"x5c": []string{"-"}}, usable},
+		{"x5c is empty", ed, map[string]any{"x5c": []string{}}, usable},
+		{"x5c is a text", ed, map[string]any{"x5c": certificate(t, p256().Public())}, usable},
+		{"x5c broken further up", ed, map[string]any{"x5c": []string{certificate(t, edKey().Public()), "AAAA"}}, usable},
+		{"x5c of another key, broken further up", ed, map[string]any{"x5c": []string{certificate(t, p256().Public()), "AAAA"}}, faultCertificate},
 
 		{"alg of another type", ec, map[string]any{"alg": "RS256"}, faultAlgorithm},
 		{"alg of another curve", ec, map[string]any{"alg": "ES512"}, faultAlgorithm},
@@ -131,7 +152,7 @@ func TestKeyRules(t *testing.T) {
 		{"alg: EdDSA", ed, map[string]any{"alg": "EdDSA"}, usable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			key, f := parseKey(must(json.Marshal(with(c.base, c.changes))), DefaultAlgorithms)
+			key, f, _ := parseKey(must(json.Marshal(with(c.base, c.changes))), DefaultAlgorithms, DefaultKeyUses)
 			if f != c.fault {
 				t.Fatalf("got fault %q, want %q", f, c.fault)
 			}
@@ -149,12 +170,12 @@ func TestKeyText(t *testing.T) {
 		{"a member twice", `{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"a","kid":"b"}`},
 		{"invalid UTF-8", "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\",\"kid\":\"\xff\"}"},
 	} {
-		if _, f := parseKey([]byte(c.text), DefaultAlgorithms); f != faultMalformed {
+		if _, f, _ := parseKey([]byte(c.text), DefaultAlgorithms, DefaultKeyUses); f != faultMalformed {
 			t.Errorf("%s: got fault %q, want %q", c.name, f, faultMalformed)
 		}
 	}
 	// The names of members are exact: KTY and D are unknown members.
-	key, f := parseKey([]byte(`{"KTY":"oct","D":1,"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}`), DefaultAlgorithms)
+	key, f, _ := parseKey([]byte(`{"KTY":"oct","D":1,"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}`), DefaultAlgorithms, DefaultKeyUses)
 	if f != usable || key.ID != "" {
 		t.Errorf("names in another case: got fault %q, want %q", f, usable)
 	}
@@ -173,7 +194,7 @@ func TestKeyMustFitTheIssuersList(t *testing.T) {
 		{"by its other name", jwk(edKey().Public(), map[string]any{"alg": "Ed25519"}), []string{"EdDSA"}, usable},
 		{"by its other name, the other way", jwk(edKey().Public(), map[string]any{"alg": "EdDSA"}), []string{"Ed25519"}, usable},
 	} {
-		if _, f := parseKey(must(json.Marshal(c.key)), c.list); f != c.want {
+		if _, f, _ := parseKey(must(json.Marshal(c.key)), c.list, DefaultKeyUses); f != c.want {
 			t.Errorf("%s: got fault %q, want %q", c.name, f, c.want)
 		}
 	}
@@ -211,6 +232,63 @@ func TestHonestModuliAreNotTakenForROCA(t *testing.T) {
 	for range 500 {
 		if n, _ := integer(modulus(2048)); madeByROCA(n) {
 			t.Errorf("madeByROCA(%x): got true, want false", n)
+		}
+	}
+}
+
+// The log names every key that is not used, and why.
+func TestSkippedKeysAreNamed(t *testing.T) {
+	o := originOf(document(kid("good"),
+		with(kid("ed448"), map[string]any{"crv": "Ed448"}),
+		with(kid("enc-1"), map[string]any{"use": "enc"}),
+		jwk(p256().Public(), map[string]any{"kid": "other", "x5c": []string{certificate(t, edKey().Public())}}),
+		with(kid("line\nbreak"), map[string]any{"kty": "oct"}),
+	))
+	var log bytes.Buffer
+	opts := o.options()
+	opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	bubbleWith(t, opts, func(t *testing.T, k *Keys) {
+		for _, part := range []string{
+			`\"ed448\" (kty \"OKP\" with crv \"Ed448\" is not supported)`,
+			`\"enc-1\" (use \"enc\" or key_ops is not for verifying; see key_uses)`,
+			`\"other\" (x5c holds another key)`, "(the key is a shared secret)",
+		} {
+			text := strings.ReplaceAll(part, `\"`, `"`)
+			if got := k.current.Load().skipped.String(); !strings.Contains(got, text) {
+				t.Errorf("got skipped keys %s, want them to have %s", got, text)
+			}
+		}
+		_, err := k.Find(background, "ed448", "EdDSA")
+		if !errors.Is(err, ErrUnknownKey) || !strings.Contains(err.Error(), `"Ed448" is not supported`) {
+			t.Errorf("Find of the Ed448 key: got error %v, want one that says it is not supported", err)
+		}
+	})
+	if !strings.Contains(log.String(), "ed448") || strings.Contains(log.String(), "line\nbreak") {
+		t.Errorf("got log %s, want the skipped kids in it and no line break of the issuer", log.String())
+	}
+}
+
+func TestKeyUses(t *testing.T) {
+	svid := with(kid("a"), map[string]any{"use": "jwt-svid"})
+	for _, c := range []struct {
+		use  any
+		uses []string
+		want fault
+	}{
+		{"jwt-svid", []string{"sig"}, faultUse},
+		{"jwt-svid", []string{"jwt-svid"}, usable},
+		{"sig", []string{"jwt-svid"}, faultUse},
+		{"sig", []string{"sig", "jwt-svid"}, usable},
+		{"x509-svid", []string{"jwt-svid"}, faultUse},
+		{nil, []string{"jwt-svid"}, usable},
+	} {
+		if _, f, _ := parseKey(must(json.Marshal(with(svid, map[string]any{"use": c.use}))), DefaultAlgorithms, c.uses); f != c.want {
+			t.Errorf("use %v with key_uses %v: got fault %q, want %q", c.use, c.uses, f, c.want)
+		}
+	}
+	for _, use := range []string{"", "enc", "x509-svid"} {
+		if err := (Options{Issuer: idp, URI: idp, KeyUses: []string{use}}).Validate(); err == nil {
+			t.Errorf("key_uses [%q]: got no error, want one", use)
 		}
 	}
 }

@@ -20,9 +20,12 @@ type Options struct {
 	Discovery bool   // <Issuer>/.well-known/openid-configuration names it, or the document of RFC 8414
 	File      string // read again every MinRefreshInterval, and for unknown kids
 
+	TokenFile string // optional; its bearer token is sent with the requests; see authorization
+
 	Algorithms         []string      // nil: DefaultAlgorithms
+	KeyUses            []string      // accepted use of a key; nil: sig
 	RefreshInterval    time.Duration // default 5m; at most half of MaxStale
-	MinRefreshInterval time.Duration // default 10s; between fetches for unknown kids, and between retries
+	MinRefreshInterval time.Duration // default 10s; between fetches for unknown kids after a burst of three, and between retries
 	MaxStale           time.Duration // 0: the last good keys are used for ever
 	AllowHTTP          bool          // otherwise https is demanded, unless the host is on loopback
 	CAFile             string        // PEM; replaces the system's roots; read again at each refresh
@@ -34,6 +37,9 @@ type Options struct {
 	transport http.RoundTripper // for tests
 }
 
+// DefaultKeyUses are the accepted uses of the keys of an issuer that names none.
+var DefaultKeyUses = []string{"sig"}
+
 const (
 	defaultRefreshInterval    = 5 * time.Minute
 	defaultMinRefreshInterval = 10 * time.Second
@@ -43,6 +49,9 @@ const (
 func (o Options) withDefaults() Options {
 	if o.Algorithms == nil {
 		o.Algorithms = DefaultAlgorithms
+	}
+	if o.KeyUses == nil {
+		o.KeyUses = DefaultKeyUses
 	}
 	if o.RefreshInterval == 0 {
 		o.RefreshInterval = defaultRefreshInterval
@@ -93,12 +102,33 @@ func (o Options) Validate() error {
 		errs = append(errs, prefixed("discovery", err))
 		fault(err == nil && (u.RawQuery != "" || u.ForceQuery), "discovery: an issuer with a query has no discovery document; use jwks_uri")
 	}
+	fault(o.KeyUses != nil && len(o.KeyUses) == 0, "key_uses is empty; name at least one")
+	for _, use := range o.KeyUses {
+		errs = append(errs, prefixed("key_uses", CheckKeyUse(use)))
+	}
+	if o.TokenFile != "" {
+		_, err := o.authorization()
+		errs = append(errs, prefixed("jwks_token_file", err))
+	}
 	if o.CAFile != "" {
 		_, err := o.roots()
 		errs = append(errs, prefixed("ca_file", err))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("keys of issuer %q: %w", o.Issuer, err)
+	}
+	return nil
+}
+
+// CheckKeyUse returns an error for a use that no key for verifying tokens has.
+func CheckKeyUse(use string) error {
+	switch use {
+	case "":
+		return errors.New("is empty; a key without use is accepted in any case")
+	case "enc":
+		return errors.New("enc is the use of encryption keys, which verify nothing; remove it")
+	case "x509-svid":
+		return errors.New("x509-svid is the use of keys that sign certificates; tokens are signed with keys of the use jwt-svid")
 	}
 	return nil
 }

@@ -44,15 +44,15 @@ func (k *Keys) refresh(ctx context.Context) time.Duration {
 	if err == nil {
 		k.adopt(next)
 	}
-	k.demand.end(err == nil)
-	k.o.Figures.refreshed(k, err == nil)
 	fault := shortened(err)
-	k.mu.Lock()
-	k.lastError = fault
-	k.mu.Unlock()
+	k.lastError.Store(&fault)
+	asked := k.askedPause(err)
+	k.demand.end(err == nil, time.Now().Add(asked))
+	k.o.Figures.refreshed(k, err == nil)
 	if err != nil {
-		pause := max(k.retry.NextBackOff(), k.o.MinRefreshInterval)
-		k.log.Warn("issuer's keys could not be refreshed, keeping the last good ones", slog.String("error", fault), slog.String("retry_in", pause.Round(time.Millisecond).String()))
+		pause, state := k.afterFailure()
+		pause = max(pause, asked)
+		k.log.Warn(state, slog.String("error", fault), slog.String("retry_in", pause.Round(time.Millisecond).String()))
 		return pause
 	}
 	if err := k.saved.write(text, next.at); err != nil {
@@ -60,6 +60,29 @@ func (k *Keys) refresh(ctx context.Context) time.Duration {
 	}
 	k.retry.Reset()
 	return k.regular.NextBackOff()
+}
+
+// afterFailure returns the pause before the next fetch, and what the failure
+// means. Without keys every token of the issuer is denied, and a replica without
+// keys is not ready, so no request can ask for a fetch. The pause then stays
+// short. With keys it grows.
+func (k *Keys) afterFailure() (time.Duration, string) {
+	switch s := k.current.Load(); {
+	case s == nil:
+		return k.o.MinRefreshInterval, "issuer's keys could not be fetched, and there are none yet: its tokens are denied"
+	case k.expired(s):
+		return k.o.MinRefreshInterval, "issuer's keys could not be refreshed and are older than max_stale: its tokens are denied"
+	default:
+		return max(k.retry.NextBackOff(), k.o.MinRefreshInterval), "issuer's keys could not be refreshed, keeping the last good ones"
+	}
+}
+
+// askedPause returns the pause that the issuer has asked for by Retry-After, at
+// most RefreshInterval. It returns 0 if there is none.
+func (k *Keys) askedPause(err error) time.Duration {
+	status := statusError{}
+	errors.As(err, &status)
+	return min(status.retryAfter, k.o.RefreshInterval)
 }
 
 // shortened returns the text of err, cut, because it may quote names that the
@@ -85,14 +108,14 @@ func (k *Keys) fetch(ctx context.Context) ([]byte, *set, error) {
 }
 
 func (k *Keys) parse(text []byte, at time.Time) (*set, error) {
-	keys, skip, err := parseDocument(text, k.o.Algorithms)
+	keys, skip, err := parseDocument(text, k.o.Algorithms, k.o.KeyUses)
 	k.o.Figures.skipped(k, skip)
 	if err != nil {
 		return nil, err
 	}
 	s, err := newSet(keys, k.o.Algorithms, at)
-	if err == nil && len(skip) > 0 {
-		s.text += "; skipped: " + skip.String()
+	if err == nil {
+		s.skipped = skip
 	}
 	return s, err
 }
@@ -102,8 +125,8 @@ func (k *Keys) parse(text []byte, at time.Time) (*set, error) {
 func (k *Keys) adopt(s *set) {
 	before := k.current.Swap(s)
 	k.o.Figures.adopted(k, s)
-	if before == nil || before.text != s.text || before.fromDisk != s.fromDisk {
-		k.log.Info("issuer's keys in use", slog.Int("count", s.size), slog.String("kids", s.text), slog.Bool("from_disk", s.fromDisk))
+	if before == nil || before.text != s.text || before.skipped.String() != s.skipped.String() || before.fromDisk != s.fromDisk {
+		k.log.Info("issuer's keys in use", slog.Int("count", s.size), slog.String("kids", s.text), slog.String("skipped", s.skipped.String()), slog.Bool("from_disk", s.fromDisk))
 	}
 }
 

@@ -1,7 +1,10 @@
 package jwks
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -236,5 +239,91 @@ func TestErrorsAreShort(t *testing.T) {
 				t.Errorf("a document of %d bytes: got an error of %d bytes, want 1 to 600", len(body), len(st.LastError))
 			}
 		})
+	}
+}
+
+// Without any keys the pause does not grow, because a replica that is not ready
+// gets no request that could ask for a fetch. The log claims no keys.
+func TestRetriesWithoutKeys(t *testing.T) {
+	o := originOf("")
+	o.set("", answer{err: errDown})
+	var log bytes.Buffer
+	opts := o.options()
+	opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	bubbleWith(t, opts, func(t *testing.T, k *Keys) {
+		time.Sleep(time.Hour)
+		asked := o.asked()
+		for i := 1; i < len(asked); i++ {
+			if pause := asked[i].Sub(asked[i-1]); pause != every {
+				t.Fatalf("fetch %d came after %s, want %s", i, pause, every)
+			}
+		}
+		o.publish(kid("a"))
+		time.Sleep(every)
+		synctest.Wait()
+		if st := k.Status(); !st.Usable() {
+			t.Errorf("%s after the issuer came back: got status %+v, want usable keys", every, st)
+		}
+	})
+	if text := log.String(); strings.Contains(text, "last good") || !strings.Contains(text, "there are none yet") {
+		t.Errorf("got log %.300s, want one that says there are no keys", text)
+	}
+}
+
+// Retry-After is honoured, at most for the refresh interval, also by requests
+// with unknown kids.
+func TestRetryAfter(t *testing.T) {
+	for _, c := range []struct {
+		value string
+		pause time.Duration
+	}{
+		{"60", time.Minute},
+		{"86400", defaultRefreshInterval},
+		{"0", every}, {"-5", every}, {"soon", every}, {"", every},
+	} {
+		o := originOf("")
+		o.set("", answer{status: http.StatusTooManyRequests, retryAfter: c.value})
+		bubble(t, o, func(t *testing.T, k *Keys) {
+			for len(o.asked()) < 3 {
+				wantFound(t, k, "a", "EdDSA", 0, ErrUnavailable)
+				time.Sleep(time.Second)
+			}
+			asked := o.asked()
+			if pause := asked[2].Sub(asked[1]); pause < c.pause || pause >= c.pause+time.Second {
+				t.Errorf("Retry-After %q: the next fetch came after %s, want %s", c.value, pause, c.pause)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		for date, want := range map[time.Time]time.Duration{time.Now().Add(time.Hour): time.Hour, time.Now().Add(-time.Hour): 0} {
+			if got := retryAfter(date.UTC().Format(http.TimeFormat)); got != want {
+				t.Errorf("Retry-After %s: got %s, want %s", date, got, want)
+			}
+		}
+	})
+}
+
+// A denial says what is known of the key, and nothing more.
+func TestReasonsOfDenials(t *testing.T) {
+	o := originOf("")
+	o.set("", answer{status: 503})
+	bubble(t, o, func(t *testing.T, k *Keys) {
+		wantReason(t, k, "a", "no keys of the issuer are available: https://idp.example/jwks answered 503")
+		o.publish(kid("b"), jwk(rsaKey().Public(), map[string]any{"kid": "rsa"}))
+		time.Sleep(every)
+		synctest.Wait()
+		wantReason(t, k, "a", "the issuer has no such key: no key that was fetched has this kid")
+		wantReason(t, k, "rsa", "the issuer has no such key: the key with this kid is for another alg")
+		o.set("", answer{err: errDown})
+		time.Sleep(defaultRefreshInterval)
+		synctest.Wait()
+		wantReason(t, k, "a", "the issuer has no such key: no key that was fetched has this kid; the last refresh of the keys failed, so the key may be newer")
+	})
+}
+
+func wantReason(t *testing.T, k *Keys, kid, want string) {
+	t.Helper()
+	if _, err := k.Find(background, kid, "EdDSA"); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("Find(%q): got error %v, want %s", kid, err, want)
 	}
 }

@@ -2,6 +2,7 @@ package jwks
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,7 @@ type set struct {
 	at        time.Time // when the issuer last published it
 	fromDisk  bool
 	text      string // its keys, for the log
+	skipped   skipped
 }
 
 // question is a kid, "" for none, and an alg.
@@ -76,10 +78,23 @@ func (s *set) find(kid, alg string) ([]Key, error) {
 		return keys, nil
 	case kid == "" && s.ambiguous[alg]:
 		return nil, ErrAmbiguousKey
-	default:
-		return nil, ErrUnknownKey
+	case kid == "":
+		return nil, errNoneFits
+	case s.kids[kid]:
+		return nil, errOtherAlgorithm
 	}
+	if why := s.skipped.of(kid); why != "" {
+		return nil, fmt.Errorf("%w: the issuer publishes a key with this kid, which is not used: %s", ErrUnknownKey, why)
+	}
+	return nil, errNotPublished
 }
+
+// Each says why no key was found.
+var (
+	errNoneFits       = fmt.Errorf("%w: the token names no kid, and no key fits its alg", ErrUnknownKey)
+	errOtherAlgorithm = fmt.Errorf("%w: the key with this kid is for another alg", ErrUnknownKey)
+	errNotPublished   = fmt.Errorf("%w: no key that was fetched has this kid", ErrUnknownKey)
+)
 
 // has reports whether a key of any alg has this kid.
 func (s *set) has(kid string) bool { return kid != "" && s.kids[kid] }

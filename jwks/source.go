@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strconv"
 	"time"
 )
 
@@ -46,10 +47,14 @@ func (s source) read(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	defer c.CloseIdleConnections()
-	if !s.o.Discovery {
-		return get(ctx, c, s.o.URI)
+	auth, err := s.o.authorization()
+	if err != nil {
+		return nil, prefixed("jwks_token_file", err)
 	}
-	named, err := s.discover(ctx, c)
+	if !s.o.Discovery {
+		return get(ctx, c, s.o.URI, auth)
+	}
+	named, err := s.discover(ctx, c, auth)
 	if err != nil {
 		return nil, err
 	}
@@ -58,39 +63,54 @@ func (s source) read(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	defer away.CloseIdleConnections()
-	return get(ctx, away, named.String())
+	return get(ctx, away, named.String(), auth)
 }
 
 // statusError reports an answer other than 200.
 type statusError struct {
-	url  string
-	code int
+	url        string
+	code       int
+	retryAfter time.Duration // 0 if the answer has no Retry-After
 }
 
 func (e statusError) Error() string {
 	return fmt.Sprintf("%s answered %d %s", e.url, e.code, http.StatusText(e.code))
 }
 
-func get(ctx context.Context, c *http.Client, uri string) ([]byte, error) {
+func get(ctx context.Context, c *http.Client, uri string, auth authorization) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, uri, nil)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
 	req.Header.Set("User-Agent", "rescind")
+	auth.set(req)
 	res, err := c.Do(req)
 	if err != nil {
 		return nil, err
 	}
 	defer res.Body.Close() //nolint:errcheck // it was only read
 	if res.StatusCode != http.StatusOK {
-		return nil, statusError{uri, res.StatusCode}
+		return nil, statusError{uri, res.StatusCode, retryAfter(res.Header.Get("Retry-After"))}
 	}
 	text, err := limited(res.Body, maxDocument)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", uri, err)
 	}
 	return text, nil
+}
+
+// retryAfter reads seconds or a date (RFC 9110, section 10.2.3). It returns 0 for
+// every other value.
+func retryAfter(value string) time.Duration {
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	return max(time.Until(at), 0)
 }
 
 // client returns a client for one refresh, so that ca_file is read again with

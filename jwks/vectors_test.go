@@ -48,7 +48,7 @@ func verifyWith(jwk jsontext.Value, jws string) error {
 }
 
 func verifySignature(document []byte, kid, alg, signed string, signature []byte) error {
-	keys, _, err := parseDocument(document, DefaultAlgorithms)
+	keys, _, err := parseDocument(document, DefaultAlgorithms, DefaultKeyUses)
 	if err != nil {
 		return err
 	}
@@ -276,7 +276,7 @@ func TestJOSECookbook(t *testing.T) {
 // keys and A.3 symmetric ones.
 func TestSetsOfRFC7517(t *testing.T) {
 	for name, want := range map[string]int{"rfc7517_A.1": 1, "rfc7517_A.2": 0, "rfc7517_A.3": 0} {
-		keys, skip, err := parseDocument(text(t, "rfc/"+name+".jwkset"), DefaultAlgorithms)
+		keys, skip, err := parseDocument(text(t, "rfc/"+name+".jwkset"), DefaultAlgorithms, DefaultKeyUses)
 		if len(keys) != want || (err == nil) != (want > 0) {
 			t.Errorf("%s: got %d keys, skipped %s, error %v; want %d keys", name, len(keys), skip, err, want)
 		}
@@ -285,7 +285,7 @@ func TestSetsOfRFC7517(t *testing.T) {
 		"rfc7520_3.1": usable, "rfc7520_3.2": faultPrivate, "rfc7520_3.3": usable,
 		"rfc7520_3.4": faultPrivate, "rfc7520_3.5": faultSymmetric, "rfc7520_3.6": faultSymmetric,
 	} {
-		if _, f := parseKey(text(t, "rfc/"+name+".jwk"), DefaultAlgorithms); f != want {
+		if _, f, _ := parseKey(text(t, "rfc/"+name+".jwk"), DefaultAlgorithms, DefaultKeyUses); f != want {
 			t.Errorf("%s: got fault %q, want %q", name, f, want)
 		}
 	}

@@ -34,9 +34,11 @@ http:
 issuers:                            # at least one
   - issuer: https://idp.example.com/     # compared with iss, byte for byte
     jwks_uri: https://idp.example.com/jwks   # exactly one of jwks_uri | discovery: true | jwks_file: path
+    jwks_token_file: replica.token
     audiences: [api]                # at least one must match; required, or any_audience: true
     algorithms: [RS256, ES256]
     token_types: [at+jwt, JWT]
+    key_uses: [sig]
     max_lifetime: 24h
     leeway: 30s
     iat_leeway: 2s
@@ -136,8 +138,8 @@ func TestContractAuthz(t *testing.T) {
 		Revocation: Revocation{Control: []string{"127.0.0.1:9391"}, TokenFile: filepath.Join(dir, "replica.token"), Name: "replica-a", Dir: "/var/lib/rescind/authz"},
 	}, Reloadable: Reloadable{
 		Issuers: []Issuer{{
-			Issuer: "https://idp.example.com/", JWKSURI: "https://idp.example.com/jwks",
-			Audiences: []string{"api"}, Algorithms: []string{"RS256", "ES256"}, TokenTypes: []string{"at+jwt", "JWT"},
+			Issuer: "https://idp.example.com/", JWKSURI: "https://idp.example.com/jwks", JWKSTokenFile: filepath.Join(dir, "replica.token"),
+			Audiences: []string{"api"}, Algorithms: []string{"RS256", "ES256"}, TokenTypes: []string{"at+jwt", "JWT"}, KeyUses: []string{"sig"},
 			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, IatLeeway: 2 * time.Second, MaxTokenSize: 16384, RequiredClaims: []string{"jti"}, Claims: map[string][]any{"typ": {"Bearer"}},
 			RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second, CAFile: filepath.Join(dir, "cert.pem"),
 		}},
@@ -198,7 +200,7 @@ func TestDefaults(t *testing.T) {
 	}, Reloadable: Reloadable{
 		Issuers: []Issuer{{
 			Issuer: "https://idp.example.com/", Discovery: true, Audiences: []string{"api"},
-			Algorithms: jwks.DefaultAlgorithms, TokenTypes: []string{"at+jwt", "JWT", ""},
+			Algorithms: jwks.DefaultAlgorithms, TokenTypes: []string{"at+jwt", "JWT", ""}, KeyUses: []string{"sig"},
 			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, IatLeeway: 2 * time.Second, MaxTokenSize: 16384, RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second,
 		}},
 		Policies: map[string]Policy{"default": {}, "a": {}},

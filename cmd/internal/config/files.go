@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -110,7 +111,7 @@ func aSecret(path string) error {
 
 func aJSON(path string) error {
 	b, err := contents(path)
-	if err == nil && !json.Valid(b) {
+	if err == nil && !json.Valid(bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))) { // a byte order mark is no fault
 		err = fmt.Errorf("%s is not JSON; it must hold a key set (RFC 7517)", path)
 	}
 	return err

@@ -22,6 +22,9 @@ type Issuer struct {
 	Discovery bool
 	JWKSFile  string
 
+	JWKSTokenFile string // optional; its bearer token is sent with the requests for keys
+	KeyUses       []string
+
 	Audiences      []string // empty: AnyAudience
 	AnyAudience    bool
 	Algorithms     []string
@@ -46,6 +49,7 @@ func issuer() as[Issuer] {
 	return func(v value, i *Issuer) {
 		*i = Issuer{
 			Algorithms: slices.Clone(jwks.DefaultAlgorithms), TokenTypes: slices.Clone(authz.DefaultTokenTypes),
+			KeyUses:     slices.Clone(jwks.DefaultKeyUses),
 			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, MaxTokenSize: authz.DefaultMaxToken,
 			RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second,
 			// A value that is no boolean is one fault. It must not also count as absent.
@@ -56,6 +60,8 @@ func issuer() as[Issuer] {
 			"jwks_uri":             into(&i.JWKSURI, text(isURL)),
 			"discovery":            into(&i.Discovery, flag),
 			"jwks_file":            into(&i.JWKSFile, file(aJSON)),
+			"jwks_token_file":      into(&i.JWKSTokenFile, file(aSecret)),
+			"key_uses":             restrict(&i.KeyUses, some(text(jwks.CheckKeyUse))),
 			"audiences":            restrict(&i.Audiences, some(text())),
 			"any_audience":         into(&i.AnyAudience, flag),
 			"algorithms":           restrict(&i.Algorithms, some(text(isAlgorithm))),
@@ -92,6 +98,7 @@ func (i *Issuer) checkKeys(v value) {
 	if i.JWKSURI != "" && !i.AllowHTTP && inTheClear(i.JWKSURI) {
 		v.at("jwks_uri").fault("keys fetched over http can be replaced on the way; use https, or allow_http: true")
 	}
+	i.checkToken(v)
 	if !i.Discovery {
 		return
 	}
@@ -103,6 +110,21 @@ func (i *Issuer) checkKeys(v value) {
 		v.at("issuer").fault("discovery over http can be changed on the way; use https, or allow_http: true")
 	case err == nil && u.RawQuery != "":
 		v.at("issuer").fault("an issuer with a query (?) has no discovery document; use jwks_uri")
+	}
+}
+
+// checkToken demands a place where nobody can read the token on the way.
+func (i *Issuer) checkToken(v value) {
+	place := i.JWKSURI
+	if i.Discovery {
+		place = i.Issuer
+	}
+	switch at := v.at("jwks_token_file"); {
+	case i.JWKSTokenFile == "":
+	case v.has("jwks_file"):
+		at.fault("has no use with jwks_file; remove it")
+	case inTheClear(place):
+		at.fault("the token would be sent over http, where it can be read on the way; use https")
 	}
 }
 

@@ -66,7 +66,7 @@ func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]iss
 // keysOf returns the present keys of an issuer, or opens new ones.
 func (p *process) keysOf(i config.Issuer) (issuerKeys, error) {
 	o := jwks.Options{
-		Issuer: i.Issuer, URI: i.JWKSURI, Discovery: i.Discovery, File: i.JWKSFile, Algorithms: i.Algorithms,
+		Issuer: i.Issuer, URI: i.JWKSURI, Discovery: i.Discovery, File: i.JWKSFile, TokenFile: i.JWKSTokenFile, Algorithms: i.Algorithms, KeyUses: i.KeyUses,
 		RefreshInterval: i.RefreshInterval, MinRefreshInterval: i.MinRefreshInterval, MaxStale: i.MaxStale,
 		AllowHTTP: i.AllowHTTP, CAFile: i.CAFile, Dir: below(p.options.Config.Revocation.Dir, "keys"), Figures: p.figures, Logger: p.log,
 	}
