@@ -51,7 +51,7 @@ func newRig(t *testing.T, o envoytest.Options) *rig {
 	testcert.Replace(t, w.file("ca.pem"), w.ca.PEM())
 	w.upstream = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(rw).Encode(envoytest.Seen{Path: r.URL.Path, Header: r.Header})
+		_ = json.NewEncoder(rw).Encode(envoytest.Seen{Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header})
 	}))
 	t.Cleanup(w.upstream.Close)
 	return w
@@ -230,7 +230,14 @@ func connectionManager(listener node) node {
 }
 
 // filterOf returns the ext_authz filter of a listener.
-func filterOf(listener node) node { return at(connectionManager(listener), "http_filters", 0).(node) }
+func filterOf(listener node) node {
+	for _, f := range at(connectionManager(listener), "http_filters").([]any) {
+		if f.(node)["name"] == "envoy.filters.http.ext_authz" {
+			return f.(node)
+		}
+	}
+	panic("envoy.yaml has no ext_authz filter")
+}
 
 func transport(typ string, of node) node {
 	config := node{"@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3." + typ}

@@ -16,14 +16,14 @@
 // The schema is [Schema]: flat JSON. Its names are the attribute names of
 // OpenTelemetry where there is one, and rescind.* otherwise. A member without a
 // value is left out. An exported log record and a span (authz/tracing) have the
-// same attributes. The address of a client is recorded as a network. The path of
-// a request is not recorded, because it may contain secrets. Envoy's access log
-// has the path under the same decision ID.
+// same attributes. The address of a client is recorded as a network. The path is
+// recorded without the query, because a query may contain secrets.
 //
 // # Trust
 //
-// Subjects, token IDs and key IDs are the issuer's word. x-request-id and
-// traceparent are the client's word. Each is cut to [insight.MaxText] bytes,
+// Subjects, token IDs and key IDs are the issuer's word. x-request-id,
+// traceparent, the host, the path and every rescind.token.unverified.* are the
+// client's word. Each is cut to [insight.MaxText] bytes,
 // cleaned of unprintable characters, and quoted, so it cannot end a line, begin
 // a member or move a cursor. No line contains a raw token, even if a client
 // sends its token as x-request-id.

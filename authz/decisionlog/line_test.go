@@ -72,7 +72,7 @@ func denied() (*authz.Request, *authz.Decision) {
 				{Name: ":method", Value: "POST"}, {Name: ":path", Value: "/secret?access_token=" + jwt}, {Name: "Authorization", Value: "Bearer " + jwt},
 				{Name: "X-Request-Id", Value: "r-1"}, {Name: "traceparent", Value: parent},
 			},
-			Source: netip.MustParseAddr("203.0.113.77"),
+			Source: netip.MustParseAddr("203.0.113.77"), Path: "/orders/17?access_token=" + jwt, Host: "api.example:8443",
 		}, &authz.Decision{
 			Reason: authz.Revoked, ID: "D1", Policy: "default", Issuer: "https://idp.example/", Subject: "alice", TokenID: "t1",
 			Facts:    &authz.Facts{KeyID: "k", Session: "s1", Client: "phone"},
@@ -94,6 +94,7 @@ func TestLine(t *testing.T) {
 		"rescind.decision.duration": 3e-05, "rescind.decision.sample_rate": 1.0, "rescind.policy": "default",
 		"rescind.token.issuer": "https://idp.example/", "rescind.token.id": "t1", "rescind.token.key_id": "k", "rescind.token.client_id": "phone",
 		"user.id": "alice", "session.id": "s1", "client.address": "203.0.113.0/24", "http.request.method": "POST", "http.response.status_code": 401.0,
+		"url.path": "/orders/17", "server.address": "api.example:8443",
 		"rescind.revocations.revision": 17.0, "rescind.revocations.stale": true, "rescind.revocations.id": revocation.ID{}.String(),
 	} {
 		if got[name] != want {
@@ -105,7 +106,51 @@ func TestLine(t *testing.T) {
 		t.Errorf("remaining members %v, want the request ID r-1 alone", got)
 	}
 	if strings.Contains(text, "secret") || strings.Contains(text, "eyJ") {
-		t.Errorf("the line has the path or the token: %s", text)
+		t.Errorf("the line has the query or the token: %s", text)
+	}
+}
+
+// An incident with an unknown kid can be understood from the log alone. A token
+// whose signature was verified has no unverified members.
+func TestUnverifiedPartsOfAToken(t *testing.T) {
+	s := published(t)
+	const issuer, kid = "rescind.token.unverified.issuer", "rescind.token.unverified.key_id"
+	long := strings.Repeat("k", 300)
+	for _, c := range []struct {
+		name            string
+		d               authz.Decision
+		wantIss, wantID any
+	}{
+		{"unknown_key", authz.Decision{Reason: authz.UnknownKey, Detail: "no such key", Unverified: authz.Unverified{Issuer: "https://idp.example/", KeyID: "2026-11"}}, "https://idp.example/", "2026-11"},
+		{"untrusted_issuer", authz.Decision{Reason: authz.UntrustedIssuer, Unverified: authz.Unverified{Issuer: "https://other.example/"}}, "https://other.example/", nil},
+		{"a long kid with a line break", authz.Decision{Reason: authz.UnknownKey, Unverified: authz.Unverified{KeyID: "\n" + long}}, nil, "\uFFFD" + long[:100]},
+		{"a token as kid", authz.Decision{Reason: authz.UnknownKey, Unverified: authz.Unverified{KeyID: jwt}}, nil, "[a token]"},
+		{"verified", authz.Decision{Reason: authz.Expired, Unverified: authz.Unverified{Issuer: "i", KeyID: "k"}, Facts: &authz.Facts{KeyID: "k"}}, nil, nil},
+	} {
+		c.d.ID = "D"
+		record := NewRecord(&authz.Request{}, &c.d, time.Now(), 0)
+		record.Rate = 1
+		text, got := line(t, s, record)
+		shown, _ := got[kid].(string)
+		if len(shown) > 200 && len(shown) <= 256 { // cut
+			got[kid] = shown[:103]
+		}
+		if got[issuer] != c.wantIss || got[kid] != c.wantID {
+			t.Errorf("%s: got %s, want issuer %v and key ID %v", c.name, text, c.wantIss, c.wantID)
+		}
+	}
+}
+
+func TestPathOf(t *testing.T) {
+	for path, want := range map[string]string{
+		"/": "/", "": "", "/a?b": "/a", "/a#b": "/a", "/a?b=/c#d": "/a", "*": "*",
+		"/verify/" + jwt + "/x?y":          "/verify/[a token]/x",
+		"/verify/t:" + jwt:                 "/verify/[a token]",
+		"/eyJhbGciOiJSUzI1NiJ9/eyJzdWIiOi": "/[a token]/[a token]",
+	} {
+		if got := pathOf(path); got != want {
+			t.Errorf("pathOf(%q) = %q, want %q", path, got, want)
+		}
 	}
 }
 

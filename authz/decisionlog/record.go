@@ -35,7 +35,10 @@ type Record struct {
 	revision     uint64
 
 	// Texts as they came, but cut by copyTexts.
-	id, policy, detail, issuer, subject, tokenID, session, client, keyID, requestID, revocation, wouldDeny string
+	id, policy, detail, issuer, subject, tokenID, session, client, keyID, requestID, revocation, wouldDeny, path, host string
+
+	// The token's own word, on a denial before its signature was verified.
+	unverifiedIssuer, unverifiedKey string
 }
 
 // Attributes without a name in OpenTelemetry.
@@ -51,6 +54,10 @@ const (
 	keyIssuer    = attribute.Key("rescind.token.issuer")
 	keyToken     = attribute.Key("rescind.token.id")
 	keyKey       = attribute.Key("rescind.token.key_id")
+
+	keyUnverifiedIssuer = attribute.Key("rescind.token.unverified.issuer")
+	keyUnverifiedKey    = attribute.Key("rescind.token.unverified.key_id")
+
 	keyClient    = attribute.Key("rescind.token.client_id")
 	keyRevision  = attribute.Key("rescind.revocations.revision")
 	keyStale     = attribute.Key("rescind.revocations.stale")
@@ -67,12 +74,15 @@ func NewRecord(r *authz.Request, d *authz.Decision, at time.Time, took time.Dura
 	}
 	if f := d.Facts; f != nil {
 		out.session, out.client, out.keyID = f.Session, f.Client, f.KeyID
+	} else {
+		out.unverifiedIssuer, out.unverifiedKey = d.Unverified.Issuer, d.Unverified.KeyID
 	}
 	if r != nil {
 		out.source = networkOf(r.Source)
+		out.path, out.host = pathOf(r.Path), r.Host
 		out.readHeaders(r.Headers)
 	}
-	copyTexts(&out.id, &out.policy, &out.detail, &out.subject, &out.tokenID, &out.session, &out.client, &out.keyID, &out.requestID)
+	copyTexts(&out.id, &out.policy, &out.detail, &out.subject, &out.tokenID, &out.session, &out.client, &out.keyID, &out.requestID, &out.path, &out.host, &out.unverifiedIssuer, &out.unverifiedKey)
 	if !d.Allow {
 		out.status = d.Answer().HTTP
 	}
@@ -96,6 +106,28 @@ func (r *Record) readHeaders(headers []authz.Header) {
 		}
 	}
 }
+
+// pathOf returns a path without its query and its fragment, and with a mark in
+// the place of each part that looks like a token.
+func pathOf(path string) string {
+	if i := strings.IndexAny(path, "?#"); i >= 0 {
+		path = path[:i]
+	}
+	if !strings.Contains(path, "eyJ") {
+		return path // the common case, without an allocation
+	}
+	parts := strings.Split(path[:min(len(path), maxPath)], "/")
+	for i, part := range parts {
+		if strings.Contains(part, "eyJ") {
+			parts[i] = "[a token]"
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
+// maxPath bounds the path in which tokens are looked for. The shown path is
+// shorter.
+const maxPath = 8 << 10
 
 // methods are the methods with a name in OpenTelemetry. Others are _OTHER.
 var methods = []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "QUERY", "CONNECT", "TRACE"}
@@ -168,7 +200,9 @@ func (r *Record) appendAttributes(all []attribute.KeyValue) []attribute.KeyValue
 	}{
 		{keyDetail, r.detail}, {keyWouldDeny, r.wouldDeny}, {keyPolicy, r.policy}, {keyIssuer, r.issuer}, {keyToken, r.tokenID},
 		{keyKey, r.keyID}, {keyClient, r.client}, {semconv.UserIDKey, r.subject}, {semconv.SessionIDKey, r.session},
+		{keyUnverifiedIssuer, r.unverifiedIssuer}, {keyUnverifiedKey, r.unverifiedKey},
 		{keyRevokedBy, r.revocation}, {semconv.HTTPRequestMethodKey, r.method},
+		{semconv.ServerAddressKey, r.host}, {semconv.URLPathKey, r.path},
 	} {
 		if text.value != "" {
 			all = append(all, text.key.String(safe(text.value)))
