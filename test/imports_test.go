@@ -35,7 +35,7 @@ var arrows = map[string][]string{
 	"rescind/authz/gate":                   {"rescind/authz"},
 	"rescind/envoy":                        {"rescind/authz", "rescind/authz/gate"},
 	"rescind/envoy/envoytest":              {"rescind/envoy", "rescind/jwks/jwkstest"},
-	"rescind/cmd/internal/config":          {"rescind/authz", "rescind/authz/watch", "rescind/jwks", "rescind/jwks/loopback", "rescind/revocation/insight", "rescind/revocation/printable"},
+	"rescind/cmd/internal/config":          {"rescind/authz", "rescind/authz/watch", "rescind/jwks", "rescind/jwks/loopback", "rescind/revocation", "rescind/revocation/insight", "rescind/revocation/printable"},
 	"rescind/cmd/internal/daemon":          {"rescind/cmd/internal/config"},
 	"rescind/cmd/internal/replica":         {"rescind/authz", "rescind/authz/decisionlog", "rescind/authz/gate", "rescind/authz/otlp", "rescind/authz/tracing", "rescind/authz/watch", "rescind/cmd/internal/config", "rescind/cmd/internal/daemon", "rescind/envoy", "rescind/jwks", "rescind/revocation", "rescind/revocation/feed", "rescind/revocation/replica"},
 	"rescind/cmd/internal/node":            {"rescind/cmd/internal/config", "rescind/cmd/internal/daemon", "rescind/revocation", "rescind/revocation/control", "rescind/revocation/control/alert", "rescind/revocation/feed", "rescind/revocation/ledger", "rescind/revocation/store", "rescind/revocation/insight"},
