@@ -22,7 +22,8 @@ import (
 //
 //	RESCIND_LONG=1 go test -run Overload -timeout 30m -v ./test
 //
-// RESCIND_BINARY names another binary, for example of an older commit.
+// RESCIND_BINARY names another binary of this edition. (The first edition knows no
+// confirm=true.)
 func TestOverload(t *testing.T) {
 	if !long {
 		t.Skip("a measurement: RESCIND_LONG=1 go test -run Overload -timeout 30m -v ./test")
