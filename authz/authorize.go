@@ -71,7 +71,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	d.Unverified = Unverified{unverified.Issuer, unverified.KeyID}
 
 	// issuer
-	issuer := a.issuers[unverified.Issuer]
+	issuer := a.issuerOf(unverified)
 	if issuer == nil {
 		return d.deny(UntrustedIssuer)
 	}

@@ -29,6 +29,10 @@ type Issuer struct {
 	MaxToken       int           // size of the largest token, in bytes; 0: DefaultMaxToken
 	RequiredClaims []string      // besides exp
 	Claims         Conditions
+
+	// SPIFFE says that Name is a trust domain, spiffe://DOMAIN. The sub of its
+	// tokens is a SPIFFE ID of the domain, and they need no iss.
+	SPIFFE bool
 }
 
 // Keys are the keys of one issuer: a [jwks.Keys].
@@ -104,6 +108,7 @@ func (o *Issuer) faults() (errs []error) {
 	}{
 		{o.Name == "", "its name is empty"},
 		{o.Keys == nil, "it has no keys"},
+		{o.SPIFFE && CheckSPIFFE(o.Name) != nil, "spiffe: true needs an issuer such as spiffe://example.org"},
 		{o.Algorithms != nil && len(o.Algorithms) == 0, "algorithms is empty; name at least one"},
 		{o.TokenTypes != nil && len(o.TokenTypes) == 0, "token_types is empty; name at least one"},
 		{o.AnyAudience == (len(o.Audiences) > 0), "it needs either audiences or any_audience: true"},
@@ -121,12 +126,40 @@ func (o *Issuer) faults() (errs []error) {
 	return errs
 }
 
+// issuerOf returns the issuer of t, or nil if it is not configured. A token
+// without iss gets the trust domain of its sub as its issuer, in headers, logs
+// and revocations too. A trust domain cannot speak for the IDs of another one.
+func (a *Authorizer) issuerOf(t *jwt.Token) *issuer {
+	if _, named := t.Claims["iss"]; named {
+		i := a.issuers[t.Issuer]
+		if i != nil && i.SPIFFE && t.SPIFFEIssuer() != i.Name {
+			return nil
+		}
+		return i
+	}
+	i := a.issuers[t.SPIFFEIssuer()]
+	if i == nil || !i.SPIFFE {
+		return nil
+	}
+	t.Issuer, t.Claims["iss"] = i.Name, i.Name
+	return i
+}
+
 // CheckTokenType returns an error for the typ of another kind of token that
 // issuers sign with the same keys, such as a logout token.
 func CheckTokenType(typ string) error {
 	switch typ = jwt.MediaType(typ); typ {
 	case "logout+jwt", "secevent+jwt", "dpop+jwt":
 		return fmt.Errorf("%s is never the type of an access token; remove it", typ)
+	}
+	return nil
+}
+
+// CheckSPIFFE returns an error unless issuer is a trust domain of SPIFFE.
+func CheckSPIFFE(issuer string) error {
+	id := jwt.Token{Claims: map[string]any{"sub": issuer + "/workload"}}
+	if id.SPIFFEIssuer() != issuer {
+		return fmt.Errorf("%.200q is not a trust domain of SPIFFE; write it as spiffe://example.org, in lower case, without a path", issuer)
 	}
 	return nil
 }

@@ -36,10 +36,13 @@ func readToken(raw string) (*jwt.Token, error) {
 		return nil, fmt.Errorf("has %d bytes; at most %d are possible", len(raw), MaxToken)
 	}
 	t, err := jwt.Parse(raw)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, fmt.Errorf("is a token that no replica accepts: %w", err)
-	case t.Issuer == "":
+	}
+	if _, named := t.Claims["iss"]; !named {
+		t.Issuer = t.SPIFFEIssuer()
+	}
+	if t.Issuer == "" {
 		return nil, fmt.Errorf("has no issuer (iss)")
 	}
 	return t, nil

@@ -237,3 +237,16 @@ func FuzzRequest(f *testing.F) {
 		rev.Entry()
 	})
 }
+
+// A token of SPIFFE has no iss. Its revocation is for the trust domain of its sub.
+func TestTokenOfSPIFFE(t *testing.T) {
+	for _, body := range []string{`{"token":%q}`, `{"issuer":"spiffe://example.org","token":%q}`} {
+		r, faults := accept(fmt.Sprintf(body, rawJWT(`{"sub":"spiffe://example.org/a"}`)))
+		if len(faults) > 0 || r.Issuer != "spiffe://example.org" || r.Target.Kind != KindToken {
+			t.Errorf("%s: got issuer %q, kind %d and faults %v, want the trust domain and a token", body, r.Issuer, r.Target.Kind, faults)
+		}
+	}
+	if _, faults := accept(fmt.Sprintf(`{"issuer":"spiffe://other.org","token":%q}`, rawJWT(`{"sub":"spiffe://example.org/a"}`))); len(faults) != 1 {
+		t.Errorf("another trust domain: got faults %v, want one", faults)
+	}
+}

@@ -39,6 +39,7 @@ issuers:                            # at least one
     algorithms: [RS256, ES256]
     token_types: [at+jwt, JWT]
     key_uses: [sig]
+    spiffe: false
     max_lifetime: 24h
     leeway: 30s
     iat_leeway: 2s

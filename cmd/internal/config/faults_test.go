@@ -121,6 +121,7 @@ var authzFaults = []faulty{
 	issuerFault("issuer: 'https://a/', jwks_uri: 'http://a/jwks', allow_http: true, jwks_token_file: §replica.token", "jwks_token_file: the token would be sent over http, where it can be read on the way; use https"),
 	issuerFault("issuer: 'http://a/', discovery: true, allow_http: true, jwks_token_file: §replica.token", "jwks_token_file: the token would be sent over http, where it can be read on the way; use https"),
 	issuerFault("issuer: 'https://a/', discovery: true, jwks_token_file: §empty.token", "jwks_token_file: DIR/empty.token is empty; put the secret in it"),
+	issuerFault("issuer: 'https://a/', discovery: true, spiffe: §true", `spiffe: "https://a/" is not a trust domain of SPIFFE; write it as spiffe://example.org, in lower case, without a path`),
 	issuerFault("issuer: 'http://a/', jwks_file: §large", "jwks_file: DIR/large is larger than 1 MiB; is it the right file?"),
 	issuerFault("issuer: 'https://a/', discovery: true, ca_file: §key.pem", "ca_file: DIR/key.pem has no certificate; it must be PEM (-----BEGIN CERTIFICATE-----)"),
 	issuerFault("issuer: 'https://a/', discovery: true, algorithms: [§None, §HS256, §RS1, §5, RS256]",

@@ -24,6 +24,7 @@ type Issuer struct {
 
 	JWKSTokenFile string // optional; its bearer token is sent with the requests for keys
 	KeyUses       []string
+	SPIFFE        bool // Issuer is a trust domain, spiffe://DOMAIN
 
 	Audiences      []string // empty: AnyAudience
 	AnyAudience    bool
@@ -62,6 +63,7 @@ func issuer() as[Issuer] {
 			"jwks_file":            into(&i.JWKSFile, file(aJSON)),
 			"jwks_token_file":      into(&i.JWKSTokenFile, file(aSecret)),
 			"key_uses":             restrict(&i.KeyUses, some(text(jwks.CheckKeyUse))),
+			"spiffe":               into(&i.SPIFFE, flag),
 			"audiences":            restrict(&i.Audiences, some(text())),
 			"any_audience":         into(&i.AnyAudience, flag),
 			"algorithms":           restrict(&i.Algorithms, some(text(isAlgorithm))),
@@ -99,6 +101,9 @@ func (i *Issuer) checkKeys(v value) {
 		v.at("jwks_uri").fault("keys fetched over http can be replaced on the way; use https, or allow_http: true")
 	}
 	i.checkToken(v)
+	if err := authz.CheckSPIFFE(i.Issuer); i.SPIFFE && i.Issuer != "" && err != nil {
+		v.at("spiffe").fault("%v", err)
+	}
 	if !i.Discovery {
 		return
 	}

@@ -46,7 +46,7 @@ func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]iss
 		options.Issuers = append(options.Issuers, authz.Issuer{
 			Name: i.Issuer, Keys: k.keys, Algorithms: i.Algorithms, Audiences: i.Audiences, AnyAudience: i.AnyAudience,
 			TokenTypes: i.TokenTypes, MaxLifetime: i.MaxLifetime, Leeway: i.Leeway, IatLeeway: i.IatLeeway, MaxToken: i.MaxTokenSize, RequiredClaims: i.RequiredClaims,
-			Claims: conditions(i.Claims),
+			Claims: conditions(i.Claims), SPIFFE: i.SPIFFE,
 		})
 	}
 	for name, policy := range c.Policies {
