@@ -32,6 +32,7 @@ type Seen struct {
 
 	since    time.Time
 	total    uint64 // all allowed requests in the window
+	unsure   bool   // there may have been more: a replica did not answer, or does not remember all
 	replicas Answered
 }
 
@@ -58,7 +59,8 @@ func (g *guard) weighs(b breadth) bool { return g.share > 0 && b != narrow || b 
 //   - every token of an issuer: always confirmed, by an operator;
 //   - above the share of the traffic, once enough requests were seen: confirmed
 //     by an operator;
-//   - broad, with a weight that is not fully known: confirmed.
+//   - broad, with a weight that is not fully known: confirmed. Where every
+//     replica answered and few requests were seen, the weight does not matter.
 func (g *guard) judge(b breadth, s *Seen, c consent) *unconfirmed {
 	byOperator := c.confirmed && c.operator
 	switch {
@@ -68,7 +70,7 @@ func (g *guard) judge(b breadth, s *Seen, c consent) *unconfirmed {
 		return nil
 	case s.total >= g.minRequests && s.share() > g.share && !byOperator:
 		return &unconfirmed{operator: true, why: fmt.Sprintf("it would deny %s, more than limits.share_of_traffic (%s)", s.figures(), percent(g.share))}
-	case b == broad && s.Partial && !c.confirmed:
+	case b == broad && (s.unsure || s.Partial && s.total >= g.minRequests) && !c.confirmed:
 		return &unconfirmed{why: "how much of the traffic it would deny is not fully known" + s.known("; known is ")}
 	}
 	return nil
@@ -115,17 +117,18 @@ func percent(share float64) string { return fmt.Sprintf("%.3g %%", 100*share) }
 // they need a confirmation.
 func (g *guard) impact(ctx context.Context, revocations []Candidate, b breadth, now time.Time) *Impact {
 	d := &Impact{Limit: g.share}
-	var s *Seen
+	s := &Seen{}
+	if g.weighs(b) || len(revocations) > 1 {
+		s = g.seen(ctx, revocations, now)
+		if u := g.judge(b, s, consent{}); u != nil {
+			d.Confirm, d.Operator = true, u.operator
+		}
+	}
 	if len(revocations) == 1 {
 		s = g.impactOfOne(ctx, &revocations[0].Revocation, d, now)
-	} else {
-		s = g.seen(ctx, revocations, now)
 	}
 	d.Since, d.Tokens, d.Requests, d.Total = s.since, s.Tokens, s.Requests, s.total
 	d.Share, d.Partial, d.Replicas = s.share(), s.Partial, s.replicas
-	if u := g.judge(b, s, consent{}); u != nil {
-		d.Confirm, d.Operator = true, u.operator
-	}
 	return d
 }
 

@@ -122,7 +122,7 @@ func TestBreadthOfBatches(t *testing.T) {
 func TestGuardRules(t *testing.T) {
 	type answer string
 	const pass, confirm, operator answer = "pass", "needs confirm", "needs an operator's confirm"
-	rule := func(on, enough, above, partial bool, b breadth, c consent) answer {
+	rule := func(on, enough, above, partial, unsure bool, b breadth, c consent) answer {
 		switch {
 		case b == whole:
 			if c.confirmed && c.operator {
@@ -133,7 +133,7 @@ func TestGuardRules(t *testing.T) {
 			return pass
 		case enough && above && (!c.confirmed || !c.operator):
 			return operator
-		case b == broad && partial && !c.confirmed:
+		case b == broad && (unsure || partial && enough) && !c.confirmed:
 			return confirm
 		}
 		return pass
@@ -142,7 +142,7 @@ func TestGuardRules(t *testing.T) {
 	for _, on := range both {
 		for _, enough := range both {
 			for _, above := range both {
-				for _, partial := range both {
+				for _, known := range []Seen{{}, {Partial: true}, {Partial: true, unsure: true}} {
 					for b := narrow; b <= whole; b++ {
 						for _, confirmed := range both {
 							for _, isOperator := range both {
@@ -150,7 +150,8 @@ func TestGuardRules(t *testing.T) {
 								if on {
 									g.share = 0.2
 								}
-								s := &Seen{Partial: partial, total: 999}
+								s := &known
+								s.total = 999
 								if enough {
 									s.total = 1000
 								}
@@ -164,8 +165,8 @@ func TestGuardRules(t *testing.T) {
 								} else if u != nil {
 									got = confirm
 								}
-								if want := rule(on, enough, above, partial, b, c); got != want {
-									t.Errorf("guard on %v, breadth %d, %d of %d requests, partial %v, %+v: got %s, want %s", on, b, s.Requests, s.total, partial, c, got, want)
+								if want := rule(on, enough, above, s.Partial, s.unsure, b, c); got != want {
+									t.Errorf("guard on %v, breadth %d, %d of %d requests, partial %v, unsure %v, %+v: got %s, want %s", on, b, s.Requests, s.total, s.Partial, s.unsure, c, got, want)
 								}
 								if u := g.judge(b, s, consent{}); u == nil && g.judge(b, s, consent{confirmed: true}) != nil {
 									t.Errorf("breadth %d: a confirmation that is not needed makes the answer worse", b)

@@ -49,16 +49,17 @@ type weight struct {
 	insight.Weight
 	since    time.Time
 	total    uint64
+	unsure   bool // as in Seen
 	replicas Answered
 }
 
 // unknown returns the weight of a revocation that the replicas could not be
 // asked about.
-func unknown() weight { return weight{Weight: insight.Weight{Partial: true}} }
+func unknown() weight { return weight{Weight: insight.Weight{Partial: true}, unsure: true} }
 
 // seen returns the weight as it is shown.
 func (w weight) seen(now time.Time) *Seen {
-	s := &Seen{Tokens: w.Tokens, Requests: w.Requests, Partial: w.Partial, since: w.since, total: w.total, replicas: w.replicas}
+	s := &Seen{Tokens: w.Tokens, Requests: w.Requests, Partial: w.Partial, since: w.since, total: w.total, unsure: w.unsure, replicas: w.replicas}
 	if !w.since.IsZero() {
 		s.Window = insight.Duration(max(0, now.Sub(w.since)).Round(time.Second))
 	}
@@ -151,7 +152,7 @@ func (w *weigher) question(ctx context.Context, queries []insight.ImpactQuery) (
 
 func weightOf(item insight.Weight, all *insight.Weights, of Answered) weight {
 	item.Partial = item.Partial || all.Partial
-	return weight{Weight: item, since: all.Since, total: all.Total, replicas: of}
+	return weight{Weight: item, since: all.Since, total: all.Total, unsure: all.Partial, replicas: of}
 }
 
 // batch returns the weight of many revocations together: the sum of their
@@ -166,7 +167,7 @@ func (w *weigher) batch(ctx context.Context, revocations []Candidate) (sum weigh
 	sizes := make([]int, 0, insight.MaxWeighed)
 	for len(revocations) > 0 {
 		if ctx.Err() != nil {
-			sum.Partial = true
+			sum.Partial, sum.unsure = true, true
 			return sum
 		}
 		queries, sizes = queries[:0], sizes[:0]
@@ -192,7 +193,7 @@ func (w *weight) add(o weight) {
 	w.total = max(w.total, o.total)
 	w.Tokens += min(o.Tokens, ^uint64(0)-w.Tokens)
 	w.Requests = min(w.total, w.Requests+min(o.Requests, ^uint64(0)-w.Requests))
-	w.Partial = w.Partial || o.Partial
+	w.Partial, w.unsure = w.Partial || o.Partial, w.unsure || o.unsure
 	if w.since.IsZero() || o.since.After(w.since) {
 		w.since = o.since
 	}
