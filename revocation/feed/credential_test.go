@@ -2,15 +2,18 @@ package feed
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
@@ -19,6 +22,8 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"rescind/revocation/feed/feedpb"
+	"rescind/test/eventually"
+	"rescind/test/testcert"
 )
 
 // withEverything is a server that also has a unary method, reflection and
@@ -139,5 +144,92 @@ func TestWithoutTheOptions(t *testing.T) {
 	r := call(t, lis.Addr().String(), newHello("replica-a", "", 0))
 	if err := r.end(); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestTheCredentialIsReadAgain(t *testing.T) {
+	log := newLog("log-1")
+	s := serve(t, log, ServerOptions{})
+	var mu sync.Mutex
+	answers := []func() (string, error){
+		func() (string, error) { return "", errors.New("replica.token: no such file") },
+		func() (string, error) { return "old", nil },
+		func() (string, error) { return secret, nil },
+	}
+	var logged lines
+	o := options(s.addr)
+	o.Logger = logged.logger()
+	o.Token = func() (string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		answer := answers[0]
+		if len(answers) > 1 {
+			answers = answers[1:]
+		}
+		return answer()
+	}
+	f := openFollower(t)
+	following(t, f, o)
+	eventually.True(t, "ready", func() bool { return f.Status().Ready })
+	all := logged.text()
+	for _, want := range []string{"no such file", "credential refused", "following the feed"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q is not in the log: %s", want, all)
+		}
+	}
+	if strings.Contains(all, secret) {
+		t.Error("the credential is in the log")
+	}
+}
+
+// demandingCertificates returns the option of a server that accepts only clients
+// with a certificate of this authority.
+func demandingCertificates(t *testing.T, ca *testcert.Authority) grpc.ServerOption {
+	t.Helper()
+	return grpc.Creds(credentials.NewTLS(&tls.Config{
+		Certificates: []tls.Certificate{ca.Issue(t, "control")}, ClientCAs: ca.Pool(), ClientAuth: tls.RequireAndVerifyClientCert,
+	}))
+}
+
+func TestTLS(t *testing.T) {
+	ca := testcert.NewAuthority(t, "ca")
+	log := newLog("log-1")
+	s := serve(t, log, ServerOptions{}, demandingCertificates(t, ca))
+	var mu sync.Mutex
+	config := &tls.Config{RootCAs: ca.Pool()} // without a certificate of its own
+	var logged lines
+	o := options(s.addr)
+	o.Plaintext = false
+	o.Logger = logged.logger()
+	o.TLS = func() (*tls.Config, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return config, nil
+	}
+	f := openFollower(t)
+	following(t, f, o)
+	eventually.True(t, "it is refused", func() bool {
+		logged.mu.Lock()
+		defer logged.mu.Unlock()
+		return len(logged.all) > 0
+	})
+	if f.Status().Ready || len(s.Replicas()) != 0 {
+		t.Fatal("it follows without a certificate")
+	}
+	mu.Lock()
+	config = &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{ca.Issue(t, "replica")}} // read again at the next connection
+	mu.Unlock()
+	eventually.True(t, "ready", func() bool { return f.Status().Ready })
+
+	stranger := options(s.addr)
+	stranger.Plaintext = false
+	strangers := testcert.NewAuthority(t, "strangers").Pool()
+	stranger.TLS = func() (*tls.Config, error) { return &tls.Config{RootCAs: strangers}, nil }
+	g := openFollower(t)
+	stop := following(t, g, stranger)
+	time.Sleep(200 * time.Millisecond)
+	stop()
+	if g.Status().Ready {
+		t.Error("a server of another authority is believed")
 	}
 }

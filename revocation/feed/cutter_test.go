@@ -1,12 +1,18 @@
 package feed
 
 import (
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"rescind/revocation"
+	"rescind/revocation/replica"
+	"rescind/test/eventually"
 )
 
 // cutter is a TCP proxy that cuts each connection after a random number of
@@ -71,4 +77,79 @@ func cutter(t testing.TB, to string, seed uint64) (addr string, cuts *atomic.Int
 		running.Wait()
 	})
 	return lis.Addr().String(), cuts
+}
+
+// Whatever a stream is cut at, the set is that of one revision, and it gets
+// there in the end.
+func TestCutAtRandom(t *testing.T) {
+	log := newLog("log-1")
+	log.remember = 40
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	log.revoke("canary") // is never restored
+	delete(log.of, "canary")
+	log.grow(r, 300)
+	s := serve(t, log, ServerOptions{Heartbeat: 20 * time.Millisecond})
+	proxy, cuts := cutter(t, s.addr, seed)
+	f := openFollower(t)
+	stop := following(t, f, options(proxy))
+
+	last := uint64(0)
+	for round := range 60 {
+		log.grow(r, 1+r.IntN(30))
+		if round%10 == 9 {
+			log.grow(r, 100) // too far behind for changes
+		}
+		time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond)
+		if !f.Status().Ready {
+			continue
+		}
+		_, revision := f.Position()
+		if revision < last {
+			t.Fatalf("revision %d after %d", revision, last)
+		}
+		last = revision
+		if !denies(t, f, "canary") {
+			t.Fatalf("at revision %d the set is not whole", revision)
+		}
+	}
+	eventually.True(t, "the end of the log", at(f, log.Revision()))
+	stop()
+	compare(t, log, f)
+	t.Logf("%d cuts, %d snapshots begun", cuts.Load(), log.taken())
+	if cuts.Load() == 0 { // the eighth at the latest is left alone
+		t.Error("nothing was cut")
+	}
+}
+
+// compare holds a follower that has stopped against its log.
+func compare(t *testing.T, log *memLog, f *replica.Follower) {
+	t.Helper()
+	id, revision := f.Position()
+	if id != log.id {
+		t.Fatalf("log %q", id)
+	}
+	want := log.revokedAt(revision)
+	if got := f.Status().Entries; got != len(want) {
+		t.Errorf("%d entries at revision %d, not %d", got, revision, len(want))
+	}
+	digests := make(map[revocation.Digest]bool)
+	for _, e := range want {
+		digests[e.Digest] = true
+	}
+	revoked := 0
+	for i := range 20_000 { // of the subjects that grow takes from
+		sub := fmt.Sprintf("user-%d", i)
+		want := digests[entryOf(sub, revocation.ID{}).Digest]
+		if want {
+			revoked++
+		}
+		if want != denies(t, f, sub) {
+			t.Errorf("%s is wrong at revision %d", sub, revision)
+		}
+	}
+	if revoked == 0 {
+		t.Error("nothing was compared")
+	}
 }
