@@ -53,7 +53,8 @@ func (t *Target) digest(s Shape) Digest {
 
 // LookupBudget is how much work the arrays of one token may cause in one
 // look-up, in blocks of SHA-256. A combination of values takes two blocks or
-// three. BenchmarkCombinations measures the time: about 2 ms on one core.
+// three. BenchmarkCombinations took 1.5 ms for short values and 1.8 ms for long
+// ones on one core of an Intel Xeon.
 const LookupBudget = 1 << 14
 
 // ErrTooManyCombinations reports a token whose claims are long arrays, several

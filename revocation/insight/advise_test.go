@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// sketched is a distribution with so many of each.
+// sketched returns an encoded distribution with so many of each value.
 func sketched(t testing.TB, of map[time.Duration]int) (b []byte) {
 	t.Helper()
 	d := newDistribution()
@@ -21,7 +21,7 @@ func sketched(t testing.TB, of map[time.Duration]int) (b []byte) {
 	return b
 }
 
-// data is the statistics of a replica after two hours: 50 holders with tokens of this
+// data returns the statistics of a replica after two hours: 50 holders with tokens of this
 // lifetime, each with a request at this interval.
 func data(t testing.TB, gap, life time.Duration) AdviceData {
 	t.Helper()
@@ -52,7 +52,7 @@ func data(t testing.TB, gap, life time.Duration) AdviceData {
 func one(t *testing.T, a Advice) Recommendation {
 	t.Helper()
 	if len(a.Items) != 1 || len(a.Items[0].Candidates) != len(Lifetimes) {
-		t.Fatalf("%+v", a)
+		t.Fatalf("got the advice %+v, want one item with %d candidates", a, len(Lifetimes))
 	}
 	return a.Items[0]
 }
@@ -87,10 +87,10 @@ func TestAdvise(t *testing.T) {
 			}
 			got := one(t, Advise(d))
 			if time.Duration(got.Recommended) != c.want || got.Reason != c.reason {
-				t.Errorf("%v: %s", got.Recommended, got.Reason)
+				t.Errorf("a request every %v, tokens for %v: got %v: %q, want %v: %q", c.gap, c.life, got.Recommended, got.Reason, c.want, c.reason)
 			}
 			if got.Holders != 50 {
-				t.Errorf("%d holders", got.Holders)
+				t.Errorf("a request every %v, tokens for %v: got %d holders, want 50", c.gap, c.life, got.Holders)
 			}
 		})
 	}
@@ -113,7 +113,7 @@ func TestCandidates(t *testing.T) {
 			{c.DeniedByMaxLifetime, want.DeniedByMaxLifetime}, {c.DeniedByMaxAge, want.DeniedByMaxAge},
 		} {
 			if math.Abs(p[0]-p[1]) > 1e-3*p[1]+1e-9 {
-				t.Errorf("%v: %+v, want %+v", c.Lifetime, c, want)
+				t.Errorf("candidate %v: got %+v, want %+v", c.Lifetime, c, want)
 				break
 			}
 		}
@@ -121,28 +121,30 @@ func TestCandidates(t *testing.T) {
 	// One replica that goes on for ever is enough to be exposed for ever.
 	endless := data(t, time.Minute, time.Hour)
 	if c := one(t, Advise(d, endless)).Candidates[3]; time.Duration(c.ExposureCutOff) != time.Hour {
-		t.Errorf("%+v", c)
+		t.Errorf("a replica without cut-off beside one with 10m, candidate %v: got an exposure of %v, want 1h", c.Lifetime, c.ExposureCutOff)
 	}
 }
 
-// Holders whose requests go to two replicas by turns are not twice as many.
+// TestAdviseOfSeveralReplicas counts holders that use two replicas by turns once.
 func TestAdviseOfSeveralReplicas(t *testing.T) {
 	alone := one(t, Advise(data(t, time.Second, time.Hour)))
 	half := data(t, 2*time.Second, time.Hour)
 	both := one(t, Advise(half, half))
 	if both.Requests != alone.Requests || both.Holders != alone.Holders || both.RequestsPerHour != alone.RequestsPerHour {
-		t.Errorf("%+v", both)
+		t.Errorf("the same holders at two replicas: got %d requests, %d holders, %v requests an hour, want %d, %d, %v",
+			both.Requests, both.Holders, both.RequestsPerHour, alone.Requests, alone.Holders, alone.RequestsPerHour)
 	}
 	for i := range Lifetimes {
 		if a, b := alone.Candidates[i].RefreshesPerHour, both.Candidates[i].RefreshesPerHour; math.Abs(a-b) > .1*a {
-			t.Errorf("%v: %v refreshes, want %v", Lifetimes[i], b, a)
+			t.Errorf("the same holders at two replicas, lifetime %v: got %v refreshes an hour, want about %v", Lifetimes[i], b, a)
 		}
 	}
 	// Others are.
 	other := data(t, time.Second, time.Hour)
 	other.Groups[0].Holders = counted(t, HoldersPrecision, 1000, 1050)
 	if got := one(t, Advise(data(t, time.Second, time.Hour), other)); got.Holders < 97 || got.Holders > 103 || math.Abs(got.Candidates[0].RefreshesPerHour/alone.Candidates[0].RefreshesPerHour-2) > .1 {
-		t.Errorf("%+v", got)
+		t.Errorf("other holders at the second replica: got %d holders and %v refreshes an hour, want about 100 and %v",
+			got.Holders, got.Candidates[0].RefreshesPerHour, 2*alone.Candidates[0].RefreshesPerHour)
 	}
 }
 
@@ -155,11 +157,11 @@ func TestAdviceSurvivesNonsense(t *testing.T) {
 	for _, d := range []AdviceData{bad, backwards, {}} {
 		a := Advise(d)
 		if b, err := json.Marshal(a); err != nil || strings.Contains(string(b), "\x1b") {
-			t.Errorf("%s, %v", b, err)
+			t.Errorf("advice from %+v: got %q and error %v, want JSON without an escape character", d, b, err)
 		}
 	}
 	if !Advise(bad).Partial {
-		t.Error("it is not said")
+		t.Error("advice from sketches that cannot be read: got a complete answer, want a partial one")
 	}
 }
 
@@ -169,14 +171,14 @@ func TestSpoken(t *testing.T) {
 		24*time.Hour + 3*time.Second: "24h", 10 * time.Minute: "10m", 20 * time.Second: "20s", 100 * time.Hour: "100h",
 	} {
 		if got := short(Duration(in)); got != want {
-			t.Errorf("%v: %s, want %s", in, got, want)
+			t.Errorf("short(%v): got %s, want %s", in, got, want)
 		}
 	}
 	var d Duration
 	if err := d.UnmarshalText([]byte("1h30m0s")); err != nil || d.String() != "1h30m0s" {
-		t.Error(d, err)
+		t.Errorf("reading 1h30m0s: got %v and error %v, want the same duration", d, err)
 	}
 	if err := d.UnmarshalText([]byte("x")); err == nil {
-		t.Error("nonsense is read")
+		t.Error("reading the duration x: got no error, want one")
 	}
 }

@@ -155,7 +155,7 @@ type Impact struct {
 	Sessions uint64    `json:"sessions"`
 	Requests uint64    `json:"requests" doc:"Requests with these tokens"`
 	Total    uint64    `json:"total" doc:"All allowed requests in the same time"`
-	Partial  bool      `json:"partial,omitempty" doc:"Memory was short, or a claim is not remembered: the numbers say what is known"`
+	Partial  bool      `json:"partial,omitempty" doc:"Memory was short, or a claim is not remembered: the numbers count the known part"`
 
 	// HyperLogLog sketches. They make a token that two replicas saw count once.
 	// [MergeImpacts] leaves them out.

@@ -28,14 +28,14 @@ func TestText(t *testing.T) {
 		strings.Repeat("界", 90): strings.Repeat("界", 84) + "…",
 	} {
 		if got := Text(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
+			t.Errorf("Text(%q): got %q, want %q", in, got, want)
 		}
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		s := rapid.OneOf(rapid.String(), rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }),
 			rapid.StringN(200, 400, 1000)).Draw(t, "s")
 		if got := Text(s); !utf8.ValidString(got) || Text(got) != got && len(got) <= MaxText {
-			t.Fatalf("%q", got)
+			t.Fatalf("Text(%q): got %q, want valid UTF-8 of at most %d bytes that Text leaves as it is", s, got, MaxText)
 		}
 	})
 }
@@ -43,11 +43,11 @@ func TestText(t *testing.T) {
 func TestCleanAlerts(t *testing.T) {
 	a, ok := Alert{Detector: RevokedTokenUsed, Key: "k", Count: 1, Subject: "a\x00b", Networks: []string{"b", "a\n", "b"}}.Clean()
 	if !ok || a.Subject != "a\uFFFDb" || !reflect.DeepEqual(a.Networks, []string{"a\uFFFD", "b"}) {
-		t.Errorf("%+v, %v", a, ok)
+		t.Errorf("an alert with control characters: got %+v, %v, want the subject a\uFFFDb and the networks a\uFFFD and b", a, ok)
 	}
 	for _, bad := range []Alert{{Key: "k", Count: 1}, {Detector: "other", Key: "k", Count: 1}, {Detector: SubjectRate, Count: 1}, {Detector: SubjectRate, Key: "k"}} {
 		if _, ok := bad.Clean(); ok {
-			t.Errorf("%+v is taken", bad)
+			t.Errorf("%+v: got a clean alert, want a refusal", bad)
 		}
 	}
 }
@@ -59,7 +59,7 @@ func TestMergeAlerts(t *testing.T) {
 	want.Summary, want.First, want.Last, want.Count = "new", b.First, b.Last, 5
 	want.Networks, want.Replicas = []string{"x", "y"}, []string{"a", "b"}
 	if got := MergeAlerts(a, b); !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
+		t.Errorf("merging %+v and %+v:\ngot  %+v\nwant %+v", a, b, got, want)
 	}
 }
 
@@ -74,21 +74,21 @@ func TestMergeActivities(t *testing.T) {
 		Networks: map[string]uint64{"x": 3, "y\uFFFD": 2}, Policies: map[string]uint64{"p": 2}, Outcomes: map[string]uint64{"ok": 2, "revoked": 3},
 	}
 	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
+		t.Errorf("merging the activities of three replicas:\ngot  %+v\nwant %+v", got, want)
 	}
 	many := map[string]uint64{}
 	for i := range 2 * maxNames {
 		many[strings.Repeat("x", i%200)+string(rune('0'+i))] = 1
 	}
 	if got := MergeActivities(Activity{Networks: many}); len(got.Networks) > maxNames || !got.Partial {
-		t.Errorf("%d names, partial: %v", len(got.Networks), got.Partial)
+		t.Errorf("%d names: got %d, partial: %v, want at most %d, partial", len(many), len(got.Networks), got.Partial, maxNames)
 	}
 	if b, err := json.Marshal(MergeActivities()); err != nil || strings.Contains(string(b), "null") {
-		t.Errorf("%s, %v", b, err)
+		t.Errorf("merging no activity: got %s and error %v, want JSON without null", b, err)
 	}
 }
 
-// counted is a sketch of these hashes.
+// counted returns an encoded sketch of the hashes of these numbers.
 func counted(t testing.TB, precision uint8, from, to uint64) []byte {
 	t.Helper()
 	s, err := hyperloglog.NewSketch(precision, true)
@@ -113,20 +113,20 @@ func TestMergeImpacts(t *testing.T) {
 	two := Impact{Since: at.Add(time.Minute), Tokens: 100, Subjects: 10, Requests: 200, Total: 500, TokensSketch: counted(t, ImpactPrecision, 50, 150), SubjectsSketch: counted(t, ImpactPrecision, 0, 10)}
 	want := Impact{Since: at.Add(time.Minute), Tokens: 150, Subjects: 10, Requests: 500, Total: 1500}
 	if got := MergeImpacts(one, two, Impact{}); !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
+		t.Errorf("merging two impacts that share 50 tokens:\ngot  %+v\nwant %+v", got, want)
 	}
 	big := MergeImpacts(
 		Impact{Tokens: 200_000, TokensSketch: counted(t, ImpactPrecision, 0, 200_000)},
 		Impact{Tokens: 200_000, TokensSketch: counted(t, ImpactPrecision, 100_000, 300_000)},
 	)
 	if big.Tokens < 290_000 || big.Tokens > 310_000 {
-		t.Errorf("%d tokens", big.Tokens)
+		t.Errorf("two sketches of 200000 tokens, half of them the same: got %d tokens, want about 300000", big.Tokens)
 	}
 	// A sketch that cannot be read makes the answer partial, and its count is added.
 	for _, bad := range [][]byte{nil, {1}, []byte("nonsense that is long enough"), counted(t, 10, 0, 100)} {
 		got := MergeImpacts(one, Impact{Tokens: 7, TokensSketch: bad})
 		if got.Tokens != 107 || !got.Partial {
-			t.Errorf("%.20x: %+v", bad, got)
+			t.Errorf("7 tokens with the sketch %.20x: got %d tokens, partial: %v, want 107, partial", bad, got.Tokens, got.Partial)
 		}
 	}
 }
@@ -143,15 +143,15 @@ func TestImpactQueryOf(t *testing.T) {
 	b, err := json.Marshal(ImpactQueryOf(&rev))
 	want := `{"issuer":"https://idp.example/","claims":{"b":true,"n":1.5,"sub":"alice"},"issued_before":"2026-11-24T07:00:01Z"}`
 	if err != nil || string(b) != want {
-		t.Errorf("%s, %v", b, err)
+		t.Errorf("a revocation of three claims: got %s and error %v, want %s", b, err, want)
 	}
 	rev.Block = true
 	if q := ImpactQueryOf(&rev); !q.Before.IsZero() {
-		t.Errorf("%+v", q)
+		t.Errorf("a revocation with block: got issued_before %v, want none", q.Before)
 	}
 }
 
-// Whatever a replica sends, merging it neither fails nor takes long.
+// FuzzMerge merges hostile answers of a replica, which neither fails nor takes long.
 func FuzzMerge(f *testing.F) {
 	f.Add([]byte(`{"tokens": 5, "tokens_sketch": "AQ=="}`))
 	for _, v := range []any{
@@ -184,7 +184,7 @@ func FuzzMerge(f *testing.F) {
 	})
 }
 
-// So with the sketches themselves, whose form libraries know.
+// FuzzSketches merges hostile sketches, which the libraries decode.
 func FuzzSketches(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(counted(f, ImpactPrecision, 0, 5))
@@ -201,7 +201,7 @@ func FuzzSketches(f *testing.F) {
 		d.add(raw)
 		d.add(sketched(t, map[time.Duration]int{time.Second: 3}))
 		if q := d.quantiles(); q.P50 < 0 || q.P99 < 0 {
-			t.Fatalf("%+v", q)
+			t.Fatalf("the sketch %.20x: got the quantiles %+v, want none below 0", raw, q)
 		}
 	})
 }

@@ -19,7 +19,7 @@ func TestMergeWeights(t *testing.T) {
 	}}
 	got := MergeWeights(3, one, two)
 	if !got.Since.Equal(two.Since) || got.Total != 150 || !got.Partial {
-		t.Errorf("got %+v, want the shorter memory, 150 requests, partial", got)
+		t.Errorf("two replicas with 100 and 50 requests: got %+v, want the shorter memory, 150 requests, partial", got)
 	}
 	for i, want := range []Weight{{Tokens: 3, Requests: 15}, {Tokens: 1, Requests: 90, Partial: true}, {}} {
 		if w := got.Items[i]; w.Tokens != want.Tokens || w.Requests != want.Requests || w.Partial != want.Partial {
@@ -47,13 +47,13 @@ func TestMadeUpWeights(t *testing.T) {
 	lie := Weights{Total: math.MaxUint64, Items: []Weight{{Tokens: math.MaxUint64, Requests: math.MaxUint64, Sketch: []byte("no sketch")}}}
 	got := MergeWeights(1, lie, lie, Weights{Total: 10, Items: []Weight{{Tokens: 5, Requests: 1 << 60}}})
 	if got.Total != math.MaxUint64 || got.Items[0].Requests != math.MaxUint64 {
-		t.Errorf("got %+v, want the largest numbers", got)
+		t.Errorf("two replicas with the largest numbers and one with 10 requests: got %+v, want the largest numbers", got)
 	}
 	if honest := MergeWeights(1, Weights{Total: 10, Items: []Weight{{Requests: 11}}}); honest.Items[0].Requests != 10 {
 		t.Errorf("11 of 10 requests: got %d, want 10", honest.Items[0].Requests)
 	}
 	if short := (&Weights{Items: make([]Weight, 2)}); short.Fits(3) || !short.Fits(2) {
-		t.Error("an answer with 2 items fits a question about 2 revocations alone")
+		t.Errorf("an answer with 2 items: got fits 3: %v, fits 2: %v, want it to fit 2 alone", short.Fits(3), short.Fits(2))
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 	"rescind/test/eventually"
 )
 
-// realAlertmanager runs the program of the Debian package, and says where.
+// realAlertmanager runs the program of the Debian package and returns its URL.
 func realAlertmanager(t *testing.T) string {
 	t.Helper()
 	program, err := exec.LookPath("prometheus-alertmanager")
@@ -102,31 +102,31 @@ func TestAlertmanager(t *testing.T) {
 	var got []firing
 	eventually.Succeeds(t, "Alertmanager has every alert", func() error {
 		if got = firingAt(t, url); len(got) < len(insight.Detectors)+1 {
-			return fmt.Errorf("it has %d: %+v", len(got), got)
+			return fmt.Errorf("got %d: %+v, want %d", len(got), got, len(insight.Detectors)+1)
 		}
 		return nil
 	})
 	for _, f := range got {
 		d := insight.Detector(f.Labels["detector"])
 		if f.Labels["alertname"] != "rescind_"+string(d) || f.Labels["severity"] != Severity(d) || f.Labels["issuer"] != "https://idp.example.com/" || f.Status.State != "active" {
-			t.Errorf("labels %v, state %v", f.Labels, f.Status)
+			t.Errorf("detector %s: got the labels %v and the state %v, want its name, the severity %s, the issuer and active", d, f.Labels, f.Status, Severity(d))
 		}
 		if f.GeneratorURL != "https://control.example.com/v1/alerts?detector="+string(d) || f.Annotations["summary"] != "seen" {
-			t.Errorf("%+v", f)
+			t.Errorf("detector %s: got %+v, want a link to the alerts of the detector and the summary seen", d, f)
 		}
 		if left := time.Until(f.EndsAt); left < 50*time.Minute || left > time.Hour {
-			t.Errorf("it fires for %v", left)
+			t.Errorf("detector %s: got an alert that fires for %v, want nearly 1h", d, left)
 		}
 		for name, value := range f.Labels {
 			if strings.Contains(value, "al\"ice") || strings.Contains(value, "t1") {
-				t.Errorf("the label %s is of a token: %s", name, value)
+				t.Errorf("detector %s: got the label %s=%s, want no label with text of a token", d, name, value)
 			}
 		}
 		if text := f.Annotations["description"]; strings.ContainsRune(text, '\u202e') || f.Labels["key"] == "key0" && !strings.Contains(text, "subject: al\"ice\uFFFD\uFFFD{{ .Labels }}\ntoken: t1\nnetworks: 203.0.113.0/24") {
-			t.Errorf("description %q", text)
+			t.Errorf("detector %s: got the description %q, want printable text; for key0, want subject, token and networks on a line each", d, text)
 		}
 	}
-	// the same in a later window goes on firing, and is no second alert
+	// A later window continues the alert and makes no second one.
 	late := alertOf(insight.RevokedTokenUsed, "key0")
 	late.Last = time.Now().Add(-3 * time.Hour)
 	late.First = late.Last
@@ -134,6 +134,6 @@ func TestAlertmanager(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again := firingAt(t, url); len(again) != len(got) {
-		t.Errorf("%d alerts, then %d", len(got), len(again))
+		t.Errorf("key0 in a later window: got %d alerts, want %d as before", len(again), len(got))
 	}
 }

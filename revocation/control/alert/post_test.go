@@ -27,7 +27,7 @@ import (
 
 func secretIs(s string) func() (string, error) { return func() (string, error) { return s, nil } }
 
-// receiver is a webhook as its documentation says to write one.
+// receiver is a webhook written after the documentation of webhooks.
 type receiver struct {
 	*httptest.Server
 	mu   sync.Mutex
@@ -101,13 +101,13 @@ func TestWebhook(t *testing.T) {
 			return len(r.got) > 0
 		})
 		if got := r.got[0]; got.Subject != `al"ice<script>`+"\uFFFD\uFFFD" || got.Detector != a.Detector || len(r.bad) > 0 {
-			t.Errorf("%+v, %q", got, r.bad)
+			t.Errorf("webhook with TLS %v: got %+v and the faults %q, want the subject cleaned, the detector %s and no fault", secure, got, r.bad, a.Detector)
 		}
 		in.Close()
 	}
 }
 
-func TestWhatAWebhookAnswers(t *testing.T) {
+func TestAnswersOfAWebhook(t *testing.T) {
 	elsewhere := 0
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere++ }))
 	defer other.Close()
@@ -157,7 +157,7 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	c = newCourier(c.in, Webhook(WebhookOptions{Name: "y", URL: "http://[::1/T0KEN", Secret: secretIs("s3cret")}))
 	c.note(ctx, c.target.Send(t.Context(), alertOf(insight.SubjectRate, "k")))
 	if text := log.String(); text == "" || strings.Contains(text, "T0KEN") || strings.Contains(text, "s3cret") {
-		t.Errorf("logged: %s", text)
+		t.Errorf("deliveries to URLs with a secret: got the log %q, want a log without T0KEN and s3cret", text)
 	}
 }
 
