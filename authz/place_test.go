@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -221,4 +222,29 @@ func FuzzFindBearer(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A token of this size with a signature that no key made: the most that one
+// request of an attacker costs.
+func BenchmarkLargeToken(b *testing.B) {
+	o := options(b, rsaKey())
+	o.Issuers[0].MaxToken = MaxToken
+	a, err := New(o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, size := range []int{1 << 10, DefaultMaxToken, MaxToken} {
+		for name, claim := range map[string]any{"text": strings.Repeat("x", size/4*3-600), "members": slices.Repeat([]any{map[string]any{"a": 1}}, (size/4*3-600)/8)} {
+			b.Run(name+"/"+strconv.Itoa(size), func(b *testing.B) {
+				token := rsaKey().token(map[string]any{"pad": claim})
+				r := carrying(token[:len(token)-4] + "AAAA")
+				b.ReportAllocs()
+				for b.Loop() {
+					if d := a.Authorize(b.Context(), r); d.Reason != BadSignature {
+						b.Fatalf("got %s (%s) for %d bytes, want %s", d.Reason, d.Detail, len(token), BadSignature)
+					}
+				}
+			})
+		}
+	}
 }

@@ -50,7 +50,9 @@ func TestDocumentedIssuersInOneFile(t *testing.T) {
 		{"Okta", bearer, `"iss":"https://acme.okta.com/oauth2/default","sub":"alice@example.com","jti":"AT.1","cid":"c","scp":["a","b"]`, "alice@example.com", "c", "a b", "AT.1"},
 		{"Microsoft Entra ID", bearer, `"iss":"https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555/v2.0","oid":"o","sub":"pairwise","uti":"u","azp":"c","scp":"Orders.Read"`, "o", "c", "Orders.Read", "u"},
 	} {
-		if !slices.ContainsFunc(options.Issuers, func(i authz.Issuer) bool { return regexp.MustCompile(`"iss":"` + regexp.QuoteMeta(i.Name) + `"`).MatchString(c.claims) }) {
+		if !slices.ContainsFunc(options.Issuers, func(i authz.Issuer) bool {
+			return regexp.MustCompile(`"iss":"` + regexp.QuoteMeta(i.Name) + `"`).MatchString(c.claims)
+		}) {
 			t.Errorf("%s: no documented issuer fits the token %s", c.name, c.claims)
 			continue
 		}
