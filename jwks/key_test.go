@@ -292,3 +292,19 @@ func TestKeyUses(t *testing.T) {
 		}
 	}
 }
+
+// A SPIRE server publishes its trust bundle as a JWK Set: authorities for X.509
+// without a kid, keys for JWTs with one, and two members of its own.
+func TestSPIREBundleEndpoint(t *testing.T) {
+	bundle := `{"spiffe_sequence":12,"spiffe_refresh_hint":300,"keys":[` +
+		string(must(json.Marshal(jwk(p256().Public(), map[string]any{"use": "x509-svid", "x5c": []string{certificate(t, p256().Public())}})))) + "," +
+		string(must(json.Marshal(jwk(p256().Public(), map[string]any{"use": "jwt-svid", "kid": "C6vs25welZOx6WksNYfbMfiw9l96pMnD"})))) + `]}`
+	opts := originOf(bundle).options()
+	opts.Issuer, opts.KeyUses = "spiffe://example.org", []string{"jwt-svid"}
+	bubbleWith(t, opts, func(t *testing.T, k *Keys) {
+		wantFound(t, k, "C6vs25welZOx6WksNYfbMfiw9l96pMnD", "ES256", 1, nil)
+		if st := k.Status(); st.Keys != 1 || st.LastError != "" {
+			t.Errorf("got status %+v, want the key for JWTs alone and no error", st)
+		}
+	})
+}

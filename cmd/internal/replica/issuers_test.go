@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"rescind/authz"
 	"rescind/cmd/internal/config"
 	"rescind/jwks"
+	"rescind/test/testcert"
 )
 
 // anyKey is a key that stands for all the issuers of authz/ISSUERS.md.
@@ -41,6 +43,9 @@ func (k anyKey) token(t *testing.T, header, claims string) string {
 	return must(t, raw, err)
 }
 
+// in returns the NumericDate after d.
+func in(d time.Duration) string { return strconv.FormatInt(time.Now().Add(d).Unix(), 10) }
+
 // documented are the configurations of authz/ISSUERS.md by their headings,
 // which ISSUERS.md promises to be ones that load.
 func documented(t *testing.T) map[string]*config.Authz {
@@ -49,6 +54,12 @@ func documented(t *testing.T) map[string]*config.Authz {
 	must(t, text, err)
 	dir := t.TempDir()
 	must(t, 0, os.WriteFile(filepath.Join(dir, "replica.token"), []byte("secret\n"), 0o600))
+	// The files of a pod are where its replica runs.
+	const pod = "/var/run/secrets/kubernetes.io/serviceaccount/"
+	ca := testcert.NewAuthority(t, "kubernetes").PEM()
+	must(t, 0, os.WriteFile(filepath.Join(dir, "token"), []byte("secret\n"), 0o600))
+	must(t, 0, os.WriteFile(filepath.Join(dir, "ca.crt"), ca, 0o600))
+	text = []byte(strings.ReplaceAll(string(text), pod, dir+"/"))
 	all := map[string]*config.Authz{}
 	for _, block := range regexp.MustCompile("(?ms)^## ([^\n]+)\n\n```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
 		path := filepath.Join(dir, strings.ReplaceAll(block[1], " ", "-")+".yaml")
@@ -76,6 +87,20 @@ func TestDocumentedIssuers(t *testing.T) {
 		entra    = `"ver":"2.0","iss":"https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555/v2.0","tid":"11111111-2222-3333-4444-555555555555","oid":"o","sub":"pairwise","uti":"u"`
 		api      = `"aud":"99999999-8888-7777-6666-555555555555"`
 		google   = `"iss":"https://accounts.google.com","sub":"10769150350006150715113082367","aud":"1234567890-abc.apps.googleusercontent.com","azp":"1234567890-abc.apps.googleusercontent.com"`
+	)
+	const (
+		entra1    = `"ver":"1.0","iss":"https://sts.windows.net/11111111-2222-3333-4444-555555555555/","tid":"11111111-2222-3333-4444-555555555555","oid":"o","sub":"pairwise","uti":"u","aud":"api://orders"`
+		robot     = `"iss":"robot@project.iam.gserviceaccount.com","sub":"robot@project.iam.gserviceaccount.com"`
+		iap       = `"iss":"https://cloud.google.com/iap","sub":"accounts.google.com:1","email":"a@example.com"`
+		firebase  = `"iss":"https://securetoken.google.com/acme-prod","user_id":"u","sub":"u","auth_time":1790000000,"firebase":{"identities":{},"sign_in_provider":"password"}`
+		cognito   = `"iss":"https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI","sub":"u","event_id":"e","auth_time":1790000000,"jti":"j","origin_jti":"o"`
+		adfs      = `"iss":"http://fs.example.com/adfs/services/trust","apptype":"Public","authmethod":"urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport","auth_time":"2026-11-26T10:00:00.000Z","ver":"1.0"`
+		fusion    = `"iss":"acme.com","sub":"u","jti":"j","applicationId":"3c219e58-ed0e-4b18-ad48-f4f92793ae32","aud":"3c219e58-ed0e-4b18-ad48-f4f92793ae32","roles":["admin"]`
+		pod       = `"iss":"https://kubernetes.default.svc.cluster.local","sub":"system:serviceaccount:default:orders","jti":"j","nbf":1790000000,"kubernetes.io":{"namespace":"default","serviceaccount":{"name":"orders","uid":"x"}}`
+		actions   = `"iss":"https://token.actions.githubusercontent.com","sub":"repo:acme/orders:ref:refs/heads/main","jti":"j","repository":"acme/orders","repository_id":"9"`
+		gitlab    = `"iss":"https://gitlab.com","sub":"project_path:acme/orders:ref_type:branch:ref:main","jti":"j","project_id":"20","aud":"https://orders.example.com"`
+		access    = `"iss":"https://acme.cloudflareaccess.com","email":"a@example.com","identity_nonce":"n","country":"DE","policy_id":"p"`
+		accessTag = `"aud":["4714c1358e65fe4b408ad6d432a5f878f08194bdb4752441fd56faefa9b2b6f2"]`
 	)
 	configurations := documented(t)
 	for _, c := range []struct {
@@ -111,6 +136,52 @@ func TestDocumentedIssuers(t *testing.T) {
 		{"Google", "a private account", bearer, google + `,"email":"a@gmail.com","email_verified":true`, authz.ClaimRefused, ""},
 		{"Google", "for another client", bearer, strings.ReplaceAll(google, "1234567890-abc", "666-evil") + `,"email_verified":true,"hd":"example.com"`, authz.WrongAudience, ""},
 		{"Google", "the old name of the issuer", bearer, strings.Replace(google, "https://", "", 1) + `,"email_verified":true,"hd":"example.com"`, authz.UntrustedIssuer, ""},
+
+		{"Auth0 with the RFC 9068 profile", "an access token", `{"typ":"at+jwt"}`, auth0 + `,"aud":"https://orders.example.com","client_id":"c","jti":"j"`, authz.OK, "x-jwt-client: c"},
+		{"Auth0 with the RFC 9068 profile", "the default profile", bearer, auth0 + `,"aud":"https://orders.example.com","azp":"c","client_id":"c","jti":"j"`, authz.WrongType, ""},
+
+		{"Microsoft Entra ID", "28 hours", bearer, entra + "," + api + `,"azp":"c","scp":"Orders.Read","exp":` + in(28*time.Hour), authz.OK, ""},
+		{"Microsoft Entra ID, v1.0 tokens", "a user's", bearer, entra1 + `,"appid":"c","scp":"Orders.Read"`, authz.OK, "x-jwt-client: c"},
+		{"Microsoft Entra ID, v1.0 tokens", "an ID token", bearer, entra1, authz.MissingClaim, ""},
+
+		{"Google service accounts", "for the API", bearer, robot + `,"aud":"https://orders.example.com"`, authz.OK, "x-jwt-issuer: robot@project.iam.gserviceaccount.com"},
+		{"Google service accounts", "for Google", bearer, robot + `,"aud":"https://oauth2.googleapis.com/token"`, authz.WrongAudience, ""},
+		{"Google service accounts", "another account", bearer, strings.ReplaceAll(robot, "robot", "evil") + `,"aud":"https://orders.example.com"`, authz.UntrustedIssuer, ""},
+
+		{"Google Identity-Aware Proxy", "a request", bearer, iap + `,"aud":"/projects/1234567890/global/backendServices/42"`, authz.OK, "x-jwt-subject: accounts.google.com:1"},
+		{"Google Identity-Aware Proxy", "of another customer", bearer, iap + `,"aud":"/projects/666/global/backendServices/42"`, authz.WrongAudience, ""},
+
+		{"Firebase", "a user's", bearer, firebase + `,"aud":"acme-prod"`, authz.OK, "x-jwt-subject: u"},
+		{"Firebase", "of another project", bearer, strings.ReplaceAll(firebase, "acme-prod", "evil") + `,"aud":"evil"`, authz.UntrustedIssuer, ""},
+
+		{"Amazon Cognito", "an access token", `{}`, cognito + `,"token_use":"access","client_id":"1example23456789","scope":"openid","version":2,"username":"alice"`, authz.OK, "x-jwt-client: 1example23456789"},
+		{"Amazon Cognito", "an ID token", `{}`, cognito + `,"token_use":"id","aud":"1example23456789","cognito:username":"alice"`, authz.ClaimRefused, ""},
+		{"Amazon Cognito", "of another client", `{}`, cognito + `,"token_use":"access","client_id":"evil"`, authz.ClaimRefused, ""},
+
+		{"AD FS", "an access token", bearer, adfs + `,"aud":"microsoft:identityserver:orders","appid":"c","upn":"alice@example.com","scp":"openid"`, authz.OK, "x-jwt-subject: alice@example.com"},
+		{"AD FS", "an ID token", bearer, strings.Replace(adfs, "http://fs.example.com/adfs/services/trust", "https://fs.example.com/adfs", 1) + `,"aud":"c","sub":"x"`, authz.UntrustedIssuer, ""},
+
+		{"FusionAuth", "an access token", bearer, fusion + `,"use":"access"`, authz.OK, "x-jwt-issuer: acme.com"},
+		{"FusionAuth", "an ID token", bearer, fusion + `,"at_hash":"x"`, authz.ClaimRefused, ""},
+
+		{"Kubernetes", "a projected token", `{}`, pod + `,"aud":["orders"]`, authz.OK, "x-jwt-subject: system:serviceaccount:default:orders"},
+		{"Kubernetes", "for the API server", `{}`, pod + `,"aud":["https://kubernetes.default.svc.cluster.local"]`, authz.WrongAudience, ""},
+		{"Kubernetes", "an old token", `{}`, `"iss":"kubernetes/serviceaccount","sub":"system:serviceaccount:default:orders"`, authz.UntrustedIssuer, ""},
+
+		{"SPIFFE", "a JWT-SVID", bearer, `"sub":"spiffe://example.org/orders","aud":["orders"]`, authz.OK, "x-jwt-issuer: spiffe://example.org"},
+		{"SPIFFE", "for another service", bearer, `"sub":"spiffe://example.org/orders","aud":["billing"]`, authz.WrongAudience, ""},
+		{"SPIFFE", "of another trust domain", bearer, `"sub":"spiffe://evil.org/orders","aud":["orders"]`, authz.UntrustedIssuer, ""},
+
+		{"GitHub Actions", "a job's", bearer, actions + `,"aud":"https://orders.example.com","repository_owner_id":"1234567"`, authz.OK, "x-jwt-subject: repo:acme/orders:ref:refs/heads/main"},
+		{"GitHub Actions", "of another organisation", bearer, actions + `,"aud":"https://orders.example.com","repository_owner_id":"666"`, authz.ClaimRefused, ""},
+
+		{"GitLab CI", "a job's", bearer, gitlab + `,"namespace_id":"72","job_id":"302"`, authz.OK, "x-jwt-id: j"},
+		{"GitLab CI", "of another group", bearer, gitlab + `,"namespace_id":"666","job_id":"302"`, authz.ClaimRefused, ""},
+		{"GitLab CI", "a user's", bearer, gitlab + `,"namespace_id":"72"`, authz.MissingClaim, ""},
+
+		{"Cloudflare Access", "a user's", `{}`, access + "," + accessTag + `,"type":"app","sub":"u"`, authz.OK, "x-jwt-subject: u"},
+		{"Cloudflare Access", "a service's", `{}`, access + "," + accessTag + `,"type":"app","sub":"","common_name":"c.access"`, authz.OK, ""},
+		{"Cloudflare Access", "of another application", `{}`, access + `,"aud":["666"],"type":"app","sub":"u"`, authz.WrongAudience, ""},
 	} {
 		t.Run(c.issuer+", "+c.name, func(t *testing.T) {
 			conf := configurations[c.issuer]
@@ -120,17 +191,22 @@ func TestDocumentedIssuers(t *testing.T) {
 			i := conf.Issuers[0]
 			policies := map[string]authz.Policy{}
 			for name, p := range conf.Policies {
-				policies[name] = authz.Policy{Claims: conditions(p.Claims)}
+				policies[name] = authz.Policy{Claims: conditions(p.Claims), TokensFrom: p.TokensFrom}
 			}
 			a, err := authz.New(authz.Options{
 				Issuers: []authz.Issuer{{
 					Name: i.Issuer, Keys: key, Audiences: i.Audiences, AnyAudience: i.AnyAudience, TokenTypes: i.TokenTypes,
 					MaxLifetime: i.MaxLifetime, Leeway: i.Leeway, IatLeeway: i.IatLeeway, RequiredClaims: i.RequiredClaims, Claims: conditions(i.Claims),
+					SPIFFE: i.SPIFFE,
 				}},
 				Policies: policies, Headers: authz.Headers{Claims: conf.Headers.Claims}, Revocations: follower(t),
 			})
 			must(t, a, err)
-			d := a.Authorize(t.Context(), &authz.Request{Headers: []authz.Header{{Name: "authorization", Value: "Bearer " + key.token(t, c.header, "{"+c.claims+"}")}}})
+			header := authz.Header{Name: "authorization", Value: "Bearer " + key.token(t, c.header, "{"+c.claims+"}")}
+			if from := policies["default"].TokensFrom; len(from) > 0 { // a proxy's own header
+				header = authz.Header{Name: from[0].Header, Value: strings.TrimPrefix(header.Value, "Bearer ")}
+			}
+			d := a.Authorize(t.Context(), &authz.Request{Headers: []authz.Header{header}})
 			if d.Reason != c.want {
 				t.Errorf("%s (%s), want %s", d.Reason, d.Detail, c.want)
 			}
@@ -145,7 +221,7 @@ func TestDocumentedIssuers(t *testing.T) {
 			t.Errorf("%q is not among %q", c.set, d.Set)
 		})
 	}
-	if len(configurations) != 5 {
-		t.Errorf("%d issuers are documented", len(configurations))
+	if len(configurations) != 18 {
+		t.Errorf("%d issuers are documented, want 18", len(configurations))
 	}
 }
