@@ -31,8 +31,9 @@ in force stays.`,
 			// The reader of standard output may close it. That must cost the
 			// decisions that it does not read, and not the process.
 			signal.Ignore(syscall.SIGPIPE)
+			b := version()
 			return replica.Run(cmd.Context(), replica.Options{
-				Path: flags.config, Config: c, Version: version().Version, Stdout: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr(),
+				Path: flags.config, Config: c, Version: b.Version, Commit: b.Commit, Stdout: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr(),
 			})
 		},
 	}
@@ -60,8 +61,9 @@ name. They then take the new log in its place.`,
 			if err != nil || done {
 				return err
 			}
+			b := version()
 			return node.Run(cmd.Context(), node.Options{
-				Config: c, AcceptLog: accept, Version: version().Version, Stderr: cmd.ErrOrStderr(),
+				Path: flags.config, Config: c, AcceptLog: accept, Version: b.Version, Commit: b.Commit, Stderr: cmd.ErrOrStderr(),
 			})
 		},
 	}

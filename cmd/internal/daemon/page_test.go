@@ -21,7 +21,7 @@ import (
 func TestPage(t *testing.T) {
 	state := Readiness{}
 	rest := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "rest of "+r.URL.Path) })
-	h := Page(Registry(), func() Readiness { return state }, rest)
+	h := Page(Registry("1.2.3", "abc"), func() Readiness { return state }, rest)
 	for _, c := range []struct {
 		method, path string
 		state        Readiness
@@ -45,7 +45,7 @@ func TestPage(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	Page(Registry(), func() Readiness { return state }, nil).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	Page(Registry("1.2.3", "abc"), func() Readiness { return state }, nil).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if w.Code != 404 {
 		t.Errorf("without a rest: %d", w.Code)
 	}
@@ -79,7 +79,7 @@ func TestServerOverTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, addr, _ := running(t, Page(Registry(), func() Readiness { return Readiness{} }, nil), server)
+	_, addr, _ := running(t, Page(Registry("1.2.3", "abc"), func() Readiness { return Readiness{} }, nil), server)
 	for _, h2 := range []bool{true, false} {
 		transport := &http.Transport{TLSClientConfig: client.Clone(), ForceAttemptHTTP2: h2}
 		r, err := (&http.Client{Transport: transport}).Get("https://" + addr + "/readyz")

@@ -1,22 +1,17 @@
 package node
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rescind/cmd/internal/daemon"
+)
 
 // figures returns the metrics of a control node as a whole. Its log is open
 // when they are registered.
 func (n *node) figures() []prometheus.Collector {
 	return []prometheus.Collector{
-		yesOrNo("rescind_control_ready", "Whether this node answers, as it says on /readyz: 1 or 0.", func() bool { return len(n.readiness().Missing) == 0 }),
-		yesOrNo("rescind_control_writable", "Whether the durable log takes writes: 1 or 0. With 0 nothing can be revoked, and what is revoked stays so.", func() bool { return n.store.Err() == nil }),
-		yesOrNo("rescind_control_leader", "1 on the node that leads the log: writes pause for a few seconds if it is lost. 0 on the others.", n.store.Leads),
+		daemon.YesOrNo("rescind_control_ready", "Whether this node answers, as it says on /readyz: 1 or 0.", func() bool { return len(n.readiness().Missing) == 0 }),
+		daemon.YesOrNo("rescind_control_writable", "Whether the durable log takes writes: 1 or 0. With 0 nothing can be revoked, and what is revoked stays so.", func() bool { return n.store.Err() == nil }),
+		daemon.YesOrNo("rescind_control_leader", "1 on the node that leads the log: writes pause for a few seconds if it is lost. 0 on the others.", n.store.Leads),
 	}
-}
-
-func yesOrNo(name, help string, yes func() bool) prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
-		if yes() {
-			return 1
-		}
-		return 0
-	})
 }

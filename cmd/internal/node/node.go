@@ -36,10 +36,12 @@ import (
 
 // Options of a control node.
 type Options struct {
-	Config    *config.Control
-	AcceptLog string    // name of the log that this one takes the place of; empty: none
-	Version   string    // of the program, for the API's own description
-	Stderr    io.Writer // the log goes here
+	Path      string          // of the configuration file, for the log
+	Config    *config.Control // as it was read from Path
+	AcceptLog string          // name of the log that this one takes the place of; empty: none
+	Version   string          // of the program, for the log, the metrics and the API's own description
+	Commit    string          // of the program, for the log and the metrics
+	Stderr    io.Writer       // the log goes here
 }
 
 // drainTime bounds the teardown of the process.
@@ -50,9 +52,10 @@ const drainTime = 20 * time.Second
 func Run(ctx context.Context, o Options) (err error) {
 	c := o.Config
 	log := daemon.NewLogger(c.Log.Format, c.Log.Level, o.Stderr)
+	daemon.LogStarted(log, o.Version, o.Commit, o.Path)
 	teardown := &daemon.Teardown{Logger: log}
 	defer func() { err = errors.Join(err, teardown.Run(drainTime)) }()
-	registry := daemon.Registry()
+	registry := daemon.Registry(o.Version, o.Commit)
 	processes, ctx := daemon.NewProcesses(ctx)
 	go daemon.BoundGarbage(ctx)
 	n := &node{options: o, config: c, log: log, processes: processes, teardown: teardown, registry: registry}
@@ -67,6 +70,10 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	teardown.Add("feed listener", daemon.Closing(feedListener.Close))
+	registry.MustRegister(
+		daemon.LastReload(func() bool { return true }), // the configuration is read at the start alone
+		daemon.ServerExpiry("http", adminTLS), daemon.ServerExpiry("feed", feedTLS),
+	)
 
 	if !n.alone() {
 		n.serveAdmin(admin, adminTLS)
@@ -86,7 +93,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	if n.alone() {
 		n.serveAdmin(admin, adminTLS)
 	}
+	watching := processes.Run("readiness", func() error { return daemon.LogReady(ctx, log, n.readiness) })
 	<-ctx.Done()
+	<-watching
 	log.Info("ending", "reason", context.Cause(ctx).Error())
 	return processes.Err()
 }
@@ -123,6 +132,7 @@ func (n *node) openLog(ctx context.Context) (err error) {
 			if options.Cluster.TLS, err = daemon.MutualTLS(t.CertFile, t.KeyFile, t.CAFile, n.log); err != nil {
 				return err
 			}
+			n.registry.MustRegister(daemon.ServerExpiry("cluster", options.Cluster.TLS))
 		}
 	}
 	if s := n.config.Store.NATS; s != nil {

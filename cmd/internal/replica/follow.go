@@ -32,6 +32,7 @@ func (p *process) follow(ctx context.Context, name string) {
 	}
 	if s := c.TLS; s != nil {
 		options.TLS = daemon.ClientTLS(s.CAFile, s.CertFile, s.KeyFile, s.ServerName, p.log)
+		p.registry.MustRegister(daemon.Expiry("revocation", options.TLS))
 	}
 	// The teardown ends it, in its turn: the replica says goodbye only after its
 	// last decision.

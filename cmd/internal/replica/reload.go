@@ -44,20 +44,22 @@ func (p *process) reload(ctx context.Context) {
 }
 
 // refuse keeps the configuration in force, logs why, and notes that for
-// readiness.
+// readiness and for the metrics.
 func (p *process) refuse(err error) {
 	note := "the changed configuration is refused, and the one in force stays; the log says why"
 	p.reloadNote.Store(&note)
+	p.reloadRefused.Store(true)
 	p.log.Error("the new configuration is refused; the one in force stays", "error", err.Error())
 }
 
-// noteReload notes for readiness that the file asks for a restart, and returns
-// the note. Without such settings in c it removes the note of an earlier reload.
+// noteReload notes that the reload was accepted. It notes for readiness that the
+// file asks for a restart, and returns that note. Without such settings in c it removes the note of an earlier reload.
 func (p *process) noteReload(c *config.Authz) (note string) {
 	if !reflect.DeepEqual(p.options.Config.AtStart, c.AtStart) {
 		note = "some changed settings take effect at the next start of this replica: grpc, http, log.format, the rest of log.decisions and tracing beside their shares, and revocation beside max_staleness and on_stale"
 	}
 	p.reloadNote.Store(&note)
+	p.reloadRefused.Store(false)
 	return note
 }
 

@@ -49,7 +49,8 @@ import (
 type Options struct {
 	Path           string        // of the configuration file, which is reread when it changes
 	Config         *config.Authz // as it was read from Path
-	Version        string        // of the program, for OpenTelemetry
+	Version        string        // of the program, for the log, the metrics, the feed and OpenTelemetry
+	Commit         string        // of the program, for the log and the metrics
 	Stdout, Stderr io.Writer     // decisions go to either, the log goes to Stderr
 }
 
@@ -71,9 +72,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	level := new(slog.LevelVar)
 	level.Set(c.LogLevel)
 	log := daemon.NewLogger(c.LogFormat, level, o.Stderr)
+	daemon.LogStarted(log, o.Version, o.Commit, o.Path)
 	teardown := &daemon.Teardown{Logger: log}
 	defer func() { err = errors.Join(err, teardown.Run(drainTime)) }()
-	registry := daemon.Registry()
+	registry := daemon.Registry(o.Version, o.Commit)
 	processes, ctx := daemon.NewProcesses(ctx)
 	go daemon.BoundGarbage(ctx)
 
@@ -110,6 +112,10 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	teardown.Add("http listener", daemon.Closing(httpListener.Close))
+	registry.MustRegister(
+		daemon.LastReload(func() bool { return !p.reloadRefused.Load() }),
+		daemon.ServerExpiry("grpc", grpcTLS), daemon.ServerExpiry("http", httpTLS),
+	)
 
 	page := daemon.NewServer(daemon.Page(registry, p.readiness, nil), httpTLS, log)
 	served := processes.Run("http", func() error { return page.Serve(httpListener) })
@@ -140,7 +146,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	})
 	teardown.Add("configuration", daemon.StopAndWait(unwatch, watched))
 
+	ready := processes.Run("readiness", func() error { return daemon.LogReady(ctx, log, p.readiness) })
 	<-ctx.Done()
+	<-ready
 	log.Info("ending", "reason", context.Cause(ctx).Error())
 	return processes.Err()
 }
@@ -166,7 +174,8 @@ type process struct {
 	keys    map[string]issuerKeys
 	ready   readyKeys
 
-	reloadNote atomic.Pointer[string] // for readiness; nil or empty: none
+	reloadNote    atomic.Pointer[string] // for readiness; nil or empty: none
+	reloadRefused atomic.Bool            // the last reload was refused
 }
 
 // serve begins to answer Checks on l.

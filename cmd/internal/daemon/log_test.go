@@ -1,0 +1,57 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// slog writes a duration into JSON as a bare number of nanoseconds. An
+// "after":59255000000 tells nobody that it means a minute.
+func TestLoggedDurationsHaveAUnit(t *testing.T) {
+	for format, want := range map[string][]string{
+		"json": {`"after":"59.255s"`, `"part":{"took":"1.5ms"}`, `"entries":3`},
+		"text": {"after=59.255s", "part.took=1.5ms", "entries=3"},
+	} {
+		var b bytes.Buffer
+		NewLogger(format, slog.LevelInfo, &b).With("after", 59255*time.Millisecond).
+			Info("replica disconnected", slog.Group("part", "took", 1500*time.Microsecond), "entries", 3)
+		for _, w := range want {
+			if !strings.Contains(b.String(), w) {
+				t.Errorf("%s: wanted %s in the line, got %s", format, w, &b)
+			}
+		}
+	}
+}
+
+func TestReadyIsLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		logger := NewLogger("json", slog.LevelInfo, &b)
+		missing := []string{"keys"}
+		done := make(chan error, 1)
+		ready := func() Readiness { return Readiness{Missing: missing, Notes: []string{"stale"}} }
+		go func() { done <- LogReady(t.Context(), logger, ready) }()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if b.Len() > 0 {
+			t.Errorf("with keys missing: wanted no line, got %s", &b)
+		}
+		missing = nil
+		if err := <-done; err != nil || strings.Count(b.String(), `"msg":"ready"`) != 1 {
+			t.Errorf("with nothing missing: wanted one line ready, got %v and %s", err, &b)
+		}
+
+		b.Reset()
+		ended, end := context.WithCancel(t.Context())
+		missing = []string{"keys"}
+		end()
+		if err := LogReady(ended, logger, ready); err != nil || b.Len() > 0 {
+			t.Errorf("a process that ends unready: wanted no line, got %v and %s", err, &b)
+		}
+	})
+}
