@@ -105,9 +105,10 @@ func TestTokenIsNotRedirected(t *testing.T) {
 // The token is read again with each fetch, because Kubernetes replaces it.
 func TestTokenIsReadAgain(t *testing.T) {
 	path := written(t, "token", "first")
-	var last string
+	var last atomic.Value // the header of the last request
+	last.Store("")
 	o := Options{Issuer: idp, URI: "https://idp.example/jwks", TokenFile: path, Logger: quiet, transport: roundTrip(func(r *http.Request) *http.Response {
-		last = r.Header.Get("Authorization")
+		last.Store(r.Header.Get("Authorization"))
 		rec := httptest.NewRecorder()
 		_, _ = rec.WriteString(document(kid("a")))
 		return rec.Result()
@@ -117,11 +118,11 @@ func TestTokenIsReadAgain(t *testing.T) {
 			if err := os.WriteFile(path, []byte(c.token), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			last = ""
+			last.Store("")
 			time.Sleep(defaultRefreshInterval)
 			synctest.Wait()
-			if st := k.Status(); last != c.want || !strings.Contains(st.LastError, c.fault) || st.Keys != 1 {
-				t.Errorf("token file %q: got header %q and status %+v, want %q, the keys, and an error with %q", c.token, last, st, c.want, c.fault)
+			if st := k.Status(); last.Load() != c.want || !strings.Contains(st.LastError, c.fault) || st.Keys != 1 {
+				t.Errorf("token file %q: got header %q and status %+v, want %q, the keys, and an error with %q", c.token, last.Load(), st, c.want, c.fault)
 			}
 		}
 	})
