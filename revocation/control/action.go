@@ -57,8 +57,8 @@ type actor struct {
 	done   []time.Time // revocations within the last hour, oldest first
 }
 
-// caller returns the caller in whose name the action revokes. The operator who
-// configured block decided about it.
+// caller returns the caller in whose name the action revokes. An action with
+// block is an operator too: the operator of the endpoint has configured block.
 func (a Action) caller() ledger.Caller {
 	c := ledger.Caller{Name: byAlert + string(a.Detector), Roles: []ledger.Role{ledger.Revoker}}
 	if a.Block {

@@ -14,7 +14,7 @@ import (
 	"rescind/test/eventually"
 )
 
-// acting is an endpoint whose inbox has one action.
+// acting returns an endpoint and the target of one action.
 func acting(t testing.TB, a Action) (*endpoint, alert.Target) {
 	t.Helper()
 	e := serve(t, ledgertest.New())
@@ -41,20 +41,20 @@ func TestActions(t *testing.T) {
 		d := documentOf(&items[0])
 		if fmt.Sprint(d.Claims) != c.claim || d.CreatedBy != "alert:revoked_token_used" || d.Block != (c.revoke == "session") ||
 			d.Reason != "alert a0123: revoked_token_used" || time.Until(d.ExpiresAt) > time.Hour {
-			t.Errorf("%s: %+v", c.revoke, d)
+			t.Errorf("action %s: got the revocation %+v, want the claims %s, created by alert:revoked_token_used, its reason, at most 1h, and block for a session alone", c.revoke, d, c.claim)
 		}
 		if n := e.audited(func(a ledger.AuditEntry) bool {
 			return a.By == "alert:revoked_token_used" && a.Outcome == ledger.Accepted && a.Action == ledger.ActRevoke && a.ID == d.ID
 		}); n < 1 {
-			t.Errorf("%s: not in the audit", c.revoke)
+			t.Errorf("action %s: got %d lines of the audit about %s, want at least 1", c.revoke, n, d.ID)
 		}
 		if !target.OncePerKey || fmt.Sprint(target.Detectors) != "[revoked_token_used]" || target.Name != "action:revoked_token_used:"+c.revoke {
-			t.Errorf("%+v", target)
+			t.Errorf("action %s: got the target %+v, want it named after the action, once per key, for revoked_token_used", c.revoke, target)
 		}
 	}
 }
 
-func TestWhatAnActionDoesNotDo(t *testing.T) {
+func TestRefusedActions(t *testing.T) {
 	for name, c := range map[string]struct {
 		revoke string
 		change func(*insight.Alert)
@@ -71,10 +71,10 @@ func TestWhatAnActionDoesNotDo(t *testing.T) {
 		a := ofToken()
 		c.change(&a)
 		if err := target.Send(t.Context(), a); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got the error %v, want none", name, err)
 		}
 		if n := e.audited(func(a ledger.AuditEntry) bool { return a.Outcome == ledger.Refused && a.Detail != "" }); n != 1 || e.ledger.Len() != 0 {
-			t.Errorf("%s: %d in force, %d lines of the audit", name, e.ledger.Len(), n)
+			t.Errorf("%s: got %d in force and %d refusals with a detail in the audit, want 0 and 1", name, e.ledger.Len(), n)
 		}
 	}
 }
@@ -87,7 +87,7 @@ func TestAnActionThatIsOnlyNoted(t *testing.T) {
 	var p AuditPage
 	e.do("viewer", "GET", "/v1/audit", "").want(200).json(&p)
 	if e.ledger.Len() != 0 || len(p.Items) != 1 || p.Items[0].Outcome != ledger.DryRun || fmt.Sprint(p.Items[0].Target.Claims) != "map[sid:s1]" {
-		t.Errorf("%d in force, %+v", e.ledger.Len(), p.Items)
+		t.Errorf("an action with dry_run: got %d in force and the audit %+v, want 0 and one dry run about the session s1", e.ledger.Len(), p.Items)
 	}
 }
 
@@ -110,20 +110,20 @@ func TestNoMoreThanSoManyAnHour(t *testing.T) {
 	}
 	flood(0)
 	if l.Len() != 3 {
-		t.Fatalf("%d are revoked", l.Len())
+		t.Fatalf("30 alerts, at most 3 an hour: got %d revoked, want 3", l.Len())
 	}
 	flood(100)
 	if l.Len() != 3 {
-		t.Errorf("%d are revoked after a restart", l.Len())
+		t.Errorf("30 more alerts after a restart, at most 3 an hour: got %d revoked, want 3", l.Len())
 	}
 	e := &endpoint{t: t, ledger: l}
 	if n := e.audited(func(ledger.AuditEntry) bool { return true }); n > 30 {
-		t.Errorf("%d lines of the audit", n)
+		t.Errorf("60 alerts, at most 3 revocations an hour: got %d lines of the audit, want at most 30", n)
 	}
 	clock.Advance(time.Hour)
 	flood(200)
 	if l.Len() != 6 {
-		t.Errorf("%d are revoked an hour later", l.Len())
+		t.Errorf("30 more alerts an hour later, at most 3 an hour: got %d revoked, want 6", l.Len())
 	}
 }
 
@@ -145,11 +145,11 @@ func TestActionsDoNotBringForthActions(t *testing.T) {
 	if e.ledger.Len() != 2 || e.audited(func(a ledger.AuditEntry) bool {
 		return strings.Contains(a.Detail, "a token that an action has revoked")
 	}) != 1 {
-		t.Errorf("%d are in force", e.ledger.Len())
+		t.Errorf("tokens that a person and an action revoked: got %d in force, want 2 and one line of the audit that names the action", e.ledger.Len())
 	}
 }
 
-// While the log takes nothing the action is tried again, and then done.
+// TestAnActionWaitsForTheLog fails the log's appends. The inbox tries the action again until it succeeds.
 func TestAnActionWaitsForTheLog(t *testing.T) {
 	log := ledgertest.New()
 	e := serve(t, log)
@@ -171,6 +171,6 @@ func TestAnActionWaitsForTheLog(t *testing.T) {
 
 func TestNoCredentialIsAnAction(t *testing.T) {
 	if _, err := NewServer(Options{Credentials: []Credential{credential("alert:x", nil, ledger.Viewer)}}); err == nil {
-		t.Error("accepted")
+		t.Error("a credential named alert:x: got a server, want an error")
 	}
 }

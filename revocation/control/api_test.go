@@ -102,7 +102,7 @@ func serve(t testing.TB, log ledger.Log, changes ...func(*parts)) *endpoint {
 	eventually.Succeeds(t, "the ledger becomes ready", func() error {
 		select {
 		case err := <-done:
-			t.Fatalf("the ledger ended: %v", err)
+			t.Fatalf("the start of a ledger: got the end %v, want it to run", err)
 		default:
 		}
 		return e.ledger.Ready()
@@ -121,10 +121,11 @@ func run(t testing.TB, log ledger.Log, now func() time.Time) (l *ledger.Ledger, 
 	return l, func() { cancel(); <-done }
 }
 
-// answer is what came back.
+// answer is the response to a request of a test.
 type answer struct {
 	*httptest.ResponseRecorder
-	t testing.TB
+	t       testing.TB
+	request string
 }
 
 func (e *endpoint) do(who, method, path, body string, header ...string) answer {
@@ -142,13 +143,13 @@ func (e *endpoint) do(who, method, path, body string, header ...string) answer {
 	w := httptest.NewRecorder()
 	e.server.ServeHTTP(w, r)
 	e.published(r, w)
-	return answer{w, e.t}
+	return answer{w, e.t, fmt.Sprintf("%s %s of %q with the body %.200q", method, path, who, body)}
 }
 
 func (a answer) want(status int) answer {
 	a.t.Helper()
 	if a.Code != status {
-		a.t.Fatalf("status %d, want %d: %s", a.Code, status, a.Body)
+		a.t.Fatalf("%s: got status %d, want %d: %s", a.request, a.Code, status, a.Body)
 	}
 	return a
 }
@@ -158,7 +159,7 @@ func (a answer) json(into any) {
 	dec := json.NewDecoder(bytes.NewReader(a.Body.Bytes()))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
-		a.t.Fatalf("%v: %s", err, a.Body)
+		a.t.Fatalf("%s: got %s, want JSON of a %T: %v", a.request, a.Body, into, err)
 	}
 }
 

@@ -79,7 +79,7 @@ func callers64(b *testing.B, e *endpoint, name string) {
 					return
 				}
 				if code := e.post(typeJSON, claims(issuerA, fmt.Sprintf(`{"sub":"%s-%d"}`, name, i))); code != 201 {
-					b.Errorf("status %d", code)
+					b.Errorf("got status %d, want 201", code)
 				}
 			}
 		})
@@ -123,7 +123,7 @@ func remember(b *testing.B, address string, n int) {
 	request := &authz.Request{Source: netip.MustParseAddr("192.0.2.1")}
 	now := time.Now()
 	for i := range n {
-		if i%1000 == 999 { // a question makes the watcher take in what is queued
+		if i%1000 == 999 { // a question makes the watcher take in the queued decisions
 			if _, err := w.Answer("activity", []byte(`{"by":"jti","value":"none"}`)); err != nil {
 				b.Fatal(err)
 			}
@@ -158,7 +158,7 @@ func BenchmarkCaller(b *testing.B) {
 	for i := range b.N {
 		start := time.Now()
 		if code := e.post(typeJSON, claims(issuerA, fmt.Sprintf(`{"sub":"user-%d"}`, i))); code != 201 {
-			b.Errorf("status %d", code)
+			b.Errorf("got status %d, want 201", code)
 		}
 		took = append(took, time.Since(start))
 	}
@@ -223,7 +223,7 @@ func postToInForce(b *testing.B, dir func() string) {
 			e.server.ServeHTTP(w, r)
 			took[i] = time.Since(at)
 			if w.Code != 201 {
-				b.Errorf("status %d: %s", w.Code, w.Body)
+				b.Errorf("got status %d, want 201: %s", w.Code, w.Body)
 			}
 		})
 	}
@@ -270,7 +270,7 @@ func BenchmarkImport(b *testing.B) {
 	b.ResetTimer()
 	for _, body := range bodies {
 		if code := e.post(typeNDJSON, body); code != 201 {
-			b.Errorf("status %d", code)
+			b.Errorf("got status %d, want 201", code)
 		}
 	}
 	b.ReportMetric(float64(b.N)*maxLines/b.Elapsed().Seconds(), "revocations/s")
@@ -291,7 +291,7 @@ func BenchmarkRestart(b *testing.B) {
 	e := serve(b, log)
 	for i := 0; i < entries; i += maxLines {
 		if code := e.post(typeNDJSON, importBody(i, min(maxLines, entries-i))); code != 201 {
-			b.Fatalf("status %d", code)
+			b.Fatalf("got status %d, want 201", code)
 		}
 	}
 	e.stop()
@@ -306,7 +306,7 @@ func BenchmarkRestart(b *testing.B) {
 		e := serve(b, log)
 		b.StopTimer()
 		if e.ledger.Len() != entries {
-			b.Errorf("%d of %d revocations", e.ledger.Len(), entries)
+			b.Errorf("got %d revocations in force, want %d", e.ledger.Len(), entries)
 		}
 		b.ReportMetric(float64(heap()-before)/float64(entries), "bytes/entry")
 		e.stop()

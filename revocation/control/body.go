@@ -15,7 +15,7 @@ import (
 
 // Bounds of a body.
 const (
-	maxBody   = revocation.MaxToken + 16<<10 // a token, and what stands beside it
+	maxBody   = revocation.MaxToken + 16<<10 // a token and the members beside it
 	maxImport = 64 << 20
 	maxLines  = 100_000
 

@@ -35,7 +35,7 @@ func TestPostRevocationsIs201(t *testing.T) {
 	}
 	again := e.do("viewer", "GET", "/v1/revocations/r2.0", "").want(200).document()
 	if fmt.Sprint(again.Claims, again.ExpiresAt, *again.IssuedBefore) != fmt.Sprint(d.Claims, d.ExpiresAt, *d.IssuedBefore) {
-		t.Errorf("GET gives %+v, POST gave %+v", again, d)
+		t.Errorf("GET /v1/revocations/r2.0: got %+v, want the answer of POST %+v", again, d)
 	}
 }
 
@@ -129,11 +129,11 @@ func TestPostEachForm(t *testing.T) {
 				t.Errorf("issued_before %v, want one: %v", d.IssuedBefore, tt.before)
 			}
 			if d.Issuer != issuerA {
-				t.Errorf("issuer %q", d.Issuer)
+				t.Errorf("got the issuer %q, want %q", d.Issuer, issuerA)
 			}
 			if strings.HasPrefix(tt.name, "token") {
 				if !d.ExpiresAt.Equal(time.Unix(exp+60, 0)) {
-					t.Errorf("expires at %v, the token at %v", d.ExpiresAt, time.Unix(exp, 0))
+					t.Errorf("a token that expires at %v: got a revocation until %v, want a minute longer", time.Unix(exp, 0), d.ExpiresAt)
 				}
 			}
 		})
@@ -155,14 +155,14 @@ func TestRawTokenIsNeverStored(t *testing.T) {
 		fmt.Sprintf(`{"token":"x%s"}`, raw),
 	} {
 		if a := e.do("operator", "POST", "/v1/revocations", body); strings.Contains(a.Body.String(), signature) {
-			t.Errorf("answered: %s", a.Body)
+			t.Errorf("%s: got %s, want an answer without the signature", body, a.Body)
 		}
 	}
 	log.Lock()
 	defer log.Unlock()
 	for _, b := range slices.Concat(log.Batches, log.Lines) {
 		if strings.Contains(string(b), signature) {
-			t.Errorf("stored: %q", b)
+			t.Errorf("the log: got %q, want no signature of a token", b)
 		}
 	}
 }
@@ -172,27 +172,27 @@ func TestPostWaitAll(t *testing.T) {
 	e.replicas = []Replica{{Name: "a", Connected: true, Revision: 100}, {Name: "b", Revision: 3}}
 	d := e.do("revoker", "POST", "/v1/revocations?wait=all&timeout=50ms", claims(issuerA, `{"jti":"1"}`)).want(201).document()
 	if d.Replicas == nil || d.Replicas.Applied != 2 || d.Replicas.Total != 2 || len(d.Replicas.Pending) != 0 {
-		t.Errorf("replicas %+v", d.Replicas)
+		t.Errorf("wait=all with both replicas in force: got the replicas %+v, want 2 of 2 and none pending", d.Replicas)
 	}
 	e.revoke("revoker", claims(issuerA, `{"jti":"2"}`))
 	d = e.do("revoker", "POST", "/v1/revocations?wait=all", claims(issuerA, `{"jti":"3"}`)).want(202).document()
 	if d.Replicas == nil || d.Replicas.Applied != 1 || !slices.Equal(d.Replicas.Pending, []string{"b"}) {
-		t.Errorf("replicas %+v", d.Replicas)
+		t.Errorf("wait=all with replica b behind: got the replicas %+v, want 1 applied and b pending", d.Replicas)
 	}
 	e.do("viewer", "GET", "/v1/revocations/"+d.ID, "").want(200) // durable all the same
-	// The one that is there already is waited for, too.
+	// wait=all waits for an existing revocation too.
 	e.do("revoker", "POST", "/v1/revocations?wait=all", claims(issuerA, `{"jti":"3"}`)).want(202)
 	e.do("revoker", "POST", "/v1/revocations?wait=all", claims(issuerA, `{"jti":"1"}`)).want(200)
-	// And so with the others that change something.
+	// Restorations and imports wait too.
 	var r Restoration
 	e.do("revoker", "DELETE", "/v1/revocations/"+d.ID+"?wait=all", "").want(202).json(&r)
 	if r.Replicas == nil || !slices.Equal(r.Replicas.Pending, []string{"b"}) {
-		t.Errorf("replicas %+v", r.Replicas)
+		t.Errorf("DELETE with wait=all and replica b behind: got the replicas %+v, want b pending", r.Replicas)
 	}
 	var in Import
 	e.do("revoker", "POST", "/v1/revocations?wait=all", claims(issuerA, `{"jti":"4"}`), "Content-Type", typeNDJSON).want(202).json(&in)
 	if in.Replicas == nil || in.Replicas.Total != 2 {
-		t.Errorf("replicas %+v", in.Replicas)
+		t.Errorf("an import with wait=all: got the replicas %+v, want 2 in all", in.Replicas)
 	}
 	for query, member := range map[string]string{"wait=some": "wait", "wait=all&timeout=x": "timeout", "wait=all&timeout=-1s": "timeout",
 		"wait=all&timeout=2m": "timeout", "timeout=1s": "timeout", "wiat=all": "wiat"} {
@@ -225,7 +225,7 @@ func TestRoles(t *testing.T) {
 		e.do(tt.who, "POST", "/v1/revocations", body).want(tt.status)
 		e.do(tt.who, "POST", "/v1/revocations", strings.Replace(tt.body, "%s", fmt.Sprint("n", i), 1), "Content-Type", typeNDJSON).want(tt.status)
 	}
-	// Restoring what only an operator may revoke takes an operator.
+	// An operator alone restores a revocation that an operator alone may make.
 	for _, body := range []string{block, kid, all} {
 		d := e.do("operator", "POST", "/v1/revocations?confirm=true", body).want(201).document()
 		for _, who := range []string{"viewer", "revoker", "bound", "boundviewer"} {
@@ -296,7 +296,7 @@ func TestFiguresOfTheControlEndpoint(t *testing.T) {
 		"rescind_control_replicas{state=behind}": 1, "rescind_control_replicas{state=current}": 1, "rescind_control_replicas{state=lost}": 1,
 	}
 	if !maps.Equal(got, want) {
-		t.Errorf("got  %v\nwant %v", got, want)
+		t.Errorf("the metrics:\ngot  %v\nwant %v", got, want)
 	}
 }
 
@@ -324,7 +324,7 @@ func TestRevokedAlreadyNeverWeakens(t *testing.T) {
 	} {
 		d := e.do("operator", "POST", "/v1/revocations", tt.body).want(tt.status).document()
 		if d.ExpiresAt.Before(first.ExpiresAt) {
-			t.Errorf("%s: ends at %v, before the first one at %v", tt.name, d.ExpiresAt, first.ExpiresAt)
+			t.Errorf("%s: got a revocation until %v, want at least %v as the first one", tt.name, d.ExpiresAt, first.ExpiresAt)
 		}
 	}
 }

@@ -2,7 +2,7 @@
 // [ledger.Ledger]. It identifies callers, bounds the cost of a request, reads
 // documents and writes documents. It never holds a lock of the ledger.
 //
-// # What a 2xx means
+// # The meaning of a 2xx
 //
 // The batch is durable, the entry of the audit is durable, and the state of
 // this node has it. With wait=all, every replica has it in force.
@@ -77,7 +77,7 @@ type Server struct {
 	bodyTime time.Duration
 }
 
-// NewServer returns the API, or what is wrong with the credentials.
+// NewServer returns the API. It fails if the credentials are unsound.
 func NewServer(o Options) (*Server, error) {
 	if err := checkCredentials(o.Credentials); err != nil {
 		return nil, err
@@ -229,7 +229,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		allow := plain.header.Get("Allow")
 		problem(http.StatusMethodNotAllowed, "this path takes "+allow).with("Allow", allow).write(w)
 	default:
-		problem(http.StatusNotFound, "there is nothing at this path; /openapi.json lists what there is").write(w)
+		problem(http.StatusNotFound, "there is nothing at this path; /openapi.json lists the paths").write(w)
 	}
 }
 

@@ -88,7 +88,7 @@ func TestTheLogFails(t *testing.T) {
 	set(broken, nil)
 	a := e.do("revoker", "POST", "/v1/revocations", claims(issuerA, `{"jti":"2"}`)).want(503)
 	if a.Header().Get("Retry-After") == "" || strings.Contains(a.Body.String(), ledgertest.ErrDisk.Error()) {
-		t.Errorf("headers %v and body %s, want Retry-After and no cause", a.Header(), a.Body)
+		t.Errorf("POST while the log fails: got headers %v and body %s, want Retry-After and no cause", a.Header(), a.Body)
 	}
 	e.do("revoker", "DELETE", "/v1/revocations/"+first.ID, "").want(503)
 	e.do("revoker", "GET", "/v1/revocations/"+first.ID, "").want(200)
@@ -102,7 +102,7 @@ func TestTheLogFails(t *testing.T) {
 	e.do("viewer", "GET", "/v1/audit", "").want(200).json(&page)
 	found := slices.ContainsFunc(page.Items, func(e ledger.AuditEntry) bool { return e.ID == third.ID && e.Outcome == ledger.Accepted })
 	if !found {
-		t.Errorf("the audit has no accepted %s: %+v", third.ID, page.Items)
+		t.Errorf("after the log recovered: got the audit %+v, want that %s was accepted", page.Items, third.ID)
 	}
 	if e.ledger.Ready() != nil {
 		t.Errorf("Ready() = %v after the log recovered, want nil", e.ledger.Ready())
@@ -142,7 +142,7 @@ func FuzzPost(f *testing.F) {
 		e.t = t
 		a := e.do("operator", "POST", "/v1/revocations", body, header...)
 		if !slices.Contains([]int{200, 201, 413, 422}, a.Code) {
-			t.Fatalf("status %d: %s", a.Code, a.Body)
+			t.Fatalf("the body %q as lines %v: got status %d, want 200, 201, 413 or 422: %s", body, lines, a.Code, a.Body)
 		}
 		if a.Code == 201 && !lines {
 			e.do("viewer", "GET", a.Header().Get("Location"), "").want(200)

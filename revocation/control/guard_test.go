@@ -72,7 +72,7 @@ func TestEveryDoorIsGuarded(t *testing.T) {
 				t.Errorf("plain: got status %d, want %d: %s", got.Code, c.plain, got.Body)
 			}
 			if refused := got.Code == 409; refused && (e.ledger.Len() != 0 || e.audited(func(a ledger.AuditEntry) bool { return a.Outcome == ledger.Refused && a.By == c.who }) != 1) {
-				t.Errorf("a 409 must change nothing and be in the audit: got %d in force", e.ledger.Len())
+				t.Errorf("status 409: got %d in force, want none and one refusal in the audit", e.ledger.Len())
 			}
 			e = guarded(t, crowd)
 			for _, confirm := range []string{"true", "yes"} {
@@ -128,8 +128,8 @@ func TestWeighedWritesSaySeen(t *testing.T) {
 	e.do("operator", "POST", postPath+"?confirm=true", fmt.Sprintf(`{"issuer":%q,"all":true}`, issuerA)).want(201)
 }
 
-// The refusal says which traffic would be denied, and whose confirmation it
-// takes.
+// TestRefusalOfTheGuard reads the refusal. It names the share of the traffic and
+// the role that can confirm.
 func TestRefusalOfTheGuard(t *testing.T) {
 	c := &crowd{silent: 1}
 	c.says(insight.Impact{Since: time.Now().Add(-time.Hour), Tokens: 7, Requests: 21, Total: 100})
@@ -137,12 +137,12 @@ func TestRefusalOfTheGuard(t *testing.T) {
 	p := e.do("revoker", "POST", postPath, claims(issuerA, `{"sub":"alice"}`)).want(409).problem()
 	for _, part := range []string{"21 of the 100 requests", "21 %", "20 %", "7 tokens", "1 of 2 replicas", "confirm=true by an operator"} {
 		if !strings.Contains(p.Detail, part) {
-			t.Errorf("got detail %q, want it to say %q", p.Detail, part)
+			t.Errorf("revoker, claims: got detail %q, want it to say %q", p.Detail, part)
 		}
 	}
 	p = e.do("revoker", "POST", postPath, claims(issuerA, `{"client_id":"light"}`)+" ").want(409).problem()
 	if strings.Contains(p.Detail, "light") {
-		t.Errorf("got detail %q, want no value of the request", p.Detail)
+		t.Errorf("revoker, claims: got detail %q, want no value of the request", p.Detail)
 	}
 }
 
@@ -224,7 +224,7 @@ func TestUncertainIssuersAreNotRefused(t *testing.T) {
 		"no replica was ever seen":         {Settled: true},
 		"the first seconds after a start":  {AnyReplica: true, Issuers: accepted},
 		"a replica that reports none":      {Settled: true, AnyReplica: true, Every: true, Issuers: accepted},
-		"the zero value of what is known":  {},
+		"the zero value of the known":      {},
 		"the issuer is accepted somewhere": {Settled: true, AnyReplica: true, Issuers: append(accepted, revocation.AcceptedIssuer{Issuer: issuerB})},
 	} {
 		e := knowing(t, known)
@@ -274,7 +274,7 @@ func TestActionsAreGuarded(t *testing.T) {
 			e := guarded(t, crowd)
 			action := Action{Detector: insight.RevokedTokenUsed, Revoke: c.revoke, Block: block, MaxPerHour: 10}
 			if err := action.Target(e.authority, slog.New(slog.DiscardHandler)).Send(t.Context(), ofToken()); err != nil {
-				t.Fatalf("%s: %v", name, err)
+				t.Fatalf("%s (block: %v): got the error %v, want none", name, block, err)
 			}
 			refused := e.audited(func(a ledger.AuditEntry) bool {
 				return a.Outcome == ledger.Refused && a.By == "alert:revoked_token_used"
@@ -315,6 +315,6 @@ func TestNoActionByHearsay(t *testing.T) {
 	eventually.True(t, "the action has revoked the token", func() bool { return e.ledger.Len() == 1 })
 	items, _ := e.ledger.List(ledger.Query{Limit: 1})
 	if got := items[0].Reason; !strings.HasSuffix(got, "reported with the feed credential replicas") {
-		t.Errorf("got reason %q, want the credential that reported", got)
+		t.Errorf("an action's revocation: got reason %q, want the credential that reported", got)
 	}
 }

@@ -42,7 +42,7 @@ func (c *crowd) ask(_ context.Context, kind string, query []byte) (answers [][]b
 	return answers, len(answers) + c.silent, len(answers)
 }
 
-// weightsOf is the answer to a question about several revocations, each of
+// weightsOf returns the answer to a question about several revocations, each of
 // which hits the traffic of i.
 func weightsOf(i insight.Impact, query []byte) insight.Weights {
 	var queries []insight.ImpactQuery
@@ -83,15 +83,15 @@ func TestActivity(t *testing.T) {
 	var d ActivityDocument
 	e.do("viewer", "GET", "/v1/activity?by=sub&value=alice&issuer="+url.QueryEscape(issuerA), "").want(200).json(&d)
 	if d.Count != 4 || d.Outcomes["ok"] != 3 || d.Replicas != (Answered{Asked: 4, Answered: 2}) || !d.First.Equal(now.Add(-time.Minute)) {
-		t.Errorf("%+v", d)
+		t.Errorf("two replicas, nonsense and silence: got %+v, want 4 requests, 3 of them ok, since a minute, 2 of 4 answered", d)
 	}
 	for name := range d.Networks {
 		if strings.ContainsRune(name, '\x1b') {
-			t.Errorf("a replica's text is passed on as it is: %q", name)
+			t.Errorf("a replica's network with an escape character: got %q, want none", name)
 		}
 	}
-	if got := c.last(); got != `activity {"issuer":"https://a.example/","by":"sub","value":"alice"}` {
-		t.Errorf("asked %s", got)
+	if got, want := c.last(), `activity {"issuer":"https://a.example/","by":"sub","value":"alice"}`; got != want {
+		t.Errorf("activity of alice: the replicas were asked %s, want %s", got, want)
 	}
 	for path, want := range map[string]int{
 		"?by=sub":                  422,
@@ -114,20 +114,20 @@ func TestActivityOfABoundCredential(t *testing.T) {
 	e.do("boundviewer", "GET", path, "").want(422)
 	e.do("boundviewer", "GET", path+"&issuer="+url.QueryEscape(issuerA), "").want(403)
 	if c.last() != "" {
-		t.Errorf("the replicas were asked: %s", c.last())
+		t.Errorf("a bound credential without its issuer: the replicas were asked %s, want no question", c.last())
 	}
 	e.do("boundviewer", "GET", path+"&issuer="+url.QueryEscape(issuerB), "").want(200)
 	if !strings.Contains(c.last(), issuerB) {
-		t.Errorf("asked %s", c.last())
+		t.Errorf("a bound credential with its issuer: the replicas were asked %q, want a question about %s", c.last(), issuerB)
 	}
 	if found := e.audited(func(a ledger.AuditEntry) bool {
 		return a.By == "boundviewer" && a.Outcome == ledger.Denied && a.Action == ledger.ActRead
 	}); found != 1 {
-		t.Errorf("%d lines of the audit", found)
+		t.Errorf("a bound credential reads another issuer: got %d lines of the audit, want 1 that it was denied", found)
 	}
 }
 
-// audited counts lines.
+// audited counts the lines of the audit that which accepts.
 func (e *endpoint) audited(which func(ledger.AuditEntry) bool) (n int) {
 	e.t.Helper()
 	err := e.ledger.Audit(e.t.Context(), ledger.AuditCursor{}, func(_ ledger.AuditCursor, a ledger.AuditEntry) bool {
@@ -158,19 +158,19 @@ func TestAdvice(t *testing.T) {
 		for _, i := range d.Items {
 			out = append(out, fmt.Sprintf("%s %d", i.Issuer, i.Requests))
 			if i.Reason == "" || len(i.Candidates) != len(insight.Lifetimes) {
-				t.Errorf("%+v", i)
+				t.Errorf("advice for %s: got %+v, want a reason and %d candidates", who, i, len(insight.Lifetimes))
 			}
 		}
 		if d.Replicas != (Answered{Asked: 2, Answered: 2}) {
-			t.Errorf("%+v", d.Replicas)
+			t.Errorf("advice for %s: got the replicas %+v, want 2 asked and 2 answered", who, d.Replicas)
 		}
 		return out
 	}
 	if got := issuers("viewer"); !slices.Equal(got, []string{issuerA + " 20", issuerB + " 10"}) {
-		t.Errorf("%v", got)
+		t.Errorf("advice for the viewer: got %v, want 20 requests of %s and 10 of %s", got, issuerA, issuerB)
 	}
 	if got := issuers("boundviewer"); !slices.Equal(got, []string{issuerB + " 10"}) {
-		t.Errorf("bound: %v", got)
+		t.Errorf("advice for the bound viewer: got %v, want 10 requests of %s", got, issuerB)
 	}
 }
 
@@ -185,7 +185,7 @@ func TestNobodyToAsk(t *testing.T) {
 	var p AlertPage
 	e.do("viewer", "GET", "/v1/alerts", "").want(200).json(&p)
 	if a.Replicas.Asked+d.Replicas.Asked+i.Replicas.Asked != 0 || a.Count != 0 || len(d.Items)+len(p.Items) != 0 || e.ledger.Len() != 0 {
-		t.Errorf("%+v %+v %+v", a, d, i)
+		t.Errorf("no replicas: got activity %+v, advice %+v, impact %+v, %d alerts and %d revocations, want nobody asked and nothing found", a, d, i, len(p.Items), e.ledger.Len())
 	}
 }
 
@@ -197,17 +197,17 @@ func TestDryRun(t *testing.T) {
 	var d ImpactDocument
 	e.do("revoker", "POST", path, claims(issuerA, `{"sub":"alice","n":1}`)).want(200).json(&d)
 	if d.Tokens != 3 || d.Requests != 50 || d.Total != 200 || d.Share != 0.25 || d.Limit != 0.2 || !d.Confirm || d.Replicas.Answered != 2 {
-		t.Errorf("%+v", d)
+		t.Errorf("a dry run: got %+v, want 3 tokens, 50 of 200 requests, a share of 0.25 over the limit of 0.2, confirm, and 2 answers", d)
 	}
 	if got := c.last(); !strings.HasPrefix(got, `impact {"issuer":"https://a.example/","claims":{"n":1,"sub":"alice"},"issued_before":"`) {
-		t.Errorf("asked %s", got)
+		t.Errorf("a dry run with two claims: the replicas were asked %s, want both claims in order and issued_before", got)
 	}
 	token := jwt(fmt.Sprintf(`{"iss":%q,"exp":%d}`, issuerA, time.Now().Add(time.Hour).Unix()))
 	e.do("revoker", "POST", path, fmt.Sprintf(`{"token":%q}`, token)).want(200)
 	if got := c.last(); strings.Contains(got, token[:20]) || !strings.Contains(got, `"hash":"`) {
-		t.Errorf("asked %s", got)
+		t.Errorf("a dry run with a token: the replicas were asked %s, want the hash and not the token", got)
 	}
-	// a caller that may not revoke may not make a dry run either
+	// A caller that may not revoke may not make a dry run either.
 	e.do("viewer", "POST", path, claims(issuerA, `{"sub":"alice"}`)).want(403)
 	e.do("revoker", "POST", path, fmt.Sprintf(`{"issuer":%q,"all":true}`, issuerA)).want(403)
 	e.do("bound", "POST", path, claims(issuerA, `{"sub":"alice"}`)).want(403)
@@ -220,7 +220,7 @@ func TestDryRun(t *testing.T) {
 	}
 	e.do("revoker", "POST", "/v1/revocations?dry_run=", claims(issuerA, `{"sub":"a"}`)).want(422)
 	if e.ledger.Len() != 0 || e.ledger.Revision() != 1 {
-		t.Errorf("%d are in force at revision %d", e.ledger.Len(), e.ledger.Revision())
+		t.Errorf("dry runs alone: got %d in force at revision %d, want none at revision 1", e.ledger.Len(), e.ledger.Revision())
 	}
 }
 
@@ -273,7 +273,7 @@ func TestAlerts(t *testing.T) {
 		query = "?limit=10&cursor=" + p.NextCursor
 	}
 	if len(seen) != 25 || seen[0] != "k24" || seen[24] != "k0" {
-		t.Errorf("%v", seen)
+		t.Errorf("25 alerts in pages of 10: got %v, want 25 from k24 to k0", seen)
 	}
 	all := get("viewer", "").Items
 	for query, want := range map[string]int{
@@ -283,12 +283,12 @@ func TestAlerts(t *testing.T) {
 		"?since=2020-01-01T00:00:00Z": 25,
 	} {
 		if p := get("viewer", query); len(p.Items) != want {
-			t.Errorf("%s: %d, want %d", query, len(p.Items), want)
+			t.Errorf("%s: got %d alerts, want %d", query, len(p.Items), want)
 		}
 	}
 	p := get("boundviewer", "")
 	if len(p.Items) != 12 || slices.ContainsFunc(p.Items, func(a insight.Alert) bool { return a.Issuer != issuerB }) {
-		t.Errorf("bound: %d", len(p.Items))
+		t.Errorf("alerts for the bound viewer: got %+v, want 12, all of %s", p.Items, issuerB)
 	}
 	for _, query := range []string{"?detector=nosuch", "?since=yesterday", "?cursor=x", "?limit=0", "?after=" + strings.Repeat("x", 65)} {
 		e.do("viewer", "GET", "/v1/alerts"+query, "").want(422)

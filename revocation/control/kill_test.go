@@ -78,12 +78,12 @@ func start(t *testing.T, dir string) (*exec.Cmd, string) {
 	addr, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		_ = cmd.Wait()
-		t.Fatalf("the control endpoint did not start: %v", err)
+		t.Fatalf("starting the control endpoint: got %v, want its address", err)
 	}
 	return cmd, strings.TrimSpace(addr)
 }
 
-// What was acknowledged is there after a kill -9 at any moment, restored where
+// An acknowledged revocation is there after a kill -9 at any moment, restored where
 // that was acknowledged, and is in the audit. RESCIND_ROUNDS sets how often it
 // is killed (default 15).
 func TestKilledUnderLoadNothingAcknowledgedIsLost(t *testing.T) {
@@ -174,10 +174,10 @@ func verify(t *testing.T, dir string, acknowledged map[string]bool) {
 		}
 		item, err := l.Find(id)
 		if err != nil {
-			t.Fatalf("%s was acknowledged: %v", text, err)
+			t.Fatalf("%s after a kill: got %v, want the acknowledged revocation", text, err)
 		}
 		if (item.Restored != nil) != restored {
-			t.Fatalf("%s: restored %v, acknowledged %v", text, item.Restored, restored)
+			t.Fatalf("%s after a kill: got restored %v, want restored: %v", text, item.Restored, restored)
 		}
 	}
 	audited := map[string]bool{}
@@ -189,7 +189,7 @@ func verify(t *testing.T, dir string, acknowledged map[string]bool) {
 	}
 	for text, restored := range acknowledged {
 		if !audited[ledger.ActRevoke+text] || restored && !audited[ledger.ActRestore+text] {
-			t.Fatalf("the audit lacks %s", text)
+			t.Fatalf("%s (restored: %v) after a kill: got an audit without it, want its acknowledged changes there", text, restored)
 		}
 	}
 }

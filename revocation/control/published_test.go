@@ -22,8 +22,8 @@ var schemas struct {
 	compiler *jsonschema.Compiler
 }
 
-// published holds an answer against the description of the API: every status
-// is declared, every body is what was said.
+// published compares an answer with the description of the API. The description
+// declares every status, and every body fits its schema.
 func (e *endpoint) published(r *http.Request, w *httptest.ResponseRecorder) {
 	e.t.Helper()
 	if !strings.HasPrefix(r.URL.Path, "/v1/") {
@@ -51,20 +51,20 @@ func (e *endpoint) published(r *http.Request, w *httptest.ResponseRecorder) {
 	operation, ok := dig(schemas.doc, "paths", path, strings.ToLower(r.Method))
 	if !ok {
 		if w.Code != 404 && w.Code != 405 && w.Code != 401 {
-			e.t.Errorf("%s %s is not described, and answers %d", r.Method, path, w.Code)
+			e.t.Errorf("%s %s, which is not described: got status %d, want 401, 404 or 405", r.Method, path, w.Code)
 		}
 		return
 	}
 	media, _, err := mime.ParseMediaType(w.Header().Get("Content-Type"))
 	if err != nil {
-		e.t.Errorf("Content-Type %q: %v", w.Header().Get("Content-Type"), err)
+		e.t.Errorf("%s %s: got Content-Type %q, want a media type: %v", r.Method, path, w.Header().Get("Content-Type"), err)
 	}
 	if want := map[bool]string{true: "application/problem+json", false: "application/json"}[w.Code >= 400]; media != want {
-		e.t.Errorf("%s %s answers %d as %s, not %s", r.Method, path, w.Code, media, want)
+		e.t.Errorf("%s %s with status %d: got %s, want %s", r.Method, path, w.Code, media, want)
 	}
 	status := strconv.Itoa(w.Code)
 	if _, ok := dig(operation, "responses", status, "content", media, "schema"); !ok {
-		e.t.Errorf("%s %s does not declare %s with %s", r.Method, path, status, media)
+		e.t.Errorf("%s %s: got status %s with %s, want one that the description declares", r.Method, path, status, media)
 		return
 	}
 	escape := strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D", "+", "%2B")
@@ -78,10 +78,10 @@ func (e *endpoint) published(r *http.Request, w *httptest.ResponseRecorder) {
 	}
 	body, err := jsonschema.UnmarshalJSON(bytes.NewReader(w.Body.Bytes()))
 	if err != nil {
-		e.t.Fatalf("%v: %s", err, w.Body)
+		e.t.Fatalf("%s %s: got %s, want JSON: %v", r.Method, path, w.Body, err)
 	}
 	if err := schema.Validate(body); err != nil {
-		e.t.Errorf("%s %s: the answer is not as published: %v\n%s", r.Method, path, err, w.Body)
+		e.t.Errorf("%s %s: got %s, want an answer as published: %v", r.Method, path, w.Body, err)
 	}
 }
 
@@ -98,7 +98,7 @@ func dig(v any, path ...string) (any, bool) {
 	return v, true
 }
 
-// The request's own schema says what ParseRequest does.
+// The request's schema accepts a body if ParseRequest does.
 func TestRequestSchema(t *testing.T) {
 	e := serve(t, ledgertest.New())
 	e.do("viewer", "GET", "/v1/replicas", "").want(200)
@@ -124,7 +124,7 @@ func TestRequestSchema(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := schema.Validate(v); (err == nil) != valid {
-			t.Errorf("%s: valid %v: %v", body, err == nil, err)
+			t.Errorf("%s: got valid %v (%v), want valid %v", body, err == nil, err, valid)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func TestGetRevocations(t *testing.T) {
 				}
 			}
 			if s := strings.Join(got, " "); s != tt.want {
-				t.Errorf("%s %s: %q, want %q", tt.who, path, s, tt.want)
+				t.Errorf("%s %s: got %q, want %q", tt.who, path, s, tt.want)
 			}
 		}
 	}
@@ -136,7 +136,7 @@ func TestGetAudit(t *testing.T) {
 			for _, line := range page.Items {
 				got = append(got, strings.TrimRight(fmt.Sprint(line.By, " ", line.Action, " ", line.Outcome, " ", line.ID), " "))
 				if line.At.IsZero() || line.From == "" {
-					t.Errorf("entry %+v lacks its time or its address", line)
+					t.Errorf("limit %d: got the entry %+v, want one with its time and its address", limit, line)
 				}
 			}
 			if page.NextCursor == "" {
@@ -154,7 +154,7 @@ func TestGetAudit(t *testing.T) {
 	e.do("boundviewer", "GET", "/v1/audit", "").want(200).json(&page)
 	for _, line := range page.Items {
 		if line.By != "boundviewer" && !slices.Equal(line.Issuers, []string{issuerB}) {
-			t.Errorf("a credential for %s sees %+v", issuerB, line)
+			t.Errorf("a credential for %s: got the entry %+v, want its own or one about this issuer alone", issuerB, line)
 		}
 	}
 	if len(page.Items) != 2 {

@@ -19,7 +19,7 @@ import (
 	"rescind/test/eventually"
 )
 
-// between stands before a real issuer, and writes down what it is asked.
+// between stands before a real issuer and records each call.
 type between struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -94,19 +94,19 @@ func TestIssuersAreTold(t *testing.T) {
 	}
 	eventually.True(t, "the audit says that the issuer was told", func() bool { return e.audited(told(ledger.Accepted)) > 0 })
 	if b.calls() != 2 || b.forms[1].Get("token") != token || b.forms[1].Get("token_type_hint") != "access_token" || b.basic[1] != "resc%3Aind:s3cr%26t" {
-		t.Errorf("%v %q", b.forms, b.basic)
+		t.Errorf("503 at first: got the forms %v with the credentials %q, want 2 calls, the second with the token and resc%%3Aind:s3cr%%26t", b.forms, b.basic)
 	}
-	// what is no token, or is of another issuer, is not told
+	// The issuer is not told of claims, of another issuer's token, or of a dry run.
 	e.do("revoker", "POST", "/v1/revocations", claims(issuer.URL(), `{"jti":"x"}`)).want(201)
 	e.do("revoker", "POST", "/v1/revocations", fmt.Sprintf(`{"token":%q}`, jwt(fmt.Sprintf(`{"iss":%q,"exp":%d}`, issuerA, time.Now().Add(time.Hour).Unix())))).want(201)
 	e.do("revoker", "POST", "/v1/revocations?dry_run=true", fmt.Sprintf(`{"token":%q}`, token)).want(200)
 	time.Sleep(20 * time.Millisecond)
 	if b.calls() != 2 {
-		t.Errorf("%d calls", b.calls())
+		t.Errorf("claims, another issuer and a dry run: got %d calls of the issuer, want the 2 from before", b.calls())
 	}
 	audit := e.do("viewer", "GET", "/v1/audit", "").want(200).Body.String()
 	if strings.Contains(audit, token[:40]) || strings.Contains(logged.String(), token[:40]) {
-		t.Error("the token is in the audit or in the log")
+		t.Errorf("the token: got it in the audit: %v, in the log: %v, want it in neither", strings.Contains(audit, token[:40]), strings.Contains(logged.String(), token[:40]))
 	}
 }
 
@@ -132,13 +132,13 @@ func TestAnIssuerThatRefuses(t *testing.T) {
 			}
 			eventually.True(t, "the audit says that the issuer refused", func() bool { return e.audited(refused) > 0 })
 			if b.calls() != 1 || b.forms[0].Get("client_id") != "public" || b.basic[0] != ":" {
-				t.Errorf("%v %q", b.forms, b.basic)
+				t.Errorf("status %d: got the forms %v with the credentials %q, want one call of the client public without a secret", status, b.forms, b.basic)
 			}
 		})
 	}
 }
 
-// What is not told when the control endpoint ends is in the audit.
+// TestTheEndComesBefore ends the control endpoint before the issuer was told. The audit says so.
 func TestTheEndComesBefore(t *testing.T) {
 	forward := func(string, ledger.AuditEntry) {}
 	e := serve(t, ledgertest.New(), func(p *parts) { p.authority.Forward = func(token string, a ledger.AuditEntry) { forward(token, a) } })
@@ -152,6 +152,6 @@ func TestTheEndComesBefore(t *testing.T) {
 	if n := e.audited(func(a ledger.AuditEntry) bool {
 		return a.Action == ledger.ActIssuer && a.Outcome == ledger.Failed && strings.Contains(a.Detail, "stopped")
 	}); n != 10 {
-		t.Errorf("%d lines of the audit", n)
+		t.Errorf("10 tokens before the end: got %d lines of the audit that the issuer was not told, want 10", n)
 	}
 }

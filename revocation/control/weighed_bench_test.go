@@ -110,7 +110,7 @@ func BenchmarkWeighed64(b *testing.B) {
 			for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
 				d, code := postFor[Document](e, claims(issuerA, fmt.Sprintf(`{"sub":"user-%d"}`, i)))
 				if code != 201 {
-					b.Errorf("status %d", code)
+					b.Errorf("got status %d, want 201", code)
 				}
 				if d.Seen == nil || d.Seen.Partial || d.Seen.Tokens != 2 && i < tokens/2 {
 					partial.Add(1)

@@ -176,11 +176,11 @@ func TestList(t *testing.T) {
 		q    Query
 		want int
 	}{
-		"detector":          {Query{Detector: insight.Detectors[1]}, 12},
-		"one issuer":        {Query{Issuers: []string{"https://a/"}}, 9},
-		"no issuer":         {Query{Issuers: []string{}}, 0},
-		"since":             {Query{Since: began.Add(-5*time.Minute - time.Second)}, 6},
-		"after":             {Query{After: all.Items[3].ID}, 4},
+		"detector":         {Query{Detector: insight.Detectors[1]}, 12},
+		"one issuer":       {Query{Issuers: []string{"https://a/"}}, 9},
+		"no issuer":        {Query{Issuers: []string{}}, 0},
+		"since":            {Query{Since: began.Add(-5*time.Minute - time.Second)}, 6},
+		"after":            {Query{After: all.Items[3].ID}, 4},
 		"after an unknown": {Query{After: "a00"}, 26},
 	} {
 		c.q.Limit = 100
