@@ -195,8 +195,9 @@ var figure = regexp.MustCompile(`rescind_[a-z_]+`)
 func TestDashboardAndRulesWithPrometheus(t *testing.T) {
 	tool(t, "prometheus")
 	absent := []string{
-		"rescind_alert_deliveries_total",  // needs somebody to tell
-		"rescind_jwks_keys_skipped_total", // needs an issuer with a bad key
+		"rescind_alert_deliveries_total",               // needs somebody to tell
+		"rescind_jwks_keys_skipped_total",              // needs an issuer with a bad key
+		"rescind_certificate_expiry_timestamp_seconds", // needs listeners with TLS
 	}
 	endpoint := traceSink(t)
 	s := start(t, envoytest.Options{Authz: "tracing: {endpoint: " + endpoint + ", sample_ratio: 1}\n"})
