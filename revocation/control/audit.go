@@ -2,11 +2,17 @@ package control
 
 import (
 	"context"
+	"time"
 
 	"rescind/revocation/ledger"
 )
 
-type auditInput struct{ Paging }
+type auditInput struct {
+	Paging
+	After  time.Time `query:"after" doc:"Only entries later than this time" example:"2026-11-24T07:00:01Z"`
+	By     string    `query:"by" maxLength:"256" doc:"Only entries of the credential of this name"`
+	Issuer string    `query:"issuer" maxLength:"1024" doc:"Only entries about this issuer, also those that are about others too"`
+}
 
 // AuditPage is one page of the audit.
 type AuditPage struct {
@@ -22,7 +28,10 @@ func (s *Server) listAudit(ctx context.Context, in *auditInput) (*auditOutput, e
 	if err != nil {
 		return nil, err
 	}
-	entries, next, err := s.authority.Audit(ctx, &callOf(ctx).Caller, ledger.AuditCursor{Note: number, Line: int(line)}, in.Limit)
+	entries, next, err := s.authority.Audit(ctx, &callOf(ctx).Caller, ledger.AuditQuery{
+		By: in.By, Issuer: in.Issuer, After: in.After,
+		Before: ledger.AuditCursor{Note: number, Line: int(line)}, Limit: in.Limit,
+	})
 	if err != nil {
 		return nil, err
 	}

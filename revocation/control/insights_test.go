@@ -130,7 +130,7 @@ func TestActivityOfABoundCredential(t *testing.T) {
 // audited counts the lines of the audit that which accepts.
 func (e *endpoint) audited(which func(ledger.AuditEntry) bool) (n int) {
 	e.t.Helper()
-	err := e.ledger.Audit(e.t.Context(), ledger.AuditCursor{}, func(_ ledger.AuditCursor, a ledger.AuditEntry) bool {
+	err := e.ledger.Audit(e.t.Context(), ledger.AuditCursor{}, time.Time{}, func(_ ledger.AuditCursor, a ledger.AuditEntry) bool {
 		if which(a) {
 			n++
 		}

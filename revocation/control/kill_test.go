@@ -181,7 +181,7 @@ func verify(t *testing.T, dir string, acknowledged map[string]bool) {
 		}
 	}
 	audited := map[string]bool{}
-	if err := l.Audit(t.Context(), ledger.AuditCursor{}, func(_ ledger.AuditCursor, e ledger.AuditEntry) bool {
+	if err := l.Audit(t.Context(), ledger.AuditCursor{}, time.Time{}, func(_ ledger.AuditCursor, e ledger.AuditEntry) bool {
 		audited[e.Action+e.ID] = true
 		return true
 	}); err != nil {

@@ -150,5 +150,9 @@ func faultOf(err error) ledger.Fault {
 	if !found {
 		member = detail.Location
 	}
-	return ledger.Fault{Fault: revocation.Fault{Member: member, Message: detail.Message}}
+	message := detail.Message
+	if strings.HasPrefix(message, "invalid date/time") { // huma writes the layout of Go, which few callers read
+		message = "must be a time such as 2026-11-24T07:00:01Z; write + as %2B"
+	}
+	return ledger.Fault{Fault: revocation.Fault{Member: member, Message: message}}
 }

@@ -178,9 +178,13 @@ type AuditCursor struct {
 
 var errBadNote = errors.New("a note of the audit cannot be read")
 
+// clockDifference is how far the clocks of the nodes and of the log may differ.
+const clockDifference = 5 * time.Minute
+
 // Audit yields entries, newest first, from just before the cursor. The zero cursor
-// begins at the newest entry.
-func (l *Ledger) Audit(ctx context.Context, before AuditCursor, yield func(AuditCursor, AuditEntry) bool) error {
+// begins at the newest entry. Audit ends where all earlier entries are before
+// since. It may yield some of them, because the log is in the order of writing.
+func (l *Ledger) Audit(ctx context.Context, before AuditCursor, since time.Time, yield func(AuditCursor, AuditEntry) bool) error {
 	if err := l.Ready(); err != nil {
 		return err
 	}
@@ -189,7 +193,11 @@ func (l *Ledger) Audit(ctx context.Context, before AuditCursor, yield func(Audit
 		from++ // the note of the cursor may have entries left
 	}
 	var bad error
-	err := l.log.Notes(ctx, from, func(number uint64, body []byte) bool {
+	err := l.log.Notes(ctx, from, func(number uint64, at time.Time, body []byte) bool {
+		// An entry is written after its time, so it is not later than its note.
+		if !since.IsZero() && at.Before(since.Add(-clockDifference)) {
+			return false
+		}
 		var entries []AuditEntry
 		if err := json.Unmarshal(body, &entries); err != nil {
 			bad = fmt.Errorf("%w: note %d: %w", errBadNote, number, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"rescind/revocation"
@@ -303,21 +304,39 @@ func (a *Authority) List(c *Caller, q Query) (items []Item, next revocation.ID, 
 	return items, next, nil
 }
 
-// Audit returns entries of the audit that the caller may see, newest first, from
-// just before the cursor. The zero cursor begins at the newest. next is where the
-// next page begins; it is zero on the last page. A page that has looked at many
-// entries ends there, so it may have fewer entries than the limit.
-func (a *Authority) Audit(ctx context.Context, c *Caller, before AuditCursor, limit int) (entries []AuditEntry, next AuditCursor, err error) {
+// AuditQuery chooses from the audit. The zero value of a member chooses all.
+type AuditQuery struct {
+	By     string      // name of the credential
+	Issuer string      // entries about it, perhaps beside others
+	After  time.Time   // only later entries
+	Before AuditCursor // only entries that are earlier in the audit
+	Limit  int
+}
+
+// chooses reports whether the query chooses an entry. An entry that leaves out
+// issuers may be about any issuer, so it is chosen.
+func (q *AuditQuery) chooses(e *AuditEntry) bool {
+	return (q.By == "" || e.By == q.By) &&
+		(q.Issuer == "" || e.IssuersOmitted > 0 || slices.Contains(e.Issuers, q.Issuer)) &&
+		(q.After.IsZero() || e.At.After(q.After))
+}
+
+// Audit returns the entries that the query chooses and the caller may see, newest
+// first. next is where the next page begins; it is zero on the last page. A page
+// that has looked at many entries ends there, so it may have fewer entries than
+// the limit.
+func (a *Authority) Audit(ctx context.Context, c *Caller, q AuditQuery) (entries []AuditEntry, next AuditCursor, err error) {
 	var last AuditCursor
 	looked := 0
-	err = a.ledger.Audit(ctx, before, func(at AuditCursor, e AuditEntry) bool {
-		if len(entries) == limit && c.maySee(&e) || looked == maxAuditScan {
+	err = a.ledger.Audit(ctx, q.Before, q.After, func(at AuditCursor, e AuditEntry) bool {
+		chosen := c.maySee(&e) && q.chooses(&e)
+		if len(entries) == q.Limit && chosen || looked == maxAuditScan {
 			next = last
 			return false
 		}
 		last = at
 		looked++
-		if c.maySee(&e) {
+		if chosen {
 			entries = append(entries, e)
 		}
 		return true

@@ -73,7 +73,7 @@ func (c *Caller) audit(at time.Time, action string) AuditEntry {
 
 // maySee reports whether the caller may see an entry of the audit. A caller
 // that is narrowed to issuers sees its own entries and those that are about
-// these issuers alone.
+// these issuers alone. An entry that leaves out issuers may be about others.
 func (c *Caller) maySee(e *AuditEntry) bool {
 	if c.Issuers == nil || e.By == c.Name {
 		return true
@@ -83,5 +83,5 @@ func (c *Caller) maySee(e *AuditEntry) bool {
 			return false
 		}
 	}
-	return len(e.Issuers) > 0
+	return len(e.Issuers) > 0 && e.IssuersOmitted == 0
 }

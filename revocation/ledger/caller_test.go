@@ -67,6 +67,28 @@ func TestRolesByMeaning(t *testing.T) {
 	}
 }
 
+// A caller that is narrowed to issuers sees its own entries, and those about its
+// issuers alone.
+func TestMaySee(t *testing.T) {
+	bound := &Caller{Name: "bound", Roles: []Role{Viewer}, Issuers: []string{issuerB}}
+	for _, tt := range []struct {
+		name string
+		e    AuditEntry
+		want bool
+	}{
+		{"its own entry", AuditEntry{By: "bound", Issuers: []string{issuerA}}, true},
+		{"its issuer", AuditEntry{By: "x", Issuers: []string{issuerB}}, true},
+		{"another issuer", AuditEntry{By: "x", Issuers: []string{issuerA}}, false},
+		{"its issuer and another", AuditEntry{By: "x", Issuers: []string{issuerB, issuerA}}, false},
+		{"no issuer", AuditEntry{By: "x"}, false},
+		{"its issuer, and issuers that the entry leaves out", AuditEntry{By: "x", Issuers: []string{issuerB}, IssuersOmitted: 3}, false},
+	} {
+		if got := bound.maySee(&tt.e); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
 func isForbidden(err error) bool {
 	var r *Refusal
 	return errors.As(err, &r) && r.Cause == Forbidden

@@ -150,7 +150,10 @@ func conforms(t *testing.T, open func(t *testing.T) Log) {
 		want   string
 	}{{0, 9, "5n5 4n4 3n3 2n2 1n1"}, {0, 2, "5n5 4n4"}, {3, 9, "2n2 1n1"}, {1, 9, ""}, {99, 1, "5n5"}} {
 		var got []string
-		err := log.Notes(t.Context(), tt.before, func(n uint64, b []byte) bool {
+		err := log.Notes(t.Context(), tt.before, func(n uint64, at time.Time, b []byte) bool {
+			if age := time.Since(at); age < -time.Minute || age > time.Minute {
+				t.Errorf("note %d is of %v, want the present", n, at)
+			}
 			got = append(got, fmt.Sprintf("%d%s", n, b))
 			return len(got) < tt.max
 		})

@@ -2,9 +2,11 @@ package ledger
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"rescind/revocation"
 	"rescind/revocation/ledger/ledgertest"
@@ -126,12 +128,69 @@ func TestAuditPagesAreBounded(t *testing.T) {
 	defer stop()
 	a := NewAuthority(l, AuthorityOptions{})
 	bound := &Caller{Name: "bound", Roles: []Role{Viewer}, Issuers: []string{issuerB}}
-	first, next, err := a.Audit(t.Context(), bound, AuditCursor{}, 100)
+	first, next, err := a.Audit(t.Context(), bound, AuditQuery{Limit: 100})
 	if err != nil || len(first) != 0 || next == (AuditCursor{}) {
 		t.Fatalf("the first page: %d entries, next %v, %v; want none, and a next page", len(first), next, err)
 	}
-	second, next, err := a.Audit(t.Context(), bound, next, 100)
+	second, next, err := a.Audit(t.Context(), bound, AuditQuery{Before: next, Limit: 100})
 	if err != nil || len(second) != 0 || next != (AuditCursor{}) {
 		t.Errorf("the second page: %d entries, next %v, %v; want none, and the last page", len(second), next, err)
+	}
+}
+
+// A query by time ends at the first note that is clearly earlier, so its price
+// follows from the time asked for and not from the size of the audit.
+func TestAuditEndsAtItsTime(t *testing.T) {
+	log, now := ledgertest.New(), time.Now()
+	log.LineTimes = map[uint64]time.Time{}
+	add := func(written time.Time, body string) {
+		log.Lines = append(log.Lines, []byte(body))
+		log.LineTimes[uint64(len(log.Lines))] = written
+	}
+	entry := func(by string, at time.Time) string {
+		return fmt.Sprintf(`[{"by":%q,"at":%q}]`, by, at.Format(time.RFC3339Nano))
+	}
+	add(now.Add(-2*time.Hour), "this cannot be read")
+	add(now.Add(-time.Hour), entry("noted late", now.Add(-3*time.Hour)))
+	add(now.Add(-time.Hour), entry("early", now.Add(-time.Hour)))
+	add(now.Add(-time.Minute), entry("noted late", now.Add(-3*time.Hour)))
+	add(now.Add(-time.Minute), entry("late", now.Add(-time.Minute)))
+	add(now, entry("latest", now))
+	l, stop := run(t, log, nil)
+	defer stop()
+	a, c := NewAuthority(l, AuthorityOptions{}), &Caller{Name: "v", Roles: []Role{Viewer}}
+	for _, tt := range []struct {
+		ago  time.Duration
+		want string
+	}{{0, ""}, {30 * time.Second, "latest"}, {2 * time.Minute, "latest, late"}, {90 * time.Minute, "latest, late, early"}} {
+		entries, next, err := a.Audit(t.Context(), c, AuditQuery{After: now.Add(-tt.ago), Limit: 100})
+		var got []string
+		for _, e := range entries {
+			got = append(got, e.By)
+		}
+		if s := strings.Join(got, ", "); s != tt.want || err != nil || next != (AuditCursor{}) {
+			t.Errorf("after %v ago: %q, next %v, %v; want %q, and the last page", tt.ago, s, next, err, tt.want)
+		}
+	}
+	if _, _, err := a.Audit(t.Context(), c, AuditQuery{Limit: 100}); !errors.Is(err, errBadNote) {
+		t.Errorf("without a time: %v, want that the oldest note cannot be read", err)
+	}
+}
+
+// An issuer that an entry leaves out may be any issuer.
+func TestAuditOfAnIssuerShowsEntriesThatLeaveIssuersOut(t *testing.T) {
+	q := AuditQuery{Issuer: issuerB}
+	for _, tt := range []struct {
+		e    AuditEntry
+		want bool
+	}{
+		{AuditEntry{Issuers: []string{issuerA}}, false},
+		{AuditEntry{Issuers: []string{issuerA, issuerB}}, true},
+		{AuditEntry{Issuers: []string{issuerA}, IssuersOmitted: 1}, true},
+		{AuditEntry{}, false},
+	} {
+		if got := q.chooses(&tt.e); got != tt.want {
+			t.Errorf("%+v: %v, want %v", tt.e, got, tt.want)
+		}
 	}
 }

@@ -58,8 +58,9 @@ type Log interface {
 	// Note adds a note to the audit. covers is the last revision of this writer
 	// that the note is about.
 	Note(ctx context.Context, covers uint64, body []byte) (number uint64, err error)
-	// Notes yields the audit before the given number, newest first.
-	Notes(ctx context.Context, before uint64, yield func(number uint64, body []byte) bool) error
+	// Notes yields the audit before the given number, newest first, and when the
+	// log took each note.
+	Notes(ctx context.Context, before uint64, yield func(number uint64, at time.Time, body []byte) bool) error
 	// Noted returns the last revision of this writer that a note covers.
 	Noted(ctx context.Context) (uint64, error)
 }

@@ -158,7 +158,7 @@ func TestCrashBeforeTheNote(t *testing.T) {
 		var got []string
 		eventually.True(t, "two entries of the audit are there", func() bool {
 			got = nil
-			if err := l.Audit(t.Context(), AuditCursor{}, func(_ AuditCursor, e AuditEntry) bool {
+			if err := l.Audit(t.Context(), AuditCursor{}, time.Time{}, func(_ AuditCursor, e AuditEntry) bool {
 				got = append(got, e.By+" "+e.ID+" "+e.Outcome)
 				return true
 			}); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -52,9 +53,10 @@ func (l *Log) Note(ctx context.Context, covers uint64, body []byte) (uint64, err
 }
 
 // Notes calls yield with the notes before the given number, newest first, until
-// yield returns false. 0 begins with the newest. A note that goes meanwhile,
-// because the audit is full, ends the list.
-func (l *Log) Notes(ctx context.Context, before uint64, yield func(number uint64, body []byte) bool) error {
+// yield returns false. 0 begins with the newest. The time of a note is by the
+// clock of the store. A note that goes meanwhile, because the audit is full, ends
+// the list.
+func (l *Log) Notes(ctx context.Context, before uint64, yield func(number uint64, at time.Time, body []byte) bool) error {
 	conn, err := l.awaitConnection(ctx)
 	if err != nil {
 		return err
@@ -68,7 +70,7 @@ func (l *Log) Notes(ctx context.Context, before uint64, yield func(number uint64
 		n = min(n, before)
 	}
 	for n--; n >= max(1, info.State.FirstSeq); n-- {
-		f, err := l.note(ctx, conn, n)
+		f, at, err := l.note(ctx, conn, n)
 		if errors.Is(err, errMissing) {
 			if info, err = conn.audit.Info(ctx); err == nil && n < info.State.FirstSeq {
 				return nil // it was the oldest, and a newer note took its room
@@ -80,26 +82,26 @@ func (l *Log) Notes(ctx context.Context, before uint64, yield func(number uint64
 		if err != nil {
 			return err
 		}
-		if !yield(n, f.body) {
+		if !yield(n, at, f.body) {
 			return nil
 		}
 	}
 	return nil
 }
 
-func (l *Log) note(ctx context.Context, conn *connection, n uint64) (frame, error) {
+// note returns a note of the audit, and when the store took it.
+func (l *Log) note(ctx context.Context, conn *connection, n uint64) (f frame, at time.Time, err error) {
 	m, err := conn.audit.GetMsg(ctx, n)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return frame{}, errMissing
+		return frame{}, at, errMissing
 	}
 	if err != nil {
-		return frame{}, err
+		return frame{}, at, err
 	}
-	f, err := decodeFrame(l.id, 0, m.Data)
-	if err != nil {
-		return frame{}, fmt.Errorf("note %d of the audit: %w", n, err)
+	if f, err = decodeFrame(l.id, 0, m.Data); err != nil {
+		return frame{}, at, fmt.Errorf("note %d of the audit: %w", n, err)
 	}
-	return f, nil
+	return f, m.Time, nil
 }
 
 // Noted returns the last revision of this writer that a note covers. If the

@@ -26,7 +26,7 @@ func (o *opened) addNotes(t *testing.T, from, to int) {
 // first.
 func (o *opened) listed(t *testing.T) (out []string) {
 	t.Helper()
-	if err := o.Notes(t.Context(), 0, func(_ uint64, body []byte) bool {
+	if err := o.Notes(t.Context(), 0, func(_ uint64, _ time.Time, body []byte) bool {
 		number, _, _ := strings.Cut(string(body), " ")
 		out = append(out, number)
 		return true
@@ -99,7 +99,7 @@ func TestNotesGoWhileTheyAreListed(t *testing.T) {
 	l := mustOpen(t, Options{Dir: t.TempDir(), auditBytes: 64 << 10})
 	l.addNotes(t, 0, 15)
 	listed := 0
-	err := l.Notes(t.Context(), 0, func(uint64, []byte) bool {
+	err := l.Notes(t.Context(), 0, func(uint64, time.Time, []byte) bool {
 		if listed++; listed == 3 {
 			l.addNotes(t, 15, 40) // all 15 make room
 		}

@@ -140,7 +140,7 @@ func (m *logModel) audit(rt *rapid.T) {
 	for i := n; i > 0; i-- {
 		want = append(want, m.notes[i-1])
 	}
-	err := m.log.Notes(context.Background(), uint64(before), func(_ uint64, body []byte) bool { got = append(got, string(body)); return true })
+	err := m.log.Notes(context.Background(), uint64(before), func(_ uint64, _ time.Time, body []byte) bool { got = append(got, string(body)); return true })
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 		rt.Fatalf("notes before %d: %v, %v, want %v", before, got, err, want)
 	}

@@ -104,7 +104,7 @@ func TestAppendedBatchesSurviveARestart(t *testing.T) {
 		t.Errorf("Noted = %d, %v, want 6", n, err)
 	}
 	var notes []string
-	if err := l.Notes(t.Context(), 0, func(n uint64, b []byte) bool { notes = append(notes, string(b)); return len(notes) < 2 }); err != nil {
+	if err := l.Notes(t.Context(), 0, func(_ uint64, _ time.Time, b []byte) bool { notes = append(notes, string(b)); return len(notes) < 2 }); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := strings.Join(notes, ", "), "note of b4, note of b3"; got != want {

@@ -5,6 +5,7 @@ package ledgertest
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -13,10 +14,11 @@ import (
 // Log is a log in memory: a small real one, with the failures that the
 // durable one can have. It outlives the ledgers that run on it.
 type Log struct {
-	sync.Mutex          // guards the fields below
-	Batches    [][]byte // revision 1 first; nil holds no batch
-	Lines      [][]byte // the notes of the audit, oldest first
-	Late       [][]byte // appended by other nodes, not read here yet
+	sync.Mutex                      // guards the fields below
+	Batches    [][]byte             // revision 1 first; nil holds no batch
+	Lines      [][]byte             // the notes of the audit, oldest first
+	LineTimes  map[uint64]time.Time // by number; a note without a time is of the present
+	Late       [][]byte             // appended by other nodes, not read here yet
 	LastAgreed time.Time
 	FailHead   error
 	FailAppend func() error // nil does not fail
@@ -110,16 +112,20 @@ func (m *Log) Note(_ context.Context, covers uint64, body []byte) (uint64, error
 	return uint64(len(m.Lines)), nil
 }
 
-func (m *Log) Notes(_ context.Context, before uint64, yield func(uint64, []byte) bool) error {
+func (m *Log) Notes(_ context.Context, before uint64, yield func(uint64, time.Time, []byte) bool) error {
 	m.Lock()
-	notes := slices.Clone(m.Lines)
+	notes, times := slices.Clone(m.Lines), maps.Clone(m.LineTimes)
 	m.Unlock()
 	n := uint64(len(notes)) + 1
 	if before > 0 {
 		n = min(n, before)
 	}
 	for n--; n > 0; n-- {
-		if !yield(n, notes[n-1]) {
+		at, ok := times[n]
+		if !ok {
+			at = time.Now()
+		}
+		if !yield(n, at, notes[n-1]) {
 			return nil
 		}
 	}
