@@ -24,7 +24,7 @@ it names, changes, and on SIGHUP. A faulty configuration is refused, and the one
 in force stays.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, done, err := readConfig(&flags, cmd.OutOrStdout(), config.ReadAuthz)
+			c, done, err := readConfig(&flags, cmd, config.ReadAuthz, config.AuthzFrom)
 			if err != nil || done {
 				return err
 			}
@@ -57,7 +57,7 @@ with --accept-log and the name of the log that the replicas hold. They log that
 name. They then take the new log in its place.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, done, err := readConfig(&flags, cmd.OutOrStdout(), config.ReadControl)
+			c, done, err := readConfig(&flags, cmd, config.ReadControl, config.ControlFrom)
 			if err != nil || done {
 				return err
 			}
@@ -79,21 +79,25 @@ type serverFlags struct {
 }
 
 func (f *serverFlags) add(cmd *cobra.Command, example string) {
-	cmd.Flags().StringVar(&f.config, "config", "", "the configuration file, such as "+example)
+	cmd.Flags().StringVar(&f.config, "config", "", "the configuration file, such as "+example+"; - reads standard input")
 	cmd.Flags().BoolVar(&f.check, "check", false, "read the configuration, print every fault of it, start nothing")
 	_ = cmd.MarkFlagRequired("config")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 }
 
-// readConfig reads the configuration with read. It returns done if --check
-// asked for no more.
-func readConfig[C any](f *serverFlags, out io.Writer, read func(string) (*C, error)) (c *C, done bool, err error) {
-	c, err = read(f.config)
+// readConfig reads the configuration with read, or with readFrom from standard
+// input. It returns done if --check asked for no more.
+func readConfig[C any](f *serverFlags, cmd *cobra.Command, read func(path string) (*C, error), readFrom func(io.Reader) (*C, error)) (c *C, done bool, err error) {
+	if f.config == config.Stdin {
+		c, err = readFrom(cmd.InOrStdin())
+	} else {
+		c, err = read(f.config)
+	}
 	if err != nil {
 		return nil, false, &config.Unusable{Err: err}
 	}
 	if f.check {
-		_, err = fmt.Fprintf(out, "%s: in order\n", f.config)
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: in order\n", f.config)
 	}
 	return c, f.check, err
 }

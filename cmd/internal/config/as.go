@@ -101,10 +101,18 @@ func parsed[T any](parse func(string) (T, error)) as[T] {
 	}
 }
 
+// flag reads a boolean. A variable may stand in quotes, because YAML wants them
+// around ${VAR} within {} and [].
 func flag(v value, x *bool) {
-	if b, ok := v.node.(*ast.BoolNode); ok {
-		*x = b.Value
+	switch n := v.node.(type) {
+	case *ast.BoolNode:
+		*x = n.Value
 		return
+	case *ast.StringNode:
+		if v.variable && (n.Value == "true" || n.Value == "false") {
+			*x = n.Value == "true"
+			return
+		}
 	}
 	v.mismatch("true or false")
 }

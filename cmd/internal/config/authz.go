@@ -51,7 +51,8 @@ type Reloadable struct {
 }
 
 // Files returns the configuration file and every file that it names. A change
-// of one of them calls for a reload.
+// of one of them calls for a reload. A configuration from standard input has no
+// file of its own.
 func (a *Authz) Files() []string { return a.files }
 
 // Revocation says which control endpoints a replica follows, and under which

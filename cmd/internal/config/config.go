@@ -34,10 +34,19 @@
 // that restricts is the exception, because it would silently restrict nothing.
 // An empty list is refused where it could mean both "any" and "none". No message
 // repeats a value that may be a secret.
+//
+// # Variables
+//
+// ${VAR} and ${VAR:-default} in a scalar are expanded when its value is read from
+// the tree. So a value stays one scalar: a variable cannot add keys or elements,
+// and every fault has the position of the scalar in the file. Keys and comments
+// are not expanded.
 package config
 
 import (
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -77,23 +86,45 @@ type Unusable struct{ Err error }
 func (e *Unusable) Error() string { return e.Err.Error() }
 func (e *Unusable) Unwrap() error { return e.Err }
 
-// ReadAuthz reads the configuration of the data plane. The error is [Faults].
+// Stdin stands for standard input in the place of the path of a file.
+const Stdin = "-"
+
+// ReadAuthz reads the configuration of the data plane from a file. The error is
+// [Faults].
 func ReadAuthz(path string) (*Authz, error) { return read(path, readAuthz) }
 
-// ReadControl reads the configuration of the control endpoint. The error is
-// [Faults].
+// ReadControl reads the configuration of the control endpoint from a file. The
+// error is [Faults].
 func ReadControl(path string) (*Control, error) { return read(path, readControl) }
+
+// AuthzFrom reads the configuration of the data plane from standard input.
+// Relative paths in it are relative to the working directory. The error is
+// [Faults], with [Stdin] as their file.
+func AuthzFrom(stdin io.Reader) (*Authz, error) { return readFrom(stdin, readAuthz) }
+
+// ControlFrom reads the configuration of the control endpoint from standard
+// input, as [AuthzFrom] does that of the data plane.
+func ControlFrom(stdin io.Reader) (*Control, error) { return readFrom(stdin, readControl) }
 
 func read[T any](path string, root as[T]) (*T, error) {
 	text, err := contents(path)
 	if err != nil {
 		return nil, Faults{{path, 1, 1, "", err.Error()}}
 	}
-	return decode(path, text, root)
+	return decode(&document{file: path, folder: filepath.Dir(path), named: []string{path}}, text, root)
 }
 
-func decode[T any](path string, text []byte, root as[T]) (*T, error) {
-	d := &document{file: path, folder: filepath.Dir(path), named: []string{path}}
+func readFrom[T any](stdin io.Reader, root as[T]) (*T, error) {
+	text, err := bounded("standard input", stdin)
+	if err != nil {
+		return nil, Faults{{Stdin, 1, 1, "", err.Error()}}
+	}
+	return decode(&document{file: Stdin, folder: "."}, text, root)
+}
+
+// decode reads the text of d, with the environment variables of this process.
+func decode[T any](d *document, text []byte, root as[T]) (*T, error) {
+	d.lookup, d.unexpanded = os.LookupEnv, map[string]bool{}
 	x := new(T)
 	if v, ok := d.parse(text); ok {
 		root(v, x)

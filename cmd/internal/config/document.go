@@ -12,6 +12,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"rescind/revocation/printable"
 )
 
 // document is one file while it is read.
@@ -20,12 +22,21 @@ type document struct {
 	folder string // base of relative paths
 	faults Faults
 	later  []func() // rules to apply once the whole file is read
-	named  []string // the file itself, and the files that it names
+	named  []string // the file itself, unless it is standard input, and the files that it names
+
+	lookup     func(name string) (string, bool) // of environment variables
+	unexpanded map[string]bool                  // paths of the values with a faulty variable
 }
 
+// fault reports a fault on one line, in printable text. A value in it may be any
+// text, such as the path of a file.
 func (d *document) fault(line, column int, path, format string, args ...any) {
-	d.faults = append(d.faults, Fault{d.file, line, column, path, fmt.Sprintf(format, args...)})
+	message := printable.Clean(fmt.Sprintf(format, args...), faultLimit)
+	d.faults = append(d.faults, Fault{d.file, line, column, path, message})
 }
+
+// faultLimit bounds the message of a fault in bytes.
+const faultLimit = 8 << 10
 
 // resolve returns the path of a file that the configuration names.
 func (d *document) resolve(name string) string {
@@ -113,6 +124,9 @@ func (d *document) syntax(source string, err error) {
 		at, lines := position(e.GetToken(), nil), strings.Split(source, "\n")
 		line = min(at.Line, len(lines))
 		column = min(at.Column, utf8.RuneCountInString(lines[line-1])+1)
+	}
+	if strings.Contains(strings.Split(source, "\n")[line-1], "${") {
+		message += "; put a value with ${VAR} in quotes, which YAML wants within {} and [] and around a colon and a space"
 	}
 	d.fault(line, column, "", "this is not YAML: %s", message)
 }

@@ -24,12 +24,17 @@ func contents(path string) ([]byte, error) {
 		return nil, unreadable(path, err)
 	}
 	defer func() { _ = f.Close() }()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	return bounded(path, f)
+}
+
+// bounded reads all of r, at most limit bytes. The name stands for r in the error.
+func bounded(name string, r io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	switch {
 	case err != nil:
-		return nil, unreadable(path, err)
+		return nil, unreadable(name, err)
 	case len(b) > limit:
-		return nil, fmt.Errorf("%s is larger than 1 MiB; is it the right file?", path)
+		return nil, fmt.Errorf("%s is larger than 1 MiB; is it the right file?", name)
 	}
 	return b, nil
 }

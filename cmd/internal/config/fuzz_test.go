@@ -24,7 +24,7 @@ func fuzz[T any](f *testing.F, root as[T], seeds []faulty, whole string) {
 		f.Add([]byte(strings.ReplaceAll(s.text, "§", "")))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		x, err := decode(path, text, root)
+		x, err := decode(&document{file: path, folder: filepath.Dir(path)}, text, root)
 		var list Faults
 		if err == nil && x == nil || err != nil && (!errors.As(err, &list) || len(list) == 0) {
 			t.Fatalf("a configuration %v with the error %v, want one of both, and Faults", x, err)

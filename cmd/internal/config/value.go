@@ -20,20 +20,24 @@ type value struct {
 	path         string
 	line, column int
 	key          bool // the file has the key of the value, perhaps without a value
+	variable     bool // node is a scalar that had variables in it
 }
 
 func (v value) fault(format string, args ...any) {
-	v.doc.fault(v.line, v.column, v.path, format, args...)
+	if !v.doc.unexpanded[v.path] {
+		v.doc.fault(v.line, v.column, v.path, format, args...)
+	}
 }
 
-// of returns v with a node. A null is no value, and keeps the position of its key.
+// of returns v with a node, and expands its variables. A null is no value, and
+// keeps the position of its key.
 func (v value) of(n ast.Node) value {
 	if _, null := n.(*ast.NullNode); null || n == nil {
 		return v
 	}
 	at := position(nil, n)
 	v.node, v.line, v.column = n, at.Line, at.Column
-	return v
+	return v.expanded()
 }
 
 func (v value) absent() bool { return v.node == nil }
@@ -85,11 +89,10 @@ func (v value) entries() []entry {
 	var all []entry
 	first := map[string]int{}
 	for _, pair := range m.Values {
-		key := v.of(pair.Key)
+		at := position(nil, pair.Key)
+		key := value{doc: v.doc, path: v.path, line: at.Line, column: at.Column}
 		s, ok := pair.Key.(*ast.StringNode)
 		if !ok {
-			at := position(nil, pair.Key)
-			key.line, key.column = at.Line, at.Column
 			key.fault("a key must be a plain text; %s", badKey(pair.Key))
 			continue
 		}
@@ -99,7 +102,7 @@ func (v value) entries() []entry {
 			continue
 		}
 		first[s.Value] = key.line
-		all = append(all, entry{s.Value, key, value{v.doc, nil, key.path, key.line, key.column, true}.of(pair.Value)})
+		all = append(all, entry{s.Value, key, value{doc: v.doc, path: key.path, line: key.line, column: key.column, key: true}.of(pair.Value)})
 	}
 	return all
 }
@@ -118,7 +121,7 @@ func badKey(n ast.Node) string {
 // nearest key that is there.
 func (v value) at(names ...string) value {
 	for _, name := range names {
-		next := value{v.doc, nil, join(v.path, name), v.line, v.column, false}
+		next := value{doc: v.doc, path: join(v.path, name), line: v.line, column: v.column}
 		if m, ok := v.node.(*ast.MappingNode); ok {
 			for _, pair := range m.Values {
 				if s, ok := pair.Key.(*ast.StringNode); ok && s.Value == name {
@@ -161,7 +164,7 @@ func (v value) elements() []value {
 		if n.Type() == ast.NullType && !s.IsFlowStyle {
 			at = position(s.Entries[i].Start, n) // the dash: the null is beyond it, where nothing stands
 		}
-		all[i] = value{v.doc, nil, fmt.Sprintf("%s[%d]", v.path, i), at.Line, at.Column, false}.of(n)
+		all[i] = value{doc: v.doc, path: fmt.Sprintf("%s[%d]", v.path, i), line: at.Line, column: at.Column}.of(n)
 	}
 	return all
 }

@@ -13,8 +13,13 @@ import (
 const keysPatience = 6 * time.Second
 
 // reload puts the configuration that the file holds now in force. It refuses a
-// faulty one whole and logs why.
+// faulty one whole and logs why. A configuration from standard input has no file
+// to reread, so it stays in force until the replica ends.
 func (p *process) reload(ctx context.Context) {
+	if p.options.Path == config.Stdin {
+		p.log.Info("the configuration came from standard input, so there is no file to reread; a restart changes it")
+		return
+	}
 	c, err := config.ReadAuthz(p.options.Path)
 	if err != nil {
 		p.refuse(err)

@@ -202,6 +202,21 @@ func TestReloadNotesWhatTakesARestart(t *testing.T) {
 	}
 }
 
+// A configuration from standard input has no file to reread. A SIGHUP or a
+// change of a file that it names leaves it in force.
+func TestReloadOfStandardInput(t *testing.T) {
+	r := startReloading(t)
+	r.options.Path = config.Stdin
+	running := r.running
+	r.reload(t.Context())
+	if r.running != running || strings.Contains(strings.Join(r.readiness().Notes, "; "), "refused") || strings.Contains(r.logged.String(), "level=ERROR") {
+		t.Errorf("a reload gave the notes %q and the log\n%swant the configuration in force and no fault", r.readiness().Notes, r.logged.String())
+	}
+	if want := "came from standard input"; !strings.Contains(r.logged.String(), want) {
+		t.Errorf("the log is\n%swant %q in it", r.logged.String(), want)
+	}
+}
+
 // A token is accepted from a leeway before its iat to a leeway after its exp:
 // revocations must be kept for all of that.
 func TestLifetimesIncludeTheLeewayTwice(t *testing.T) {

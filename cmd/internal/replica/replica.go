@@ -47,8 +47,8 @@ import (
 
 // Options of a replica.
 type Options struct {
-	Path           string        // of the configuration file, which is reread when it changes
-	Config         *config.Authz // as it was read from Path
+	Path           string        // of the configuration file, which is reread when it changes; config.Stdin has none
+	Config         *config.Authz // as it was read from Path, or from standard input
 	Version        string        // of the program, for the log, the metrics, the feed and OpenTelemetry
 	Commit         string        // of the program, for the log and the metrics
 	Stdout, Stderr io.Writer     // decisions go to either, the log goes to Stderr
