@@ -40,11 +40,11 @@ func (m *memory) activity(q insight.ActivityQuery, wall time.Time, breathe func(
 		if !is(k) {
 			return
 		}
-		m.tokens.each(k, now, func(what useKey, count uint32, last stamp) {
+		m.tokens.each(k, now, func(key useKey, count uint32, last stamp) {
 			a.Count += uint64(count)
-			routes[what.route()] += uint64(count)
-			if _, there := networks[what.network()]; there || len(networks) < maxListed {
-				networks[what.network()] += uint64(count)
+			routes[key.route()] += uint64(count)
+			if _, there := networks[key.network()]; there || len(networks) < maxListed {
+				networks[key.network()] += uint64(count)
 			} else {
 				a.Partial = true
 			}

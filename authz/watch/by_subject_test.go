@@ -58,11 +58,11 @@ func TestSubjectsAgainstScan(t *testing.T) {
 		}
 		for subject := range index.crowded {
 			if scanned[subject] == nil {
-				t.Fatalf("subject %x has no tokens and is crowded", subject)
+				t.Fatalf("subject %x without tokens: got it crowded, want it absent", subject)
 			}
 		}
-		if none := briefOf(12345); !index.find(none, func(*token) { t.Fatal("a token was found for an unknown subject") }) {
-			t.Fatal("an unknown subject is crowded")
+		if none := briefOf(12345); !index.find(none, func(*token) { t.Fatal("an unknown subject: got a token, want none") }) {
+			t.Fatal("an unknown subject: got it crowded, want it not crowded")
 		}
 	})
 }
@@ -79,6 +79,6 @@ func TestWeightOfCrowdedSubject(t *testing.T) {
 		m.note(&m.event)
 	}
 	if got := m.weights([]insight.ImpactQuery{subjectQuery("service")}, now, func() {}); got.Items[0].Requests != tokens || got.Items[0].Partial {
-		t.Errorf("got %+v, want %d requests", got.Items[0], tokens)
+		t.Errorf("a subject with %d tokens: got %+v, want as many requests, not partial", tokens, got.Items[0])
 	}
 }

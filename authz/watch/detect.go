@@ -61,8 +61,8 @@ func (m *memory) moved(e *event, i *issuer, k *token, now stamp) {
 // of its last use from n, if it has been there.
 func (m *memory) seenFrom(k *token, n network, now stamp) (networks int, last stamp, been bool) {
 	seen := make([]network, 0, maxUses+1)
-	m.tokens.each(k, now, func(what useKey, _ uint32, at stamp) {
-		from := what.network()
+	m.tokens.each(k, now, func(key useKey, _ uint32, at stamp) {
+		from := key.network()
 		if from == n && (!been || at.after(last)) {
 			last, been = at, true
 		}

@@ -11,8 +11,8 @@ import (
 	"rescind/revocation/insight"
 )
 
-// Each detector: traffic that must not raise it, and then traffic that must.
-// Nothing else may be raised by either.
+// TestDetectors sends each detector calm traffic and then unusual traffic. The
+// detector alone raises alerts, and for the unusual traffic alone.
 func TestDetectors(t *testing.T) {
 	for _, c := range []detectorCase{
 		{
@@ -131,7 +131,7 @@ func TestDetectors(t *testing.T) {
 				c.unusual(r)
 				r.wants(c.detector)
 				if n := r.figure("rescind_watch_dropped_total"); n > 0 {
-					t.Errorf("%v dropped", n)
+					t.Errorf("detector %s: got %v decisions dropped, want none", c.detector, n)
 				}
 			})
 		})
@@ -183,15 +183,15 @@ func TestBurstFromEverywhere(t *testing.T) {
 		}
 		got := r.alerts(insight.BadSignatures)
 		if len(got) != 1 || got[0].Count != 1000 || got[0].Issuer != idp || got[0].Subject != "" {
-			t.Fatalf("%+v", got)
+			t.Fatalf("1000 bad signatures from 200 networks: got %+v, want one alert that counts 1000 of %s without a subject", got, idp)
 		}
 		if want := `1000 tokens with a bad signature, said to be of issuer "https://idp.example/", came from all networks together within 1m0s.`; got[0].Summary != want {
-			t.Errorf("%s", got[0].Summary)
+			t.Errorf("1000 bad signatures from 200 networks: got the summary %q, want %q", got[0].Summary, want)
 		}
 	})
 }
 
-// A revoked token's use is told within milliseconds, though events gather.
+// TestRevokedIsToldAtOnce uses a revoked token. Its alert does not wait for others.
 func TestRevokedIsToldAtOnce(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.see(seen{jti: "a"})
@@ -202,10 +202,10 @@ func TestRevokedIsToldAtOnce(t *testing.T) {
 		r.see(seen{jti: "stolen", subject: "alice", session: "s1", client: "web", kid: "k1", policy: "reports", from: "203.0.113.9", reason: authz.Revoked})
 		a := <-told
 		if took := time.Since(begun); took > time.Millisecond {
-			t.Errorf("told after %v", took)
+			t.Errorf("use of a revoked token: got the alert after %v, want it within 1ms", took)
 		}
 		if a.Key == "" {
-			t.Error("no key")
+			t.Error("use of a revoked token: got an alert without a key, want one with a key")
 		}
 		a.Key = ""
 		want := insight.Alert{
@@ -214,12 +214,12 @@ func TestRevokedIsToldAtOnce(t *testing.T) {
 			Summary: `A revoked token of subject "alice" was presented again, from 203.0.113.0/24.`,
 		}
 		if fmt.Sprint(a) != fmt.Sprint(want) {
-			t.Errorf("got  %+v\nwant %+v", a, want)
+			t.Errorf("use of a revoked token:\ngot  %+v\nwant %+v", a, want)
 		}
 	})
 }
 
-// The first sighting is handed out at once, and later ones together.
+// TestAlertsGather hands out the first sighting at once and gathers later ones.
 func TestAlertsGather(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		for range 100 { // ten seconds
@@ -235,19 +235,19 @@ func TestAlertsGather(t *testing.T) {
 			total += a.Count
 			byKey[a.Key]++
 			if a.Last.Before(a.First) || a.First.IsZero() {
-				t.Errorf("%+v", a)
+				t.Errorf("uses of revoked tokens: got an alert from %v to %v, want both times in order", a.First, a.Last)
 			}
 		}
 		if total != 1001 || len(byKey) != 2 || len(got) > 5 {
-			t.Errorf("%d sightings in %d alerts of %d keys", total, len(got), len(byKey))
+			t.Errorf("1000 uses of token a and one of b: got %d sightings in %d alerts of %d keys, want 1001 in at most 5 of 2", total, len(got), len(byKey))
 		}
 		if n := r.figure("rescind_alerts_total"); n != 1001 {
-			t.Errorf("counted %v", n)
+			t.Errorf("1000 uses of token a and one of b: got rescind_alerts_total %v, want 1001", n)
 		}
 	})
 }
 
-// A flood of new things is told as one, and nothing is lost.
+// TestAlertsAreBounded floods a detector. One summary counts the sightings beyond the bound.
 func TestAlertsAreBounded(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		for n := range 20_000 {
@@ -263,21 +263,21 @@ func TestAlertsAreBounded(t *testing.T) {
 			total += a.Count
 		}
 		if total != 20_000 || len(got) > maxFresh+5 {
-			t.Errorf("%d sightings in %d alerts", total, len(got))
+			t.Errorf("20000 revoked tokens: got %d sightings in %d alerts, want 20000 in at most %d", total, len(got), maxFresh+5)
 		}
 		last := got[len(got)-1]
 		if last.TokenID != "" || last.Issuer != idp || last.Summary == "" {
-			t.Errorf("%+v", last)
+			t.Errorf("20000 revoked tokens: got the last alert %+v, want a summary for %s without a token", last, idp)
 		}
 		time.Sleep(2 * forgetAfter) // and then they are told one by one again
 		r.see(seen{jti: "x", reason: authz.Revoked})
 		if got = r.alerts(insight.RevokedTokenUsed); got[len(got)-1].TokenID != "x" {
-			t.Errorf("%+v", got[len(got)-1])
+			t.Errorf("token x after a pause: got the last alert %+v, want one about token x", got[len(got)-1])
 		}
 	})
 }
 
-func TestCloseHandsOutWhatWasHeldBack(t *testing.T) {
+func TestCloseHandsOutPendingAlerts(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.see(seen{jti: "a", reason: authz.Revoked})
 		r.settle()
@@ -287,18 +287,18 @@ func TestCloseHandsOutWhatWasHeldBack(t *testing.T) {
 		}
 		r.see(seen{jti: "a", reason: authz.Revoked}) // to no effect
 		if got := r.alerts(insight.RevokedTokenUsed); len(got) != 2 || got[1].Count != 4 {
-			t.Errorf("%+v", got)
+			t.Errorf("5 uses and Close: got %+v, want a second alert that counts 4", got)
 		}
 		if _, err := r.Answer("advice", nil); err == nil {
-			t.Error("there is an answer after the end")
+			t.Error("advice after Close: got an answer, want an error")
 		}
 		if err := r.Close(); err != nil {
-			t.Error(err)
+			t.Errorf("a second Close: got the error %v, want none", err)
 		}
 	})
 }
 
-// A watcher that fails starts again, and nothing else fails with it.
+// TestFailureBeginsAnew panics in the sink. The watcher starts again with an empty memory.
 func TestFailureBeginsAnew(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.log = slog.New(slog.DiscardHandler)

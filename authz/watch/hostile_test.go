@@ -33,7 +33,7 @@ var nasty = strings.Repeat("\x1b[31m\x00\n", 1200)
 // claims, and comes from everywhere.
 func hostile(n int, at time.Time) event {
 	rnd := rand.New(rand.NewPCG(uint64(n), 7))
-	long := func(what string) string { return fmt.Sprint(what, n) + nasty[:300] }
+	long := func(claim string) string { return fmt.Sprint(claim, n) + nasty[:300] }
 	var from [16]byte
 	from[0], from[1] = 0x20, 0x01
 	for i := 2; i < 8; i++ {
@@ -106,7 +106,7 @@ func TestHostileMemory(t *testing.T) {
 			m, used := flooded(&s, events, f.make)
 			t.Logf("%d tokens of %d events remembered in %.1f MiB", m.tokens.n, events, float64(used)/(1<<20))
 			if limit := int64(72*s.Tokens + 10<<20); used > limit || m.tokens.n > s.Tokens {
-				t.Errorf("%d bytes for %d tokens", used, m.tokens.n)
+				t.Errorf("%s: got %d bytes for %d tokens, want at most %d for %d", f.name, used, m.tokens.n, limit, s.Tokens)
 			}
 			runtime.KeepAlive(m)
 		})
@@ -124,7 +124,7 @@ func BenchmarkMemory(b *testing.B) {
 				b.ReportMetric(float64(m.tokens.n), "tokens")
 				b.ReportMetric(0, "ns/op")
 				if used > 72<<20 {
-					b.Fatalf("%d bytes", used)
+					b.Fatalf("%s: got %d bytes, want at most %d", f.name, used, 72<<20)
 				}
 				runtime.KeepAlive(m)
 			}
@@ -132,7 +132,7 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// A full memory forgets, says so, and does not grow.
+// TestFullMemoryIsPartial fills the memory. It forgets, reports partial answers and does not grow.
 func TestFullMemoryIsPartial(t *testing.T) {
 	bubble(t, func(s *Settings) { s.Tokens = MinTokens }, func(r *rig) {
 		for n := range 2 * MinTokens {
@@ -141,21 +141,21 @@ func TestFullMemoryIsPartial(t *testing.T) {
 		r.settle()
 		a, err := r.Activity(insight.ActivityQuery{By: insight.BySubject, Value: "alice"})
 		if err != nil || a.Count != MinTokens || !a.Partial {
-			t.Errorf("%+v, %v", a, err)
+			t.Errorf("twice as many tokens as fit: got %+v and error %v, want %d requests, partial", a, err, MinTokens)
 		}
 		time.Sleep(2 * time.Hour)
 		a, err = r.Activity(insight.ActivityQuery{By: insight.BySubject, Value: "alice"})
 		if err != nil || a.Count != 0 || a.Partial {
-			t.Errorf("later: %+v, %v", a, err)
+			t.Errorf("two hours later: got %+v and error %v, want no request, complete", a, err)
 		}
 		if n := r.figure("rescind_watch_tokens"); n != 0 {
-			t.Errorf("%v tokens are still there", n)
+			t.Errorf("two hours later: got %v tokens remembered, want none", n)
 		}
 	})
 }
 
-// No text that leaves the watcher, in any way, can change the display of a terminal, a
-// log or a page shows.
+// TestNothingUnprintableComesOut sees hostile claims. No text that leaves the
+// watcher can change the display of a terminal, a log or a page.
 func TestNothingUnprintableComesOut(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		evil := "\x1b]0;pwned\x07\u202egnp.exe\x00\r\n\xff" + strings.Repeat("界", 3000)
@@ -182,12 +182,12 @@ func TestNothingUnprintableComesOut(t *testing.T) {
 		r.see(seen{subject: evil, jti: "x", repeat: 1000})
 		r.settle()
 		if len(r.handed) < 10 {
-			t.Fatalf("%d alerts", len(r.handed))
+			t.Fatalf("traffic for every detector: got %d alerts, want at least 10", len(r.handed))
 		}
 		for _, a := range r.handed {
 			for _, s := range []string{a.Summary, a.Subject, a.TokenID, a.Session, a.Client, a.KeyID} {
 				if strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) }) || len(s) > 2*insight.MaxText {
-					t.Errorf("%q", s)
+					t.Errorf("alert of %s: got the text %q, want printable text of at most %d bytes", a.Detector, s, 2*insight.MaxText)
 				}
 			}
 		}
@@ -198,12 +198,12 @@ func TestNothingUnprintableComesOut(t *testing.T) {
 		for kind, q := range map[string][]byte{"activity": query, "advice": nil} {
 			b, err := r.Answer(kind, q)
 			if err != nil || strings.ContainsFunc(string(b), func(c rune) bool { return !unicode.IsPrint(c) }) {
-				t.Errorf("%s: %v, %q", kind, err, b)
+				t.Errorf("answer to %s: got %q and error %v, want printable text", kind, b, err)
 			}
 		}
 		a, err := r.Activity(insight.ActivityQuery{By: insight.ByClient, Value: evil})
 		if err != nil || a.Count != 403 {
-			t.Errorf("a long name is not found again: %+v, %v", a, err)
+			t.Errorf("activity of a client with a long name: got %+v and error %v, want 403 requests", a, err)
 		}
 	})
 }

@@ -53,8 +53,8 @@ func (m *memory) impact(q insight.ImpactQuery, wall time.Time, breathe func()) i
 
 // allowed returns how many remembered requests with k were allowed.
 func (m *memory) allowed(k *token, now stamp) (n uint64) {
-	m.tokens.each(k, now, func(what useKey, count uint32, _ stamp) {
-		if m.names.routes[what.route()].reason == authz.OK {
+	m.tokens.each(k, now, func(key useKey, count uint32, _ stamp) {
+		if m.names.routes[key.route()].reason == authz.OK {
 			n += uint64(count)
 		}
 	})

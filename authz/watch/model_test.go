@@ -125,7 +125,7 @@ func sameActivity(a, b insight.Activity) bool {
 
 func near(a, b time.Time) bool { return a.Sub(b).Abs() <= 2*time.Millisecond }
 
-// The memory answers as plain maps would, as long as there is room.
+// TestMemoryAgainstModel compares the memory with plain maps, as long as there is room.
 func TestMemoryAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		began := time.Date(2026, 11, 24, 7, 0, 0, 0, time.UTC)
@@ -187,7 +187,7 @@ func ask(t *rapid.T, m *memory, n *naive, now time.Time) {
 				q := insight.ActivityQuery{Issuer: iss, By: by, Value: value}
 				got, err := m.activity(q, now, func() {})
 				if want := n.activity(q, now); err != nil || !sameActivity(got, want) || got.Partial {
-					t.Fatalf("%+v: %v\ngot  %+v\nwant %+v", q, err, got, want)
+					t.Fatalf("activity of %+v: error %v\ngot  %+v\nwant %+v", q, err, got, want)
 				}
 			}
 		}
@@ -220,7 +220,7 @@ func ask(t *rapid.T, m *memory, n *naive, now time.Time) {
 		want := n.impact(func(k naiveToken, l *naiveLife) bool { return k.issuer == idp && c.hits(k, l) }, now)
 		if got.Tokens != want.Tokens || got.Subjects != want.Subjects || got.Sessions != want.Sessions ||
 			got.Requests != want.Requests || got.Total != want.Total || got.Partial {
-			t.Fatalf("%+v:\ngot  %+v\nwant %+v", c.q, got, want)
+			t.Fatalf("impact of %+v:\ngot  %+v\nwant %+v", c.q, got, want)
 		}
 		queries, wanted = append(queries, c.q), append(wanted, want)
 	}
@@ -232,7 +232,7 @@ func ask(t *rapid.T, m *memory, n *naive, now time.Time) {
 	}
 }
 
-// The table holds the same as a map, through growth, removal and eviction.
+// TestTableAgainstMap compares the table with a map through growth, removal and eviction.
 func TestTableAgainstMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		tab := &table[holder, *holder]{limit: rapid.SampledFrom([]int{1, 10, 300, 100_000}).Draw(t, "limit")}
@@ -263,16 +263,16 @@ func TestTableAgainstMap(t *testing.T) {
 			default:
 				h := tab.get(key)
 				if at, there := model[key]; there != (h != nil) || there && h.last != at {
-					t.Fatalf("%x: %v, want %v", key, h, at)
+					t.Fatalf("key %x: got %v, want it there: %v, last %v", key, h, there, at)
 				}
 			}
 			if tab.n != len(model) || tab.n > tab.limit {
-				t.Fatalf("%d entries, want %d", tab.n, len(model))
+				t.Fatalf("after step %d: got %d entries, want %d and at most %d", i, tab.n, len(model), tab.limit)
 			}
 		}
 		for key, at := range model {
 			if h := tab.get(key); h == nil || h.last != at {
-				t.Fatalf("%x: %v", key, h)
+				t.Fatalf("key %x at the end: got %v, want last %v", key, h, at)
 			}
 		}
 	})
@@ -298,24 +298,24 @@ func TestImpactOfRevocations(t *testing.T) {
 		} {
 			req, faults := revocation.ParseRequest([]byte(c.request))
 			if faults != nil {
-				t.Fatal(faults)
+				t.Fatalf("%s: got the faults %v, want none", c.request, faults)
 			}
 			rev, faults := req.Accept(time.Now(), time.Hour, "x")
 			if faults != nil {
-				t.Fatal(faults)
+				t.Fatalf("%s: got the faults %v, want none", c.request, faults)
 			}
 			got, err := r.Impact(insight.ImpactQueryOf(&rev))
 			if err != nil || got.Tokens != c.tokens || got.Partial != c.partial || got.Total != 3 {
-				t.Errorf("%s: %+v, %v", c.request, got, err)
+				t.Errorf("impact of %s: got %+v and error %v, want %d of 3 requests' tokens, partial: %v", c.request, got, err, c.tokens, c.partial)
 			}
 		}
 		_, d := seen{subject: "carol"}.decision(time.Now())
 		rev := revocation.Revocation{Issuer: idp, Target: revocation.Target{Kind: revocation.KindToken, Token: d.Facts.Hash}}
 		if got, err := r.Impact(insight.ImpactQueryOf(&rev)); err != nil || got.Tokens != 1 || got.Subjects != 1 {
-			t.Errorf("by hash: %+v, %v", got, err)
+			t.Errorf("impact of the hash of carol's token: got %+v and error %v, want 1 token of 1 subject", got, err)
 		}
 		if _, err := r.Impact(insight.ImpactQuery{}); err == nil {
-			t.Error("an issuer is not asked for")
+			t.Error("impact without an issuer: got an answer, want an error")
 		}
 	})
 }

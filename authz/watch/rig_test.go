@@ -56,7 +56,7 @@ func bubble(t *testing.T, change func(*Settings), test func(*rig)) {
 		r := newRig(t, change)
 		test(r)
 		if err := r.Close(); err != nil {
-			t.Error(err)
+			t.Errorf("closing the watcher: got the error %v, want none", err)
 		}
 	})
 }
@@ -128,7 +128,7 @@ func (r *rig) settle() {
 	synctest.Wait()
 }
 
-// alerts are those handed out so far, of one detector.
+// alerts returns the alerts of one detector that the watcher has handed out so far.
 func (r *rig) alerts(d insight.Detector) []insight.Alert {
 	r.settle()
 	r.mu.Lock()
@@ -142,17 +142,17 @@ func (r *rig) alerts(d insight.Detector) []insight.Alert {
 	return out
 }
 
-// wants says of which detectors there must be alerts; of others there must be none.
+// wants fails the test unless these detectors, and no others, have raised alerts.
 func (r *rig) wants(detectors ...insight.Detector) {
 	r.t.Helper()
 	for _, d := range insight.Detectors {
 		if got := r.alerts(d); (len(got) > 0) != slices.Contains(detectors, d) {
-			r.t.Errorf("%s: %+v", d, got)
+			r.t.Errorf("detector %s: got the alerts %+v, want some: %v", d, got, slices.Contains(detectors, d))
 		}
 	}
 }
 
-// figure is the sum of a metric.
+// figure returns the sum of a metric.
 func (r *rig) figure(name string) (sum float64) {
 	r.t.Helper()
 	families, err := r.registry.Gather()

@@ -53,7 +53,7 @@ func (t *token) setOthers(at uint32) { t.link = at<<originBits | t.link&(1<<orig
 // use counts the requests of a token in one network, under one policy and with
 // one outcome.
 type use struct {
-	what  useKey
+	key   useKey
 	count uint32
 	last  stamp
 	next  uint32 // 0: none
@@ -155,17 +155,17 @@ func (t *tokens) begin(k *token, e *event, i *issuer, now stamp) {
 }
 
 // record counts a use of a token.
-func (t *tokens) record(k *token, what useKey, now stamp) {
+func (t *tokens) record(k *token, key useKey, now stamp) {
 	const longest = 20 * 24 * time.Hour // two stamps further apart cannot be compared
 	if k.first.after(now) {
 		k.first = now // events come nearly in order
 	} else if now.since(k.first) > longest {
 		k.first = now - stampOf(longest)
 	}
-	if k.use != what && k.count > 0 {
-		t.turn(k, what, now)
+	if k.use != key && k.count > 0 {
+		t.turn(k, key, now)
 	}
-	k.use = what
+	k.use = key
 	k.count += min(1, math.MaxUint32-k.count)
 	if now.after(k.last) {
 		k.last = now
@@ -174,9 +174,9 @@ func (t *tokens) record(k *token, what useKey, now stamp) {
 
 // turn makes another use the one that stands in the token, and links the one that
 // stood there. It frees dead uses on the way.
-func (t *tokens) turn(k *token, what useKey, now stamp) {
-	previous := use{what: k.use, count: k.count, last: k.last}
-	k.use, k.count = what, 0
+func (t *tokens) turn(k *token, key useKey, now stamp) {
+	previous := use{key: k.use, count: k.count, last: k.last}
+	k.use, k.count = key, 0
 	from, oldest, n := uint32(0), uint32(0), 0
 	for i := k.others(); i != 0; {
 		u := t.uses.at(i)
@@ -191,9 +191,9 @@ func (t *tokens) turn(k *token, what useKey, now stamp) {
 			t.uses.give(i)
 			i = next
 			continue
-		case u.what == what:
+		case u.key == key:
 			k.count = u.count
-			u.what, u.count, u.last = previous.what, previous.count, previous.last
+			u.key, u.count, u.last = previous.key, previous.count, previous.last
 			return
 		case oldest == 0 || t.uses.at(oldest).last.after(u.last):
 			oldest = i
@@ -212,7 +212,7 @@ func (t *tokens) turn(k *token, what useKey, now stamp) {
 		k.setOthers(at)
 	case oldest != 0:
 		u := t.uses.at(oldest)
-		u.what, u.count, u.last = previous.what, previous.count, previous.last
+		u.key, u.count, u.last = previous.key, previous.count, previous.last
 		fallthrough
 	default: // there is no place for it
 		t.short = memoryLoss{now, true}
@@ -220,14 +220,14 @@ func (t *tokens) turn(k *token, what useKey, now stamp) {
 }
 
 // each yields the uses of a token that are not dead.
-func (t *tokens) each(k *token, now stamp, yield func(what useKey, count uint32, last stamp)) {
+func (t *tokens) each(k *token, now stamp, yield func(key useKey, count uint32, last stamp)) {
 	if k.count > 0 && !t.dead(k.last, now) {
 		yield(k.use, k.count, k.last)
 	}
 	for i := k.others(); i != 0; {
 		u := t.uses.at(i)
 		if !t.dead(u.last, now) {
-			yield(u.what, u.count, u.last)
+			yield(u.key, u.count, u.last)
 		}
 		i = u.next
 	}

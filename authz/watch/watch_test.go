@@ -14,7 +14,7 @@ import (
 	"rescind/revocation/insight"
 )
 
-// Thresholds change without anything being forgotten.
+// TestConfigure changes thresholds. The watcher keeps its memory.
 func TestConfigure(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		for n := range 4 {
@@ -27,7 +27,7 @@ func TestConfigure(t *testing.T) {
 		r.see(seen{jti: "a", subject: "alice", from: "203.0.113.1"})
 		r.wants(insight.ManyNetworks)
 		if a, err := r.Activity(insight.ActivityQuery{By: insight.BySubject, Value: "alice"}); err != nil || a.Count != 5 {
-			t.Errorf("%+v, %v", a, err)
+			t.Errorf("alice after a new threshold: got %+v and error %v, want 5 requests", a, err)
 		}
 
 		s.Enabled = false
@@ -40,7 +40,7 @@ func TestConfigure(t *testing.T) {
 		r.see(seen{jti: "b", reason: authz.Revoked})
 		r.wants(insight.ManyNetworks, insight.RevokedTokenUsed)
 		if a, err := r.Activity(insight.ActivityQuery{By: insight.BySubject, Value: "alice"}); err != nil || a.Count != 0 {
-			t.Errorf("what was switched off remembers %+v, %v", a, err)
+			t.Errorf("alice after the watcher was off: got %+v and error %v, want no request", a, err)
 		}
 
 		s.Window, s.Tokens = 0, 1<<40 // nonsense is bounded
@@ -48,7 +48,7 @@ func TestConfigure(t *testing.T) {
 		r.see(seen{jti: "c"})
 		r.settle()
 		if got := r.settings.Load(); got.Window != MinWindow || got.Tokens != MaxTokens {
-			t.Errorf("%+v", got)
+			t.Errorf("window 0, 2^40 tokens: got %+v, want %v and %d", got, MinWindow, MaxTokens)
 		}
 	})
 }
@@ -72,35 +72,35 @@ func TestActivity(t *testing.T) {
 		for by, value := range map[insight.Dimension]string{insight.BySubject: "alice", insight.ByToken: "a", insight.BySession: "s", insight.ByClient: "web"} {
 			got, err := r.Activity(insight.ActivityQuery{Issuer: idp, By: by, Value: value})
 			if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
-				t.Errorf("%s: %v\ngot  %+v\nwant %+v", by, err, got, want)
+				t.Errorf("activity by %s %s: error %v\ngot  %+v\nwant %+v", by, value, err, got, want)
 			}
 		}
 		if got, err := r.Activity(insight.ActivityQuery{By: insight.BySubject, Value: "alice"}); err != nil || got.Count != 5 {
-			t.Errorf("at any issuer: %+v, %v", got, err)
+			t.Errorf("alice at any issuer: got %+v and error %v, want 5 requests", got, err)
 		}
 		for _, q := range []insight.ActivityQuery{{}, {By: insight.BySubject}, {By: "aud", Value: "x"}} {
 			if _, err := r.Activity(q); err == nil {
-				t.Errorf("%+v is answered", q)
+				t.Errorf("activity of %+v: got an answer, want an error", q)
 			}
 		}
 		time.Sleep(51 * time.Minute) // its first use is over a window ago
 		got, err := r.Activity(insight.ActivityQuery{By: insight.ByToken, Value: "a"})
 		if err != nil || got.Count != 2 || got.Networks["192.0.2.0/24"] != 0 || !got.Since.After(began) {
-			t.Errorf("%+v, %v", got, err)
+			t.Errorf("token a, its first use over a window ago: got %+v and error %v, want 2 requests, none from 192.0.2.0/24, since later than %v", got, err, began)
 		}
 	})
 }
 
-// A token without jti is known by the name that alerts give it.
+// TestTokenWithoutID asks for a token without jti by its name in the alert.
 func TestTokenWithoutID(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.see(seen{subject: "x", reason: authz.Revoked})
 		name := r.alerts(insight.RevokedTokenUsed)[0].TokenID
 		if !strings.HasPrefix(name, "sha256:") || len(name) != 7+16 {
-			t.Errorf("%q", name)
+			t.Errorf("an alert about a token without jti: got the name %q, want sha256: and 16 digits", name)
 		}
 		if a, err := r.Activity(insight.ActivityQuery{By: insight.ByToken, Value: name}); err != nil || a.Count != 1 {
-			t.Errorf("%+v, %v", a, err)
+			t.Errorf("activity of token %s: got %+v and error %v, want 1 request", name, a, err)
 		}
 	})
 }
@@ -111,30 +111,30 @@ func TestAnswer(t *testing.T) {
 		b, err := r.Answer("activity", []byte(`{"by": "sub", "value": "alice"}`))
 		var a insight.Activity
 		if err != nil || json.Unmarshal(b, &a) != nil || a.Count != 1 {
-			t.Errorf("%s, %v", b, err)
+			t.Errorf("activity of alice: got %s and error %v, want 1 request", b, err)
 		}
 		b, err = r.Answer("impact", []byte(`{"issuer": "https://idp.example/", "claims": {"sub": "alice"}}`))
 		var i insight.Impact
 		if err != nil || json.Unmarshal(b, &i) != nil || i.Tokens != 1 || insight.MergeImpacts(i, i).Tokens != 1 {
-			t.Errorf("%s, %v", b, err)
+			t.Errorf("impact of alice: got %s and error %v, want 1 token, also of two replicas", b, err)
 		}
 		b, err = r.Answer("advice", nil)
 		var d insight.AdviceData
 		if err != nil || json.Unmarshal(b, &d) != nil || len(d.Groups) != 1 {
-			t.Errorf("%s, %v", b, err)
+			t.Errorf("advice: got %s and error %v, want 1 group", b, err)
 		}
 		for kind, query := range map[string]string{"other": "{}", "activity": "", "impact": `{"issuer": "a"} 1`, "Activity": "{}"} {
 			if b, err := r.Answer(kind, []byte(query)); err == nil {
-				t.Errorf("%s %q: %s", kind, query, b)
+				t.Errorf("question %s %q: got %s, want an error", kind, query, b)
 			}
 		}
 		if b, err := r.Answer("impact", []byte(`{"issuer": "a", "token": "x"}`)); err == nil {
-			t.Errorf("an unknown member: %s", b)
+			t.Errorf("impact with the unknown member token: got %s, want an error", b)
 		}
 	})
 }
 
-// From requests to advice.
+// TestAdviceFromTraffic compares the advice with the traffic behind it.
 func TestAdviceFromTraffic(t *testing.T) {
 	bubble(t, func(s *Settings) { s.CutOff = 2 * time.Minute }, func(r *rig) {
 		issued := time.Now()
@@ -153,13 +153,13 @@ func TestAdviceFromTraffic(t *testing.T) {
 		}
 		a := insight.Advise(d)
 		if len(a.Items) != 1 || a.Partial {
-			t.Fatalf("%+v", a)
+			t.Fatalf("two hours of 5 users: got %+v, want one complete item", a)
 		}
 		got := a.Items[0]
-		about := func(what string, got, want float64) {
+		about := func(figure string, got, want float64) {
 			t.Helper()
 			if math.Abs(got-want) > .06*want {
-				t.Errorf("%s: %v, want about %v", what, got, want)
+				t.Errorf("%s: got %v, want about %v", figure, got, want)
 			}
 		}
 		about("holders", float64(got.Holders), 5)
@@ -172,13 +172,13 @@ func TestAdviceFromTraffic(t *testing.T) {
 		about("denied by max_lifetime 4h", got.Candidates[4].DeniedByMaxLifetime, 1)
 		about("cut off", time.Duration(got.Candidates[3].ExposureCutOff).Minutes(), 2)
 		if time.Duration(got.Recommended) != 15*time.Minute {
-			t.Errorf("%v: %s", got.Recommended, got.Reason)
+			t.Errorf("a request every 10s: got %v: %q, want 15m", got.Recommended, got.Reason)
 		}
 	})
 }
 
-// Many at once, with questions in between: for the race detector, and nothing
-// is lost that is not counted.
+// TestConcurrently observes, asks and configures at once, for the race detector.
+// Every decision is seen or counted as dropped.
 func TestConcurrently(t *testing.T) {
 	r := newRig(t, nil)
 	const senders, each = 8, 3000
@@ -202,7 +202,7 @@ func TestConcurrently(t *testing.T) {
 	all.Go(func() {
 		for range 50 {
 			if _, err := r.Answer("activity", []byte(`{"by": "sub", "value": "alice"}`)); err != nil {
-				t.Error(err)
+				t.Errorf("activity of alice during traffic: got the error %v, want an answer", err)
 			}
 		}
 	})
@@ -210,11 +210,11 @@ func TestConcurrently(t *testing.T) {
 	a, err := r.Activity(insight.ActivityQuery{By: insight.BySubject, Value: "alice"})
 	dropped := uint64(r.figure("rescind_watch_dropped_total"))
 	if err != nil || a.Count+dropped != senders*each || (dropped > 0) != a.Partial {
-		t.Errorf("%d seen, %d dropped, %v, %v", a.Count, dropped, a.Partial, err)
+		t.Errorf("%d senders: got %d seen, %d dropped, partial %v and error %v, want %d in all, and partial if any was dropped", senders, a.Count, dropped, a.Partial, err, senders*each)
 	}
 }
 
-// A full queue drops, counts, and waits for nobody.
+// TestFullQueueDrops fills the queue. The watcher drops, counts and never waits.
 func TestFullQueueDrops(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.see(seen{jti: "a", repeat: queueSize + 500}) // the goroutine has no turn in a bubble until we wait
@@ -222,7 +222,7 @@ func TestFullQueueDrops(t *testing.T) {
 		a, err := r.Activity(insight.ActivityQuery{By: insight.ByToken, Value: "a"})
 		dropped := r.figure("rescind_watch_dropped_total")
 		if err != nil || float64(a.Count)+dropped != queueSize+500 || a.Partial != (dropped > 0) {
-			t.Errorf("%+v, %v dropped, %v", a, dropped, err)
+			t.Errorf("%d decisions at once: got %+v, %v dropped and error %v, want all of them seen or dropped, and partial if any was dropped", queueSize+500, a, dropped, err)
 		}
 	})
 }
@@ -234,7 +234,7 @@ func TestObserveWithoutRequest(t *testing.T) {
 		r.Observe(&authz.Request{}, d, time.Now())
 		a, err := r.Activity(insight.ActivityQuery{By: insight.BySubject, Value: "alice"})
 		if err != nil || a.Networks["unknown"] != 2 {
-			t.Errorf("%+v, %v", a, err)
+			t.Errorf("decisions without a request: got %+v and error %v, want 2 from the network unknown", a, err)
 		}
 		r.wants()
 	})
@@ -248,13 +248,13 @@ func TestNetworks(t *testing.T) {
 	} {
 		n := networkOf(netip.MustParseAddr(in))
 		if n.String() != want || n == 0 || n>>networkBits != 0 {
-			t.Errorf("%s: %s, want %s", in, n, want)
+			t.Errorf("network of %s: got %s (%#x), want %s in %d bits", in, n, uint64(n), want, networkBits)
 		}
 		if k := useOf(n, 77); k.network() != n || k.route() != 77 {
-			t.Errorf("%s does not fit", in)
+			t.Errorf("use of network %s by route 77: got %s and %d, want both back", n, k.network(), k.route())
 		}
 	}
 	if n := networkOf(netip.Addr{}); n != 0 || n.String() != "unknown" {
-		t.Error(n)
+		t.Errorf("network of no address: got %s, want unknown", n)
 	}
 }

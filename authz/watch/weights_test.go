@@ -76,7 +76,7 @@ func TestQuestionIsBounded(t *testing.T) {
 		}
 		got, err := r.Weights(queries)
 		if err != nil || !got.Fits(len(queries)) {
-			t.Fatalf("got %d items and error %v, want %d items", len(got.Items), err, len(queries))
+			t.Fatalf("a question about %d revocations: got %d items and error %v, want one each", len(queries), len(got.Items), err)
 		}
 		for i, w := range got.Items {
 			if scanned := i < insight.MaxScanned; scanned != (w.Requests == 1) || scanned == w.Partial {
@@ -112,9 +112,9 @@ func TestAnswerIsBounded(t *testing.T) {
 	a := m.weights(queries, now, func() {})
 	b, err := json.Marshal(a)
 	if err != nil || len(b) > 1<<20-64 {
-		t.Errorf("got an answer of %d bytes (error %v), want at most 1 MiB", len(b), err)
+		t.Errorf("weights of %d users: got an answer of %d bytes (error %v), want at most 1 MiB", len(queries), len(b), err)
 	}
 	if got := a.Sum(); got.Requests != a.Total || got.Requests != each*insight.MaxWeighed {
-		t.Errorf("got %+v in all, want all %d requests", got, each*insight.MaxWeighed)
+		t.Errorf("weights of %d users: got %+v in all, want all %d requests", len(queries), got, each*insight.MaxWeighed)
 	}
 }
