@@ -68,13 +68,14 @@ type Server struct {
 	logger      *slog.Logger
 	metrics     *metrics
 
-	mux      *http.ServeMux
-	failures *rate.Limiter // of credentials: beyond, 429
-	noted    *rate.Limiter // failed credentials that get an entry of the audit
-	requests *slots
-	imports  *slots
-	waits    *slots
-	bodyTime time.Duration
+	mux        *http.ServeMux
+	operations map[string]string // IDs by the pattern of mux
+	failures   *rate.Limiter     // of credentials: beyond, 429
+	noted      *rate.Limiter     // failed credentials that get an entry of the audit
+	requests   *slots
+	imports    *slots
+	waits      *slots
+	bodyTime   time.Duration
 }
 
 // NewServer returns the API. It fails if the credentials are unsound.
@@ -86,8 +87,8 @@ func NewServer(o Options) (*Server, error) {
 		authority: o.Authority, credentials: o.Credentials,
 		replicas: o.Replicas, waitApplied: o.WaitApplied, logger: o.Logger,
 		ask: o.Ask, alerts: o.Alerts,
-		metrics:  newMetrics(o.Replicas),
-		mux:      http.NewServeMux(),
+		metrics: newMetrics(o.Replicas),
+		mux:     http.NewServeMux(), operations: map[string]string{},
 		failures: rate.NewLimiter(10, 50),
 		noted:    rate.NewLimiter(rate.Every(10*time.Second), 20),
 		requests: newSlots("requests", maxRequests, maxRequests/2, maxRequests/8),
@@ -135,7 +136,9 @@ func callOf(ctx context.Context) *call {
 // ServeHTTP identifies the caller, refuses callers that may not do this at all,
 // bounds the cost of the request, and then hands the request on. Only the
 // description of the API is served without a credential.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *Server) ServeHTTP(writer http.ResponseWriter, r *http.Request) {
+	w, end := s.count(writer, r)
+	defer end()
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if !strings.HasPrefix(r.URL.Path, "/v1/") {

@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	replicas func() []Replica
 	refused  *prometheus.CounterVec
+	requests *prometheus.CounterVec
 }
 
 var replicasDesc = prometheus.NewDesc("rescind_control_replicas", "Replicas that follow, by state.", []string{"state"}, nil)
@@ -14,13 +15,17 @@ func newMetrics(replicas func() []Replica) *metrics {
 	return &metrics{replicas: replicas, refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "rescind_control_requests_refused_total",
 		Help: "Requests that met a bound of requests, imports or waits at once.",
-	}, []string{"bound"})}
+	}, []string{"bound"}), requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "rescind_admin_requests_total",
+		Help: "Requests of the admin API, by operation and status. The operation none is of requests that no operation takes.",
+	}, []string{"operation", "code"})}
 }
 
 // Describe implements [prometheus.Collector].
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- replicasDesc
 	m.refused.Describe(ch)
+	m.requests.Describe(ch)
 }
 
 // Collect implements [prometheus.Collector].
@@ -40,4 +45,5 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(replicasDesc, prometheus.GaugeValue, float64(n), state)
 	}
 	m.refused.Collect(ch)
+	m.requests.Collect(ch)
 }

@@ -35,9 +35,10 @@ func (s *Server) register(api huma.API) {
 	describe(api.OpenAPI())
 }
 
-// add registers an operation. Every error of its handler becomes a problem
+// add registers an operation, also for the metrics. Every error of its handler becomes a problem
 // document here.
 func add[I, O any](s *Server, api huma.API, o huma.Operation, handle func(context.Context, *I) (*O, error)) {
+	s.operations[o.Method+" "+o.Path] = o.OperationID
 	huma.Register(api, o, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)
 		if err != nil {
