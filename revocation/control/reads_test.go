@@ -18,6 +18,7 @@ func TestGetRevocations(t *testing.T) {
 		e.revoke("operator", claims([]string{issuerA, issuerB}[i%2], fmt.Sprintf(`{"sub":"s%d","https://x/y:z":%d}`, i%3, i)))
 	}
 	e.do("operator", "DELETE", "/v1/revocations/r3.0", "").want(200)
+	sixth := e.do("viewer", "GET", "/v1/revocations/r6.0", "").want(200).document().CreatedAt.Format(time.RFC3339Nano)
 	tests := []struct{ who, query, want string }{
 		{"viewer", "", "r8.0 r7.0 r6.0 r5.0 r4.0 r3.0 r2.0"},
 		{"viewer", "?active=true", "r8.0 r7.0 r6.0 r5.0 r4.0 r2.0"},
@@ -29,6 +30,18 @@ func TestGetRevocations(t *testing.T) {
 		{"viewer", "?claim=https://x/y:z:4", "r6.0"},
 		{"viewer", "?claim=sub:s0&claim=https://x/y:z:6", "r8.0"},
 		{"viewer", "?claim=nothing:x", ""},
+		{"viewer", "?claim=sub=s1", "r6.0 r3.0"},
+		{"viewer", "?claim=https://x/y:z=4", "r6.0"},
+		{"viewer", "?claim=sub=s0&claim=https://x/y:z:6", "r8.0"},
+		{"viewer", "?claim=https=//x/y:z:4", ""},
+		{"viewer", "?claim=sub=s1=", ""},
+		{"viewer", "?by=operator&claim=sub=s1", "r6.0 r3.0"},
+		{"viewer", "?by=operato", ""},
+		{"viewer", "?by=sub", ""},
+		{"viewer", "?since=" + sixth, "r8.0 r7.0 r6.0"},
+		{"viewer", "?active=true&claim=sub=s1&by=operator&since=" + sixth, "r6.0"},
+		{"viewer", "?since=2999-01-01T00:00:00Z", ""},
+		{"boundviewer", "?by=operator&since=" + sixth, "r7.0"},
 		{"boundviewer", "", "r7.0 r5.0 r3.0"},
 		{"boundviewer", "?issuer=https://a.example/", ""},
 	}
@@ -54,7 +67,8 @@ func TestGetRevocations(t *testing.T) {
 		}
 	}
 	for query, member := range map[string]string{"limit=0": "limit", "limit=1001": "limit", "limit=x": "limit", "cursor=zzz": "cursor",
-		"claim=sub": "claim", "claim=:x": "claim", "active=yes": "active", "isuser=x": "isuser"} {
+		"claim=sub": "claim", "claim=:x": "claim", "claim==x": "claim", "claim=sub=": "claim",
+		"since=30d": "since", "since=": "since", "by=": "by", "by=a&by=b": "by", "after=2026-11-24T07:00:01Z": "after", "active=yes": "active", "isuser=x": "isuser"} {
 		p := e.do("viewer", "GET", "/v1/revocations?"+query, "").want(422).problem()
 		if len(p.Errors) != 1 || p.Errors[0].Member != member {
 			t.Errorf("?%s: faults %+v, want one of %s", query, p.Errors, member)

@@ -194,9 +194,11 @@ func (s *Server) delete(ctx context.Context, in *deleteInput) (*deleteOutput, er
 
 type listInput struct {
 	Paging
-	Issuer string   `query:"issuer" maxLength:"1024" doc:"Only those of this issuer"`
-	Claim  []string `query:"claim,explode" maxItems:"16" doc:"name:value; only those with this equality. May be repeated: all must be there" example:"sub:alice"`
-	Active string   `query:"active" enum:"true,false" doc:"true: in force; false: restored; left out: both"`
+	Issuer string    `query:"issuer" maxLength:"1024" doc:"Only those of this issuer"`
+	Claim  []string  `query:"claim,explode" maxItems:"16" doc:"name=value, split at the first =; only those with this equality. May be repeated: all must be there. name:value is accepted where there is no =" example:"sub=alice"`
+	By     string    `query:"by" maxLength:"256" doc:"Only those made by the credential of this name"`
+	Since  time.Time `query:"since" doc:"Only those made at that time or later" example:"2026-11-24T07:00:01Z"`
+	Active string    `query:"active" enum:"true,false" doc:"true: in force; false: restored; left out: both"`
 }
 
 // Page is one page of revocations.
@@ -227,12 +229,23 @@ func (s *Server) list(ctx context.Context, in *listInput) (*listOutput, error) {
 	return out, nil
 }
 
+// claimFilter reads name=value, or name:value where the text has no equals sign.
+func claimFilter(text string) (f ledger.ClaimFilter, ok bool) {
+	if name, value, ok := strings.Cut(text, "="); ok {
+		return ledger.ClaimFilter{Name: name, Value: value}, name != "" && value != ""
+	}
+	name, value, ok := strings.Cut(text, ":")
+	return ledger.ClaimFilter{Value: text}, ok && name != "" && value != ""
+}
+
 func (in *listInput) query() (q ledger.Query, err error) {
-	q = ledger.Query{Claims: in.Claim, Limit: in.Limit}
+	q = ledger.Query{By: in.By, Since: in.Since, Limit: in.Limit}
 	for _, c := range in.Claim {
-		if name, value, ok := strings.Cut(c, ":"); !ok || name == "" || value == "" {
-			return q, invalid("claim", "must be name:value, such as sub:alice")
+		f, ok := claimFilter(c)
+		if !ok {
+			return q, invalid("claim", "must be name=value, such as sub=alice")
 		}
+		q.Claims = append(q.Claims, f)
 	}
 	if in.Issuer != "" {
 		q.Issuers = append(q.Issuers, []string{in.Issuer})

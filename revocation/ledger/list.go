@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"time"
 
 	"rescind/revocation"
 )
@@ -11,10 +12,26 @@ import (
 // Query chooses from the revocations. The zero value chooses all.
 type Query struct {
 	Issuers [][]string    // the issuer must be in each of these sets; a nil set has every issuer
-	Claims  []string      // "name:value"; each must be one of the equalities
+	Claims  []ClaimFilter // each must be one of the equalities
+	By      string        // name of the credential that revoked
+	Since   time.Time     // only those created at that time or later
 	Active  *bool         // true: in force; false: restored
 	Before  revocation.ID // only earlier ones in the log
 	Limit   int
+}
+
+// ClaimFilter is an equality that a revocation must have. Without a name, the
+// value is name:value as the first edition wrote it. There any colon may end the
+// name, because a name may contain colons.
+type ClaimFilter struct{ Name, Value string }
+
+// valueOf returns the value that the claim of this name must have, or false if
+// the filter is about another claim.
+func (f ClaimFilter) valueOf(name string) (text string, ok bool) {
+	if f.Name == "" {
+		return strings.CutPrefix(f.Value, name+":")
+	}
+	return f.Value, name == f.Name
 }
 
 // maxScan bounds the rows that one page looks at.
@@ -123,7 +140,10 @@ func (f *filter) chooses(r *rows, c *chunk, w *row) bool {
 			return false
 		}
 	}
-	return len(s.values) == 0 || f.holds(packed)
+	if !bytes.Contains(packed, []byte(f.By)) {
+		return false
+	}
+	return len(s.values) == 0 && f.By == "" && f.Since.IsZero() || f.holds(packed)
 }
 
 // shape returns the part of the decision that follows from the shape alone.
@@ -136,7 +156,7 @@ func (f *filter) shape(s revocation.Shape) (out shapeFilter) {
 	for _, claim := range f.Claims {
 		var found []claimText // a name may contain a colon, so there may be several
 		for _, name := range s.Names() {
-			if text, ok := strings.CutPrefix(claim, name+":"); ok {
+			if text, ok := claim.valueOf(name); ok {
 				found = append(found, claimText{name, text})
 			}
 		}
@@ -152,11 +172,18 @@ func (f *filter) shape(s revocation.Shape) (out shapeFilter) {
 	return out
 }
 
-// holds reports whether a packed row has every equality of the query.
+// holds reports whether a packed row has every equality of the query, its
+// credential and its time.
 func (f *filter) holds(packed []byte) bool {
 	r := unpack(packed, newInterner())
+	if f.By != "" && r.CreatedBy != f.By || r.CreatedAt.Before(f.Since) {
+		return false
+	}
 	for _, claim := range f.Claims {
-		if !slices.ContainsFunc(r.Target.Claims, func(c revocation.Claim) bool { return c.Name+":"+c.Value.String() == claim }) {
+		if !slices.ContainsFunc(r.Target.Claims, func(c revocation.Claim) bool {
+			text, ok := claim.valueOf(c.Name)
+			return ok && text == c.Value.String()
+		}) {
 			return false
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -171,7 +172,7 @@ func TestLedgerAgainstModel(t *testing.T) {
 			},
 			"": func(rt *rapid.T) { // the lists agree
 				for _, q := range []Query{{}, {Active: new(bool)}, {Issuers: [][]string{nil, {issuerB}}},
-					{Claims: []string{"sub:a"}}, {Claims: []string{"n:1"}}, {Claims: []string{"n:1", "sub:a"}}} {
+					{Claims: []ClaimFilter{{"", "sub:a"}}}, {Claims: []ClaimFilter{{"n", "1"}}}, {Claims: []ClaimFilter{{"n", "1"}, {"", "sub:a"}}}} {
 					var want, got []string
 					for _, m := range slices.Backward(model) {
 						if alive(m) && (q.Active == nil || m.restored) && (q.Issuers == nil || m.issuer == issuerB) && m.has(q.Claims) {
@@ -240,7 +241,7 @@ func (m *modelled) deniedBy(model []*modelled, follower map[revocation.ID]revoca
 }
 
 // has says whether the equalities of m include all of these.
-func (m *modelled) has(claims []string) bool {
+func (m *modelled) has(claims []ClaimFilter) bool {
 	var have map[string]any
 	if err := json.Unmarshal([]byte("{"+m.claim+"}"), &have); err != nil {
 		panic(err)
@@ -248,7 +249,7 @@ func (m *modelled) has(claims []string) bool {
 	for _, c := range claims {
 		found := false
 		for k, v := range have {
-			found = found || c == fmt.Sprintf("%s:%v", k, v)
+			found = found || strings.TrimPrefix(c.Name+":"+c.Value, ":") == fmt.Sprintf("%s:%v", k, v)
 		}
 		if !found {
 			return false
