@@ -8,10 +8,11 @@ import (
 )
 
 // A replica acknowledges with the number of its entries that end after a
-// minute, and the log has that number too. They can be compared only where both
-// are at one revision. An entry that ends just then, or a clock that was set,
-// may make them differ for a moment, so a difference counts once it has lasted
-// for auditTime and was found auditFailures times in a row.
+// minute, and the log has that number too. The two numbers are compared only
+// where the replica and the log are at one revision. An entry that ends at that
+// moment, or a clock that was set, may make the numbers differ for a moment. So a
+// difference counts once the difference has lasted for auditTime and was found
+// auditFailures times in a row.
 const (
 	auditTime     = 10 * time.Second
 	auditFailures = 3
@@ -20,16 +21,16 @@ const (
 	reloadTime = 10 * time.Minute
 )
 
-// audit has the findings about one replica. It is guarded by
-// replicas.mu.
+// audit holds the findings about one replica. replicas.mu guards it.
 type audit struct {
 	failures int       // in a row
-	since    time.Time // of the first of them
-	failed   bool      // the replica lacks entries that it acknowledges, or has others
+	since    time.Time // when the first of these failures was found
+	failed   bool      // the replica lacks entries that the replica acknowledges, or has others
 	reloaded time.Time // when a snapshot was ordered last
 }
 
-// compare compares the entries that the replica has with those of the log.
+// compare compares the replica's number of entries with the log's number, and
+// orders a snapshot for the replica if the audit asks for one.
 func (ss *session) compare(p *replicaState, a *feedpb.Ack) {
 	if a.Minute == 0 {
 		return
@@ -82,11 +83,11 @@ func (r *replicas) audit(p *replicaState, s *session, want, got int) (reload boo
 		return false
 	}
 	a.reloaded = now
-	log.Error("replica incomplete: it holds other revocations than the log, so it is sent all of them again, and counts as pending until then")
+	log.Error("replica incomplete, sending all entries again; the replica counts as pending until they are in force")
 	return true
 }
 
-// inForce returns the last revision that p has in force: none while it is
+// inForce returns the last revision that p has in force, or 0 while p is
 // incomplete. The caller holds replicas.mu.
 func (p *replicaState) inForce() uint64 {
 	if p.audit.failed {

@@ -22,21 +22,22 @@ import (
 // ClientOptions say which control endpoint to follow, and as which replica.
 type ClientOptions struct {
 	Addresses []string // host:port, tried in turn
-	Name      string   // that operators know this replica by
+	Name      string   // by which operators know this replica
 	Version   string   // of the product
 	// Profile is sent to the control endpoint, which needs a part of the
 	// replica's configuration. Without it the replica counts as accepting every issuer.
 	Profile *Profile
-	// Token returns the credential. It is called at each connection, and once a
-	// second while there is one: the replica then moves to a connection with
-	// the new credential, and says goodbye under the old one.
+	// Token returns the credential. Follow calls Token at each connection, and
+	// once a second during a connection. When the credential has changed, the
+	// replica moves to a connection with the new credential, and then says
+	// goodbye under the old one.
 	Token func() (string, error)
-	// TLS returns the configuration of a connection. Without it Plaintext must
-	// be set: the credential then travels in the clear.
+	// TLS returns the configuration of a connection. Without TLS, Plaintext must
+	// be set, and the credential travels in the clear.
 	TLS       func() (*tls.Config, error)
 	Plaintext bool
 	// Reporter, if there is one, reports over the same connections. The feed
-	// does not wait for it.
+	// does not wait for the reporter.
 	Reporter *Reporter
 	Logger   *slog.Logger // default: discards
 
@@ -51,9 +52,9 @@ const (
 	tokenInterval   = time.Second     // between two looks at the credential
 )
 
-// Follow keeps f up to date until ctx ends, then says goodbye and returns nil:
-// from then on no revocation waits for this replica. So ctx must end only after
-// the replica has answered its last request. Follow returns an error only if
+// Follow keeps f up to date until ctx ends, then says goodbye and returns nil.
+// After the goodbye no revocation waits for this replica, so ctx must end only
+// after the replica has answered its last request. Follow returns an error only if
 // the options cannot work.
 func Follow(ctx context.Context, f *replica.Follower, o ClientOptions) error {
 	c, err := newClient(f, o)
@@ -72,7 +73,7 @@ func Follow(ctx context.Context, f *replica.Follower, o ClientOptions) error {
 			err = c.follow(ctx, conn)
 		}
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // the caller ended it
+			return nil //nolint:nilerr // the caller ended ctx
 		}
 		c.logEnd(addr, greeted, err)
 		if failed++; greeted || failed >= len(c.addresses) {
@@ -104,6 +105,7 @@ type client struct {
 	reporting sync.WaitGroup
 }
 
+// newClient returns a client for f. It fails if the options cannot work.
 func newClient(f *replica.Follower, o ClientOptions) (*client, error) {
 	switch {
 	case len(o.Addresses) == 0:
@@ -124,7 +126,7 @@ func newClient(f *replica.Follower, o ClientOptions) (*client, error) {
 			return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", addr)
 		}
 	}
-	_, _ = rand.Read(c.instance[:]) // it never fails
+	_, _ = rand.Read(c.instance[:]) // rand.Read never fails
 	return c, nil
 }
 
@@ -133,8 +135,8 @@ var errSilent = errors.New("the control endpoint is silent")
 // localPort matches the text that differs between two failures of one kind.
 var localPort = regexp.MustCompile(`\d+->`)
 
-// logEnd logs how a connection ended, if the last one to that address did not
-// end the same way.
+// logEnd logs how a connection ended, unless the last attempt at that address
+// ended the same way.
 func (c *client) logEnd(addr string, greeted bool, err error) {
 	state := localPort.ReplaceAllString(err.Error(), "")
 	msg := "control endpoint not followed"

@@ -9,17 +9,17 @@ import (
 	"rescind/revocation/feed/feedpb"
 )
 
-// backlog is how many messages may wait to be applied. They are then applied
-// and acknowledged together.
+// backlog is how many messages may wait to be applied. Waiting messages are
+// applied and acknowledged together.
 const backlog = 16
 
 // maxUrgent is how many changes may wait to overtake.
 const maxUrgent = 256
 
-// follow applies the messages of n until it ends. When ctx ends it says
-// goodbye. When the credential changes it moves to a connection that is made
-// with the new one, and says goodbye under the old one only after that: between
-// the two the replica counts twice, never not at all.
+// follow applies the messages of n until n ends. When ctx ends, follow says
+// goodbye. When the credential changes, follow first makes a connection with the
+// new credential and then says goodbye under the old one. In between the replica
+// counts twice, so no revocation misses the replica.
 func (c *client) follow(ctx context.Context, n *connection) error {
 	defer c.follower.Disconnected()
 	for {
@@ -49,8 +49,9 @@ func (c *client) follow(ctx context.Context, n *connection) error {
 
 var errTokenChanged = errors.New("the credential has changed")
 
-// run applies and acknowledges the messages of the connection until they end,
-// ctx ends, or the credential changes. After the latter it can run again.
+// run applies and acknowledges the messages of the connection until the stream
+// ends, ctx ends, or the credential changes. After errTokenChanged the caller may
+// call run again.
 func (n *connection) run(ctx context.Context) error {
 	look := time.NewTicker(tokenInterval)
 	defer look.Stop()
@@ -87,15 +88,15 @@ func (n *connection) run(ctx context.Context) error {
 }
 
 // tokenChanged reports whether there is a credential that has not been tried
-// yet. One that cannot be read changes nothing.
+// yet. A credential that cannot be read changes nothing.
 func (n *connection) tokenChanged() bool {
 	secret, err := n.client.Token()
 	return err == nil && secret != n.secret && secret != n.failed
 }
 
-// apply takes in a message and all that wait behind it, and acknowledges the
-// revision that is in force then. Within a long revision it takes in one message
-// at a time, so that others can overtake.
+// apply takes in m and the messages that wait behind m, and acknowledges the
+// revision that is then in force. Within a long revision apply takes in one
+// message at a time, so that short revisions can overtake.
 func (n *connection) apply(m *feedpb.ServerMessage) error {
 	in := n.in
 	err := in.take(m)
@@ -116,7 +117,7 @@ func (n *connection) apply(m *feedpb.ServerMessage) error {
 	return n.acknowledge()
 }
 
-// applyUrgent puts the changes that overtake in force, and acknowledges them.
+// applyUrgent puts the overtaking changes in force, and acknowledges the changes.
 func (n *connection) applyUrgent(changes ...*feedpb.Change) error {
 	for len(n.urgent) > 0 {
 		changes = append(changes, <-n.urgent)
@@ -142,7 +143,8 @@ func (n *connection) acknowledge() error {
 	return n.send(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Ack{Ack: ack}})
 }
 
-// send sends m. If the stream has ended, its messages end too, with the reason.
+// send sends m. If the stream has ended, send returns nil, because n.ended has the
+// reason.
 func (n *connection) send(m *feedpb.ClientMessage) error {
 	if err := n.stream.Send(m); err != nil && !errors.Is(err, io.EOF) {
 		return err

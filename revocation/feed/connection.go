@@ -23,14 +23,14 @@ import (
 type connection struct {
 	client *client
 	addr   string
-	secret string // that it was made with
-	failed string // a later credential that could not replace it
+	secret string // the credential of this connection
+	failed string // a later credential that the control endpoint did not take
 
 	conn   *grpc.ClientConn
 	ctx    context.Context // of the streams; ends with close
 	cancel context.CancelCauseFunc
 	stream feedpb.Feed_FollowClient
-	alarm  *time.Timer // ends the connection; it runs only while a message is awaited
+	alarm  *time.Timer // ends the connection; runs only while a message is awaited
 
 	in       *inbound
 	messages chan *feedpb.ServerMessage // closed by read
@@ -49,7 +49,7 @@ func (c *client) connect(ctx context.Context, addr string) (*connection, error) 
 	}
 	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	n.ctx, n.cancel = metadata.AppendToOutgoingContext(own, "authorization", "Bearer "+n.secret), cancel
-	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })() // only until it has greeted
+	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })() // only until the control endpoint has greeted
 	n.alarm = time.AfterFunc(greetingTimeout, func() { cancel(errSilent) })
 	silence, err := n.greet()
 	if err != nil {
@@ -66,7 +66,7 @@ func (c *client) connect(ctx context.Context, addr string) (*connection, error) 
 	return n, nil
 }
 
-// dial prepares the transport. It reads the credential and the TLS files anew.
+// dial prepares the transport, and reads the credential and the TLS files anew.
 func (n *connection) dial() (err error) {
 	c := n.client
 	if n.secret, err = c.Token(); err != nil {
@@ -121,7 +121,8 @@ func (n *connection) greet() (silence time.Duration, err error) {
 	return silence, nil
 }
 
-// report lets the reporter have the connection until it is closed.
+// report starts the reporter, which uses the connection until the connection is
+// closed.
 func (n *connection) report() {
 	c := n.client
 	if c.Reporter != nil {
@@ -130,7 +131,8 @@ func (n *connection) report() {
 	}
 }
 
-// read passes on the messages that come, and closes messages at the end.
+// read receives the messages of the stream and passes each on to run. At the end
+// of the stream read closes n.messages.
 func (n *connection) read(silence time.Duration) error {
 	defer close(n.messages)
 	for {
@@ -154,9 +156,9 @@ func (n *connection) read(silence time.Duration) error {
 	}
 }
 
-// hurry lets the short changes of a message overtake a long revision. It returns
-// the message with the changes that stay in their turn, or nil if there are
-// none. A change that finds no room stays in its turn alone.
+// hurry lets the short changes of m overtake a long revision. hurry returns m, or
+// nil if every change of m came ahead of its turn. A change that finds no room in
+// n.urgent is applied in its turn alone.
 func (n *connection) hurry(m *feedpb.ServerMessage) *feedpb.ServerMessage {
 	changes := m.GetChanges().GetChanges()
 	ahead := 0
@@ -184,19 +186,20 @@ func (n *connection) hurry(m *feedpb.ServerMessage) *feedpb.ServerMessage {
 
 var errEnded = errors.New("the control endpoint ended the stream")
 
-// goodbye says that nothing waits for the replica under this credential any
-// more, and closes the connection. It waits for goodbyeTimeout at most.
+// goodbye tells the control endpoint that nothing waits for the replica under
+// this credential any more, and closes the connection. goodbye waits for
+// goodbyeTimeout at most.
 func (n *connection) goodbye() {
 	defer time.AfterFunc(goodbyeTimeout, func() { n.cancel(errSilent) }).Stop()
 	defer n.close()
 	if n.stream.Send(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Goodbye{Goodbye: &feedpb.Goodbye{}}}) != nil {
 		return
 	}
-	for range n.messages { // until the control endpoint has taken it and ends the stream
+	for range n.messages { // until the control endpoint has taken the goodbye and ends the stream
 	}
 }
 
-// close ends the streams and gives up a set that is not whole.
+// close ends the streams and abandons a snapshot that is not whole.
 func (n *connection) close() {
 	n.cancel(nil)
 	if n.alarm != nil {

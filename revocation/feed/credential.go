@@ -22,8 +22,9 @@ type Token struct {
 
 type tokenKey struct{}
 
-// admit lets a call in by its credential before anything else of the call is
-// read. It runs for every method, also for those that do not exist.
+// admit checks the credential of a call before anything else of the call is read,
+// and returns a context with the name of the token. gRPC runs admit for every
+// method, also for a method that does not exist.
 func (s *Server) admit(ctx context.Context, call *tap.Info) (context.Context, error) {
 	i, err := bearer.Identify(s.hashes, call.Header.Get("authorization"))
 	if err == nil {

@@ -1,14 +1,14 @@
 // Package feed carries a log of revocations from the control endpoint to its
 // replicas: both ends of the stream that feed.proto describes.
 //
-// # What it promises
+// # Promises
 //
 // A replica's set has every revision of one log up to its own, and never half a
 // snapshot. An acknowledgement of a revision means that the revision is in force
-// on that replica and survives a restart of it. So [Server.WaitApplied] can say
+// on that replica and survives a restart of the replica. So [Server.WaitApplied] can say
 // "in force everywhere". Everywhere means every replica that follows now, at any
 // control node, and every replica that was lost less than a minute ago: a lost
-// replica still decides, by the set that it had. A replica that says goodbye
+// replica still decides by its last set. A replica that says goodbye
 // decides no more, and does not count.
 //
 // # Identity
@@ -16,13 +16,14 @@
 // A replica is known by its feed credential, its name and its process. Another
 // credential cannot speak for it, and one credential has a bounded number of
 // replicas. With its hello the replica reports its version, the version of its
-// matching rules, and the issuers that it accepts. A replica of earlier rules
+// matching rules, and its accepted issuers. A replica of earlier rules
 // counts as pending for every revocation that it cannot match in full. The
 // issuers are remembered for as long as a revocation may last.
 //
 // A replica also acknowledges how many of its entries have not ended. The log
 // has that number too. A difference that lasts means that the replica has lost
-// or kept something: it counts as pending, and is sent all entries again.
+// or kept something. Such a replica counts as pending, and is sent all entries
+// again.
 //
 // # Waiting
 //
@@ -30,24 +31,25 @@
 // position and sends. The newest changes are packed once for all replicas
 // (tail). A replica that is behind the tail is sent changes from the source, and
 // one that is too far behind is sent a snapshot. A replica that does not read
-// blocks its own goroutine, which holds a bounded piece of the log, and it is
-// dropped when one message has been stuck for sendTimeout. Nothing else waits
-// for it.
+// blocks its own goroutine, which holds a bounded piece of the log. The server
+// drops the replica when one message has been stuck for sendTimeout. Nothing else
+// waits for such a replica.
 //
 // Changes that come within two milliseconds of each other travel in one message
 // and are acknowledged in one, because with many replicas the messages cost more
 // than the changes. A revision of many entries travels in parts, and each part is
-// in force when it comes. A short revision behind it overtakes: it is sent,
-// applied and acknowledged ahead of its turn, and comes again in its turn.
+// in force when the part comes. A short revision behind a long one overtakes: the
+// short revision is sent, applied and acknowledged ahead of its turn, and comes
+// again in its turn.
 //
 // # Trust
 //
-// Every call on the server needs a credential, whatever its method. The TLS of
+// Every call on the server needs a credential, for every method. The TLS of
 // the connection belongs to the caller of this package. The server believes a
 // replica about the revisions that this replica has in force, and bounds the cost
 // of the replica. The client believes the server about the log, because
-// the control endpoint decides about revocations. It does not believe the server
-// about the protocol: a message that does not fit ends the stream, and the set
+// the control endpoint decides about revocations. The client does not believe the
+// server about the protocol: a message that does not fit ends the stream, and the set
 // stays as it was.
 package feed
 
@@ -71,7 +73,7 @@ type Source interface {
 	Replaces() []string
 	// Retention returns the longest time that a revocation may last.
 	Retention() time.Duration
-	// Revision returns the last revision. It never falls.
+	// Revision returns the last revision, which never falls.
 	Revision() uint64
 	// Age returns how long ago it was certain that nothing was beyond Revision.
 	Age() time.Duration
@@ -134,8 +136,8 @@ func pack(entries []revocation.Entry, most int, emit func(part []byte, n int) er
 	return nil
 }
 
-// partsOf returns c as it travels: one part, or several if it is large. It calls
-// between, if that is not nil, after each part of several.
+// partsOf returns the parts of c for a message: one part, or several parts if c is
+// large. partsOf calls between, if between is not nil, after each part of several.
 func partsOf(c revocation.Change, between func()) []*feedpb.Change {
 	var out []*feedpb.Change
 	several := len(c.Added)+len(c.Removed) > partEntries

@@ -11,11 +11,11 @@ import (
 )
 
 // Several control nodes may serve one log, each with replicas of its own, and
-// each must be able to say "in force everywhere". So each tells the others
-// which replicas follow it and how far these are: a change at once, and all of
-// them every second. Of a replica that moved from one node to another the later
-// join counts. The replicas of a node that is silent for nodeLost are lost ones
-// until they turn up elsewhere.
+// each node must be able to say "in force everywhere". So each node tells the
+// other nodes the names and revisions of its replicas: one replica at once after
+// a change, and all replicas every second. If a replica moved from one node to
+// another, the later join counts. The replicas of a node that is silent for
+// nodeLost count as lost until these replicas follow another node.
 
 // Nodes carries messages from one control node to all others. A message may be
 // lost, and Broadcast does not wait.
@@ -26,7 +26,7 @@ type Nodes interface {
 
 // Times among nodes.
 const (
-	gossipInterval = time.Second          // how often a node tells all
+	gossipInterval = time.Second          // how often a node lists all its replicas
 	gossipPause    = 2 * time.Millisecond // between two messages
 	gossipRowPause = 5 * time.Microsecond // of pause more for each replica told
 	nodeLost       = 3 * time.Second      // without a message
@@ -46,11 +46,11 @@ const (
 // of two versions form a cluster during an upgrade.
 type gossip struct {
 	Ask      bool                        `json:"ask,omitzero"` // the sender wants to be told all
-	All      bool                        `json:"all,omitzero"` // the sender has no replicas but these
+	All      bool                        `json:"all,omitzero"` // the sender has no other replicas than Replicas
 	Replicas []replicaRow                `json:"replicas,omitzero"`
 	Profiles map[string][]acceptedIssuer `json:"profiles,omitzero"` // that the rows name, by key
-	// Here has the sum of every replica of the sender, where they do not fit one
-	// message: it has no other.
+	// Here has the sum of every replica of the sender, if the replicas do not fit
+	// one message. The sender has no other replica.
 	Here  []uint64      `json:"here,omitzero"`
 	Known []knownRecord `json:"known,omitzero"`
 
@@ -65,7 +65,7 @@ type replicaRow struct {
 	Name       string    `json:"name"`
 	Instance   [16]byte  `json:"instance"`
 	Connected  bool      `json:"connected,omitzero"`
-	Gone       bool      `json:"gone,omitzero"` // it said goodbye
+	Gone       bool      `json:"gone,omitzero"` // the replica said goodbye
 	Joined     time.Time `json:"joined"`
 	Revision   uint64    `json:"revision,omitzero"`
 	Ahead      []uint64  `json:"ahead,omitzero"` // later revisions that are in force
@@ -74,12 +74,12 @@ type replicaRow struct {
 	Version    string    `json:"version,omitzero"`
 	Rules      int       `json:"rules,omitzero"`
 	Incomplete bool      `json:"incomplete,omitzero"`
-	Profile    string    `json:"profile,omitzero"` // key; empty: it reports no issuers
+	Profile    string    `json:"profile,omitzero"` // key; empty: the replica reports no issuers
 }
 
 func (t *replicaRow) identity() identity { return identity{t.Credential, t.Name, t.Instance} }
 
-// rowOf returns p as other nodes are told. The caller holds replicas.mu.
+// rowOf returns the row of p for a message to other nodes. The caller holds replicas.mu.
 func rowOf(p *replicaState) replicaRow {
 	row := replicaRow{
 		Credential: p.credential, Name: p.name, Instance: p.instance, Connected: p.connected, Joined: p.joined,
@@ -100,13 +100,14 @@ func (id *identity) sum() uint64 {
 	return binary.BigEndian.Uint64(h[:])
 }
 
-// gossip tells the other nodes and listens to them until ctx ends.
+// gossip sends the state of the replicas to the other nodes, and merges the
+// messages of other nodes, until ctx ends.
 func (s *Server) gossip(ctx context.Context) {
 	r := s.replicas
 	err := s.nodes.Subscribe(func(node string, message []byte) {
 		var g gossip
 		if err := json.Unmarshal(message, &g); err != nil {
-			s.logger.Warn("a message of another control node cannot be read", "node", node, "error", err)
+			s.logger.Warn("message of another control node cannot be read, dropping it", "node", node, "error", err)
 			return
 		}
 		r.merge(node, &g)
@@ -114,7 +115,7 @@ func (s *Server) gossip(ctx context.Context) {
 		s.answerPeer(node, &g)
 	})
 	if err != nil {
-		s.logger.Error("the other control nodes are not heard", "error", err)
+		s.logger.Error("messages of the other control nodes are not received", "error", err)
 	}
 	met := time.AfterFunc(meetTime, r.meet)
 	defer met.Stop()
@@ -143,14 +144,14 @@ func (s *Server) gossip(ctx context.Context) {
 // broadcastAll sends messages to the other nodes, with a pause behind each.
 func (s *Server) broadcastAll(ctx context.Context, messages []*gossip) {
 	for _, g := range messages {
-		if err := s.broadcast(g); err != nil { // all is told again within a second
-			s.logger.Debug("the other control nodes were not told of the replicas here", "error", err)
+		if err := s.broadcast(g); err != nil { // gossip sends all replicas again within a second
+			s.logger.Debug("the replicas here were not sent to the other control nodes, sending them again within a second", "error", err)
 		}
 		rest(ctx, gossipPause+time.Duration(len(g.Replicas))*gossipRowPause)
 	}
 }
 
-// broadcast sends one message to the other nodes. It does not wait.
+// broadcast sends one message to the other nodes, and does not wait.
 func (s *Server) broadcast(g *gossip) error {
 	message, err := json.Marshal(g)
 	if err != nil {
@@ -160,7 +161,8 @@ func (s *Server) broadcast(g *gossip) error {
 }
 
 // messages returns the messages to the other nodes about the replicas here: about
-// all of them, or about those that have changed. There is at least one message.
+// all replicas, or about the replicas that have changed. There is at least one
+// message.
 func (r *replicas) messages(all bool) []*gossip {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -198,12 +200,13 @@ func (r *replicas) messages(all bool) []*gossip {
 	return messages
 }
 
-// markChanged has the other nodes told p's present state. The caller holds mu.
+// markChanged wakes gossip to send p's present state to the other nodes. The caller holds mu.
 func (r *replicas) markChanged(p *replicaState) {
 	p.changed = true
 	r.wakeGossip()
 }
 
+// wakeGossip wakes gossip, and does not wait.
 func (r *replicas) wakeGossip() {
 	select {
 	case r.news <- struct{}{}:
@@ -252,8 +255,8 @@ func (r *replicas) merge(node string, g *gossip) {
 	}
 }
 
-// dropOthers forgets the replicas of a node that are not among those that the
-// node has. The caller holds mu.
+// dropOthers forgets the replicas of a node that a full list of the node does not
+// have. The caller holds mu.
 func (r *replicas) dropOthers(node string, g *gossip) {
 	var here func(p *replicaState) bool
 	switch {
@@ -276,9 +279,9 @@ func (r *replicas) dropOthers(node string, g *gossip) {
 	}
 }
 
-// mergeRow takes in one row of a node. fresh is the profile that the row names;
-// nil if the message does not have it. ok says that the replica was that node's
-// before, at the revision returned. The caller holds mu.
+// mergeRow takes in one row of a node. fresh is the profile that the row names, or
+// nil if the message lacks the profile. ok reports whether the replica followed
+// that node before, at the returned revision. The caller holds mu.
 func (r *replicas) mergeRow(node string, row *replicaRow, fresh *profile, all bool) (before uint64, ok bool) {
 	if !goodName(row.Name) || len(row.Credential) > maxName || len(row.Version) > maxVersion {
 		return 0, false
@@ -298,15 +301,26 @@ func (r *replicas) mergeRow(node string, row *replicaRow, fresh *profile, all bo
 		r.all[p.identity] = p
 		r.onChange()
 	case p.node != node && !row.Joined.After(p.joined):
-		return 0, false // it has been somewhere else since
+		return 0, false // the replica has followed another node since
 	case p.node == node:
 		before, ok = p.revision, p.known
 	}
 	if p.session != nil {
-		p.session.replace() // it has gone to the other node
+		p.session.replace() // the replica has moved to the other node
 		p.session = nil
 	}
 	was := p.connected
+	p.follow(node, row)
+	r.redescribe(p, row, fresh, all)
+	if !p.connected && (was || !ok) {
+		r.lose(p)
+	}
+	return before, ok
+}
+
+// follow sets p to the state that the row of another node has. The caller holds
+// mu.
+func (p *replicaState) follow(node string, row *replicaRow) {
 	p.node, p.remote, p.joined, p.known = node, node, row.Joined, true
 	p.revision, p.entries, p.lastAck, p.connected = row.Revision, row.Entries, row.LastAck, row.Connected
 	p.ahead = nil
@@ -316,14 +330,9 @@ func (r *replicas) mergeRow(node string, row *replicaRow, fresh *profile, all bo
 		}
 		p.ahead[revision] = true
 	}
-	r.redescribe(p, row, fresh, all)
-	if !p.connected && (was || !ok) {
-		r.lose(p)
-	}
-	return before, ok
 }
 
-// redescribe takes a row's description of p. The caller holds mu.
+// redescribe sets the description of p to the row's. The caller holds mu.
 func (r *replicas) redescribe(p *replicaState, row *replicaRow, fresh *profile, all bool) {
 	old := p.profile
 	switch {
@@ -338,7 +347,7 @@ func (r *replicas) redescribe(p *replicaState, row *replicaRow, fresh *profile, 
 	}
 }
 
-// missNodes makes lost ones of the replicas of nodes that have fallen silent.
+// missNodes counts the replicas of a silent node as lost.
 func (r *replicas) missNodes() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -355,7 +364,7 @@ func (r *replicas) missNodes() {
 	}
 }
 
-// meet ends the wait for nodes that were not heard since the start.
+// meet ends the wait for the nodes that were not heard since the start.
 func (r *replicas) meet() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

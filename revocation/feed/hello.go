@@ -12,7 +12,8 @@ import (
 	"rescind/revocation/printable"
 )
 
-// first returns the first message of a stream. It waits for helloTimeout at most.
+// first returns the first message of a stream, and waits for the message for
+// helloTimeout at most.
 func first[M any](ctx context.Context, s *Server, recv func() (M, error)) (m M, err error) {
 	type result struct {
 		m   M
@@ -29,14 +30,14 @@ func first[M any](ctx context.Context, s *Server, recv func() (M, error)) (m M, 
 	case <-ctx.Done():
 		return m, context.Cause(ctx)
 	case <-timer.C:
-		return m, status.Error(codes.DeadlineExceeded, "no hello came")
+		return m, status.Error(codes.DeadlineExceeded, "no hello came within "+helloTimeout.String())
 	case r := <-received:
 		return r.m, r.err
 	}
 }
 
 // identityOf returns the identity of the replica that says hello with this
-// credential. It fails if the hello cannot be listed or logged.
+// credential. identityOf fails if the hello cannot be listed or logged.
 func identityOf(credential string, h *feedpb.Hello) (identity, error) {
 	switch {
 	case h == nil || !goodName(h.Name) || len(h.Instance) != 16:
@@ -54,9 +55,9 @@ func goodName(name string) bool {
 	return name != "" && len(name) <= maxName && printable.Valid(name)
 }
 
-// profileOf returns the profile that a replica sends. A replica whose profile
-// is too large counts as one that sends none, since to turn it away would keep
-// revocations from it.
+// profileOf returns the profile that a replica sends, or nil if the profile is too
+// large. Such a replica counts as accepting every issuer, because a replica that
+// is turned away gets no revocations.
 func profileOf(m *feedpb.Profile, log *slog.Logger) *profile {
 	p, err := readProfile(m)
 	if err != nil {

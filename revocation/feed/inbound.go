@@ -21,12 +21,13 @@ const (
 	missed       = 3 // heartbeats without a message, and the server is gone
 )
 
-// inbound turns the server's messages into calls of the follower. Whatever the
-// messages are, the follower's set is a whole one at one revision: a snapshot
-// is built beside it and takes its place when it has proved complete, and a
-// revision counts when all its parts are in force, right after the one before it.
+// inbound turns the server's messages into calls of the follower. For every
+// sequence of messages, the follower's set is a whole set at one revision. A
+// snapshot is built beside the set and takes the set's place once the snapshot has
+// proved complete. A revision counts when all its parts are in force, right after
+// the revision before it.
 //
-// It belongs to one goroutine.
+// An inbound belongs to one goroutine.
 type inbound struct {
 	follower *replica.Follower
 	logID    string
@@ -34,20 +35,20 @@ type inbound struct {
 	at       uint64 // at this revision, once ready is applied
 
 	loading *snapshot
-	partial *partial // revision at+1, if some of it has come
+	partial *partial // revision at+1, if a part of that revision has come
 	ready   []revocation.Change
 	ahead   []uint64          // revisions after at that are in force already
 	due     bool              // an acknowledgement
 	minute  revocation.Minute // of a heartbeat that has not been acknowledged; 0: none
 }
 
-// partial is a revision of which the rest is to come.
+// partial is a revision that has come in part.
 type partial struct {
-	entries int // that have come
+	entries int // of the parts that have come
 	removed []revocation.Entry
 }
 
-// snapshot is one that is being received.
+// snapshot is a snapshot that is being received.
 type snapshot struct {
 	*replica.Loading
 	revision uint64
@@ -123,7 +124,7 @@ func (in *inbound) take(m *feedpb.ServerMessage) error {
 	return errors.New("a message of an unknown kind came")
 }
 
-// change takes one part of a revision. It passes over revisions that are in force
+// change takes one part of a revision. change skips a revision that is in force
 // already.
 func (in *inbound) change(c *feedpb.Change) error {
 	switch {
@@ -161,8 +162,8 @@ func (in *inbound) change(c *feedpb.Change) error {
 	return nil
 }
 
-// overtake puts later changes in force before their turn, but for those whose
-// turn has come. It does nothing while there is no set to add them to.
+// overtake puts later changes in force before their turn. overtake skips a change
+// whose turn has come, and does nothing while there is no set.
 func (in *inbound) overtake(changes []*feedpb.Change) error {
 	if in.loading != nil || !in.holds {
 		return nil
@@ -198,8 +199,8 @@ func (in *inbound) aheadOf() []uint64 {
 	return slices.Clone(in.ahead)
 }
 
-// part puts added entries of a revision in force while the rest of it is on its
-// way. Entries that it removes wait for the rest.
+// part puts added entries of a revision in force while the rest of the revision is
+// on its way. The entries that the revision removes wait for the rest.
 func (in *inbound) part(revision uint64, added []revocation.Entry) error {
 	if err := in.flush(); err != nil {
 		return err
@@ -210,7 +211,7 @@ func (in *inbound) part(revision uint64, added []revocation.Entry) error {
 	return nil
 }
 
-// flush puts the whole revisions that have come in force.
+// flush puts the received whole revisions in force.
 func (in *inbound) flush() error {
 	if len(in.ready) == 0 {
 		return nil
@@ -222,8 +223,8 @@ func (in *inbound) flush() error {
 	return nil
 }
 
-// heartbeat takes the time at which nothing was beyond the revision that has
-// come.
+// heartbeat takes in the time at which the log had nothing beyond the received
+// revision.
 func (in *inbound) heartbeat(h *feedpb.Heartbeat) error {
 	if err := in.flush(); err != nil {
 		return err
@@ -239,7 +240,7 @@ func (in *inbound) heartbeat(h *feedpb.Heartbeat) error {
 		return errors.New("a heartbeat has a negative age, or one outside of the range")
 	}
 	if logID, revision := in.follower.Position(); logID != in.logID || revision != in.at {
-		return errors.New("the set was discarded; it is loaded again")
+		return errors.New("the set was discarded, loading all entries again")
 	}
 	in.follower.Contact(in.at, h.Time.AsTime(), h.Age.AsDuration())
 	in.due, in.minute = true, revocation.MinuteOf(h.Time.AsTime())
@@ -282,7 +283,7 @@ func (in *inbound) chunk(c *feedpb.SnapshotChunk) error {
 	return nil
 }
 
-// end takes the end of a snapshot, and puts the snapshot in force if it is whole.
+// end takes the end of a snapshot, and puts a whole snapshot in force.
 func (in *inbound) end(e *feedpb.SnapshotEnd) error {
 	s := in.loading
 	if s == nil {

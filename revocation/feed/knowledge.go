@@ -23,14 +23,14 @@ const refreshTime = time.Hour
 const publishPause = 20 * time.Millisecond
 
 // maxKnown bounds the records that the replicas of one credential can cause, in
-// bytes. Beyond it the oldest of that credential is forgotten.
+// bytes. Beyond this bound the oldest record of that credential is forgotten.
 const maxKnown = 1 << 20
 
-// knowledge has the issuers that replicas accept, those of replicas that are gone
-// too, for as long as a revocation may last. A replica
-// that reports its issuers is remembered by its profile alone, and many share
-// one. A replica that reports none is remembered by its name, until a replica
-// of that name reports.
+// knowledge holds the issuers that replicas accept, for as long as a revocation
+// may last. The issuers of replicas that are gone are among them. A replica that
+// reports its issuers is remembered by its profile alone, and many replicas share
+// one profile. A replica that reports no issuers is remembered by its name, until
+// a replica of that name reports issuers.
 type knowledge struct {
 	retention time.Duration
 	started   time.Time
@@ -50,10 +50,10 @@ type knownKey struct {
 	name       string // of the replica without a profile
 }
 
-// knownRecord is one record as it is kept and as nodes tell each other.
+// knownRecord is one record in the document and in messages between nodes.
 type knownRecord struct {
 	Credential string           `json:"credential"`
-	Replica    string           `json:"replica,omitzero"` // one that does not report its issuers
+	Replica    string           `json:"replica,omitzero"` // a replica that does not report its issuers
 	Issuers    []acceptedIssuer `json:"issuers,omitzero"` // not nil if Replica is empty
 	Seen       time.Time        `json:"seen"`
 
@@ -69,7 +69,7 @@ func newKnowledge(retention time.Duration) *knowledge {
 	return k
 }
 
-// issuers returns the knowledge for other packages. It takes no lock.
+// issuers returns the knowledge for other packages, and takes no lock.
 func (k *knowledge) issuers() revocation.KnownIssuers {
 	view := *k.view.Load()
 	view.Settled = time.Since(k.started) >= settleTime
@@ -86,9 +86,9 @@ func (k *knowledge) see(credential, name string, p *profile) {
 	}
 }
 
-// note takes in a record and reports whether the view changes by it. A record
-// with a profile takes the place of the one of its replica without. The caller
-// holds mu.
+// note takes in a record and reports whether the record changes the view. A record
+// with a profile replaces the record of the same replica without a profile. The
+// caller holds mu.
 func (k *knowledge) note(r *knownRecord) (fresh bool) {
 	key := knownKey{credential: r.Credential, name: r.Replica}
 	if r.profile != nil {
@@ -206,7 +206,7 @@ func (k *knowledge) all() []knownRecord {
 	return out
 }
 
-// messages returns the records as other nodes are told.
+// messages returns the messages that carry all records to other nodes.
 func (k *knowledge) messages() (messages []*gossip) {
 	var current *gossip
 	bytes := 0
@@ -221,8 +221,8 @@ func (k *knowledge) messages() (messages []*gossip) {
 	return messages
 }
 
-// learn takes in records of a file or of another node. Records that make no
-// sense, and those older than the retention, are passed over.
+// learn takes in records of a file or of another node. learn skips a
+// record that makes no sense, and a record older than the retention.
 func (k *knowledge) learn(records []knownRecord) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

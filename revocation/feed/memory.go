@@ -17,8 +17,8 @@ import (
 
 // Memory keeps small documents over restarts of the control endpoint.
 type Memory interface {
-	// LoadDocument returns the document that was saved last under the name; nil
-	// if there is none.
+	// LoadDocument returns the document that was saved last under the name, or
+	// nil if there is no such document.
 	LoadDocument(name string) ([]byte, error)
 	// SaveDocument replaces the document under the name, whole or not at all.
 	SaveDocument(name string, document []byte) error
@@ -44,8 +44,8 @@ func (f Folder) SaveDocument(name string, document []byte) error {
 // The documents of the memory.
 const (
 	// replicasDocument has the replicas that count. A control endpoint that
-	// starts again reads it, so those replicas are lost ones and not unknown:
-	// "in force everywhere" waits for them to come back.
+	// starts again reads the document and counts these replicas as lost, so that
+	// "in force everywhere" waits for the replicas to come back.
 	replicasDocument = "replicas.json"
 	// issuersDocument has the issuers that replicas accept.
 	issuersDocument = "issuers.json"
@@ -59,14 +59,14 @@ type document struct {
 	name    string
 	memory  Memory
 	content func() any
-	stale   chan struct{} // holds one token when it has to be saved
+	stale   chan struct{} // holds one token when the document has to be saved
 }
 
 func newDocument(name string, m Memory, content func() any) *document {
 	return &document{name: name, memory: m, content: content, stale: make(chan struct{}, 1)}
 }
 
-// touch has the document saved soon. It does not wait.
+// touch orders a save of the document, and does not wait.
 func (d *document) touch() {
 	select {
 	case d.stale <- struct{}{}:
@@ -74,7 +74,7 @@ func (d *document) touch() {
 	}
 }
 
-// run saves the document when it has to be saved, and at the end.
+// run saves the document after each touch, and once more when ctx ends.
 func (d *document) run(ctx context.Context, logger *slog.Logger) {
 	for ctx.Err() == nil {
 		select {
@@ -92,7 +92,7 @@ func (d *document) run(ctx context.Context, logger *slog.Logger) {
 	}
 }
 
-// load reads a document of records. A document that does not exist has none.
+// load reads a document of records. A document that does not exist has no records.
 func load[R any](m Memory, name string) (records []R, err error) {
 	b, err := m.LoadDocument(name)
 	if err != nil || b == nil {
@@ -111,6 +111,7 @@ type replicaRecord struct {
 	Instance   string `json:"instance"`
 }
 
+// recordsOf returns the content of replicasDocument.
 func recordsOf(ids []identity) any {
 	records := make([]replicaRecord, len(ids))
 	for i, id := range ids {
@@ -136,8 +137,9 @@ func loadReplicas(m Memory) ([]identity, error) {
 	return ids, nil
 }
 
-// remember reads the documents of m and keeps them up to date. A document that
-// cannot be read is replaced: the replicas say the same when they connect.
+// remember reads the documents of m and keeps both documents up to date. A
+// document that cannot be read is replaced, because the replicas report the same
+// content when the replicas connect.
 func (s *Server) remember(m Memory) {
 	ids, err := loadReplicas(m)
 	if err != nil {

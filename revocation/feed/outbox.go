@@ -15,14 +15,14 @@ const (
 	maxPending = 1000      // alerts
 	maxAlerts  = 100       // in one message
 	maxBatch   = 256 << 10 // bytes of alerts in one message, but for the last
-	maxAlert   = 32 << 10  // bytes of one
+	maxAlert   = 32 << 10  // bytes of one alert
 )
 
-// outbox has the alerts that the control endpoint has not taken. One message at
-// a time is on its way. Alerts of one key that come meanwhile become one.
+// outbox holds the alerts that the control endpoint has not taken. One message at
+// a time is on its way. Meanwhile several alerts of one key become one alert.
 //
-// When it is full it drops the newest alert of the detector that has the most, so
-// that a flood of one kind does not wash away the others.
+// A full outbox drops the newest alert of the detector with the most alerts, so
+// that a flood of one kind does not wash away the other kinds.
 type outbox struct {
 	wake chan struct{} // holds one token when next may have something
 
@@ -57,8 +57,8 @@ func (o *outbox) add(a insight.Alert) {
 	o.stir()
 }
 
-// most returns the newest key of the detector with the most alerts; none if that
-// is the detector given. The caller holds mu.
+// most returns the newest key of the detector with the most alerts, or "" if that
+// detector is the given one. The caller holds mu.
 func (o *outbox) most(of insight.Detector) string {
 	counts := map[insight.Detector]int{of: 1}
 	for _, a := range o.pending {
@@ -81,13 +81,14 @@ func (o *outbox) most(of insight.Detector) string {
 	return ""
 }
 
+// forget removes a pending alert. The caller holds mu.
 func (o *outbox) forget(key string) {
 	delete(o.pending, key)
 	i := slices.Index(o.order, key)
 	o.order = slices.Delete(o.order, i, i+1)
 }
 
-// stir wakes the reporter. It does not wait.
+// stir wakes the reporter, and does not wait.
 func (o *outbox) stir() {
 	select {
 	case o.wake <- struct{}{}:
@@ -95,14 +96,15 @@ func (o *outbox) stir() {
 	}
 }
 
-// again has a message that was sent over an earlier stream sent once more.
+// again marks a message of an earlier stream as not sent, so that next returns the
+// message again.
 func (o *outbox) again() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.unsent = o.sent != nil
 }
 
-// next returns the message to send, or nil.
+// next returns the message to send, or nil if there is nothing to send now.
 func (o *outbox) next() *feedpb.Alerts {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -150,8 +152,8 @@ func (o *outbox) taken(number uint64) {
 	o.stir()
 }
 
-// drained returns a channel that is closed when all alerts are taken; nil if
-// there are none.
+// drained returns a channel that is closed when all alerts are taken, or nil if
+// there are no alerts.
 func (o *outbox) drained() <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()

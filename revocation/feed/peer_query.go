@@ -7,11 +7,11 @@ import (
 	"rescind/revocation/insight"
 )
 
-// A query that is put to one node concerns the replicas of all nodes. So a node
-// sends it to the others. Each of them asks its own replicas and sends their
-// answers back. A node also sends the others the alerts that it has kept. Each
-// of these messages may be lost: an answer says how many replicas it comes from,
-// and an alert is still kept at the node that it was reported to.
+// A query that is put to one node concerns the replicas of all nodes. So the node
+// sends the query to the other nodes. Each other node asks its own replicas and
+// sends the answers back. A node also sends its kept alerts to the other nodes.
+// Each of these messages may be lost: the result of a query says how many replicas
+// answered, and the node that took an alert still keeps the alert.
 
 // atPeer returns the urgency for the replicas of another node: a part of the
 // time is for the way between the nodes.

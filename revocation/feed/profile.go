@@ -44,9 +44,9 @@ func (p *Profile) Set(issuers []revocation.AcceptedIssuer) {
 	}
 }
 
-// message returns the profile as it travels. A profile beyond maxProfile is
-// left out: the replica then counts as accepting every issuer, which refuses
-// no revocation.
+// message returns the profile for a message, or nil if the profile exceeds
+// maxProfile. Without a profile the replica counts as accepting every issuer,
+// which refuses no revocation.
 func (p *Profile) message() *feedpb.Profile {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -64,9 +64,9 @@ func (p *Profile) message() *feedpb.Profile {
 	return m
 }
 
-// profile is a replica's configuration as the control endpoint knows it.
-// It is never changed once it is made. A nil profile belongs to a replica that
-// reports none, and counts as accepting every issuer.
+// profile is a replica's configuration as the control endpoint knows it. A profile
+// never changes after newProfile. A nil profile belongs to a replica that reports
+// no issuers, and counts as accepting every issuer.
 type profile struct {
 	key     string // the same for the same issuers
 	issuers []acceptedIssuer
@@ -74,8 +74,8 @@ type profile struct {
 	size    int        // bytes of its JSON
 }
 
-// acceptedIssuer is a [revocation.AcceptedIssuer] as control nodes tell each
-// other and as their files have it.
+// acceptedIssuer is a [revocation.AcceptedIssuer] in messages between control
+// nodes and in documents.
 type acceptedIssuer struct {
 	Issuer      string              `json:"issuer"`
 	Audiences   []string            `json:"audiences,omitempty"`
@@ -83,7 +83,7 @@ type acceptedIssuer struct {
 	Claims      map[string][]string `json:"claims,omitempty"`
 }
 
-// newProfile returns the profile with these issuers. It fails if the profile is
+// newProfile returns the profile with these issuers. newProfile fails if the profile is
 // larger than maxProfile.
 func newProfile[I revocation.AcceptedIssuer | acceptedIssuer](issuers []I) (*profile, error) {
 	p := &profile{issuers: make([]acceptedIssuer, len(issuers))}
@@ -108,7 +108,7 @@ func newProfile[I revocation.AcceptedIssuer | acceptedIssuer](issuers []I) (*pro
 	return p, nil
 }
 
-// readProfile returns the profile that a replica sends; nil if it sends none.
+// readProfile returns the profile in m, or nil if the replica sends no profile.
 func readProfile(m *feedpb.Profile) (*profile, error) {
 	if m == nil {
 		return nil, nil

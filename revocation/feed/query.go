@@ -18,8 +18,8 @@ type pendingQuery struct {
 	done    chan struct{} // closed when there is nothing more to wait for
 }
 
-// release ends the wait for r, and reports whether there was one. The caller
-// holds mu.
+// release ends the wait for r, and reports whether the query waited for r. The
+// caller holds mu.
 func (a *pendingQuery) release(r *report) (waited bool) {
 	if _, waited = a.waiting[r]; !waited {
 		return false
@@ -41,7 +41,7 @@ func (a *pendingQuery) settle() {
 	}
 }
 
-// add takes an answer, if there is room. The caller holds mu.
+// add keeps an answer if there is room. The caller holds mu.
 func (a *pendingQuery) add(answer []byte) {
 	if a.bytes+len(answer) <= maxAnswers {
 		a.bytes += len(answer)
@@ -49,8 +49,8 @@ func (a *pendingQuery) add(answer []byte) {
 	}
 }
 
-// take takes an answer. It drops one that no query waits for any more, but the
-// replica is not late from then on.
+// take takes the answer of a replica, which is not late from then on. take drops
+// an answer that no query waits for any more.
 func (rs *reports) take(r *report, m *feedpb.Answer) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -87,15 +87,17 @@ func (s *Server) Ask(ctx context.Context, kind string, query []byte) (answers []
 	return s.askWithin(ctx, kind, query, patient, s.replicas.connected())
 }
 
-// AskBriefly is Ask for a caller that must not be held up. It waits for 100 ms
-// at most, and does not wait at all for a replica that missed an earlier answer
-// until that replica has answered something. asked counts every replica that
+// AskBriefly is Ask for a caller that must not be held up. AskBriefly waits for
+// 100 ms at most. AskBriefly does not wait for a replica that missed an earlier
+// answer until that replica has answered something. asked counts every replica that
 // wait=all would wait for, so that a replica that was lost moments ago makes
 // the answer incomplete.
 func (s *Server) AskBriefly(ctx context.Context, kind string, query []byte) (answers [][]byte, asked, answered int) {
 	return s.askWithin(ctx, kind, query, brief, s.replicas.counted())
 }
 
+// askWithin returns the answers of all nodes within the time of u. asked is at
+// least expected.
 func (s *Server) askWithin(ctx context.Context, kind string, query []byte, u urgency, expected int) (answers [][]byte, asked, answered int) {
 	if len(kind) > maxKind || len(query) > maxQuery {
 		return nil, expected, 0
@@ -138,8 +140,8 @@ func (s *Server) askAll(of context.Context, kind string, query []byte, u urgency
 	return rs.end(id, of.Err() == nil && ctx.Err() != nil), reached
 }
 
-// end returns the answers to a query. If the time was up it notes the replicas
-// and nodes without an answer as late.
+// end returns the answers to a query. If late is set, end notes the replicas and
+// nodes without an answer as late.
 func (rs *reports) end(id uint64, late bool) [][]byte {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -164,9 +166,9 @@ func (rs *reports) forgetNodes(a *pendingQuery) {
 	a.settle()
 }
 
-// begin sends the query to all replicas here that have room for it. The query
-// waits for these replicas and for the nodes, but for those that are late where
-// u says so: they are asked all the same, so that they can catch up.
+// begin sends the query to all replicas here that have room for a query. The query
+// waits for these replicas and for the nodes. If u says so, the query does not
+// wait for a late replica or node, which still gets the query and can catch up.
 func (rs *reports) begin(kind string, query []byte, nodes map[string]bool, u urgency) (a *pendingQuery, id uint64, reached int) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()

@@ -12,25 +12,25 @@ type Replica struct {
 	Credential string // the name of its feed token
 	Name       string
 	Connected  bool
-	Revision   uint64 // the last one that it has in force
-	Behind     uint64 // how many revisions it lacks
+	Revision   uint64 // the last revision that the replica has in force
+	Behind     uint64 // how many revisions the replica lacks
 	Entries    uint64
 	LastAck    time.Time // zero if there was none yet
 
-	// Incomplete says that it holds other entries than the log has. It has no
-	// revision in force then, and loads all entries again.
+	// Incomplete reports whether the replica holds other entries than the log.
+	// An incomplete replica has no revision in force, and loads all entries
+	// again.
 	Incomplete bool
 
 	Version string // of the product; empty for a replica of the first edition
 	Rules   int    // version of digests and matching rules
-	// Issuers are those that it accepts. They are nil if it does not report
-	// them; it then counts as accepting every issuer.
+	// Issuers are the issuers that the replica accepts. Issuers is nil if the
+	// replica reports no issuers, and then counts as accepting every issuer.
 	Issuers []revocation.AcceptedIssuer
 }
 
-// identity tells replicas apart. A credential speaks for its own replicas
-// alone. Two processes that were given one name are two replicas, because both
-// decide.
+// identity distinguishes replicas. A credential speaks for its own replicas alone.
+// Two processes that were given one name are two replicas, because both decide.
 type identity struct {
 	credential string
 	name       string
@@ -44,27 +44,27 @@ type description struct {
 	profile *profile
 }
 
-// replicaState is the state of one replica. Its fields are guarded by replicas.mu.
+// replicaState is the state of one replica. replicas.mu guards its fields.
 type replicaState struct {
 	identity
 	description
-	node      string   // the other control node that it follows; empty: this one
-	session   *session // the stream that speaks for it here; nil once lost
+	node      string   // the other control node that the replica follows; empty: this node
+	session   *session // the stream that speaks for the replica here; nil once lost
 	connected bool
 	joined    time.Time // by the clock of its node
-	lost      time.Time // when it was lost, while it is
+	lost      time.Time // when the replica was lost; set while not connected
 	remote    string
 	revision  uint64
-	known     bool            // revision is one of this log's, not a beginner's 0
+	known     bool            // revision belongs to this log, and is not the 0 of a new replica
 	ahead     map[uint64]bool // later revisions that are in force already
 	entries   uint64
 	lastAck   time.Time
 	losses    int
 	audit     audit
-	changed   bool // other nodes have not been told its present state
+	changed   bool // the present state has not been sent to other nodes
 }
 
-// outside returns p as other packages see it. The caller holds mu.
+// outside returns the state of p for other packages. The caller holds mu.
 func (p *replicaState) outside(head uint64) Replica {
 	return Replica{
 		Credential: p.credential, Name: p.name, Connected: p.connected, Revision: p.revision,
@@ -73,8 +73,8 @@ func (p *replicaState) outside(head uint64) Replica {
 	}
 }
 
-// overtaken removes the revisions from p.ahead whose turn has come, and returns
-// them. The caller holds mu.
+// overtaken removes from p.ahead the revisions whose turn has come, and returns
+// these revisions. The caller holds mu.
 func (p *replicaState) overtaken(a *feedpb.Ack) map[uint64]bool {
 	if p.ahead == nil {
 		p.ahead = make(map[uint64]bool)

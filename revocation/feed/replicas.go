@@ -14,15 +14,15 @@ import (
 	"rescind/revocation/feed/feedpb"
 )
 
-// lostTime is for how long a lost replica counts as one that decides.
+// lostTime is the time for which a lost replica still counts as deciding.
 const lostTime = time.Minute
 
-// defaultMaxReplicas bounds the replicas of one credential where its
-// configuration does not.
+// defaultMaxReplicas bounds the replicas of one credential without a configured
+// bound.
 const defaultMaxReplicas = 1024
 
-// replicas are all that count: they follow this node or another, or were lost
-// less than lostTime ago.
+// replicas holds all replicas that count. Each follows this node or another node,
+// or was lost less than lostTime ago.
 type replicas struct {
 	logger    *slog.Logger
 	limits    map[string]int // bound of each credential
@@ -31,18 +31,18 @@ type replicas struct {
 	onApplied func(name string, revision uint64)
 	onChange  func() // is called with mu held when a replica is added or forgotten; does not wait
 
-	news   chan struct{} // holds one token when other nodes have something to be told
-	asked  atomic.Bool   // another node wants all
+	news   chan struct{} // holds one token when there is something to send to other nodes
+	asked  atomic.Bool   // another node asked for all replicas
 	others int           // other nodes; 0: their number is not known
 
 	mu        sync.Mutex
 	all       map[identity]*replicaState
-	gone      []replicaRow         // said goodbye here; other nodes are to be told
+	gone      []replicaRow         // replicas that said goodbye here, to be sent to other nodes
 	nodesSeen map[string]time.Time // when each other node was heard last
 	unmet     bool                 // other nodes may have replicas that are not in all
 
 	// floor and rules are the least revision and the least version of the
-	// rules of all replicas; the largest number there is without any.
+	// rules of all replicas. Without replicas both are the largest number.
 	floor   uint64
 	rules   int
 	waiters map[*waiter]struct{}
@@ -60,19 +60,19 @@ func newReplicas(logger *slog.Logger, tokens []Token, k *knowledge) *replicas {
 	return r
 }
 
-// arrival is a replica as it connects.
+// arrival is a replica that connects.
 type arrival struct {
 	identity
 	description
 	remote   string
 	revision uint64
-	known    bool // revision is one of this log's
+	known    bool // revision belongs to this log
 	entries  uint64
 }
 
 // join makes s the stream that speaks for the replica, and ends an older stream
-// of the same process. It fails if the credential has as many connected
-// replicas as it may have. A lost replica of the credential makes room.
+// of the same process. join fails if the credential has its maximum of connected
+// replicas. A lost replica of the credential makes room.
 func (r *replicas) join(a arrival, s *session) (*replicaState, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -90,13 +90,13 @@ func (r *replicas) join(a arrival, s *session) (*replicaState, error) {
 		p.session.replace()
 	}
 	joined := time.Now()
-	if !joined.After(p.joined) { // the clock of the node that it followed before is ahead
+	if !joined.After(p.joined) { // the clock of the node that the replica followed before is ahead
 		joined = p.joined.Add(1)
 	}
 	p.session, p.remote, p.node, p.connected, p.joined = s, a.remote, "", true, joined
 	p.revision, p.known, p.entries, p.description = a.revision, a.known, a.entries, a.description
 	p.ahead = nil
-	if p.audit.failed { // it has connected again before it had all entries
+	if p.audit.failed { // the replica has connected again before all entries were in force
 		s.reload.Store(true)
 	}
 	r.knowledge.see(p.credential, p.name, p.profile)
@@ -107,7 +107,8 @@ func (r *replicas) join(a arrival, s *session) (*replicaState, error) {
 }
 
 // find returns the replica of this identity, or nil. Nodes and files of the
-// first edition do not name the credential: the first to name it is believed.
+// first edition do not name the credential, so the first credential that is named
+// for such a replica is believed.
 // The caller holds mu.
 func (r *replicas) find(id identity) *replicaState {
 	p := r.all[id]
@@ -132,10 +133,11 @@ func (r *replicas) find(id identity) *replicaState {
 	return p
 }
 
-// supersede forgets the lost replicas that the one of this identity was started
-// again as: those of its credential and name. It also forgets one of the same
-// process whose credential is not configured any more, since nobody can speak
-// for that one again. The caller holds mu.
+// supersede forgets the lost replicas that the replica of this identity replaces:
+// lost replicas of its credential and name, because the process was started again.
+// supersede also forgets a lost replica of the same process whose credential is not
+// configured any more, because no stream can speak for that replica again. The
+// caller holds mu.
 func (r *replicas) supersede(id identity) {
 	for other, q := range r.all {
 		if q.connected || other == id || other.name != id.name {
@@ -148,9 +150,9 @@ func (r *replicas) supersede(id identity) {
 	}
 }
 
-// makeRoom makes sure that the credential may have one more replica. At the
-// bound it forgets the oldest lost one; it fails if all are connected. The
-// caller holds mu.
+// makeRoom ensures that the credential may have one more replica. At the bound
+// makeRoom forgets the oldest lost replica, and fails if all replicas are
+// connected. The caller holds mu.
 func (r *replicas) makeRoom(credential string) error {
 	limit := r.limits[credential]
 	count := 0
@@ -180,7 +182,7 @@ func (r *replicas) makeRoom(credential string) error {
 func (r *replicas) warnOfTwins(p *replicaState) {
 	for other, q := range r.all {
 		if q != p && q.connected && other.name == p.name && other.credential == p.credential {
-			r.logger.Warn("two replicas have one name; give each its own", "replica", p.name, "from", p.remote, "and", q.remote)
+			r.logger.Warn("two replicas have one name; give each replica its own name", "replica", p.name, "from", p.remote, "and", q.remote)
 		}
 	}
 }
@@ -191,8 +193,9 @@ func (r *replicas) drop(p *replicaState) {
 	r.onChange()
 }
 
-// leave notes that the stream is gone, and reports whether it spoke for the
-// replica. If so the replica counts for lostTime more, unless it said goodbye.
+// leave notes that the stream is gone, and reports whether the stream spoke for
+// the replica. If so, the replica counts for lostTime more, unless the replica
+// said goodbye.
 func (r *replicas) leave(p *replicaState, s *session) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -207,7 +210,8 @@ func (r *replicas) leave(p *replicaState, s *session) bool {
 	return true
 }
 
-// lose begins the time that a lost replica counts. The caller holds mu.
+// lose notes that p is lost, and orders that p is forgotten after lostTime. The
+// caller holds mu.
 func (r *replicas) lose(p *replicaState) {
 	p.session, p.connected, p.lost = nil, false, time.Now()
 	p.losses++
@@ -216,7 +220,7 @@ func (r *replicas) lose(p *replicaState) {
 	r.knowledge.see(p.credential, p.name, p.profile)
 }
 
-// forget drops a replica that was lost, unless it came back since.
+// forget drops a lost replica, unless the replica has come back since.
 func (r *replicas) forget(p *replicaState, losses int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -227,7 +231,8 @@ func (r *replicas) forget(p *replicaState, losses int) {
 	r.settle()
 }
 
-// goodbye takes a replica's goodbye: it decides no more, so nothing waits for it.
+// goodbye takes a replica's goodbye. The replica decides no more, so nothing waits
+// for the replica.
 func (r *replicas) goodbye(p *replicaState, s *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -255,7 +260,8 @@ func (r *replicas) describe(p *replicaState, s *session, fresh *profile) {
 	r.markChanged(p)
 }
 
-// recall takes in the replicas of an earlier process, which were lost with it.
+// recall takes in the replicas of an earlier process of the control endpoint. These
+// replicas were lost with that process.
 func (r *replicas) recall(ids []identity) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -269,7 +275,7 @@ func (r *replicas) recall(ids []identity) {
 	r.settle()
 }
 
-// identities returns those of all replicas.
+// identities returns the identities of all replicas.
 func (r *replicas) identities() []identity {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -305,7 +311,7 @@ func (r *replicas) ack(p *replicaState, s *session, a *feedpb.Ack) {
 	early := p.overtaken(a)
 	if a.Revision > before {
 		p.revision = a.Revision
-		if before <= r.floor { // otherwise another one is the last
+		if before <= r.floor { // otherwise another replica is the last
 			r.settle()
 		}
 	}
@@ -380,13 +386,14 @@ func (r *replicas) list(head uint64) []Replica {
 	return out
 }
 
-// following returns the replica of this identity if it follows this node.
+// following returns the replica of this identity. following fails if the replica
+// does not follow this node.
 func (r *replicas) following(id identity, head uint64) (Replica, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.all[id]
 	if p == nil || p.session == nil {
-		return Replica{}, errors.New("a replica reports beside its Follow stream to the same control endpoint, and there is none")
+		return Replica{}, errors.New("a replica reports beside its Follow stream to the same control endpoint, and this replica has no such stream")
 	}
 	return p.outside(head), nil
 }

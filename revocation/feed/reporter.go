@@ -27,7 +27,7 @@ const (
 // ReporterOptions configure a reporter.
 type ReporterOptions struct {
 	// Answer answers the control endpoint's queries, one at a time; default:
-	// none is answered.
+	// no query is answered.
 	Answer func(kind string, query []byte) ([]byte, error)
 	Logger *slog.Logger // default: discards
 }
@@ -44,8 +44,8 @@ type Reporter struct {
 	logged string        // the failure that was logged last; guarded by turn
 }
 
-// NewReporter returns a reporter. It reports once it is among the options of
-// [Follow].
+// NewReporter returns a reporter. The reporter reports once it is among the
+// options of [Follow].
 func NewReporter(o ReporterOptions) *Reporter {
 	r := &Reporter{answer: o.Answer, logger: o.Logger, turn: make(chan struct{}, 1)}
 	if r.answer == nil {
@@ -61,14 +61,14 @@ func NewReporter(o ReporterOptions) *Reporter {
 	return r
 }
 
-// Add takes an alert to send. It never waits.
+// Add takes an alert to send, and never waits.
 func (r *Reporter) Add(a insight.Alert) { r.outbox.add(a) }
 
 // Reported are the figures of a reporter.
 type Reported struct {
-	Pending int    // alerts that are not taken yet
-	Taken   uint64 // by the control endpoint
-	Dropped uint64 // because too many were pending
+	Pending int    // alerts that the control endpoint has not taken yet
+	Taken   uint64 // alerts that the control endpoint has taken
+	Dropped uint64 // alerts that found no room among the pending ones
 }
 
 // Reported returns how many alerts are pending, taken and dropped.
@@ -111,7 +111,7 @@ func (r *Reporter) serve(ctx context.Context, conn *grpc.ClientConn, hello *feed
 	}
 }
 
-// logFailure logs why alerts cannot be sent, if the last failure was another.
+// logFailure logs why alerts cannot be sent, unless the last failure was the same.
 func (r *Reporter) logFailure(err error) {
 	state, msg := localPort.ReplaceAllString(err.Error(), ""), "alerts not sent, keeping them"
 	if status.Code(err) == codes.Unimplemented {
@@ -123,8 +123,9 @@ func (r *Reporter) logFailure(err error) {
 	}
 }
 
-// report serves one stream until it ends. Its goroutines end with it, except one
-// that is computing an answer: report does not wait for that.
+// report serves one stream until the stream ends. The goroutines of report end with
+// the stream. Only a goroutine that is computing an answer may end later, because
+// report does not wait for it.
 func (r *Reporter) report(ctx context.Context, conn *grpc.ClientConn, hello *feedpb.Hello) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -187,7 +188,7 @@ func (r *Reporter) receive(stream feedpb.Feed_ReportClient, queries chan<- *feed
 	}
 }
 
-// work answers queries until they end.
+// work answers the queries until queries is closed.
 func (r *Reporter) work(ctx context.Context, queries <-chan *feedpb.Query, answers chan<- *feedpb.Answer) {
 	for q := range queries {
 		a := &feedpb.Answer{Id: q.Id}

@@ -38,7 +38,7 @@ type reports struct {
 	mu        sync.Mutex
 	all       map[identity]*report
 	lateNodes map[string]bool     // missed their last answer
-	taken     map[identity]uint64 // the last number, so that alerts that come again count once
+	taken     map[identity]uint64 // the last number, so that repeated alerts count once
 	pending   map[uint64]*pendingQuery
 	last      uint64 // id of a query
 }
@@ -58,8 +58,8 @@ func newReports(onAlerts func(context.Context, Replica, []insight.Alert) error, 
 }
 
 // report is one Report stream. One goroutine receives, and waits until the alerts
-// of a message are kept before it takes the next one. Another goroutine sends.
-// run, on the goroutine of the call, watches over both.
+// of one message are kept before the goroutine takes the next message. Another
+// goroutine sends. run, on the goroutine of the call, watches both goroutines.
 type report struct {
 	server *Server
 	ctx    context.Context
@@ -68,7 +68,7 @@ type report struct {
 	id     identity
 
 	queries chan *feedpb.Query // to be sent
-	taken   chan uint64        // likewise; holds the last one alone
+	taken   chan uint64        // to be sent; holds the last number alone
 	late    bool               // missed its last answer; guarded by reports.mu
 }
 
@@ -86,6 +86,8 @@ func (s *Server) Report(stream feedpb.Feed_ReportServer) error {
 	return s.verdict(stream.Context(), ctx, r.run(token))
 }
 
+// run serves the replica of the token until the stream ends, and returns the
+// reason.
 func (r *report) run(token string) error {
 	s := r.server
 	m, err := first(r.ctx, s, r.stream.Recv)
@@ -107,9 +109,9 @@ func (r *report) run(token string) error {
 	return w.watch(r.ctx, ended)
 }
 
-// origin returns the replica that reports, as its Follow stream describes it. It
-// fails if the replica does not follow this node: the bound of replicas for each
-// credential holds for Follow streams.
+// origin returns the replica that reports, with the description of its Follow
+// stream. origin fails if the replica does not follow this node, because the bound
+// of replicas for each credential holds for Follow streams.
 func (r *report) origin() (Replica, error) {
 	from, err := r.server.replicas.following(r.id, r.server.src.Revision())
 	if err != nil {
@@ -118,6 +120,7 @@ func (r *report) origin() (Replica, error) {
 	return from, nil
 }
 
+// receive takes in the alerts and answers of the replica until its stream ends.
 func (r *report) receive() error {
 	for {
 		m, err := r.stream.Recv()
@@ -141,8 +144,9 @@ func (r *report) receive() error {
 	}
 }
 
-// alerts passes on the alerts that can be read, and says that all are taken once
-// these are kept. An alert that cannot be read would not be better the next time.
+// alerts passes on the readable alerts of a message, and acknowledges the whole
+// message once these alerts are kept. An unreadable alert is dropped, because the
+// alert would be as unreadable the next time.
 func (r *report) alerts(m *feedpb.Alerts) error {
 	if len(m.GetAlerts()) > maxAlerts {
 		return status.Errorf(codes.InvalidArgument, "one message has at most %d alerts", maxAlerts)
@@ -175,8 +179,8 @@ func (r *report) alerts(m *feedpb.Alerts) error {
 	return nil
 }
 
-// acknowledge has the sending goroutine say that all alerts up to a number are
-// taken. A later number replaces an earlier one.
+// acknowledge passes the number of the last kept alerts to the sending goroutine. A
+// later number replaces an earlier number.
 func (r *report) acknowledge(number uint64) {
 	select {
 	case <-r.taken:
@@ -203,6 +207,7 @@ func (rs *reports) note(id identity, number uint64) {
 	rs.taken[id] = number
 }
 
+// send sends queries and acknowledgements until the stream ends.
 func (r *report) send(w *watched) error {
 	for {
 		var m feedpb.ControlMessage
@@ -220,7 +225,7 @@ func (r *report) send(w *watched) error {
 	}
 }
 
-// join makes r the stream of its replica, and ends an older one.
+// join makes r the stream of its replica, and ends an older stream.
 func (rs *reports) join(r *report) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -230,7 +235,7 @@ func (rs *reports) join(r *report) {
 	rs.all[r.id] = r
 }
 
-// hangUp ends the stream of a replica that follows no more, if it has one.
+// hangUp ends the Report stream of a replica that follows no more.
 func (rs *reports) hangUp(id identity) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -241,7 +246,7 @@ func (rs *reports) hangUp(id identity) {
 
 var errNotFollowed = status.Error(codes.Aborted, "the replica follows no more")
 
-// leave notes that the stream is gone. Queries do not wait for it any more.
+// leave notes that the stream is gone, and ends the wait of queries for its answer.
 func (rs *reports) leave(r *report) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()

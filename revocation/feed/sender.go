@@ -28,12 +28,13 @@ const maxAge = 10 * 365 * 24 * time.Hour
 
 var crcTable = crc32.MakeTable(crc32.Castagnoli)
 
+// put sends one message to the replica.
 func (ss *session) put(m *feedpb.ServerMessage) error {
 	return ss.watched.put(func() error { return ss.stream.Send(m) })
 }
 
-// send greets, brings the replica up to date and keeps it there, until the
-// stream ends.
+// send greets the replica, brings the replica up to date and keeps it up to date
+// until the stream ends.
 func (ss *session) send(resumes bool) error {
 	if err := ss.greet(resumes); err != nil {
 		return err
@@ -57,17 +58,7 @@ func (ss *session) send(resumes bool) error {
 				return err
 			}
 		}
-		parts, grown, err := ss.more()
-		switch {
-		case err != nil:
-		case len(parts) > 0:
-			err = ss.changes(parts)
-		default: // a long revision may be on its way into the tail
-			err = ss.overtake(ss.at)
-		}
-		if err == nil {
-			err = ss.pulse()
-		}
+		grown, err := ss.step()
 		if err != nil {
 			return err
 		}
@@ -84,9 +75,27 @@ func (ss *session) send(resumes bool) error {
 	}
 }
 
-// greet sends the greeting. A node of a cluster may be a moment behind the one
-// that the replica followed before, and the replica would refuse it. So greet
-// waits for catchUp until the node has the replica's revision.
+// step sends the next parts, or the short revisions that overtake if there are no
+// parts, and then the heartbeat that is due. grown is nil if there may be more to
+// send. Otherwise grown is closed when there is more to send.
+func (ss *session) step() (grown <-chan struct{}, err error) {
+	parts, grown, err := ss.more()
+	switch {
+	case err != nil:
+	case len(parts) > 0:
+		err = ss.changes(parts)
+	default: // a long revision may be on its way into the tail
+		err = ss.overtake(ss.at)
+	}
+	if err == nil {
+		err = ss.pulse()
+	}
+	return grown, err
+}
+
+// greet sends the greeting. A node of a cluster may be a moment behind the
+// node that the replica followed before, and the replica would refuse such a node.
+// So greet waits for catchUp at most until the node has the replica's revision.
 func (ss *session) greet(resumes bool) error {
 	src := ss.server.src
 	if resumes && ss.at > src.Revision() {
@@ -105,8 +114,8 @@ func (ss *session) greet(resumes bool) error {
 	return err
 }
 
-// more returns the next parts to send. If there are none, grown is closed when
-// there are.
+// more returns the next parts to send. If there are no parts, grown is closed when
+// there are parts.
 func (ss *session) more() (next []*feedpb.Change, grown <-chan struct{}, err error) {
 	recent, grown, held := ss.server.tail.after(ss.at)
 	if held {
@@ -128,8 +137,8 @@ func (ss *session) more() (next []*feedpb.Change, grown <-chan struct{}, err err
 	return next, nil, nil
 }
 
-// changes sends parts, as many in a message as fit. The last part ends a
-// revision. Short revisions overtake between two messages of a long one.
+// changes sends parts, each message with as many parts as fit. The last part ends
+// a revision. Short revisions overtake between two messages of a long one.
 func (ss *session) changes(parts []*feedpb.Change) error {
 	last := parts[len(parts)-1].Revision
 	for len(parts) > 0 {
@@ -154,7 +163,8 @@ func (ss *session) changes(parts []*feedpb.Change) error {
 	return nil
 }
 
-// overtake sends the short revisions after a long one ahead of the rest of it.
+// overtake sends the short revisions after a long revision ahead of the rest of the
+// long revision.
 // A revision that removes entries keeps its turn.
 func (ss *session) overtake(long uint64) error {
 	if ss.rules < aheadRules {
@@ -182,13 +192,14 @@ func (ss *session) overtake(long uint64) error {
 	return ss.putChanges(short)
 }
 
+// putChanges sends parts of revisions in one message.
 func (ss *session) putChanges(changes []*feedpb.Change) error {
 	return ss.put(&feedpb.ServerMessage{Kind: &feedpb.ServerMessage_Changes{Changes: &feedpb.Changes{Changes: changes}}})
 }
 
-// snapshot sends all entries. They are the set at the revision that the source
-// had before snapshot began, once the changes after that revision are applied:
-// some of these may be among the entries already.
+// snapshot sends all entries. The entries are the set at the revision that the
+// source had before snapshot began, once the changes after that revision are
+// applied. Some of these changes may be among the entries already.
 func (ss *session) snapshot() error {
 	src := ss.server.src
 	revision := src.Revision()
@@ -219,11 +230,11 @@ func (ss *session) snapshot() error {
 	}}})
 }
 
-// takePulse prepares a heartbeat with the present end of the log. It is sent
-// once the replica has been sent that revision.
+// takePulse prepares a heartbeat with the present end of the log. pulse sends the
+// heartbeat once the replica has been sent that revision.
 func (ss *session) takePulse() {
 	if ss.beat == nil {
-		age := ss.server.src.Age() // first, so that it is not younger than the revision
+		age := ss.server.src.Age() // read first, so that the age is not younger than the revision
 		ss.beat = &pulse{ss.server.src.Revision(), time.Now(), min(age, maxAge)}
 	}
 }
@@ -234,7 +245,7 @@ func (ss *session) pulse() error {
 		return nil
 	}
 	if err := ss.server.src.Ready(); err != nil {
-		return status.Error(codes.Unavailable, "this control endpoint cannot go on: "+err.Error())
+		return status.Error(codes.Unavailable, "this control endpoint cannot serve its log now: "+err.Error())
 	}
 	b := ss.beat
 	ss.beat = nil

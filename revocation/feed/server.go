@@ -29,24 +29,24 @@ type ServerOptions struct {
 	// OnApplied is called with each revision that a replica has in force, once
 	// for each replica. It runs on the path of the acknowledgements.
 	OnApplied func(name string, revision uint64)
-	// OnAlerts takes the alerts of a replica, and returns when they are kept.
-	// After an error the replica sends them again later. The alerts are as the
-	// replica wrote them; from is the replica as the control endpoint
+	// OnAlerts takes the alerts of a replica, and returns when the alerts are
+	// kept. After an error the replica sends the alerts again later. The alerts
+	// are the replica's own words; from is the replica as the control endpoint
 	// knows it. OnAlerts holds up that replica's reports, and nothing else.
 	OnAlerts func(ctx context.Context, from Replica, alerts []insight.Alert) error
 	// OnPeerAlerts takes the alerts that another node has kept.
 	OnPeerAlerts func(name string, alerts []insight.Alert)
-	// Nodes are the other control nodes of the same log; nil: there are none.
+	// Nodes are the other control nodes of the same log; nil: no other nodes.
 	Nodes  Nodes
 	Others int // how many; 0: the number is not known
 	// Memory keeps two documents over a restart: the replicas that count, and
-	// the issuers that replicas accept. nil: neither is kept.
+	// the issuers that replicas accept. nil: no document is kept.
 	Memory Memory
-	// Registerer takes the metrics of the feed; nil: nobody does.
+	// Registerer takes the metrics of the feed; nil: no metrics are registered.
 	Registerer prometheus.Registerer
 }
 
-// Times that bound what a replica can hold up.
+// Times that bound the delay that one replica can cause.
 const (
 	helloTimeout = 10 * time.Second // from the call to its first message
 	sendTimeout  = 30 * time.Second // that one message may be stuck
@@ -72,7 +72,7 @@ type Server struct {
 
 	ctx     context.Context // ends with Close
 	end     context.CancelFunc
-	mu      sync.Mutex // guards closed: running does not grow once it is set
+	mu      sync.Mutex // guards closed: running does not grow once closed is set
 	closed  bool
 	running sync.WaitGroup
 }
@@ -113,15 +113,15 @@ func NewServer(src Source, o ServerOptions) *Server {
 	return s
 }
 
-// HandleAlerts sets the functions of [ServerOptions] that take alerts. A node
-// whose alerts act through the feed makes them after the feed. It must be
-// called before [Server.Register].
+// HandleAlerts sets OnAlerts and OnPeerAlerts of [ServerOptions], for a node that
+// can make these functions only after the feed. The caller must call HandleAlerts
+// before [Server.Register].
 func (s *Server) HandleAlerts(take func(context.Context, Replica, []insight.Alert) error, takePeer func(string, []insight.Alert)) {
 	s.reports.onAlerts, s.reports.onPeerAlerts = take, takePeer
 }
 
-// refreshKnowledge keeps what is known of the replicas that stay connected, and
-// forgets what is older than the retention, until ctx ends.
+// refreshKnowledge renews the records of connected replicas, and forgets the
+// records that are older than the retention, until ctx ends.
 func (s *Server) refreshKnowledge(ctx context.Context) {
 	tick := time.NewTicker(refreshTime)
 	defer tick.Stop()
@@ -136,7 +136,7 @@ func (s *Server) refreshKnowledge(ctx context.Context) {
 	}
 }
 
-// Options returns the options that the [grpc.Server] must be made with. They
+// Options returns the options that the [grpc.Server] must be made with. The options
 // demand a credential of every call, and find dead connections. The caller adds
 // the credentials of the transport.
 func (s *Server) Options() []grpc.ServerOption {
@@ -163,8 +163,8 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	}
 }
 
-// Close ends all streams and waits for them. Replicas connect to another node,
-// or come back.
+// Close ends all streams and waits for their goroutines. The replicas connect to
+// another node, or connect again later.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -177,12 +177,11 @@ func (s *Server) Close() {
 // those lost less than a minute ago, by name.
 func (s *Server) Replicas() []Replica { return s.replicas.list(s.src.Revision()) }
 
-// Accepted returns what is known of the issuers that replicas accept. It takes
-// no lock.
+// Accepted returns the known issuers that replicas accept, and takes no lock.
 func (s *Server) Accepted() revocation.KnownIssuers { return s.knowledge.issuers() }
 
-// WaitApplied waits until every replica has in force what is wanted, or ctx
-// ends, and says how far it has got.
+// WaitApplied waits until every replica has the wanted revision in force, or ctx
+// ends, and returns how far the revision has got.
 func (s *Server) WaitApplied(ctx context.Context, wanted Wanted) Applied {
 	w := s.replicas.wait(wanted)
 	select {
@@ -206,8 +205,8 @@ func (s *Server) Follow(stream feedpb.Feed_FollowServer) error {
 	return s.verdict(stream.Context(), ctx, err)
 }
 
-// enter begins a stream. Its context also ends with the server. credential is
-// the name of its feed token. leave must be called in the end.
+// enter begins a stream, and returns a context that also ends with the server and
+// the name of the stream's feed token. The caller must call leave in the end.
 func (s *Server) enter(of context.Context) (ctx context.Context, cancel context.CancelCauseFunc, credential string, leave func(), err error) {
 	credential, ok := of.Value(tokenKey{}).(string)
 	if !ok {
@@ -224,7 +223,8 @@ func (s *Server) enter(of context.Context) (ctx context.Context, cancel context.
 	return ctx, cancel, credential, func() { stop(); cancel(nil); s.running.Done() }, nil
 }
 
-// verdict returns the error of a stream: the cause if the server ended it.
+// verdict returns the error of a stream. If the server ended the stream, verdict
+// returns the cause.
 func (s *Server) verdict(of, ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && of.Err() == nil {
 		return cause
@@ -241,7 +241,7 @@ func remote(ctx context.Context) string {
 	return p.Addr.String()
 }
 
-// reason returns why a stream ended, for the log.
+// reason returns the reason for the end of a stream, for the log.
 func reason(err error) string {
 	if err == nil {
 		return "the replica closed the stream"

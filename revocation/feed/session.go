@@ -15,8 +15,8 @@ import (
 	"rescind/revocation/feed/feedpb"
 )
 
-// session is one Follow stream at the server. One goroutine sends, one receives,
-// and run, on the goroutine of the call, watches over both.
+// session is one Follow stream at the server. One goroutine sends and another
+// receives. run, on the goroutine of the call, watches both goroutines.
 type session struct {
 	server *Server
 	ctx    context.Context
@@ -27,8 +27,8 @@ type session struct {
 	reload atomic.Bool // the replica is to be sent a snapshot
 
 	// The fields below belong to the sending goroutine.
-	at    uint64 // every revision up to it has been sent
-	ahead uint64 // every short revision up to it has been sent, in its turn or before
+	at    uint64 // every revision up to this one has been sent
+	ahead uint64 // every short revision up to this one has been sent, in its turn or before
 	rules int    // version of the rules of the replica
 	beat  *pulse // to be sent once at has reached its revision
 }
@@ -40,60 +40,71 @@ func newSession(ctx context.Context, s *Server, cancel context.CancelCauseFunc, 
 // replace ends the session because its replica has connected again.
 func (ss *session) replace() { ss.cancel(errReplaced) }
 
-// What a stream ends with.
+// Errors that end a stream.
 var (
 	errReplaced = status.Error(codes.Aborted, "this replica has connected again")
 	errGoodbye  = status.Error(codes.Canceled, "the replica said goodbye")
 )
 
 // run serves the replica of the credential until the stream ends, and returns
-// why it ended.
+// the reason.
 func (ss *session) run(credential string) error {
 	s := ss.server
-	m, err := first(ss.ctx, s, ss.stream.Recv)
+	a, log, err := ss.arrival(credential)
 	if err != nil {
 		return err
 	}
-	hello := m.GetHello()
-	id, err := identityOf(credential, hello)
-	if err != nil {
-		return err
-	}
-	if err := s.src.Ready(); err != nil {
-		return status.Error(codes.Unavailable, "this control endpoint is not ready: "+err.Error())
-	}
-	resumes := hello.LogId == s.src.LogID()
-	if resumes {
-		ss.at = hello.Revision
-	}
-	from := remote(ss.ctx)
-	log := s.logger.With("replica", hello.Name, "from", from, "credential", credential)
-	a := arrival{identity: id, remote: from, revision: ss.at, known: resumes, entries: hello.Entries, description: description{
-		version: hello.Version, rules: int(hello.Rules), profile: profileOf(hello.Profile, log),
-	}}
-	ss.rules = a.rules
 	state, err := s.replicas.join(a, ss)
 	if err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
 	defer func() {
 		if s.replicas.leave(state, ss) {
-			s.reports.hangUp(id)
+			s.reports.hangUp(a.identity)
 		}
 	}()
 	s.tail.use(1)
 	defer s.tail.use(-1)
-	log.Info("replica connected", "revision", ss.at, "resumes", resumes, "version", hello.Version)
+	log.Info("replica connected", "revision", ss.at, "resumes", a.known, "version", a.version)
 
 	ended := make(chan error, 2)
 	s.running.Go(func() { ended <- ss.receive(state, log) })
-	s.running.Go(func() { ended <- ss.send(resumes) })
+	s.running.Go(func() { ended <- ss.send(a.known) })
 	err = ss.watch(ss.ctx, ended)
 	log.Info("replica disconnected", "reason", reason(err), "after", time.Since(ss.start).Round(time.Millisecond))
 	return err
 }
 
-// receive takes in what the replica says, until the end of its stream.
+// arrival returns the replica that says hello with this credential, and a logger
+// that names the replica. arrival fails if the hello does not fit, or the log
+// cannot be followed now.
+func (ss *session) arrival(credential string) (a arrival, log *slog.Logger, err error) {
+	s := ss.server
+	m, err := first(ss.ctx, s, ss.stream.Recv)
+	if err != nil {
+		return arrival{}, nil, err
+	}
+	hello := m.GetHello()
+	id, err := identityOf(credential, hello)
+	if err != nil {
+		return arrival{}, nil, err
+	}
+	if err := s.src.Ready(); err != nil {
+		return arrival{}, nil, status.Error(codes.Unavailable, "this control endpoint is not ready: "+err.Error())
+	}
+	resumes := hello.LogId == s.src.LogID()
+	if resumes {
+		ss.at = hello.Revision
+	}
+	ss.rules = int(hello.Rules)
+	from := remote(ss.ctx)
+	log = s.logger.With("replica", hello.Name, "from", from, "credential", credential)
+	return arrival{identity: id, remote: from, revision: ss.at, known: resumes, entries: hello.Entries, description: description{
+		version: hello.Version, rules: ss.rules, profile: profileOf(hello.Profile, log),
+	}}, log, nil
+}
+
+// receive takes in the messages of the replica until its stream ends.
 func (ss *session) receive(p *replicaState, log *slog.Logger) error {
 	r := ss.server.replicas
 	for {

@@ -25,8 +25,8 @@ type tail struct {
 	src Source
 
 	mu    sync.RWMutex
-	from  uint64           // parts are the revisions after from
-	head  uint64           // up to and with head
+	from  uint64           // parts are the revisions after from,
+	head  uint64           // up to head and including head
 	parts []*feedpb.Change // appended to; cut off at the front by copying
 	bytes int              // of parts
 	early []*feedpb.Change // short revisions beyond head, while a long one is packed
@@ -88,9 +88,9 @@ func (t *tail) wake() {
 	t.grown = make(chan struct{})
 }
 
-// lookBeyond packs the short revisions after the given one, so that they can
-// overtake a long revision that is being packed. It returns the last revision
-// that it has looked at.
+// lookBeyond packs the short revisions after the given revision, so that the short
+// revisions can overtake a long revision that is being packed. lookBeyond returns
+// the last revision that it has looked at.
 func (t *tail) lookBeyond(revision uint64) uint64 {
 	changes, ok := t.src.Changes(revision, readChanges)
 	if !ok || len(changes) == 0 {
@@ -114,8 +114,8 @@ func (t *tail) lookBeyond(revision uint64) uint64 {
 	return changes[len(changes)-1].Revision
 }
 
-// canOvertake reports whether the revision of these parts may be sent ahead of
-// its turn: it is short, and removes nothing.
+// canOvertake reports whether the revision of these parts is short and removes
+// nothing, so that the revision may be sent ahead of its turn.
 func canOvertake(parts []*feedpb.Change) bool {
 	c := parts[0]
 	return len(parts) == 1 && len(c.Removed) == 0 && len(c.Added) > 0 && len(c.Added) <= maxAheadBytes
@@ -158,8 +158,9 @@ func (t *tail) append(fresh []*feedpb.Change) {
 	t.bytes = bytes
 }
 
-// after returns the parts of the revisions after the given one. If there are
-// none, grown is closed when there are. held is false if the tail begins later.
+// after returns the parts of the revisions after the given revision. If there are
+// no parts, grown is closed when there are parts. held is false if the tail begins
+// later.
 func (t *tail) after(revision uint64) (parts []*feedpb.Change, grown <-chan struct{}, held bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -171,7 +172,7 @@ func (t *tail) after(revision uint64) (parts []*feedpb.Change, grown <-chan stru
 	return t.parts[i:n:n], t.grown, true
 }
 
-// use counts a session in or out.
+// use adds n to the number of sessions.
 func (t *tail) use(n int) {
 	t.mu.Lock()
 	t.users += n

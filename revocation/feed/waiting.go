@@ -5,39 +5,39 @@ import (
 	"slices"
 )
 
-// Wanted is what a caller waits for.
+// Wanted is the condition that a caller waits for.
 type Wanted struct {
 	Revision uint64
 	// Rules is the version of the matching rules that the revision needs. A
-	// replica of an earlier version counts as one that does not have it.
+	// replica of an earlier version counts as pending.
 	Rules int
 	// Issuer is the issuer that the revision is about; empty: several.
 	Issuer string
 }
 
-// Applied says how far a revision has got.
+// Applied is how far a revision has got.
 type Applied struct {
-	Applied   int      // replicas that have it in force
+	Applied   int      // replicas that have the revision in force
 	Total     int      // replicas
-	Accepting int      // those of Applied that accept its issuer; of several issuers, all
-	Pending   []string // names of those that do not have it in force; sorted, never nil
+	Accepting int      // the applied replicas that accept its issuer; of several issuers, all
+	Pending   []string // names of the other replicas; sorted, never nil
 }
 
-// waiter is a caller that waits for what it wants.
+// waiter is a caller that waits for a condition.
 type waiter struct {
 	Wanted
 	done   chan struct{}
 	result Applied // set before done is closed
 }
 
-// has reports whether p has in force what is wanted. The caller holds mu.
+// has reports whether p has the wanted revision in force. The caller holds mu.
 func (p *replicaState) has(w Wanted) bool {
 	applied := p.inForce() >= w.Revision || p.ahead[w.Revision] && !p.audit.failed
 	return applied && max(p.rules, 1) >= w.Rules
 }
 
-// settle finds the floor, and releases the waiters that have what they want.
-// The caller holds mu.
+// settle computes floor and rules, and releases waiters if either rose. The caller
+// holds mu.
 func (r *replicas) settle() {
 	floor, rules := uint64(math.MaxUint64), math.MaxInt
 	if r.unmet {
@@ -53,7 +53,7 @@ func (r *replicas) settle() {
 	}
 }
 
-// release releases the waiters that have what they want. The caller holds mu.
+// release releases the waiters whose condition holds. The caller holds mu.
 func (r *replicas) release() {
 	for w := range r.waiters {
 		if r.everywhere(w.Wanted) {
@@ -64,8 +64,8 @@ func (r *replicas) release() {
 	}
 }
 
-// everywhere reports whether every replica has what is wanted. The caller holds
-// mu.
+// everywhere reports whether every replica has the wanted revision in force. The
+// caller holds mu.
 func (r *replicas) everywhere(w Wanted) bool {
 	if w.Revision <= r.floor && w.Rules <= r.rules {
 		return true
@@ -105,7 +105,8 @@ func (r *replicas) applied(w Wanted) Applied {
 	return a
 }
 
-// wait begins to wait. If every replica has what is wanted, the waiter is done.
+// wait returns a waiter for the condition. The waiter is done at once if the
+// condition holds.
 func (r *replicas) wait(wanted Wanted) *waiter {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -9,14 +9,14 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// watched is the sending side of a stream. The goroutine of the call watches it:
-// a Send that is stuck unblocks only when the call returns.
+// watched is the sending side of a stream. The goroutine of the call watches the
+// sending side, because a stuck Send unblocks only when the call returns.
 type watched struct {
 	start   time.Time
 	sending atomic.Int64 // when the send under way began, in ns after start; 0 = none
 }
 
-// put sends, and notes since when.
+// put calls send, and notes when the call began.
 func (w *watched) put(send func() error) error {
 	w.sending.Store(int64(time.Since(w.start)))
 	err := send()

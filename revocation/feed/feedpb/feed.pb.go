@@ -1,7 +1,7 @@
-// The feed: what a replica needs of the control endpoint, and what it says
-// back. Follow is one stream for each replica, for as long as it lives. Report
-// is a second one beside it, on the same connection, that Follow never waits
-// for and does not need.
+// The feed carries revocations from the control endpoint to a replica, and
+// acknowledgements and alerts back. Follow is one stream for each replica, for as
+// long as the replica lives. Report is a second stream on the same connection.
+// Follow neither needs Report nor waits for it.
 //
 // The credential travels as "authorization: Bearer TOKEN" metadata.
 //
@@ -9,7 +9,7 @@
 // greeting; then either a snapshot (begin, chunks, end) or changes that begin
 // after hello.revision; then changes and heartbeats for ever. A snapshot may
 // come again at any time, if the follower has fallen too far behind. The
-// follower acknowledges what it has in force, and answers heartbeats so.
+// follower acknowledges the revision that is in force, and so answers heartbeats.
 //
 // On a Report the replica sends hello, of which only the name and the instance
 // count; then alerts, one message at a time until it is taken, and answers to
@@ -1008,7 +1008,7 @@ func (x *Changes) GetChanges() []*Change {
 	return nil
 }
 
-// Change is what one revision did, or a part of it.
+// Change is one revision, or a part of one.
 type Change struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Revision uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
@@ -1097,7 +1097,7 @@ type Heartbeat struct {
 	// The server's, now.
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
 	// How long ago it was certain that nothing was beyond that revision: a
-	// server that is cut off from the others who write the log says so by this.
+	// server that is cut off from the other writers of the log reports a growing age.
 	Age           *durationpb.Duration `protobuf:"bytes,3,opt,name=age,proto3" json:"age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1252,7 +1252,7 @@ func (*ReplicaMessage_Alerts) isReplicaMessage_Kind() {}
 
 func (*ReplicaMessage_Answer) isReplicaMessage_Kind() {}
 
-// Alerts are what the replica saw that was unusual, each a JSON document. The
+// Alerts are the unusual events that the replica saw, each a JSON document. The
 // same may come again, under the same number or another.
 type Alerts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1495,7 +1495,8 @@ func (x *Taken) GetNumber() uint64 {
 	return 0
 }
 
-// Query asks what the replica has seen. It is answered soon, or not at all.
+// Query asks about the tokens that the replica has seen. The answer comes soon, or
+// not at all.
 type Query struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`

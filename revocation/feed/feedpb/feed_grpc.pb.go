@@ -1,7 +1,7 @@
-// The feed: what a replica needs of the control endpoint, and what it says
-// back. Follow is one stream for each replica, for as long as it lives. Report
-// is a second one beside it, on the same connection, that Follow never waits
-// for and does not need.
+// The feed carries revocations from the control endpoint to a replica, and
+// acknowledgements and alerts back. Follow is one stream for each replica, for as
+// long as the replica lives. Report is a second stream on the same connection.
+// Follow neither needs Report nor waits for it.
 //
 // The credential travels as "authorization: Bearer TOKEN" metadata.
 //
@@ -9,7 +9,7 @@
 // greeting; then either a snapshot (begin, chunks, end) or changes that begin
 // after hello.revision; then changes and heartbeats for ever. A snapshot may
 // come again at any time, if the follower has fallen too far behind. The
-// follower acknowledges what it has in force, and answers heartbeats so.
+// follower acknowledges the revision that is in force, and so answers heartbeats.
 //
 // On a Report the replica sends hello, of which only the name and the instance
 // count; then alerts, one message at a time until it is taken, and answers to
