@@ -12,8 +12,8 @@ import (
 	"rescind/revocation/feed/feedpb"
 )
 
-// A replica lost an entry, by whatever fault. The control endpoint finds out,
-// waits for the replica, and sends it all entries again.
+// TestALostEntryIsFoundOut shows that the control endpoint finds the loss of an
+// entry at a replica, waits for the replica, and sends all entries again.
 func TestALostEntryIsFoundOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged lines
@@ -32,11 +32,11 @@ func TestALostEntryIsFoundOut(t *testing.T) {
 		lost.Removed[0].ExpiresAt = log.standing[log.of["alice"]].ExpiresAt
 		log.mu.Unlock()
 		if err := f.Apply([]revocation.Change{lost}); err != nil {
-			t.Fatal(err)
+			t.Fatalf("applying the loss of alice: got %v, want no error", err)
 		}
 		log.revoke("dave")
 		if denies(t, f.Follower, "alice") {
-			t.Fatal("the test does not take alice away")
+			t.Fatal("after the loss was applied: alice is denied, want her allowed")
 		}
 		flagged := false
 		for range 40 {
@@ -51,20 +51,20 @@ func TestALostEntryIsFoundOut(t *testing.T) {
 				s.WaitApplied(ctx, Wanted{Revision: 1})
 				cancel()
 				if d := time.Since(began); d != 10*time.Millisecond {
-					t.Errorf("while it is incomplete a caller waited %v, want all of its 10ms", d)
+					t.Errorf("WaitApplied(revision 1) beside an incomplete replica waited %v, want all of its 10ms", d)
 				}
 				if list[0].Behind != 2 {
-					t.Errorf("while it is incomplete it is %d revisions behind, want 2", list[0].Behind)
+					t.Errorf("the incomplete replica is %d revisions behind, want 2", list[0].Behind)
 				}
 				break
 			}
 		}
 		if !flagged {
-			t.Fatal("the loss is not found out within two times auditTime")
+			t.Fatalf("two times auditTime after the loss of alice: replicas %+v, want replica-a incomplete", s.Replicas())
 		}
 		time.Sleep(3 * time.Second)
 		if !denies(t, f.Follower, "alice") {
-			t.Error("alice is not denied after all entries were sent again")
+			t.Error("after all entries were sent again: alice is allowed, want her denied")
 		}
 		wantApplied(t, "complete again", s, 2, 1, 1)
 		wantApplied(t, "complete again, at the other node", other, 2, 1, 1)
@@ -74,8 +74,8 @@ func TestALostEntryIsFoundOut(t *testing.T) {
 	})
 }
 
-// Entries end at every instant, revisions come all the time, and the clocks of
-// both ends differ: nothing of that is taken for a loss.
+// TestNothingIsTakenForALoss shows that a replica counts as complete while entries
+// end at every instant and revisions come all the time.
 func TestNothingIsTakenForALoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged lines
@@ -94,7 +94,7 @@ func TestNothingIsTakenForALoss(t *testing.T) {
 			}
 			for _, r := range s.Replicas() {
 				if r.Incomplete {
-					t.Fatalf("after %d revisions %s is taken for incomplete", i, r.Name)
+					t.Fatalf("after %d rounds: %s is incomplete, want it complete", i+1, r.Name)
 				}
 			}
 		}
@@ -105,12 +105,13 @@ func TestNothingIsTakenForALoss(t *testing.T) {
 			}
 		}
 		if compared != 5 || strings.Contains(logged.text(), "incomplete") {
-			t.Errorf("%d of 5 replicas are like the log, and it says %q", compared, logged.all)
+			t.Errorf("after 3000 rounds: %d replicas without a difference and the log lines %q, want 5 replicas and no line about an incomplete one", compared, logged.all)
 		}
 	})
 }
 
-// One difference, or a few within a short time, is no alarm.
+// TestADifferenceMustLast shows that one difference, or a few within a short time,
+// is no alarm.
 func TestADifferenceMustLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog("log-1")

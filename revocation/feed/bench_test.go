@@ -47,7 +47,7 @@ func BenchmarkPropagation(b *testing.B) {
 			a := s.WaitApplied(context.Background(), Wanted{Revision: revision})
 			took[i] = time.Since(at)
 			if a.Applied != followers {
-				b.Errorf("%+v", a)
+				b.Errorf("revision %d: got %+v, want it applied by %d replicas", revision, a, followers)
 			}
 		})
 	}
@@ -96,7 +96,7 @@ func BenchmarkBehindALongRevision(b *testing.B) {
 	for i := range followers {
 		f, err := replica.Open(replica.Options{Dir: b.TempDir()})
 		if err != nil {
-			b.Fatal(err)
+			b.Fatalf("opening a set on disk: got %v, want no error", err)
 		}
 		b.Cleanup(func() { f.Close() })
 		o := options(s.addr)

@@ -30,13 +30,13 @@ func TestOptionsThatCannotWork(t *testing.T) {
 		o := options("127.0.0.1:1")
 		change(&o)
 		if err := Follow(t.Context(), f, o); err == nil {
-			t.Errorf("%s: taken", name)
+			t.Errorf("Follow with %s: got no error, want one", name)
 		}
 	}
 }
 
-// Addresses are tried in turn, at once; then there is a pause, short at first,
-// and never long.
+// TestThePauses shows that the replica tries its addresses in turn, at once. Then
+// the replica pauses, for a short time at first and never for long.
 func TestThePauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -52,14 +52,14 @@ func TestThePauses(t *testing.T) {
 			return nil, errors.New("refused")
 		}
 		if err := Follow(ctx, openFollower(t), o); err != nil {
-			t.Fatal(err)
+			t.Fatalf("Follow with three addresses that refuse: got %v, want nil once its time is up", err)
 		}
 		if n := len(attempts); n < 3*900 || n > 3*1600 {
-			t.Errorf("%d attempts in five minutes, want 900 to 1600 at each of three addresses", n)
+			t.Errorf("got %d attempts in five minutes, want 900 to 1600 at each of three addresses", n)
 		}
 		for i, a := range attempts {
 			if want := o.Addresses[i%3]; a.addr != want {
-				t.Fatalf("attempt %d went to %s", i, a.addr)
+				t.Fatalf("attempt %d went to %s, want %s", i, a.addr, want)
 			}
 			if i == 0 {
 				continue
@@ -67,9 +67,9 @@ func TestThePauses(t *testing.T) {
 			pause := a.at.Sub(attempts[i-1].at)
 			switch {
 			case i%3 != 0 && pause != 0:
-				t.Errorf("%v before the next address", pause)
+				t.Errorf("a pause of %v before attempt %d at the next address, want none", pause, i)
 			case i == 3 && pause > longestPause/10:
-				t.Errorf("%v before the first repeat, want at most %v", pause, longestPause/10)
+				t.Errorf("a pause of %v before the first repeat, want at most %v", pause, longestPause/10)
 			case pause > longestPause:
 				t.Errorf("a pause of %v before attempt %d, want at most %v", pause, i, longestPause)
 			}
@@ -115,8 +115,8 @@ func inMemory(m *wires) ClientOptions {
 	return o
 }
 
-// A server that says nothing is left after three heartbeats, whatever its
-// kernel answers.
+// TestASilentServerIsLeft shows that the replica leaves a silent server after three
+// heartbeats, even if the kernel of the server answers.
 func TestASilentServerIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog("log-1")
@@ -126,22 +126,22 @@ func TestASilentServerIsLeft(t *testing.T) {
 		defer stop()
 		time.Sleep(10*time.Second + 500*time.Millisecond)
 		if s := f.Status(); !s.Connected || time.Since(s.LastContact) > 1100*time.Millisecond {
-			t.Fatalf("not connected: %+v", s)
+			t.Fatalf("after 10.5s: status %+v, want a connection with contact within 1.1s", s)
 		}
 		net.setDeaf(true)
 		time.Sleep(2 * time.Second)
 		if !f.Status().Connected {
-			t.Error("left too early")
+			t.Error("2s after the server fell silent: not connected, want the connection to last three heartbeats")
 		}
 		time.Sleep(1100 * time.Millisecond)
 		if f.Status().Connected {
-			t.Error("not left after three heartbeats")
+			t.Error("3.1s after the server fell silent: still connected, want the connection ended after three heartbeats")
 		}
 		net.setDeaf(false)
 		log.revoke("alice")
 		time.Sleep(2*greetingTimeout + 2*longestPause)
 		if !f.Status().Connected || !denies(t, f, "alice") {
-			t.Error("it did not come back")
+			t.Errorf("after the server is heard again: connected %v, alice denied %v; want true, true", f.Status().Connected, denies(t, f, "alice"))
 		}
 	})
 }
@@ -167,12 +167,12 @@ func TestAStoppedFollowerIsDropped(t *testing.T) {
 				net.call(t, newHello("stopped", "", 0))
 				time.Sleep(time.Second)
 				if list := s.Replicas(); len(list) != 1 || !list[0].Connected {
-					t.Fatalf("%+v", list)
+					t.Fatalf("a second after its hello: replicas %+v, want one connected", list)
 				}
 				stop(net)
 				time.Sleep(sendTimeout + sendTimeout/10)
 				if list := s.Replicas(); len(list) != 1 || list[0].Connected {
-					t.Errorf("%+v", list)
+					t.Errorf("after sendTimeout (%s): replicas %+v, want one that is not connected", name, list)
 				}
 			})
 		})
@@ -186,17 +186,18 @@ func TestNoHelloIsNotWaitedForLong(t *testing.T) {
 		defer stop()
 		stream, err := feedpb.NewFeedClient(conn).Follow(withToken(t.Context(), secret))
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("opening a Follow stream: got %v, want no error", err)
 		}
 		began := time.Now()
 		if _, err := stream.Recv(); status.Code(err) != codes.DeadlineExceeded || time.Since(began) != helloTimeout {
-			t.Errorf("%v after %v", err, time.Since(began))
+			t.Errorf("a stream without a hello: got %v after %v, want DeadlineExceeded after %v", err, time.Since(began), helloTimeout)
 		}
 	})
 }
 
-// A replica stays on what it holds when a control endpoint has another log, or
-// is behind, says so once, and goes on trying the others.
+// TestItStaysOnWhatItHolds shows that a replica keeps its set when a control
+// endpoint has another log or an older revision. The replica logs this once, and
+// tries the other control endpoints.
 func TestItStaysOnWhatItHolds(t *testing.T) {
 	mine, foreign, older := newLog("log-1"), newLog("log-2"), newLog("log-1")
 	mine.revoke("alice")
@@ -208,7 +209,7 @@ func TestItStaysOnWhatItHolds(t *testing.T) {
 	a := serve(t, mine, ServerOptions{})
 	f := openFollower(t)
 	stop := following(t, f, options(a.addr))
-	eventually.True(t, "what it holds", at(f, 2))
+	eventually.True(t, "revision 2", at(f, 2))
 	stop()
 	a.stop()
 
@@ -233,18 +234,19 @@ func TestItStaysOnWhatItHolds(t *testing.T) {
 	eventually.True(t, "several more attempts", func() bool { return len(b.Replicas()) == 1 })
 	time.Sleep(300 * time.Millisecond)
 	if count("another log") != 1 || count("older revision, keeping") != 1 || count("endpoint not followed") != 1 {
-		t.Errorf("not once each: %q", logged.all)
+		t.Errorf("after several attempts at another log, an older log and no log: log lines %q, want each of the three named once", logged.all)
 	}
 	if id, revision := f.Position(); id != "log-1" || revision != 2 || !denies(t, f, "alice") || !denies(t, f, "bob") || denies(t, f, "mallory") || denies(t, f, "carol") {
-		t.Errorf("it did not stay: %s %d", id, revision)
+		t.Errorf("after attempts at another and an older log: the replica is at %q revision %d, denies alice %v, bob %v, mallory %v, carol %v; want log-1 revision 2, true, true, false, false",
+			id, revision, denies(t, f, "alice"), denies(t, f, "bob"), denies(t, f, "mallory"), denies(t, f, "carol"))
 	}
 	if f.Status().Connected {
-		t.Error("it says that it is connected")
+		t.Errorf("beside control endpoints that do not fit: status %+v, want it not connected", f.Status())
 	}
 
 	lis, err := net.Listen("tcp", a.addr)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("listening on %s again: got %v, want no error", a.addr, err)
 	}
 	again := serveOn(t, lis, mine, ServerOptions{})
 	revision := mine.revoke("dave")
@@ -261,10 +263,10 @@ func TestANodeAMomentBehind(t *testing.T) {
 	eventually.True(t, "it follows", func() bool { return len(s.Replicas()) == 1 })
 	log.revoke("bob")
 	if g := r.hear().GetGreeting(); g.GetRevision() != 2 {
-		t.Errorf("greeting %v", g)
+		t.Errorf("the greeting to a replica at revision 2: got %v, want one at revision 2", g)
 	}
 	if h := r.hear().GetHeartbeat(); h.GetRevision() != 2 {
-		t.Error("no heartbeat after it")
+		t.Errorf("after the greeting: heartbeat %v, want one at revision 2", h)
 	}
 }
 
@@ -277,7 +279,7 @@ func TestALogIsReplacedByTheOperatorsWord(t *testing.T) {
 	a := serve(t, old, ServerOptions{})
 	f := openFollower(t)
 	stop := following(t, f, options(a.addr))
-	eventually.True(t, "what it holds", at(f, 2))
+	eventually.True(t, "revision 2", at(f, 2))
 	stop()
 	a.stop()
 
@@ -288,12 +290,12 @@ func TestALogIsReplacedByTheOperatorsWord(t *testing.T) {
 	stop = following(t, f, options(b.addr))
 	eventually.True(t, "it refuses", func() bool { return f.Status().Refused != "" })
 	if !strings.Contains(f.Status().Refused, "--accept-log log-1") {
-		t.Errorf("it does not say what to do: %s", f.Status().Refused)
+		t.Errorf("the refusal of log-1.1 reads %q, want the flag --accept-log log-1 in it", f.Status().Refused)
 	}
 	stop()
 	b.stop()
 	if !denies(t, f, "alice") || denies(t, f, "carol") {
-		t.Error("it did not stay on what it holds")
+		t.Errorf("after the refusal: alice denied %v, carol denied %v; want true, false", denies(t, f, "alice"), denies(t, f, "carol"))
 	}
 
 	fresh.replaces = []string{"log-0", "log-1"}
@@ -302,6 +304,6 @@ func TestALogIsReplacedByTheOperatorsWord(t *testing.T) {
 	everywhereSoon := func() bool { id, revision := f.Position(); return id == "log-1.1" && revision == 1 }
 	eventually.True(t, "the new log", everywhereSoon)
 	if denies(t, f, "alice") || !denies(t, f, "carol") {
-		t.Error("the new log is not what is in force")
+		t.Errorf("after the new log was accepted: alice denied %v, carol denied %v; want false, true", denies(t, f, "alice"), denies(t, f, "carol"))
 	}
 }

@@ -32,7 +32,7 @@ func withEverything(t *testing.T, log Source) string {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("listening on 127.0.0.1: got %v, want no error", err)
 	}
 	s := NewServer(log, ServerOptions{Tokens: tokens()})
 	g := grpc.NewServer(s.Options()...)
@@ -82,17 +82,17 @@ func TestNothingWithoutTheCredential(t *testing.T) {
 	for name, md := range credentials {
 		for _, method := range methods {
 			if err := attempt(t, conn, md, method, 5*time.Second); status.Code(err) != codes.Unauthenticated {
-				t.Errorf("%s on %s: %v", name, method, err)
+				t.Errorf("%s with the credential %q: got %v, want Unauthenticated", method, name, err)
 			}
 		}
 	}
 	for _, method := range methods {
 		if err := attempt(t, conn, known, method, 100*time.Millisecond); status.Code(err) == codes.Unauthenticated {
-			t.Errorf("the credential is refused on %s: %v", method, err)
+			t.Errorf("%s with the right credential: got %v, want any answer but Unauthenticated", method, err)
 		}
 	}
 	if err := attempt(t, conn, bearer("bearer "+secret), healthpb.Health_Check_FullMethodName, time.Second); status.Code(err) == codes.Unauthenticated {
-		t.Errorf("the scheme in lower case: %v", err)
+		t.Errorf("the scheme in lower case: got %v, want any answer but Unauthenticated", err)
 	}
 }
 
@@ -112,7 +112,7 @@ func attempt(t *testing.T, conn *grpc.ClientConn, md metadata.MD, method string,
 		}
 	}
 	if a, b := status.Code(unary), status.Code(err); (a == codes.Unauthenticated) != (b == codes.Unauthenticated) {
-		t.Errorf("%s: %v as a call, %v as a stream", method, unary, err)
+		t.Errorf("%s: got %v as a call and %v as a stream, want Unauthenticated from both or from neither", method, unary, err)
 	}
 	return err
 }
@@ -121,7 +121,7 @@ func TestNoTokensLetNobodyIn(t *testing.T) {
 	s := serve(t, newLog("log-1"), ServerOptions{Tokens: []Token{}})
 	r := call(t, s.addr, newHello("replica-a", "", 0))
 	if err := r.end(); status.Code(err) != codes.Unauthenticated {
-		t.Errorf("%v", err)
+		t.Errorf("a hello to a server without tokens: got %v, want Unauthenticated", err)
 	}
 }
 
@@ -129,7 +129,7 @@ func TestNoTokensLetNobodyIn(t *testing.T) {
 func TestWithoutTheOptions(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("listening on 127.0.0.1: got %v, want no error", err)
 	}
 	s := NewServer(newLog("log-1"), ServerOptions{Tokens: tokens()})
 	g := grpc.NewServer()
@@ -143,7 +143,7 @@ func TestWithoutTheOptions(t *testing.T) {
 	}()
 	r := call(t, lis.Addr().String(), newHello("replica-a", "", 0))
 	if err := r.end(); status.Code(err) != codes.Unauthenticated {
-		t.Errorf("%v", err)
+		t.Errorf("a hello to a server without Options: got %v, want Unauthenticated", err)
 	}
 }
 
@@ -174,11 +174,11 @@ func TestTheCredentialIsReadAgain(t *testing.T) {
 	all := logged.text()
 	for _, want := range []string{"no such file", "credential refused", "following the feed"} {
 		if !strings.Contains(all, want) {
-			t.Errorf("%q is not in the log: %s", want, all)
+			t.Errorf("the log of a replica with three credentials: got %s, want %q in it", all, want)
 		}
 	}
 	if strings.Contains(all, secret) {
-		t.Error("the credential is in the log")
+		t.Errorf("the log of the replica: got %s, want the credential not in it", all)
 	}
 }
 
@@ -214,7 +214,7 @@ func TestTLS(t *testing.T) {
 		return len(logged.all) > 0
 	})
 	if f.Status().Ready || len(s.Replicas()) != 0 {
-		t.Fatal("it follows without a certificate")
+		t.Fatalf("without a certificate: ready %v with %d replicas listed, want no feed", f.Status().Ready, len(s.Replicas()))
 	}
 	mu.Lock()
 	config = &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{ca.Issue(t, "replica")}} // read again at the next connection
@@ -230,6 +230,6 @@ func TestTLS(t *testing.T) {
 	time.Sleep(200 * time.Millisecond)
 	stop()
 	if g.Status().Ready {
-		t.Error("a server of another authority is believed")
+		t.Error("a server of another authority: the replica is ready, want no feed")
 	}
 }

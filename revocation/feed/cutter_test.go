@@ -21,7 +21,7 @@ func cutter(t testing.TB, to string, seed uint64) (addr string, cuts *atomic.Int
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("listening on 127.0.0.1: got %v, want no error", err)
 	}
 	var running sync.WaitGroup
 	var mu sync.Mutex
@@ -79,8 +79,8 @@ func cutter(t testing.TB, to string, seed uint64) (addr string, cuts *atomic.Int
 	return lis.Addr().String(), cuts
 }
 
-// Whatever a stream is cut at, the set is that of one revision, and it gets
-// there in the end.
+// TestCutAtRandom shows that the set of a replica is the set of one revision at
+// every cut of its stream, and reaches the end of the log.
 func TestCutAtRandom(t *testing.T) {
 	log := newLog("log-1")
 	log.remember = 40
@@ -107,11 +107,11 @@ func TestCutAtRandom(t *testing.T) {
 		}
 		_, revision := f.Position()
 		if revision < last {
-			t.Fatalf("revision %d after %d", revision, last)
+			t.Fatalf("round %d (seed %d): revision %d after revision %d, want it not to fall", round, seed, revision, last)
 		}
 		last = revision
 		if !denies(t, f, "canary") {
-			t.Fatalf("at revision %d the set is not whole", revision)
+			t.Fatalf("round %d (seed %d): the canary is allowed at revision %d, want it denied at every revision", round, seed, revision)
 		}
 	}
 	eventually.True(t, "the end of the log", at(f, log.Revision()))
@@ -119,7 +119,7 @@ func TestCutAtRandom(t *testing.T) {
 	compare(t, log, f)
 	t.Logf("%d cuts, %d snapshots begun", cuts.Load(), log.taken())
 	if cuts.Load() == 0 { // the eighth at the latest is left alone
-		t.Error("nothing was cut")
+		t.Errorf("seed %d: got no cut, want one at least", seed)
 	}
 }
 
@@ -128,11 +128,11 @@ func compare(t *testing.T, log *memLog, f *replica.Follower) {
 	t.Helper()
 	id, revision := f.Position()
 	if id != log.id {
-		t.Fatalf("log %q", id)
+		t.Fatalf("the follower holds log %q, want %q", id, log.id)
 	}
 	want := log.revokedAt(revision)
 	if got := f.Status().Entries; got != len(want) {
-		t.Errorf("%d entries at revision %d, not %d", got, revision, len(want))
+		t.Errorf("at revision %d: got %d entries, want %d", revision, got, len(want))
 	}
 	digests := make(map[revocation.Digest]bool)
 	for _, e := range want {
@@ -146,10 +146,10 @@ func compare(t *testing.T, log *memLog, f *replica.Follower) {
 			revoked++
 		}
 		if want != denies(t, f, sub) {
-			t.Errorf("%s is wrong at revision %d", sub, revision)
+			t.Errorf("%s at revision %d: denied %v, want %v", sub, revision, !want, want)
 		}
 	}
 	if revoked == 0 {
-		t.Error("nothing was compared")
+		t.Errorf("at revision %d: got no revoked subject to compare, want one at least", revision)
 	}
 }

@@ -32,7 +32,7 @@ func TestAppliedMeansDenied(t *testing.T) {
 		everywhere(t, s.Server, log.revoke(sub), 4)
 		for _, f := range replicas {
 			if !denies(t, f, sub) || !denies(t, f, "early") {
-				t.Fatalf("%s is applied, and not denied", sub)
+				t.Fatalf("after every replica applied it: %s denied %v, early denied %v; want true, true", sub, denies(t, f, sub), denies(t, f, "early"))
 			}
 		}
 		if i%2 == 0 {
@@ -41,17 +41,17 @@ func TestAppliedMeansDenied(t *testing.T) {
 		everywhere(t, s.Server, log.restore(sub), 4)
 		for _, f := range replicas {
 			if denies(t, f, sub) {
-				t.Fatalf("%s is restored, and denied", sub)
+				t.Fatalf("after every replica applied its restoration: %s is denied, want it allowed", sub)
 			}
 		}
 	}
 	for _, r := range s.Replicas() {
 		if !r.Connected || r.Revision != log.Revision() || r.Behind != 0 || r.Entries != uint64(log.Len()) || time.Since(r.LastAck) > time.Minute {
-			t.Errorf("%+v, with the log at %d", r, log.Revision())
+			t.Errorf("listed: %+v, want it connected at revision %d with %d entries and an acknowledgement within a minute", r, log.Revision(), log.Len())
 		}
 	}
 	if n := log.taken(); n != 4 {
-		t.Errorf("%d snapshots for 4 replicas", n)
+		t.Errorf("got %d snapshots for 4 replicas, want 4", n)
 	}
 }
 
@@ -63,7 +63,7 @@ func TestAnEmptyLogMakesReady(t *testing.T) {
 	eventually.True(t, "ready", func() bool { return f.Status().Ready })
 	everywhere(t, s.Server, log.revoke("alice"), 1)
 	if !denies(t, f, "alice") {
-		t.Error("the first revocation of a log is not denied")
+		t.Error("after the first revocation of a log: alice is allowed, want her denied")
 	}
 }
 
@@ -75,21 +75,21 @@ func TestResumeSendsOnlyChanges(t *testing.T) {
 	s := serve(t, log, ServerOptions{})
 	r := call(t, s.addr, newHello("replica-a", "log-1", 7))
 	if g := r.hear().GetGreeting(); g.GetLogId() != "log-1" || g.GetRevision() != 10 || g.GetRetention().AsDuration() != 720*time.Hour || g.GetHeartbeat().AsDuration() != time.Second || time.Since(g.GetTime().AsTime()) > time.Minute {
-		t.Fatalf("greeting %v", g)
+		t.Fatalf("got the greeting %v, want log-1 at revision 10 with 720h of retention, a heartbeat every second and the present time", g)
 	}
 	c := r.hear().GetChanges().GetChanges()
 	if len(c) != 3 || c[0].Revision != 8 || c[2].Revision != 10 {
-		t.Fatalf("changes %v", c)
+		t.Fatalf("from revision 7: got the changes %v, want revisions 8 to 10", c)
 	}
 	if h := r.hear().GetHeartbeat(); h.GetRevision() != 10 {
-		t.Fatalf("heartbeat %v", h)
+		t.Fatalf("after the changes: got the heartbeat %v, want one at revision 10", h)
 	}
 	log.revoke("user-10")
 	if c := r.hear().GetChanges().GetChanges(); len(c) != 1 || c[0].Revision != 11 {
-		t.Fatalf("changes %v", c)
+		t.Fatalf("after one more revocation: got the changes %v, want revision 11 alone", c)
 	}
-	if log.taken() != 0 {
-		t.Error("a snapshot was taken")
+	if n := log.taken(); n != 0 {
+		t.Errorf("a replica at revision 7 of 10: got %d snapshots, want none", n)
 	}
 }
 
@@ -106,10 +106,10 @@ func TestAReplicaResumes(t *testing.T) {
 	following(t, f, options(s.addr))
 	eventually.True(t, "the rest", at(f, 3))
 	if denies(t, f, "alice") || !denies(t, f, "bob") {
-		t.Error("what changed in between is not in force")
+		t.Errorf("after the replica resumed: alice denied %v, bob denied %v; want false, true", denies(t, f, "alice"), denies(t, f, "bob"))
 	}
 	if n := log.taken(); n != 1 {
-		t.Errorf("%d snapshots", n)
+		t.Errorf("a replica that resumes: got %d snapshots, want the first alone", n)
 	}
 }
 
@@ -130,10 +130,10 @@ func TestTooFarBehindGetsASnapshot(t *testing.T) {
 	following(t, f, options(s.addr))
 	eventually.True(t, "the snapshot", at(f, 12))
 	if denies(t, f, "alice") || !denies(t, f, "bob") || !denies(t, f, "user-9") {
-		t.Error("the fresh snapshot is not in force")
+		t.Errorf("after the second snapshot: alice denied %v, bob denied %v, user-9 denied %v; want false, true, true", denies(t, f, "alice"), denies(t, f, "bob"), denies(t, f, "user-9"))
 	}
 	if n := log.taken(); n != 2 {
-		t.Errorf("%d snapshots", n)
+		t.Errorf("a replica too far behind: got %d snapshots, want 2", n)
 	}
 }
 
@@ -162,7 +162,7 @@ func TestARevisionOfManyEntriesComesWhole(t *testing.T) {
 			}
 			_, revision := f.Position()
 			if last := denies(t, f, subs[len(subs)-1]); revision == 2 && !last {
-				t.Error("a part of a revision counts as the revision")
+				t.Errorf("at revision 2: %s is allowed, want the revision to count only when its last entry is in force", subs[len(subs)-1])
 				return
 			}
 		}
@@ -173,7 +173,7 @@ func TestARevisionOfManyEntriesComesWhole(t *testing.T) {
 	looking.Wait()
 	for i := 0; i < len(subs); i += 997 {
 		if !denies(t, f, subs[i]) {
-			t.Fatalf("%s is not denied", subs[i])
+			t.Fatalf("after revision %d: %s is allowed, want it denied", revision, subs[i])
 		}
 	}
 	n := 0
@@ -182,12 +182,12 @@ func TestARevisionOfManyEntriesComesWhole(t *testing.T) {
 			n++
 			more = c.More
 			if len(c.Added) > maxPart {
-				t.Errorf("a part of %d bytes", len(c.Added))
+				t.Errorf("part %d of revision %d has %d bytes, want at most %d", n, c.Revision, len(c.Added), maxPart)
 			}
 		}
 	}
 	if n < 2 {
-		t.Error("the revision came in one part")
+		t.Errorf("a revision of %d entries: got %d part, want several", len(subs), n)
 	}
 	everywhereBut(t, s.Server, revision, "watch")
 }
@@ -224,7 +224,7 @@ func TestAStoppedReaderHoldsUpNobody(t *testing.T) {
 	t.Logf("in force beside a stopped reader after %v", time.Since(began))
 	for _, r := range s.Replicas() {
 		if stopped := r.Name == "stopped"; stopped != (r.Behind > 0) {
-			t.Errorf("%+v", r)
+			t.Errorf("listed: %+v, want only the replica that does not read to be behind", r)
 		}
 	}
 }
@@ -239,7 +239,7 @@ func TestFailover(t *testing.T) {
 		eventually.True(t, "connected", func() bool { r := s.Replicas(); return len(r) == 1 && r[0].Connected })
 		everywhere(t, s.Server, log.revoke(sub), 1)
 		if !denies(t, f, sub) {
-			t.Errorf("%s is not denied", sub)
+			t.Errorf("after every replica applied it: %s is allowed, want it denied", sub)
 		}
 	}
 	everywhereSoon(a, "alice")
@@ -247,12 +247,12 @@ func TestFailover(t *testing.T) {
 	everywhereSoon(b, "bob")
 	lis, err := net.Listen("tcp", a.addr)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("listening on %s again: got %v, want no error", a.addr, err)
 	}
 	again := serveOn(t, lis, log, ServerOptions{})
 	b.stop()
 	everywhereSoon(again, "carol")
 	if n := log.taken(); n != 1 {
-		t.Errorf("%d snapshots", n)
+		t.Errorf("after two failovers: got %d snapshots, want the first alone", n)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// bus carries what nodes tell each other, as NATS does: to whoever is there.
+// bus carries the messages of nodes to all other subscribed nodes, as NATS does.
 type bus struct {
 	mu   sync.Mutex
 	hear map[string]func(string, []byte)
@@ -49,7 +49,8 @@ func (b *bus) cut(node string) {
 	delete(b.hear, node)
 }
 
-// What one node says of "everywhere" includes the replicas of the others.
+// TestEveryReplicaOfEveryNode shows that "everywhere" at one node includes the
+// replicas of the other nodes.
 func TestEveryReplicaOfEveryNode(t *testing.T) {
 	log := newLog("log-1")
 	wire := &bus{hear: map[string]func(string, []byte){}}
@@ -84,7 +85,7 @@ func TestEveryReplicaOfEveryNode(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if a := nodes[0].WaitApplied(ctx, Wanted{Revision: revision}); a.Total != 3 || !slices.Equal(a.Pending, []string{"replica-c"}) {
-		t.Errorf("with a slow replica at the other node: %+v", a)
+		t.Errorf("with a slow replica at the other node: got %+v, want 3 in total and replica-c pending", a)
 	}
 	slow.ack(revision)
 	everywhere(t, nodes[0].Server, revision, 3)
@@ -106,11 +107,11 @@ func TestAReplicaThatChangesItsNode(t *testing.T) {
 	eventually.True(t, "it to follow the other", func() bool { r := n2.Replicas(); return len(r) == 1 && r[0].Connected })
 	everywhere(t, n2.Server, log.revoke("bob"), 1)
 
-	// The first comes back, and knows from the other who follows.
+	// The first node comes back, and learns its replicas from the other node.
 	again := serve(t, log, ServerOptions{Nodes: on{wire, "n1"}, Others: 1})
 	everywhere(t, again.Server, log.revoke("carol"), 1)
 	if r := again.Replicas(); len(r) != 1 || !r[0].Connected {
-		t.Errorf("after the restart: %+v", r)
+		t.Errorf("after the restart of the first node: replicas %+v, want one connected", r)
 	}
 }
 
@@ -124,22 +125,22 @@ func TestTheWordOfNodes(t *testing.T) {
 		tell := func(g gossip) {
 			t.Helper()
 			if err := other.Broadcast(encoded(t, g)); err != nil {
-				t.Fatal(err)
+				t.Fatalf("broadcasting %+v: got %v, want no error", g, err)
 			}
 			synctest.Wait()
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if a := s.WaitApplied(ctx, Wanted{Revision: 1}); len(a.Pending) != 1 {
-			t.Errorf("before it has heard of the others: %+v", a)
+			t.Errorf("before the other node is heard: got %+v, want its replicas pending", a)
 		}
 		x := replicaRow{Name: "replica-x", Instance: [16]byte{1}, Connected: true, Joined: time.Now(), Revision: 1}
 		tell(gossip{All: true, Replicas: []replicaRow{x}})
 		if a := applied(s, 1); a.Applied != 1 || a.Total != 1 || len(a.Pending) != 0 {
-			t.Errorf("with a replica there: %+v", a)
+			t.Errorf("with a replica at the other node: got %+v, want 1 of 1 applied", a)
 		}
 
-		// The same process follows here now. What the other says late is old.
+		// The same process follows here now. A late message of the other node is old.
 		h := newHello("replica-x", "log-1", 1)
 		h.Instance = x.Instance[:]
 		time.Sleep(time.Second)
@@ -154,7 +155,7 @@ func TestTheWordOfNodes(t *testing.T) {
 		for _, late := range []replicaRow{x, lost} {
 			tell(gossip{Replicas: []replicaRow{late}})
 			if a := applied(s, 2); a.Applied != 1 || a.Total != 1 {
-				t.Errorf("after a late word: %+v", a)
+				t.Errorf("after the late row %+v: got %+v, want 1 of 1 applied", late, a)
 			}
 		}
 
@@ -162,10 +163,10 @@ func TestTheWordOfNodes(t *testing.T) {
 		x.Joined, x.Revision = time.Now().Add(time.Millisecond), 2
 		tell(gossip{All: true, Replicas: []replicaRow{x}})
 		if err := here.end(); err == nil {
-			t.Error("the stream here goes on")
+			t.Error("after the replica has moved back: the stream here ended without an error, want one")
 		}
 		if r := s.Replicas(); len(r) != 1 || !r[0].Connected || r[0].Revision != 2 {
-			t.Errorf("%+v", r)
+			t.Errorf("after the replica has moved back: replicas %+v, want one connected at revision 2", r)
 		}
 
 		// The other node falls silent: its replica is lost, and counts for a
@@ -173,10 +174,10 @@ func TestTheWordOfNodes(t *testing.T) {
 		began := time.Now()
 		log.revoke("carol")
 		if a := s.WaitApplied(t.Context(), Wanted{Revision: 3}); a.Total != 0 {
-			t.Errorf("%+v", a)
+			t.Errorf("a minute after the other node fell silent: got %+v, want no replica", a)
 		}
 		if d := time.Since(began); d < time.Minute+nodeLost-gossipInterval || d > time.Minute+nodeLost+gossipInterval {
-			t.Errorf("it counted for %v", d)
+			t.Errorf("the replica of the silent node counted for %v, want a minute and %v, give or take %v", d, nodeLost, gossipInterval)
 		}
 
 		// A node of which nothing is heard is not waited for for ever.
@@ -184,7 +185,7 @@ func TestTheWordOfNodes(t *testing.T) {
 		began = time.Now()
 		again.WaitApplied(t.Context(), Wanted{Revision: 3})
 		if d := time.Since(began); d != meetTime {
-			t.Errorf("waited %v for the others", d)
+			t.Errorf("a new node waited %v for a node that is not heard, want %v", d, meetTime)
 		}
 	})
 }
@@ -193,7 +194,7 @@ func encoded(t *testing.T, g gossip) []byte {
 	t.Helper()
 	b, err := json.Marshal(&g)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("encoding %+v: got %v, want no error", g, err)
 	}
 	return b
 }

@@ -36,7 +36,7 @@ func serve(t testing.TB, src Source, o ServerOptions, more ...grpc.ServerOption)
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("listening on 127.0.0.1: got %v, want no error", err)
 	}
 	return serveOn(t, lis, src, o, more...)
 }
@@ -55,7 +55,7 @@ func serveOn(t testing.TB, lis net.Listener, src Source, o ServerOptions, more .
 		s.Close()
 		g.Stop()
 		if err := <-done; err != nil {
-			t.Error(err)
+			t.Errorf("Serve on %s: got %v, want no error", lis.Addr(), err)
 		}
 	})
 	t.Cleanup(stop)
@@ -78,7 +78,7 @@ func following(t testing.TB, f *replica.Follower, o ClientOptions) (stop func())
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Error(err)
+			t.Errorf("Follow as %s: got %v, want no error", o.Name, err)
 		}
 	})
 	t.Cleanup(stop)
@@ -98,7 +98,7 @@ func everywhere(t testing.TB, s *Server, revision uint64, n int) {
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
 	if a := s.WaitApplied(ctx, Wanted{Revision: revision}); a.Applied != n || a.Total != n || len(a.Pending) != 0 {
-		t.Fatalf("revision %d: %+v, not applied by %d", revision, a, n)
+		t.Fatalf("revision %d: got %+v, want it applied by %d of %d", revision, a, n, n)
 	}
 }
 
@@ -112,7 +112,7 @@ func dial(t testing.TB, addr string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("a client for %s: got %v, want no error", addr, err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	return conn
@@ -135,7 +135,7 @@ func call(t testing.TB, addr string, h *feedpb.Hello) *raw {
 	t.Cleanup(cancel)
 	stream, err := feedpb.NewFeedClient(dial(t, addr)).Follow(ctx)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("opening a Follow stream to %s: got %v, want no error", addr, err)
 	}
 	r := &raw{stream, t}
 	r.say(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Hello{Hello: h}})
@@ -145,7 +145,7 @@ func call(t testing.TB, addr string, h *feedpb.Hello) *raw {
 func (r *raw) say(m *feedpb.ClientMessage) {
 	r.t.Helper()
 	if err := r.Send(m); err != nil && !errors.Is(err, io.EOF) { // why it has ended is read, not written
-		r.t.Fatal(err)
+		r.t.Fatalf("sending %v: got %v, want no error", m, err)
 	}
 }
 
@@ -158,7 +158,7 @@ func (r *raw) hear() *feedpb.ServerMessage {
 	r.t.Helper()
 	m, err := r.Recv()
 	if err != nil {
-		r.t.Fatal(err)
+		r.t.Fatalf("receiving the next message: got %v, want a message", err)
 	}
 	return m
 }
@@ -172,7 +172,7 @@ func (r *raw) end() error {
 	}
 }
 
-// lines is a log that can be asked what it has.
+// lines collects the lines of a log.
 type lines struct {
 	mu  sync.Mutex
 	all []string

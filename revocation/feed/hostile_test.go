@@ -31,13 +31,13 @@ func tell(t testing.TB, addr string, h *feedpb.Hello) *teller {
 	client := feedpb.NewFeedClient(dial(t, addr))
 	follow, err := client.Follow(ctx)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("opening a Follow stream to %s: got %v, want no error", addr, err)
 	}
 	_ = follow.Send(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Hello{Hello: h}})
 	_, _ = follow.Recv() // the greeting, or the refusal of a hello that the report is refused for too
 	stream, err := client.Report(ctx)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("opening a Report stream to %s: got %v, want no error", addr, err)
 	}
 	r := &teller{stream, t}
 	r.say(&feedpb.ReplicaMessage{Kind: &feedpb.ReplicaMessage_Hello{Hello: h}})
@@ -47,7 +47,7 @@ func tell(t testing.TB, addr string, h *feedpb.Hello) *teller {
 func (r *teller) say(m *feedpb.ReplicaMessage) {
 	r.t.Helper()
 	if err := r.Send(m); err != nil && !errors.Is(err, io.EOF) {
-		r.t.Fatal(err)
+		r.t.Fatalf("sending %v: got %v, want no error", m, err)
 	}
 }
 
@@ -72,7 +72,7 @@ func (r *teller) hear() *feedpb.ControlMessage {
 	r.t.Helper()
 	m, err := r.Recv()
 	if err != nil {
-		r.t.Fatal(err)
+		r.t.Fatalf("receiving the next message: got %v, want a message", err)
 	}
 	return m
 }
@@ -104,19 +104,19 @@ func TestReportsThatDoNotFit(t *testing.T) {
 			_, err = r.Recv()
 		}
 		if status.Code(err) != c.want {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("a report with %s: got %v, want %v", name, err, c.want)
 		}
 	}
-	// what cannot be read is taken: it would be no better the next time
+	// Unreadable alerts are acknowledged, because they would be as unreadable the next time.
 	r := tell(t, s.addr, hello)
 	r.alerts(7, "", "{", `{"key":7}`, `{"key":"a","key":"b"}`, "{\"key\":\"\xff\"}", `{"key":"`+string(make([]byte, maxAlert))+`"}`, `{"key":"good","later":"unknown"}`)
 	if n := r.hear().GetTaken().GetNumber(); n != 7 {
-		t.Errorf("taken %d", n)
+		t.Errorf("after alerts of which one is readable: got Taken %d, want 7", n)
 	}
 	if got := d.list(); len(got) != 1 || got[0] != "replica-x/good×0" {
-		t.Errorf("%q", got)
+		t.Errorf("kept alerts: got %q, want replica-x/good×0 alone", got)
 	}
-	// answers that nobody asked for, and two for one
+	// The replica sends answers that no query asked for, and two answers to one query.
 	go func() {
 		for {
 			m, err := r.Recv()
@@ -131,7 +131,7 @@ func TestReportsThatDoNotFit(t *testing.T) {
 	}()
 	for range 10 {
 		if _, asked, answered := s.Ask(t.Context(), "ping", nil); asked != 2 || answered != 2 {
-			t.Errorf("%d of %d answered", answered, asked)
+			t.Errorf("beside answers that no query asked for: got %d of %d answers, want 2 of 2", answered, asked)
 		}
 	}
 	good.Add(alertOf(insight.BadSignatures, "k"))
@@ -144,17 +144,17 @@ func TestNoHelloToAReport(t *testing.T) {
 		conn, _ := net.connect(t)
 		mute, err := feedpb.NewFeedClient(conn).Report(withToken(t.Context(), secret))
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("opening a Report stream: got %v, want no error", err)
 		}
 		began := time.Now()
 		if _, err := mute.Recv(); status.Code(err) != codes.DeadlineExceeded || time.Since(began) != helloTimeout {
-			t.Errorf("%v after %v", err, time.Since(began))
+			t.Errorf("a stream without a hello: got %v after %v, want DeadlineExceeded after %v", err, time.Since(began), helloTimeout)
 		}
 	})
 }
 
-// A replica that does not read what it is told is dropped, and waits for
-// nobody but itself until then.
+// TestAReplicaThatDoesNotRead shows that a replica that does not read its stream
+// holds up no other replica.
 func TestAReplicaThatDoesNotRead(t *testing.T) {
 	s := serve(t, newLog("log-1"), ServerOptions{})
 	deaf := tell(t, s.addr, newHello("deaf", "", 0))
@@ -169,11 +169,11 @@ func TestAReplicaThatDoesNotRead(t *testing.T) {
 	good.Add(alertOf(insight.BadSignatures, "k"))
 	eventually.True(t, "the others go on", func() bool { return good.Reported().Taken == 1 })
 	if _, asked, answered := s.Ask(t.Context(), "ping", nil); asked != 2 || answered != 1 {
-		t.Errorf("%d of %d answered", answered, asked)
+		t.Errorf("beside a replica that does not read: got %d of %d answers, want 1 of 2", answered, asked)
 	}
 }
 
-// scripted is a stream of a replica that says what it was given.
+// scripted is a stream of a replica that sends the messages of next.
 type scripted struct {
 	feedpb.Feed_ReportServer
 	ctx  context.Context
@@ -184,15 +184,15 @@ func (s *scripted) Context() context.Context              { return s.ctx }
 func (s *scripted) Recv() (*feedpb.ReplicaMessage, error) { return s.next() }
 func (s *scripted) Send(*feedpb.ControlMessage) error     { return nil }
 
-// Whatever a replica sends, the server does not panic, keeps nothing beyond its
-// bounds, and remembers no replica that is gone.
+// FuzzReport shows that no message of a replica makes the server panic, keep alerts
+// beyond its bounds, or remember a replica that is gone.
 func FuzzReport(f *testing.F) {
 	seed := func(messages ...*feedpb.ReplicaMessage) {
 		var b []byte
 		for _, m := range messages {
 			one, err := proto.Marshal(m)
 			if err != nil {
-				f.Fatal(err)
+				f.Fatalf("encoding the seed %v: got %v, want no error", m, err)
 			}
 			b = append(binary.BigEndian.AppendUint16(b, uint16(len(one))), one...)
 		}
@@ -206,16 +206,16 @@ func FuzzReport(f *testing.F) {
 	f.Cleanup(s.Close)
 	id, err := identityOf("replicas", h.GetHello())
 	if err != nil {
-		f.Fatal(err)
+		f.Fatalf("identityOf(%v): got %v, want no error", h.GetHello(), err)
 	}
 	if _, err := s.replicas.join(arrival{identity: id}, &session{}); err != nil {
-		f.Fatal(err)
+		f.Fatalf("joining as %s: got %v, want no error", id.name, err)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var sent int
 		s.reports.onAlerts = func(_ context.Context, from Replica, alerts []insight.Alert) error {
 			if from.Name != "replica-a" || len(alerts) > maxAlerts {
-				t.Errorf("%d alerts of %q, want at most %d of replica-a", len(alerts), from.Name, maxAlerts)
+				t.Errorf("got %d alerts of %q, want at most %d of replica-a", len(alerts), from.Name, maxAlerts)
 			}
 			return nil
 		}
@@ -236,15 +236,16 @@ func FuzzReport(f *testing.F) {
 		select {
 		case <-done:
 		case <-time.After(10 * time.Second):
-			t.Fatal("it does not end")
+			t.Fatal("10s after the last message: Report goes on, want it to end with its stream")
 		}
 		if n := len(s.reports.all); n != 0 {
-			t.Fatalf("%d replicas are remembered after %d messages", n, sent)
+			t.Fatalf("after %d messages: got %d replicas remembered, want none", sent, n)
 		}
 	})
 }
 
-// Whatever the control endpoint says, the replica keeps what was not taken.
+// FuzzControlMessage shows that no message of the control endpoint makes the
+// replica lose an alert that was not taken.
 func FuzzControlMessage(f *testing.F) {
 	for _, m := range []*feedpb.ControlMessage{
 		{Kind: &feedpb.ControlMessage_Taken{Taken: &feedpb.Taken{Number: 1}}},
@@ -253,7 +254,7 @@ func FuzzControlMessage(f *testing.F) {
 	} {
 		b, err := proto.Marshal(m)
 		if err != nil {
-			f.Fatal(err)
+			f.Fatalf("encoding the seed %v: got %v, want no error", m, err)
 		}
 		f.Add(b)
 	}
@@ -275,20 +276,22 @@ func FuzzControlMessage(f *testing.F) {
 			return &m, nil
 		}}
 		if err := r.receive(stream, queries); !errors.Is(err, errEnded) {
-			t.Error(err)
+			t.Errorf("receiving %v: got %v, want errEnded", &m, err)
 		}
 		answers := make(chan *feedpb.Answer, maxQueries)
 		r.work(t.Context(), queries, answers)
-		if q := m.GetQuery(); q != nil && (<-answers).Id != q.Id {
-			t.Error("the answer is to another query")
+		if q := m.GetQuery(); q != nil {
+			if a := <-answers; a.Id != q.Id {
+				t.Errorf("query %v: got an answer to query %d, want %d", q, a.Id, q.Id)
+			}
 		}
 		if got := r.Reported(); (got.Taken == 1) != (m.GetTaken().GetNumber() >= 1) || got.Taken+uint64(got.Pending) != 1 {
-			t.Errorf("%+v after %v", got, &m)
+			t.Errorf("after %v: reported %+v, want one alert, taken only from number 1 on", &m, got)
 		}
 	})
 }
 
-// dictated is a stream of a control endpoint that says what it was given.
+// dictated is a stream of a control endpoint that sends the messages of next.
 type dictated struct {
 	feedpb.Feed_ReportClient
 	next func() (*feedpb.ControlMessage, error)

@@ -35,7 +35,7 @@ func wantApplied(t *testing.T, when string, s *Server, revision uint64, applied,
 	cancel()
 	got := s.WaitApplied(ctx, Wanted{Revision: revision})
 	if got.Applied != applied || got.Total != total || !slices.Equal(got.Pending, append([]string{}, pending...)) {
-		t.Errorf("%s: revision %d is %+v, want %d of %d with %q pending", when, revision, got, applied, total, pending)
+		t.Errorf("%s: revision %d: got %+v, want %d of %d with %q pending", when, revision, got, applied, total, pending)
 	}
 }
 
@@ -53,7 +53,7 @@ func TestAFeedTokenSpeaksForItsOwnReplicasAlone(t *testing.T) {
 		thief.ack(1)
 		wantApplied(t, "acknowledged by another token", s, 1, 1, 2, "replica-a")
 		if err := a.Send(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Ack{Ack: newAck(0)}}); err != nil {
-			t.Errorf("the stream of the replica itself: %v, want it to go on", err)
+			t.Errorf("an acknowledgement on the stream of the replica itself: got %v, want no error", err)
 		}
 
 		// While it is lost, the other token neither replaces it nor says goodbye for it.
@@ -85,7 +85,7 @@ func TestMadeUpNamesOf4200Replicas(t *testing.T) {
 		return p, ss, err
 	}
 	if _, _, err := join("others", 0); err != nil {
-		t.Fatal(err)
+		t.Fatalf("joining as the first replica of another token: got %v, want no error", err)
 	}
 	var first *replicaState
 	var firstSession *session
@@ -100,33 +100,33 @@ func TestMadeUpNamesOf4200Replicas(t *testing.T) {
 		}
 	}
 	if want := 4200 - defaultMaxReplicas; refused != want || testutil.ToFloat64(s.replicas.figures.refused) != float64(want) {
-		t.Errorf("%d of 4200 names refused and %v counted, want %d", refused, testutil.ToFloat64(s.replicas.figures.refused), want)
+		t.Errorf("got %d of 4200 names refused and %v counted, want %d", refused, testutil.ToFloat64(s.replicas.figures.refused), want)
 	}
 	if n := len(s.Replicas()); n != defaultMaxReplicas+1 {
-		t.Errorf("%d replicas are kept, want %d and the one of the other token", n, defaultMaxReplicas)
+		t.Errorf("after 4200 names: got %d replicas, want %d and one of the other token", n, defaultMaxReplicas)
 	}
 	if _, _, err := join("others", 1); err != nil {
-		t.Errorf("a replica of another token is refused: %v", err)
+		t.Errorf("joining as a replica of another token: got %v, want no error", err)
 	}
 
 	// A new one takes the place of the oldest lost one, and of no connected one.
 	s.replicas.leave(first, firstSession)
 	p, ss, err := join("replicas", 5000)
 	if err != nil {
-		t.Errorf("with a lost replica there is no room for a new one: %v", err)
+		t.Errorf("joining as replica-5000 beside a lost replica: got %v, want no error", err)
 	}
 	if _, _, err := join("replicas", 5001); err == nil {
-		t.Error("a connected replica made room, want a refusal")
+		t.Error("joining as replica-5001 beside connected replicas alone: got no error, want a refusal")
 	}
 	// 4,200 that come and go, one after the other.
 	for i := range 4200 {
 		s.replicas.leave(p, ss)
 		if p, ss, err = join("replicas", 6000+i); err != nil {
-			t.Fatalf("name %d is refused: %v", i, err)
+			t.Fatalf("joining under name %d after the last one was lost: got %v, want no error", i, err)
 		}
 	}
 	if n := len(s.Replicas()); n != defaultMaxReplicas+2 {
-		t.Errorf("%d replicas after 4200 that came and went, want %d", n, defaultMaxReplicas+2)
+		t.Errorf("after 4200 replicas that came and went: got %d replicas, want %d", n, defaultMaxReplicas+2)
 	}
 }
 
@@ -239,7 +239,7 @@ func TestAChangeOfTheTokenLeavesNobodyWaiting(t *testing.T) {
 		}
 		wantInForce(t, s, f, log.revoke("bob"), "others")
 		if n := log.taken(); n != 1 {
-			t.Errorf("%d snapshots, want the first alone", n)
+			t.Errorf("after the token changed: got %d snapshots, want the first alone", n)
 		}
 	})
 }
@@ -266,7 +266,7 @@ func TestATokenThatIsReplacedAtBothEnds(t *testing.T) {
 	r.recall([]identity{old, other, first})
 	for _, id := range []identity{{"new", "replica-a", [16]byte{1}}, {"new", "replica-b", [16]byte{3}}} {
 		if _, err := r.join(arrival{identity: id}, &session{}); err != nil {
-			t.Fatal(err)
+			t.Fatalf("joining as %+v: got %v, want no error", id, err)
 		}
 	}
 	got := r.identities()

@@ -28,7 +28,7 @@ func receiving(t testing.TB, f *replica.Follower) *inbound {
 	t.Helper()
 	in := &inbound{follower: f}
 	if _, err := in.greet(newGreeting(100)); err != nil {
-		t.Fatal(err)
+		t.Fatalf("a greeting at revision 100: got %v, want no error", err)
 	}
 	return in
 }
@@ -88,7 +88,7 @@ func holding(t testing.TB) *replica.Follower {
 	t.Helper()
 	f := openFollower(t)
 	if err := takeAll(receiving(t, f), snapshotOf(3, "alice")...); err != nil {
-		t.Fatal(err)
+		t.Fatalf("a snapshot of revision 3 with alice: got %v, want no error", err)
 	}
 	return f
 }
@@ -130,14 +130,14 @@ func TestMessagesThatDoNotFit(t *testing.T) {
 			f := holding(t)
 			in := receiving(t, f)
 			if err := takeAll(in, messages...); err == nil {
-				t.Error("taken")
+				t.Errorf("messages %v: got no error, want one", messages)
 			}
 			in.abandon()
 			if id, revision := f.Position(); id != "log-1" || revision != 3 {
-				t.Errorf("the follower is at %q %d", id, revision)
+				t.Errorf("after messages that do not fit: the follower is at %q revision %d, want log-1 revision 3", id, revision)
 			}
 			if !denies(t, f, "alice") || denies(t, f, "bob") || denies(t, f, "carol") {
-				t.Error("the set has changed")
+				t.Errorf("after messages that do not fit: alice denied %v, bob denied %v, carol denied %v; want true, false, false", denies(t, f, "alice"), denies(t, f, "bob"), denies(t, f, "carol"))
 			}
 		})
 	}
@@ -161,14 +161,14 @@ func TestGreetingsThatDoNotFit(t *testing.T) {
 		change(g)
 		f := holding(t)
 		if _, err := (&inbound{follower: f}).greet(g); err == nil {
-			t.Errorf("%s: taken", name)
+			t.Errorf("a greeting with %s: got no error, want one", name)
 		}
 		if id, revision := f.Position(); id != "log-1" || revision != 3 || !denies(t, f, "alice") {
-			t.Errorf("%s: the follower is at %q %d", name, id, revision)
+			t.Errorf("after a greeting with %s: the follower is at %q revision %d, alice denied %v; want log-1 revision 3, true", name, id, revision, denies(t, f, "alice"))
 		}
 	}
 	if _, err := (&inbound{follower: openFollower(t)}).greet(nil); err == nil {
-		t.Error("no greeting: taken")
+		t.Error("no greeting: got no error, want one")
 	}
 }
 
@@ -178,10 +178,10 @@ func TestNothingBeforeASnapshot(t *testing.T) {
 	} {
 		f := openFollower(t)
 		if err := takeAll(receiving(t, f), m); err == nil {
-			t.Errorf("%s: taken", name)
+			t.Errorf("%s before a snapshot: got no error, want one", name)
 		}
 		if f.Status().Ready {
-			t.Errorf("%s: ready", name)
+			t.Errorf("%s before a snapshot: the follower is ready, want it not ready", name)
 		}
 	}
 }
@@ -199,56 +199,57 @@ func TestRepeatsAndParts(t *testing.T) {
 		beat(6, timestamppb.Now()),
 	)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("revisions 4 to 6 in parts and repeats: got %v, want no error", err)
 	}
 	if _, revision := f.Position(); revision != 6 || in.at != 6 || !in.due {
-		t.Errorf("at revision %d", revision)
+		t.Errorf("after revisions 4 to 6: the follower is at revision %d, inbound at %d, an acknowledgement due: %v; want 6, 6, true", revision, in.at, in.due)
 	}
 	for sub, want := range map[string]bool{"alice": true, "bob": false, "carol": true, "dave": true, "mallory": false} {
 		if denies(t, f, sub) != want {
-			t.Errorf("%s: denied is %v", sub, !want)
+			t.Errorf("after revisions 4 to 6: %s denied %v, want %v", sub, !want, want)
 		}
 	}
-	// a whole snapshot of a later revision takes the place of all that
+	// A whole snapshot of a later revision replaces the set.
 	if err := takeAll(in, snapshotOf(9, "erin")...); err != nil {
-		t.Fatal(err)
+		t.Fatalf("a snapshot of revision 9: got %v, want no error", err)
 	}
 	if _, revision := f.Position(); revision != 9 || denies(t, f, "alice") || !denies(t, f, "erin") {
-		t.Errorf("at revision %d after the snapshot", revision)
+		t.Errorf("after the snapshot of revision 9: at revision %d, alice denied %v, erin denied %v; want 9, false, true", revision, denies(t, f, "alice"), denies(t, f, "erin"))
 	}
 }
 
 // TestHalfARevision shows that the entries which a revision adds are in force as
-// its parts come. The revision does not count, and what it removes stays, until
-// its last part.
+// its parts come. Until its last part the revision does not count, and the entries
+// that the revision removes stay in force.
 func TestHalfARevision(t *testing.T) {
 	f := holding(t)
 	in := receiving(t, f)
 	half := []*feedpb.ServerMessage{changed(more(add(4, "bob")), more(&feedpb.Change{Revision: 4, Removed: add(3, "alice").Added}))}
 	if err := takeAll(in, half...); err != nil {
-		t.Fatal(err)
+		t.Fatalf("half of revision 4: got %v, want no error", err)
 	}
 	in.abandon()
 	if _, revision := f.Position(); revision != 3 || !denies(t, f, "bob") || !denies(t, f, "alice") || in.due {
 		t.Errorf("half of revision 4: at revision %d, bob denied %v, alice denied %v, an acknowledgement due: %v; want 3, true, true, false", revision, denies(t, f, "bob"), denies(t, f, "alice"), in.due)
 	}
 	if err := takeAll(receiving(t, f), changed(add(4, "bob", "carol"))); err != nil {
-		t.Fatal(err)
+		t.Fatalf("all of revision 4: got %v, want no error", err)
 	}
 	if !denies(t, f, "bob") || !denies(t, f, "carol") {
-		t.Error("the revision is not in force")
+		t.Errorf("after all of revision 4: bob denied %v, carol denied %v; want true, true", denies(t, f, "bob"), denies(t, f, "carol"))
 	}
 }
 
-// Whatever comes, there is no panic, and the set is a whole one: its revision
-// never falls, and alice is denied until a proven snapshot says otherwise.
+// FuzzInbound shows that no message makes the replica panic or leaves a set that is
+// not whole. The revision never falls, and alice is denied until a proven snapshot
+// lacks her.
 func FuzzInbound(f *testing.F) {
 	seed := func(messages ...*feedpb.ServerMessage) {
 		var b []byte
 		for _, m := range messages {
 			one, err := proto.Marshal(m)
 			if err != nil {
-				f.Fatal(err)
+				f.Fatalf("encoding the seed %v: got %v, want no error", m, err)
 			}
 			b = binary.BigEndian.AppendUint16(b, uint16(len(one)))
 			b = append(b, one...)
@@ -276,17 +277,17 @@ func FuzzInbound(f *testing.F) {
 			snapshots = snapshots || m.GetSnapshotEnd() != nil
 			id, revision := follower.Position()
 			if id != "log-1" || revision < last {
-				t.Fatalf("at %q %d after %d", id, revision, last)
+				t.Fatalf("after %v: the follower is at %q revision %d, want log-1 and at least revision %d", &m, id, revision, last)
 			}
 			last = revision
 		}
 		in.abandon()
 		if _, revision := follower.Position(); revision < last {
-			t.Fatalf("at %d after %d", revision, last)
+			t.Fatalf("after abandon: the follower is at revision %d, want at least %d", revision, last)
 		}
 		removed := last > 3 // a change may have restored her
 		if !snapshots && !removed && !denies(t, follower, "alice") {
-			t.Fatal("alice is allowed")
+			t.Fatalf("at revision %d without a snapshot: alice is allowed, want her denied", last)
 		}
 	})
 }

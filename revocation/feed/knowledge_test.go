@@ -62,7 +62,7 @@ func TestIssuersAreKnownForTheRetention(t *testing.T) {
 			t.Errorf("configuration of https://a/: got %+v, want its audience and its condition", got)
 		}
 		if k := s.Accepted(); k.Unknown("https://c/") {
-			t.Error("an issuer is unknown within the first seconds, want no refusal yet")
+			t.Error("within the first seconds: https://c/ is unknown, want no refusal yet")
 		}
 		time.Sleep(settleTime)
 		for issuer, want := range map[string]bool{"https://a/": false, "https://b/": false, "https://c/": true, "https://a": true} {
@@ -129,19 +129,19 @@ func TestAProfileThatIsTooLargeRefusesNothing(t *testing.T) {
 		net.call(t, helloWith("replica-a", accepting(string(make([]byte, maxProfile)))))
 		wantIssuers(t, "with a large profile", s, "*")
 		if list := s.Replicas(); len(list) != 1 || !list[0].Connected {
-			t.Errorf("the replica with the large profile is not served: %+v", list)
+			t.Errorf("a replica with a profile beyond %d bytes: replicas %+v, want it connected", maxProfile, list)
 		}
 	})
 }
 
 // TestMadeUpIssuersCostTheirOwnCredential lets one credential make up profiles:
-// what it has remembered is bounded, and other credentials lose nothing.
+// its remembered records are bounded, and other credentials lose nothing.
 func TestMadeUpIssuersCostTheirOwnCredential(t *testing.T) {
 	k := newKnowledge(time.Hour)
 	see := func(credential, issuer string) {
 		p, err := newProfile([]acceptedIssuer{{Issuer: issuer}})
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("the profile of %s: got %v, want no error", issuer, err)
 		}
 		k.see(credential, "replica", p)
 	}
@@ -151,10 +151,10 @@ func TestMadeUpIssuersCostTheirOwnCredential(t *testing.T) {
 	}
 	view := k.issuers()
 	if len(view.Of("https://good/")) != 1 {
-		t.Error("the issuer of another credential is forgotten, want it known")
+		t.Error("after many issuers of one credential: https://good/ of another credential is forgotten, want it known")
 	}
 	if bytes := k.sizes["bad"]; bytes > maxKnown || bytes < maxKnown/2 {
-		t.Errorf("one credential has %d bytes remembered, want up to %d", bytes, maxKnown)
+		t.Errorf("the credential with many issuers has %d bytes remembered, want %d to %d", bytes, maxKnown/2, maxKnown)
 	}
 }
 

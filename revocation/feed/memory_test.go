@@ -25,38 +25,38 @@ func TestReplicasAreRememberedOverARestart(t *testing.T) {
 		wires.call(t, newHello("replica-b", "log-1", 1))
 		time.Sleep(time.Second)
 		if got := applied(before, 1); got.Applied != 2 {
-			t.Fatalf("before: %+v", got)
+			t.Fatalf("before the restart: got %+v, want 2 applied", got)
 		}
 		left, err := os.ReadFile(filepath.Join(dir, "replicas.json"))
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("reading replicas.json: got %v, want no error", err)
 		}
 
-		// what a killed process leaves
+		// A killed process leaves this file.
 		dir = t.TempDir()
 		file := filepath.Join(dir, "replicas.json")
 		if err := os.WriteFile(file, left, 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("writing replicas.json: got %v, want no error", err)
 		}
 		after, wires := serveInMemory(t, log, ServerOptions{Memory: Folder(dir)})
 		if got := applied(after, 1); got.Total != 2 || !slices.Equal(got.Pending, []string{"replica-a", "replica-b"}) {
-			t.Errorf("nobody is back yet: %+v", got)
+			t.Errorf("before a replica is back: got %+v, want 2 in total and both pending", got)
 		}
 		wires.call(t, hello)
 		time.Sleep(time.Second)
 		if got := applied(after, 1); got.Applied != 1 || !slices.Equal(got.Pending, []string{"replica-b"}) {
-			t.Errorf("one is back: %+v", got)
+			t.Errorf("after replica-a is back: got %+v, want 1 applied and replica-b pending", got)
 		}
 		began := time.Now()
 		if got := after.WaitApplied(t.Context(), Wanted{Revision: 1}); got.Applied != 1 || got.Total != 1 {
-			t.Errorf("the other one is forgotten: %+v", got)
+			t.Errorf("once replica-b is forgotten: got %+v, want 1 of 1 applied", got)
 		}
 		if d := time.Since(began); d != 59*time.Second {
-			t.Errorf("the other one counted for %v more", d)
+			t.Errorf("replica-b counted for %v more, want 59s", d)
 		}
 		after.Close()
 		if b, err := os.ReadFile(file); err != nil || strings.Contains(string(b), "replica-b") || !strings.Contains(string(b), "replica-a") {
-			t.Errorf("in the end: %s %v", b, err)
+			t.Errorf("replicas.json after Close: got %s and %v, want replica-a alone", b, err)
 		}
 	})
 }
@@ -76,15 +76,15 @@ func TestAMemoryThatIsNone(t *testing.T) {
 			dir := t.TempDir()
 			file := filepath.Join(dir, "replicas.json")
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
+				t.Fatalf("writing %q: got %v, want no error", text, err)
 			}
 			var logged lines
 			s := serve(t, newLog("log-1"), ServerOptions{Memory: Folder(dir), Logger: logged.logger()})
 			if n := len(s.Replicas()); n != 0 {
-				t.Errorf("%d replicas", n)
+				t.Errorf("after reading %q: got %d replicas, want none", text, n)
 			}
 			if !strings.Contains(logged.text(), "are not known") {
-				t.Errorf("it is not said: %q", logged.all)
+				t.Errorf("after reading %q: log lines %q, want one that the replicas are not known", text, logged.all)
 			}
 			call(t, s.addr, newHello("replica-a", "", 0))
 			eventually.True(t, "it is replaced", func() bool {
@@ -109,7 +109,7 @@ func TestAMemoryThatFailsStopsNothing(t *testing.T) {
 		wantIssuers(t, "with a memory that fails", s, "https://a/")
 		for _, want := range []string{"input/output error", `document not saved, the control endpoint lacks its content after a restart\" document=replicas.json`, "document=issuers.json"} {
 			if all := logged.text(); !strings.Contains(all, strings.ReplaceAll(want, `\"`, `"`)) {
-				t.Errorf("the log lacks %q: %s", want, all)
+				t.Errorf("with a full disk: got the log %s, want %q in it", all, want)
 			}
 		}
 	})

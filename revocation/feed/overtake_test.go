@@ -23,9 +23,10 @@ func manySubjects(n int) []string {
 	return subs
 }
 
-// A short revision that comes while a long one is being sent goes ahead of the
-// rest, and again in its turn. What removes entries waits for its turn, and so
-// does everything for a replica of the first edition.
+// TestAShortRevisionOvertakesALongOne shows that the server sends a short revision
+// ahead of the rest of a long one, and again in its turn. A revision that removes
+// entries waits for its turn, and so does every revision for a replica of the first
+// edition.
 func TestAShortRevisionOvertakesALongOne(t *testing.T) {
 	for rules, want := range map[uint32][]uint64{0: nil, 2: {2, 4}} {
 		t.Run(fmt.Sprint("rules ", rules), func(t *testing.T) {
@@ -52,7 +53,7 @@ func TestAShortRevisionOvertakesALongOne(t *testing.T) {
 					for _, c := range r.hear().GetChanges().GetChanges() {
 						switch {
 						case c.Ahead && whole:
-							t.Errorf("revision %d came ahead after revision 1 was whole", c.Revision)
+							t.Errorf("revision %d came ahead after revision 1 was whole, want it in its turn alone", c.Revision)
 						case c.Ahead:
 							ahead = append(ahead, c.Revision)
 						case c.Revision == 1:
@@ -112,40 +113,41 @@ func TestAnAcknowledgementAheadReleasesItsCaller(t *testing.T) {
 	})
 }
 
-// The replica puts what came ahead in force at once, on disk too, and keeps its
-// revision until the turn of the rest.
+// TestWhatComesAheadIsInForceAndOnDisk shows that the replica puts a change that
+// came ahead in force at once, on disk too, and keeps its revision until the turn
+// of the rest.
 func TestWhatComesAheadIsInForceAndOnDisk(t *testing.T) {
 	dir := t.TempDir()
 	open := func() *replica.Follower {
 		f, err := replica.Open(replica.Options{Dir: dir})
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("opening the set in %s: got %v, want no error", dir, err)
 		}
 		return f
 	}
 	f := open()
 	in := receiving(t, f)
 	if err := takeAll(in, begun(1, 0), ended(1, 0, 0)); err != nil {
-		t.Fatal(err)
+		t.Fatalf("an empty snapshot of revision 1: got %v, want no error", err)
 	}
 	if err := takeAll(in, changed(more(add(2, "bob")))); err != nil {
-		t.Fatal(err)
+		t.Fatalf("a part of revision 2: got %v, want no error", err)
 	}
 	early := []*feedpb.Change{add(1, "mallory"), add(2, "mallory"), add(4, "dave"), add(4, "dave")}
 	if err := in.overtake(early); err != nil {
-		t.Fatal(err)
+		t.Fatalf("overtake(revisions 1, 2, 4, 4): got %v, want no error", err)
 	}
 	if _, revision := f.Position(); revision != 1 || !denies(t, f, "dave") || !in.due || !slices.Equal(in.aheadOf(), []uint64{4}) {
 		t.Errorf("after revision 4 came ahead: at revision %d, dave denied %v, to acknowledge %v %v; want 1, true, true [4]", revision, denies(t, f, "dave"), in.due, in.ahead)
 	}
 	if denies(t, f, "mallory") {
-		t.Error("a change whose turn it is was applied ahead")
+		t.Error("revisions 1 and 2 ahead at revision 1: mallory is denied, want both left to their turn")
 	}
 	if _, ok := f.Lasting(revocation.MinuteOf(time.Now())); ok {
 		t.Error("the entries are counted while some came ahead, want no count")
 	}
 	if err := f.Close(); err != nil {
-		t.Fatal(err)
+		t.Fatalf("closing the set in %s: got %v, want no error", dir, err)
 	}
 	f = open()
 	defer f.Close()
@@ -154,10 +156,10 @@ func TestWhatComesAheadIsInForceAndOnDisk(t *testing.T) {
 	}
 	in = receiving(t, f)
 	if err := takeAll(in, changed(more(add(2, "bob")), add(2, "carol")), changed(add(3, "erin"), add(4, "dave"))); err != nil {
-		t.Fatal(err)
+		t.Fatalf("revisions 2 to 4 in their turn: got %v, want no error", err)
 	}
 	if _, revision := f.Position(); revision != 4 || len(in.aheadOf()) != 0 || !denies(t, f, "erin") {
-		t.Errorf("in their turn: at revision %d with %v ahead, want 4 and none", revision, in.ahead)
+		t.Errorf("after revisions 2 to 4 in their turn: at revision %d with %v ahead, erin denied %v; want 4, none, true", revision, in.ahead, denies(t, f, "erin"))
 	}
 }
 
@@ -194,8 +196,9 @@ func TestWhatOvertakes(t *testing.T) {
 	}
 }
 
-// The set is the log's in the end, whatever overtook, also when connections are
-// cut at random and the follower lives on its disk.
+// TestOvertakingAgainstTheLog shows that the set is the log's in the end, in spite
+// of every overtaking, when connections are cut at random and the follower keeps
+// its set on disk.
 func TestOvertakingAgainstTheLog(t *testing.T) {
 	log := newLog("log-1")
 	log.revoke("canary")
@@ -203,7 +206,7 @@ func TestOvertakingAgainstTheLog(t *testing.T) {
 	proxy, _ := cutter(t, s.addr, 7)
 	f, err := replica.Open(replica.Options{Dir: t.TempDir()})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("opening a set on disk: got %v, want no error", err)
 	}
 	defer f.Close()
 	stop := following(t, f, options(proxy))

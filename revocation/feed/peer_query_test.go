@@ -14,7 +14,7 @@ import (
 	"rescind/test/eventually"
 )
 
-// heard is what a node hears of alerts elsewhere.
+// heard collects the alerts that a node hears of other nodes.
 type heard struct {
 	mu  sync.Mutex
 	got []string
@@ -28,12 +28,12 @@ func (h *heard) take(name string, alerts []insight.Alert) {
 	}
 }
 
-func (h *heard) has(what string) func() bool {
-	return func() bool { h.mu.Lock(); defer h.mu.Unlock(); return slices.Contains(h.got, what) }
+func (h *heard) has(alert string) func() bool {
+	return func() bool { h.mu.Lock(); defer h.mu.Unlock(); return slices.Contains(h.got, alert) }
 }
 
-// Whichever node is asked, the replicas of all answer, and it has heard of
-// alerts at all.
+// TestReportsToSeveralNodes shows that the replicas of all nodes answer a query at
+// any node, and that each node hears of the alerts at the other nodes.
 func TestReportsToSeveralNodes(t *testing.T) {
 	log := newLog("log-1")
 	wire := &bus{hear: map[string]func(string, []byte){}}
@@ -61,7 +61,7 @@ func TestReportsToSeveralNodes(t *testing.T) {
 			return asked == 7 && answered == 6
 		})
 		if slices.Sort(got); got[0] != "replica-0a:ping:{}" || got[5] != "replica-2b:ping:{}" {
-			t.Errorf("node %d: %q", i, got)
+			t.Errorf("node %d: got the answers %q, want replica-0a to replica-2b", i, got)
 		}
 		eventually.True(t, "all to refuse at once", func() bool {
 			began := time.Now()
@@ -74,18 +74,19 @@ func TestReportsToSeveralNodes(t *testing.T) {
 		eventually.True(t, "the others to hear", other.has("replica-0a/k"))
 	}
 	if h[0].has("replica-0a/k")() {
-		t.Error("a node hears of its own")
+		t.Error("the node that kept replica-0a/k: got it as an alert of another node, want it only at the other nodes")
 	}
 
 	wire.cut("n2") // it is gone, without a word
 	began := time.Now()
 	_, asked, answered := nodes[0].Ask(t.Context(), "ping", nil)
 	if d := time.Since(began); answered != 4 || asked != 7 || d > askTime+time.Second {
-		t.Errorf("with a node gone: %d of %d after %v", answered, asked, d)
+		t.Errorf("with a node gone: got %d of %d answers after %v, want 4 of 7 within %v", answered, asked, d, askTime+time.Second)
 	}
 }
 
-// A replica that hangs at another node costs less than what that node may take.
+// TestASlowAnswerElsewhere shows that a stuck replica at another node costs less
+// than the time of a query.
 func TestASlowAnswerElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog("log-1")
@@ -104,13 +105,13 @@ func TestASlowAnswerElsewhere(t *testing.T) {
 		began := time.Now()
 		_, asked, answered := here.Ask(t.Context(), "ping", nil)
 		if d := time.Since(began); asked != 2 || answered != 1 || d != patient.atPeer().limit {
-			t.Errorf("%d of %d answered, after %v", answered, asked, d)
+			t.Errorf("with a stuck replica at the other node: got %d of %d answers after %v, want 1 of 2 after %v", answered, asked, d, patient.atPeer().limit)
 		}
 		close(release)
 	})
 }
 
-// Nonsense among nodes does nothing.
+// TestWordsThatDoNotFit shows that messages that do not fit change nothing.
 func TestWordsThatDoNotFit(t *testing.T) {
 	wire := &bus{hear: map[string]func(string, []byte){}}
 	h := &heard{}
@@ -127,15 +128,15 @@ func TestWordsThatDoNotFit(t *testing.T) {
 		{Alerts: &nodeAlerts{"a", make([]insight.Alert, maxAlerts+1)}},
 	} {
 		if err := other.Broadcast(encoded(t, g)); err != nil {
-			t.Fatal(err)
+			t.Fatalf("broadcasting %+v: got %v, want no error", g, err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if _, asked, answered := s.Ask(ctx, "ping", nil); asked != 1 || answered != 1 {
-		t.Errorf("%d of %d answered", answered, asked)
+		t.Errorf("after messages that do not fit: got %d of %d answers, want 1 of 1", answered, asked)
 	}
 	if len(h.got) != 0 {
-		t.Errorf("heard %q", h.got)
+		t.Errorf("after messages that do not fit: got the alerts %q, want none", h.got)
 	}
 }

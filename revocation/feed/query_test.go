@@ -31,7 +31,7 @@ func TestAsk(t *testing.T) {
 	l := &lines{}
 	s := serve(t, newLog("log-1"), ServerOptions{Logger: l.logger()})
 	if answers, asked, answered := s.Ask(t.Context(), "activity", nil); answers != nil || asked != 0 || answered != 0 {
-		t.Errorf("without replicas: %q %d %d", answers, asked, answered)
+		t.Errorf("without replicas: got %q, %d of %d answers; want none", answers, answered, asked)
 	}
 	following(t, openFollower(t), options(s.addr)) // one that does not report
 	for _, name := range []string{"replica-b", "replica-c"} {
@@ -48,15 +48,15 @@ func TestAsk(t *testing.T) {
 	}
 	slices.Sort(got)
 	if asked != 3 || answered != 2 || !slices.Equal(got, []string{`replica-b:activity:{"by":"sub"}`, `replica-c:activity:{"by":"sub"}`}) {
-		t.Errorf("%q, %d asked", got, asked)
+		t.Errorf("a query by sub: got %q, %d of %d answers; want those of replica-b and replica-c, 2 of 3", got, answered, asked)
 	}
 	for _, kind := range []string{"fail", "large", strings.Repeat("x", maxKind+1)} {
 		if answers, asked, answered := s.Ask(t.Context(), kind, nil); len(answers) != 0 || asked != 3 || answered != 0 {
-			t.Errorf("%.10s: %d %d", kind, asked, answered)
+			t.Errorf("a query of kind %.10s: got %d of %d answers, want 0 of 3", kind, answered, asked)
 		}
 	}
 	if _, _, answered := s.Ask(t.Context(), "x", make([]byte, maxQuery+1)); answered != 0 {
-		t.Error("a query beyond the bound was put")
+		t.Errorf("a query of %d bytes: got %d answers, want none", maxQuery+1, answered)
 	}
 	var all sync.WaitGroup
 	for range 4 * maxAsking {
@@ -66,7 +66,7 @@ func TestAsk(t *testing.T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if text := strings.Join(l.all, ""); strings.ContainsRune(text, '\x1b') {
-		t.Errorf("a replica writes into the log as it likes: %q", text)
+		t.Errorf("after a refusal with an escape character: got the log %q, want no such character", text)
 	}
 }
 
@@ -95,12 +95,12 @@ func TestLateReplicaIsNotWaitedFor(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Second)
-		ask := func(what string, wantAnswers int, wantTime time.Duration) {
+		ask := func(when string, wantAnswers int, wantTime time.Duration) {
 			t.Helper()
 			began := time.Now()
 			_, asked, answered := here.AskBriefly(t.Context(), "ping", nil)
 			if d := time.Since(began); asked != 4 || answered != wantAnswers || d != wantTime {
-				t.Errorf("%s: got %d of %d answers after %v, want %d of 4 after %v", what, answered, asked, d, wantAnswers, wantTime)
+				t.Errorf("%s: got %d of %d answers after %v, want %d of 4 after %v", when, answered, asked, d, wantAnswers, wantTime)
 			}
 		}
 		ask("all answer", 4, 0)
@@ -127,7 +127,8 @@ func TestLateReplicaIsNotWaitedFor(t *testing.T) {
 	})
 }
 
-// Slow queries of people do not use up the room of brief ones.
+// TestBriefQueriesHaveTheirOwnRoom shows that slow queries leave room for brief
+// queries.
 func TestBriefQueriesHaveTheirOwnRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, net := serveInMemory(t, newLog("log-1"), ServerOptions{})
@@ -178,7 +179,8 @@ func TestLostReplicaCountsAsAsked(t *testing.T) {
 	})
 }
 
-// A replica that does not answer costs a second, and its own answer alone.
+// TestASlowAnswer shows that a stuck replica costs a second, and its own answer
+// alone.
 func TestASlowAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog("log-1")
@@ -196,7 +198,7 @@ func TestASlowAnswer(t *testing.T) {
 			began := time.Now()
 			answers, asked, answered := s.Ask(t.Context(), "ping", nil)
 			if asked != 2 || answered != 1 || len(answers) != 1 || time.Since(began) > time.Second {
-				t.Fatalf("%d of %d answered, after %v", answered, asked, time.Since(began))
+				t.Fatalf("beside a stuck replica: got %d of %d answers after %v, want 1 of 2 within a second", answered, asked, time.Since(began))
 			}
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -204,16 +206,16 @@ func TestASlowAnswer(t *testing.T) {
 		began := time.Now()
 		s.Ask(ctx, "ping", nil)
 		if d := time.Since(began); d != 50*time.Millisecond {
-			t.Errorf("it took %v, where 50 ms were allowed", d)
+			t.Errorf("a query with a context of 50ms took %v, want 50ms", d)
 		}
 		if a := s.WaitApplied(t.Context(), Wanted{Revision: log.revoke("alice")}); a.Applied != 2 {
-			t.Errorf("the feed waits for an answer: %+v", a)
+			t.Errorf("a revocation beside a stuck query: got %+v, want 2 applied", a)
 		}
 		s.reports.mu.Lock()
 		left := len(s.reports.pending)
 		s.reports.mu.Unlock()
 		if left != 0 {
-			t.Errorf("%d queries are remembered", left)
+			t.Errorf("after the last query: got %d queries remembered, want none", left)
 		}
 		close(release)
 	})

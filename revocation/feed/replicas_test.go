@@ -29,7 +29,7 @@ func TestEveryReplica(t *testing.T) {
 		log.revoke("alice")
 		s, net := serveInMemory(t, log, ServerOptions{})
 		if a := applied(s, 1); a.Total != 0 || a.Pending == nil {
-			t.Errorf("without replicas: %+v", a)
+			t.Errorf("without replicas: got %+v, want 0 in total and an empty Pending", a)
 		}
 
 		a, hangUp := net.call(t, newHello("replica-a", "log-1", 1))
@@ -38,24 +38,24 @@ func TestEveryReplica(t *testing.T) {
 		b.hear()
 		synctest.Wait()
 		if got := applied(s, 1); got.Applied != 1 || got.Total != 2 || !slices.Equal(got.Pending, []string{"replica-b"}) {
-			t.Errorf("one behind: %+v", got)
+			t.Errorf("with replica-b behind: got %+v, want 1 of 2 applied and replica-b pending", got)
 		}
 
-		// who waits is released by the last acknowledgement, not before
+		// The last acknowledgement releases the caller, and no earlier one.
 		waited := make(chan Applied, 1)
 		go func() { waited <- s.WaitApplied(t.Context(), Wanted{Revision: 1}) }()
 		synctest.Wait()
 		select {
 		case got := <-waited:
-			t.Fatalf("released too early: %+v", got)
+			t.Fatalf("before the last acknowledgement: the caller got %+v, want it to wait", got)
 		default:
 		}
 		b.ack(1)
 		if got := <-waited; got.Applied != 2 || got.Total != 2 || len(got.Pending) != 0 {
-			t.Errorf("all have it: %+v", got)
+			t.Errorf("after the last acknowledgement: got %+v, want 2 of 2 applied", got)
 		}
 
-		// a lost one counts for a minute
+		// A lost replica counts for a minute.
 		hangUp()
 		synctest.Wait()
 		log.revoke("bob")
@@ -63,14 +63,14 @@ func TestEveryReplica(t *testing.T) {
 		synctest.Wait()
 		list := s.Replicas()
 		if len(list) != 2 || list[0].Name != "replica-a" || list[0].Connected || list[0].Behind != 1 || !list[1].Connected || list[1].Behind != 0 {
-			t.Errorf("%+v", list)
+			t.Errorf("with replica-a lost: replicas %+v, want replica-a not connected and 1 behind, the other connected and current", list)
 		}
 		began := time.Now()
 		if got := s.WaitApplied(t.Context(), Wanted{Revision: 2}); got.Applied != 1 || got.Total != 1 {
-			t.Errorf("when the lost one is forgotten: %+v", got)
+			t.Errorf("once replica-a is forgotten: got %+v, want 1 of 1 applied", got)
 		}
 		if d := time.Since(began); d != time.Minute {
-			t.Errorf("the lost one counted for %v", d)
+			t.Errorf("replica-a counted for %v after its loss, want a minute", d)
 		}
 	})
 }
@@ -86,12 +86,12 @@ func TestALostReplicaThatComesBackCounts(t *testing.T) {
 			hangUp()
 			time.Sleep(45 * time.Second)
 			if n := len(s.Replicas()); n != 1 {
-				t.Fatalf("%d replicas", n)
+				t.Fatalf("45s after a loss: got %d replicas, want 1", n)
 			}
 		}
 		time.Sleep(16 * time.Second)
 		if n := len(s.Replicas()); n != 0 {
-			t.Errorf("%d replicas a minute after the last loss", n)
+			t.Errorf("a minute after the last loss: got %d replicas, want none", n)
 		}
 	})
 }
@@ -110,33 +110,33 @@ func TestOneNameTwice(t *testing.T) {
 		newer, hangUp := net.call(t, h)
 		newer.hear()
 		if err := older.end(); status.Code(err) != codes.Aborted {
-			t.Errorf("the older stream: %v", err)
+			t.Errorf("the older stream of one process: got %v, want Aborted", err)
 		}
 		synctest.Wait()
 		if list := s.Replicas(); len(list) != 1 || !list[0].Connected {
-			t.Errorf("one process: %+v", list)
+			t.Errorf("two streams of one process: replicas %+v, want one connected", list)
 		}
 
 		// another process that is given the name: both decide, both count
 		other, _ := net.call(t, newHello("replica-a", "log-1", 0))
 		other.hear()
 		if got := applied(s, 1); got.Total != 2 || !slices.Equal(got.Pending, []string{"replica-a"}) {
-			t.Errorf("two processes: %+v", got)
+			t.Errorf("two processes of one name: got %+v, want 2 in total and replica-a pending", got)
 		}
 		if !strings.Contains(logged.text(), "two replicas have one name") {
-			t.Errorf("it is not said: %q", logged.all)
+			t.Errorf("two processes of one name: log lines %q, want a warning about the name", logged.all)
 		}
 
 		// a process that is started again takes the place of the one that is lost
 		hangUp()
 		synctest.Wait()
 		if n := len(s.Replicas()); n != 2 {
-			t.Errorf("%d replicas after one is lost", n)
+			t.Errorf("after one of two processes is lost: got %d replicas, want 2", n)
 		}
 		again, _ := net.call(t, newHello("replica-a", "log-1", 1))
 		again.hear()
 		if list := s.Replicas(); len(list) != 2 || !list[0].Connected || !list[1].Connected {
-			t.Errorf("after the restart: %+v", list)
+			t.Errorf("after the restart of the lost process: replicas %+v, want 2 connected", list)
 		}
 	})
 }
@@ -171,8 +171,8 @@ func TestOnAppliedIsToldEachRevisionOnce(t *testing.T) {
 	})
 }
 
-// Many wait for many revisions, while replicas come and go: each is released
-// exactly when it should be.
+// TestWaitersAgainstAModel shows that each of many waiters is released exactly when
+// the last replica has its revision.
 func TestWaitersAgainstAModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newReplicas(slog.New(slog.DiscardHandler), tokens(), newKnowledge(time.Hour))
@@ -182,7 +182,7 @@ func TestWaitersAgainstAModel(t *testing.T) {
 			ss := &session{}
 			p, err := r.join(arrival{identity: identity{credential: "replicas", name: fmt.Sprint(i)}, known: true}, ss)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("joining as replica %d: got %v, want no error", i, err)
 			}
 			peers = append(peers, p)
 			streams[p] = ss
@@ -201,22 +201,22 @@ func TestWaitersAgainstAModel(t *testing.T) {
 				select {
 				case <-w.done:
 					if revision > floor {
-						t.Fatalf("released at %d, and one replica is at %d", revision, floor)
+						t.Fatalf("step %d: the waiter for revision %d is released with a replica at %d, want it to wait", step, revision, floor)
 					}
 				default:
 					if revision <= floor {
-						t.Fatalf("not released at %d, and all replicas are at %d", revision, floor)
+						t.Fatalf("step %d: the waiter for revision %d waits with all replicas at %d, want it released", step, revision, floor)
 					}
 				}
 			}
 		}
 		for revision, w := range waiters {
 			if got := r.giveUp(w); got.Applied != 5 || got.Total != 5 {
-				t.Errorf("revision %d: %+v", revision, got)
+				t.Errorf("revision %d: got %+v, want 5 of 5 applied", revision, got)
 			}
 		}
 		if len(r.waiters) != 0 {
-			t.Errorf("%d waiters are left", len(r.waiters))
+			t.Errorf("after the last waiter: got %d waiters left, want none", len(r.waiters))
 		}
 	})
 }

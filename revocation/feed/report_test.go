@@ -64,8 +64,8 @@ func (d *desk) list() []string {
 	return slices.Clone(d.got)
 }
 
-func (d *desk) has(what string) func() bool {
-	return func() bool { return slices.Contains(d.list(), what) }
+func (d *desk) has(alert string) func() bool {
+	return func() bool { return slices.Contains(d.list(), alert) }
 }
 
 // reporting is a replica that follows and reports.
@@ -91,20 +91,20 @@ func TestAlertsAreTaken(t *testing.T) {
 	b.Flush(t.Context())
 	b.Flush(t.Context())
 	if a.Reported().Taken != 300 || b.Reported().Taken != 1 {
-		t.Errorf("%+v, %+v", a.Reported(), b.Reported())
+		t.Errorf("after 300 alerts and 1 alert: reported %+v and %+v, want 300 and 1 taken", a.Reported(), b.Reported())
 	}
 	if got := d.list(); len(got) != 301 || !slices.Contains(got, "replica-b/x×1") || d.most > maxAlerts {
-		t.Errorf("%d alerts, at most %d at once", len(got), d.most)
+		t.Errorf("got %d alerts, at most %d in a message, replica-b/x×1 among them: %v; want 301, at most %d, true", len(got), d.most, slices.Contains(got, "replica-b/x×1"), maxAlerts)
 	}
 	if r := a.Reported(); r.Pending != 0 || r.Dropped != 0 {
-		t.Errorf("%+v", r)
+		t.Errorf("after 300 alerts were taken: reported %+v, want none pending and none dropped", r)
 	}
 }
 
 func TestAlertsWaitForTheControlEndpoint(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("listening on 127.0.0.1: got %v, want no error", err)
 	}
 	r := reporting(t, "replica-a", lis.Addr().String(), ReporterOptions{})
 	first := alertOf(insight.RevokedTokenUsed, "x")
@@ -113,7 +113,7 @@ func TestAlertsWaitForTheControlEndpoint(t *testing.T) {
 	later.Count, later.Last = 5, first.Last.Add(time.Second)
 	r.Add(later)
 	if got := r.Reported(); got.Pending != 1 {
-		t.Errorf("%+v", got)
+		t.Errorf("two alerts of one key: reported %+v, want 1 pending", got)
 	}
 	d := &desk{fail: errors.New("the disk is full")}
 	serveOn(t, lis, newLog("log-1"), ServerOptions{OnAlerts: d.take})
@@ -121,8 +121,8 @@ func TestAlertsWaitForTheControlEndpoint(t *testing.T) {
 	eventually.True(t, "it is taken", func() bool { return r.Reported() == Reported{Taken: 1} })
 }
 
-// What was kept, and the word of it lost, comes again; what came in between is
-// not lost.
+// TestAtLeastOnce shows that no alert is lost when connections are cut at random,
+// and that a repeated alert counts once.
 func TestAtLeastOnce(t *testing.T) {
 	d := &desk{}
 	s := serve(t, newLog("log-1"), ServerOptions{OnAlerts: d.take})
@@ -134,12 +134,12 @@ func TestAtLeastOnce(t *testing.T) {
 		}
 		eventually.True(t, "all are taken", func() bool { return r.Reported().Taken == 500 })
 		once := map[string]int{}
-		for _, what := range d.list() {
-			once[what]++
+		for _, alert := range d.list() {
+			once[alert]++
 		}
 		for i := range 500 {
-			if what := fmt.Sprintf("replica-%d/k%d×1", seed, i); once[what] != 1 {
-				t.Errorf("%s came %d times", what, once[what])
+			if alert := fmt.Sprintf("replica-%d/k%d×1", seed, i); once[alert] != 1 {
+				t.Errorf("seed %d: alert %s came %d times, want once", seed, alert, once[alert])
 			}
 		}
 		t.Logf("cut %d times", cuts.Load())
@@ -158,21 +158,22 @@ func TestTheOutboxIsBounded(t *testing.T) {
 		r.Add(alertOf(insight.RevokedTokenUsed, fmt.Sprint("late", i)))
 	}
 	if got := r.Reported(); got.Pending != maxPending || got.Dropped != 2*maxPending+20 {
-		t.Errorf("%+v", got)
+		t.Errorf("after %d alerts too many: reported %+v, want %d pending and %d dropped", 2*maxPending+20, got, maxPending, 2*maxPending+20)
 	}
 	r.outbox.mu.Lock()
 	defer r.outbox.mu.Unlock()
 	for _, key := range []string{"early0", "early9", "late0", "late9", "flood0"} {
 		if r.outbox.pending[key] == nil {
-			t.Errorf("%s was washed away", key)
+			t.Errorf("after a flood of bad signatures: alert %s is dropped, want it pending", key)
 		}
 	}
 	if len(r.outbox.order) != maxPending {
-		t.Errorf("%d in order", len(r.outbox.order))
+		t.Errorf("after a flood: got %d keys in order, want %d", len(r.outbox.order), maxPending)
 	}
 }
 
-// Alerts that cannot be kept for a while hold up nothing but themselves.
+// TestTheFeedDoesNotWaitForReports shows that alerts that are not kept yet do not
+// hold up the feed.
 func TestTheFeedDoesNotWaitForReports(t *testing.T) {
 	d := &desk{hold: make(chan struct{})}
 	log := newLog("log-1")
@@ -202,7 +203,7 @@ func (o old) Follow(stream feedpb.Feed_FollowServer) error { return o.s.Follow(s
 func TestAnOldControlEndpoint(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("listening on 127.0.0.1: got %v, want no error", err)
 	}
 	log := newLog("log-1")
 	s := NewServer(log, ServerOptions{Tokens: tokens()})
@@ -217,25 +218,26 @@ func TestAnOldControlEndpoint(t *testing.T) {
 	eventually.True(t, "it says so", func() bool { l.mu.Lock(); defer l.mu.Unlock(); return len(l.all) > 0 })
 	everywhere(t, s, log.revoke("alice"), 1)
 	if !strings.Contains(l.all[0], "takes no alerts") || len(l.all) != 1 || r.Reported().Pending != 1 {
-		t.Errorf("%q, %+v", l.all, r.Reported())
+		t.Errorf("an old control endpoint: log lines %q and reported %+v, want one line that it takes no alerts, and 1 pending", l.all, r.Reported())
 	}
 }
 
-// The last stream of a replica is the one that speaks for it.
+// TestAReplicaThatReportsAgain shows that the last stream of a replica speaks for
+// the replica.
 func TestAReplicaThatReportsAgain(t *testing.T) {
 	s := serve(t, newLog("log-1"), ServerOptions{})
 	h := newHello("replica-a", "", 0)
 	first := tell(t, s.addr, h)
 	first.alerts(1)
 	if n := first.hear().GetTaken().GetNumber(); n != 1 {
-		t.Errorf("taken %d", n)
+		t.Errorf("the first stream: got Taken %d, want 1", n)
 	}
 	second := tell(t, s.addr, h)
 	second.alerts(2)
 	if _, err := first.Recv(); status.Code(err) != codes.Aborted {
-		t.Errorf("the first one: %v", err)
+		t.Errorf("the first stream after the second: got %v, want Aborted", err)
 	}
 	if n := second.hear().GetTaken().GetNumber(); n != 2 {
-		t.Errorf("taken %d", n)
+		t.Errorf("the second stream: got Taken %d, want 2", n)
 	}
 }

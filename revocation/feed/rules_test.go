@@ -9,8 +9,9 @@ import (
 	"rescind/revocation"
 )
 
-// A replica of the first edition is served, and counts as pending for what it
-// cannot match in full.
+// TestAReplicaOfEarlierRulesIsPendingForWhatItCannotMatch shows that the server
+// serves a replica of the first edition, and counts the replica as pending for each
+// revocation that the replica cannot match in full.
 func TestAReplicaOfEarlierRulesIsPendingForWhatItCannotMatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog("log-1")
@@ -66,8 +67,8 @@ func TestAReplicaOfEarlierRulesIsPendingForWhatItCannotMatch(t *testing.T) {
 	})
 }
 
-// A replica does not follow a control endpoint whose entries it may not be able
-// to match, and says which versions do not fit.
+// TestAControlEndpointOfNewerRulesIsRefused shows that a replica does not follow a
+// control endpoint of newer rules, and that the error names both versions.
 func TestAControlEndpointOfNewerRulesIsRefused(t *testing.T) {
 	f := holding(t)
 	in := &inbound{follower: f}
@@ -75,13 +76,13 @@ func TestAControlEndpointOfNewerRulesIsRefused(t *testing.T) {
 	g.Rules = revocation.Rules + 1
 	_, err := in.greet(g)
 	if err == nil || !strings.Contains(err.Error(), "version 3 of the matching rules, and this replica has version 2; upgrade the replica") {
-		t.Fatalf("a greeting with rules %d: %v, want a refusal that names both versions", g.Rules, err)
+		t.Fatalf("a greeting with rules %d: got %v, want a refusal that names both versions", g.Rules, err)
 	}
 	if s := f.Status(); s.Refused != err.Error() {
-		t.Errorf("the status says %q, want the refusal", s.Refused)
+		t.Errorf("the status after the refusal: got %q, want %q", s.Refused, err)
 	}
 	if !denies(t, f, "alice") {
-		t.Error("alice is not denied any more, want the current set to stay")
+		t.Error("after the refusal: alice is allowed, want the current set to stay")
 	}
 	if _, err := in.greet(newGreeting(100)); err != nil || f.Status().Refused != "" {
 		t.Errorf("a greeting that fits, after that: %v, refused %q; want neither", err, f.Status().Refused)

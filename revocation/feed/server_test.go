@@ -22,28 +22,28 @@ func TestAgeIsPassedOn(t *testing.T) {
 	defer following(t, f, options(s.addr))()
 	eventually.True(t, "word", func() bool { return !f.Status().LastContact.IsZero() })
 	if age := time.Since(f.Status().LastContact); age > 20*time.Second || f.Status().Stale {
-		t.Errorf("%v old", age)
+		t.Errorf("beside a server that is current: the set is %v old and stale %v, want at most 20s and false", age, f.Status().Stale)
 	}
 	log.setAge(time.Hour)
-	// What was heard before holds, and nothing is added to it.
+	// The earlier contact holds, and no later contact is added.
 	time.Sleep(50 * time.Millisecond)
 	before := f.Status().LastContact
 	time.Sleep(50 * time.Millisecond)
 	if now := f.Status().LastContact; !now.Equal(before) {
-		t.Errorf("of %v, and then of %v", before, now)
+		t.Errorf("beside a server that is an hour old: the last contact moved from %v to %v, want it to stay", before, now)
 	}
 	young := openFollower(t)
 	defer following(t, young, options(s.addr))()
 	eventually.True(t, "word", func() bool { return !young.Status().LastContact.IsZero() })
 	if s := young.Status(); !s.Stale || !s.Ready || time.Since(s.LastContact) < time.Hour || !denies(t, young, "alice") {
-		t.Errorf("a new one is %+v", s)
+		t.Errorf("a new follower of a server that is an hour old: status %+v, want it ready, stale, an hour old, and alice denied", s)
 	}
 	log.setAge(math.MaxInt64) // it never knew
 	never := openFollower(t)
 	defer following(t, never, options(s.addr))()
 	eventually.True(t, "word", func() bool { return !never.Status().LastContact.IsZero() })
 	if s := never.Status(); !s.Stale || !denies(t, never, "alice") {
-		t.Errorf("one of a server that never knew is %+v", s)
+		t.Errorf("a new follower of a server of unknown age: status %+v, want it stale and alice denied", s)
 	}
 }
 
@@ -53,14 +53,14 @@ func TestNotReady(t *testing.T) {
 	s := serve(t, log, ServerOptions{Heartbeat: 10 * time.Millisecond})
 	r := call(t, s.addr, newHello("replica-a", "", 0))
 	if err := r.end(); status.Code(err) != codes.Unavailable {
-		t.Errorf("before the log is read: %v", err)
+		t.Errorf("before the log is read: got %v, want Unavailable", err)
 	}
 	log.setReady(nil)
 	r = call(t, s.addr, newHello("replica-a", "", 0))
 	r.hear()
 	log.setReady(errNoLog)
 	if err := r.end(); status.Code(err) != codes.Unavailable {
-		t.Errorf("after the log was lost: %v", err)
+		t.Errorf("after the log was lost: got %v, want Unavailable", err)
 	}
 }
 
@@ -70,11 +70,11 @@ func TestCloseEndsStreams(t *testing.T) {
 	r.hear()
 	s.Close()
 	if err := r.end(); status.Code(err) != codes.Unavailable {
-		t.Errorf("an open stream: %v", err)
+		t.Errorf("an open stream when the server closes: got %v, want Unavailable", err)
 	}
 	r = call(t, s.addr, newHello("replica-a", "", 0))
 	if err := r.end(); status.Code(err) != codes.Unavailable {
-		t.Errorf("a new stream: %v", err)
+		t.Errorf("a new stream to a closed server: got %v, want Unavailable", err)
 	}
 }
 
@@ -108,14 +108,14 @@ func TestFollowersThatSpeakWrong(t *testing.T) {
 			defer cancel()
 			stream, err := feedpb.NewFeedClient(dial(t, s.addr)).Follow(ctx)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("opening a Follow stream: got %v, want no error", err)
 			}
 			r := &raw{stream, t}
 			for _, m := range messages {
 				r.say(m)
 			}
 			if err := r.end(); status.Code(err) != codes.InvalidArgument {
-				t.Errorf("%v", err)
+				t.Errorf("messages %v: got %v, want InvalidArgument", messages, err)
 			}
 		})
 	}

@@ -249,11 +249,11 @@ func openFollower(t testing.TB) *replica.Follower {
 	t.Helper()
 	f, err := replica.Open(replica.Options{})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("opening a set in memory: got %v, want no error", err)
 	}
 	t.Cleanup(func() {
 		if err := f.Close(); err != nil {
-			t.Error(err)
+			t.Errorf("closing the set: got %v, want no error", err)
 		}
 	})
 	return f
@@ -264,7 +264,7 @@ func denies(t testing.TB, f *replica.Follower, sub string) bool {
 	t.Helper()
 	v, err := f.Lookup(&revocation.Token{Issuer: issuer, Claims: map[string]any{"sub": sub}}, time.Now())
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("looking up a token of %s: got %v, want no error", sub, err)
 	}
 	return v.Revoked
 }

@@ -20,7 +20,7 @@ type wires struct {
 	close    func()
 
 	mu   sync.Mutex
-	deaf bool // nothing gets through any more, and nobody is told
+	deaf bool // nothing gets through any more, and neither end gets an error
 }
 
 func newWires() *wires {
@@ -85,13 +85,13 @@ func serveInMemory(t *testing.T, src Source, o ServerOptions) (*Server, *wires) 
 	return serveOn(t, m, src, o).Server, m
 }
 
-// connect is a connection, and what cuts it.
+// connect returns a connection, and a function that cuts the connection.
 func (m *wires) connect(t *testing.T) (*grpc.ClientConn, func()) {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///memory", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(m.dial),
 		grpc.WithStaticStreamWindowSize(1<<16), grpc.WithStaticConnWindowSize(1<<16)) // a stream that is not read is full soon
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("a client for the network in memory: got %v, want no error", err)
 	}
 	hangUp := sync.OnceFunc(func() { conn.Close() })
 	t.Cleanup(hangUp)
@@ -110,7 +110,7 @@ func (m *wires) callAs(t *testing.T, token string, h *feedpb.Hello) (*raw, func(
 	conn, hangUp := m.connect(t)
 	stream, err := feedpb.NewFeedClient(conn).Follow(withToken(t.Context(), token))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("opening a Follow stream: got %v, want no error", err)
 	}
 	r := &raw{stream, t}
 	r.say(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Hello{Hello: h}})
