@@ -7,7 +7,7 @@ import (
 	"rescind/revocation"
 )
 
-// Role says what a credential may do.
+// Role sets the rights of a credential.
 type Role string
 
 // The roles.
@@ -40,8 +40,8 @@ func (c *Caller) Covers(issuer string) bool {
 const farAhead = time.Minute
 
 // forbids returns why the caller may not make or undo r. It is empty if the
-// caller may. A revoker may not do by claims or by a time what only an operator
-// may do by all or block.
+// caller may. A revoker may not deny all tokens of an issuer, nor tokens of later
+// logins, by claims or by a time: this takes all or block, and so an operator.
 func (c *Caller) forbids(r *revocation.Revocation, known *revocation.KnownIssuers) string {
 	switch {
 	case !c.Has(Revoker, Operator):

@@ -10,8 +10,8 @@ import (
 	"rescind/revocation/ledger/ledgertest"
 )
 
-// Roles go by the meaning of a revocation. A revoker may not revoke, nor
-// restore, by claims or by a time what only an operator may by all or block.
+// TestRolesByMeaning revokes and restores with each form of a revocation. Claims
+// or a time that mean the same as all or block take an operator.
 func TestRolesByMeaning(t *testing.T) {
 	clock := ledgertest.NewClock()
 	at := func(d time.Duration) string { return clock.Now().Add(d).Format(time.RFC3339) }
@@ -52,7 +52,7 @@ func TestRolesByMeaning(t *testing.T) {
 		order := &Order{Action: ActRevoke, Confirm: true, Lines: []Line{{Body: fmt.Appendf(nil, `{"issuer":%q,%s}`, tt.issuer, tt.form)}}}
 		revoker, operator := &Caller{Name: "r", Roles: []Role{Revoker}}, &Caller{Name: "o", Roles: []Role{Operator}}
 		if _, err := a.Revoke(t.Context(), revoker, order); isForbidden(err) == tt.revoker || tt.revoker && err != nil {
-			t.Errorf("%s: a revoker revokes: %v; allowed must be %v", tt.name, err, tt.revoker)
+			t.Errorf("%s: a revoker revokes: got %v, want it allowed: %v", tt.name, err, tt.revoker)
 		}
 		done, err := a.Revoke(t.Context(), operator, order)
 		if err != nil {
@@ -61,7 +61,7 @@ func TestRolesByMeaning(t *testing.T) {
 			continue
 		}
 		if _, err := a.Restore(t.Context(), revoker, done.IDs[0].String()); isForbidden(err) == tt.revoker || tt.revoker && err != nil {
-			t.Errorf("%s: a revoker restores: %v; allowed must be %v", tt.name, err, tt.revoker)
+			t.Errorf("%s: a revoker restores: got %v, want it allowed: %v", tt.name, err, tt.revoker)
 		}
 		stop()
 	}

@@ -17,8 +17,8 @@ import (
 	"rescind/test/eventually"
 )
 
-// What a ledger relies on holds of the log in memory, which its tests run on,
-// as of the durable one.
+// TestLogConformance holds the log in memory, on which the tests of the ledger
+// run, and the durable ones to the same promises.
 func TestLogConformance(t *testing.T) {
 	logs := map[string]func(t *testing.T) Log{
 		"memory": func(*testing.T) Log { return ledgertest.New() },
@@ -38,7 +38,7 @@ func TestLogConformance(t *testing.T) {
 			s.Start()
 			t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 			if !s.ReadyForConnections(10 * time.Second) {
-				t.Fatal("NATS did not start")
+				t.Fatal("starting NATS: got no connection within 10s, want one")
 			}
 			l, err := store.Open(t.Context(), store.Options{NATS: &store.NATS{URL: s.ClientURL(), Name: "test"}})
 			if err != nil {
@@ -53,7 +53,7 @@ func TestLogConformance(t *testing.T) {
 	}
 }
 
-// tape is what a Read has delivered.
+// tape records the deliveries of a Read.
 type tape struct {
 	mu     sync.Mutex
 	got    []string
@@ -71,7 +71,7 @@ func follow(t *testing.T, log Log, after uint64) *tape {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			if rev <= p.last {
-				t.Errorf("revision %d delivered after %d", rev, p.last)
+				t.Errorf("Read after %d: got revision %d after revision %d, want rising revisions", after, rev, p.last)
 			}
 			p.last = rev
 			if body != nil {
@@ -83,7 +83,7 @@ func follow(t *testing.T, log Log, after uint64) *tape {
 	t.Cleanup(func() {
 		cancel()
 		if err := <-p.err; !errors.Is(err, context.Canceled) {
-			t.Errorf("Read ended with %v", err)
+			t.Errorf("Read until the test ended: got %v, want %v", err, context.Canceled)
 		}
 	})
 	p.await(t, "the reader has caught up", func() bool { return p.caught == 1 })
@@ -108,37 +108,37 @@ func conforms(t *testing.T, open func(t *testing.T) Log) {
 	head := p.last
 	p.mu.Unlock()
 	if head == 0 || len(p.got) != 0 {
-		t.Fatalf("a new log has head %d and batches %q; it must have a revision and no batch", head, p.got)
+		t.Fatalf("a new log: got head %d and batches %q, want a revision and no batch", head, p.got)
 	}
 	if log.ID() == "" || log.Writer() == "" || log.MaxBody() < 1<<20 || log.Err() != nil {
-		t.Errorf("ID %q, writer %q, MaxBody %d, Err %v", log.ID(), log.Writer(), log.MaxBody(), log.Err())
+		t.Errorf("a new log: got ID %q, writer %q, MaxBody %d, Err %v, want two names, at least 1 MiB and no error", log.ID(), log.Writer(), log.MaxBody(), log.Err())
 	}
 	var want []string
 	for i := range uint64(5) {
 		rev, err := log.Append(t.Context(), head+i, later, fmt.Appendf(nil, "b%d", i))
 		if err != nil || rev != head+i+1 {
-			t.Fatalf("Append after %d: %d, %v", head+i, rev, err)
+			t.Fatalf("Append after %d: got %d, %v, want %d", head+i, rev, err, head+i+1)
 		}
 		want = append(want, fmt.Sprintf("%d:b%d", rev, i))
 	}
 	for _, after := range []uint64{0, head, head + 4, head + 6, head + 100} {
 		if rev, err := log.Append(t.Context(), after, later, []byte("x")); rev != 0 || err != nil {
-			t.Errorf("Append after %d, where the last is %d: %d, %v", after, head+5, rev, err)
+			t.Errorf("Append after %d, where the last is %d: got %d, %v, want 0 and no error", after, head+5, rev, err)
 		}
 	}
 	p.await(t, "the reader has all batches", func() bool { return slices.Equal(p.got, want) })
 	large := strings.Repeat("x", log.MaxBody())
 	if rev, err := log.Append(t.Context(), head+5, later, []byte(large)); rev != head+6 || err != nil {
-		t.Errorf("the largest body: %d, %v", rev, err)
+		t.Errorf("Append of the largest body: got %d, %v, want %d", rev, err, head+6)
 	}
 	p.await(t, "the reader has the largest batch", func() bool { return p.last == head+6 })
 
 	if n, err := log.Noted(t.Context()); n != 0 || err != nil {
-		t.Errorf("Noted of a log without notes: %d, %v", n, err)
+		t.Errorf("Noted of a log without notes: got %d, %v, want 0", n, err)
 	}
 	for i, covers := range []uint64{0, head + 1, 0, head + 3, 0} {
 		if n, err := log.Note(t.Context(), covers, fmt.Appendf(nil, "n%d", i+1)); n != uint64(i+1) || err != nil {
-			t.Errorf("note %d: %d, %v", i+1, n, err)
+			t.Errorf("note %d: got %d, %v, want %d", i+1, n, err, i+1)
 		}
 	}
 	if n, err := log.Noted(t.Context()); n != head+3 || err != nil {

@@ -33,7 +33,7 @@ func TestCoversAgainstModel(t *testing.T) {
 		for range rapid.IntRange(10, 60).Draw(rt, "steps") {
 			switch step := rapid.SampledFrom([]string{"revoke", "revoke", "further", "restore", "restore", "restart", "time", "snapshot"}).Draw(rt, "step"); step {
 			case "revoke", "further":
-				before := rapid.IntRange(0, 4).Draw(rt, "before") // 0 is whatever the iat
+				before := rapid.IntRange(0, 4).Draw(rt, "before") // 0 is any iat
 				expires := clock.Now().Add(time.Duration(rapid.IntRange(1, 40).Draw(rt, "hours")) * time.Hour)
 				if step == "further" {
 					for _, o := range standing {
@@ -53,7 +53,7 @@ func TestCoversAgainstModel(t *testing.T) {
 					rt.Fatal(err)
 				case err == nil && fresh == 0: // it was there
 				case (err != nil) != refused:
-					rt.Fatalf("revoke %+v beside %v = %v; refused must be %v", mine, standing, err, refused)
+					rt.Fatalf("revoke %+v beside %v: got %v, want it refused: %v", mine, standing, err, refused)
 				case err == nil:
 					if len(standing) >= most {
 						covers++
@@ -89,7 +89,7 @@ func TestCoversAgainstModel(t *testing.T) {
 		}
 	})
 	if covers == 0 {
-		t.Error("no revocation reached the bound: the test shows nothing")
+		t.Error("got no revocation at the bound, want at least one")
 	}
 }
 
@@ -122,7 +122,7 @@ func (f *follower) follow(rt *rapid.T, l *Ledger) {
 	}
 	changes, held := l.Changes(f.revision, 1000)
 	if !held {
-		rt.Fatalf("changes after revision %d are not held", f.revision)
+		rt.Fatalf("changes after revision %d: got none, want them held", f.revision)
 	}
 	for _, c := range changes {
 		for _, e := range c.Added {
@@ -149,12 +149,12 @@ func (f *follower) checkLasting(rt *rapid.T, l *Ledger, now time.Time) {
 func (f *follower) check(rt *rapid.T, standing map[revocation.ID]reach, age time.Duration) {
 	for id, r := range standing {
 		if !slices.ContainsFunc(slices.Collect(maps.Values(f.entries)), func(e revocation.Entry) bool { return (reach{e.Before, e.ExpiresAt}).covers(r) }) {
-			rt.Fatalf("after %v the follower has nothing that covers %v %+v: %v", age, id, r, f.entries)
+			rt.Fatalf("after %v: got the follower with %v, want an entry that covers %v %+v", age, f.entries, id, r)
 		}
 	}
 	for id, e := range f.entries {
 		if _, ok := standing[id]; !ok && e.ExpiresAt > revocation.MicrosOf(ledgertest.NewClock().Now().Add(age)) {
-			rt.Fatalf("after %v the follower has %v, which is not in force", age, id)
+			rt.Fatalf("after %v: got the follower with %v, want the %d revocations in force alone", age, id, len(standing))
 		}
 	}
 }
@@ -216,17 +216,17 @@ func TestAtMostSoManyOfOneDigest(t *testing.T) {
 	}
 	for i := range maxStanding {
 		if _, err := add(revocation.Micros(10 + i)); err != nil {
-			t.Fatalf("revocation %d of %d: %v", i+1, maxStanding, err)
+			t.Fatalf("revocation %d of %d: got %v, want it accepted", i+1, maxStanding, err)
 		}
 	}
 	_, err := add(5)
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprint(maxStanding)) {
-		t.Errorf("one more that reaches less: %v, want a refusal that names %d", err, maxStanding)
+		t.Errorf("one more that reaches less: got %v, want a refusal that names %d", err, maxStanding)
 	}
 	before := l.Revision()
 	cover, err := add(1 << 20)
 	if err != nil {
-		t.Fatalf("one more that reaches further: %v", err)
+		t.Fatalf("one more that reaches further: got %v, want it accepted", err)
 	}
 	inSnapshot := 0
 	if _, err := l.Snapshot(func(part []revocation.Entry) error { inSnapshot += len(part); return nil }); err != nil {
@@ -329,11 +329,11 @@ func TestSnapshotWhileCoversComeAndGo(t *testing.T) {
 			return nil
 		})
 		if err != nil || twice > 0 {
-			t.Errorf("%s: %v, %d entries twice", name, err, twice)
+			t.Errorf("%s: got a snapshot with error %v and %d entries twice, want none", name, err, twice)
 		}
 		for _, r := range []revocation.Revocation{row(1), row(2), row(3)} {
 			if !slices.ContainsFunc(slices.Collect(maps.Values(held)), func(h reach) bool { return h.covers(reach{r.Before, r.ExpiresAt}) }) {
-				t.Errorf("%s: the snapshot has nothing that covers the revocation before %d: %v", name, r.Before, held)
+				t.Errorf("%s: got a snapshot with %v, want an entry that covers the revocation before %d", name, held, r.Before)
 			}
 		}
 		stop()

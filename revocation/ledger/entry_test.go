@@ -13,7 +13,7 @@ import (
 	"rescind/test/eventually"
 )
 
-// Whatever a request has, its entry of the audit has at most 4 KiB.
+// Every entry of the audit has at most 4 KiB, for every request.
 func TestEntryIsBounded(t *testing.T) {
 	claims := map[string]any{}
 	for i := range revocation.MaxClaims {

@@ -28,7 +28,7 @@ type Seen struct {
 	Tokens   uint64           `json:"tokens" doc:"Distinct tokens seen that it denies"`
 	Requests uint64           `json:"requests" doc:"Allowed requests with these tokens"`
 	Window   insight.Duration `json:"window" doc:"How far back the replicas remember" example:"1h0m0s"`
-	Partial  bool             `json:"partial" doc:"Not every replica answered, or a claim is not remembered: the numbers are what is known"`
+	Partial  bool             `json:"partial" doc:"Not every replica answered, or a claim is not remembered: the numbers count the known part"`
 
 	since    time.Time
 	total    uint64 // all allowed requests in the window

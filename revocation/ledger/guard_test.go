@@ -25,11 +25,11 @@ func revocationOf(t testing.TB, document string) revocation.Revocation {
 	t.Helper()
 	request, faults := revocation.ParseRequest([]byte(document))
 	if faults != nil {
-		t.Fatalf("%s: %v", document, faults)
+		t.Fatalf("%s: got the faults %v, want none", document, faults)
 	}
 	r, faults := request.Accept(time.Now(), time.Hour, "test")
 	if faults != nil {
-		t.Fatalf("%s: %v", document, faults)
+		t.Fatalf("%s: got the faults %v, want none", document, faults)
 	}
 	return r
 }
@@ -169,7 +169,7 @@ func TestGuardRules(t *testing.T) {
 									t.Errorf("guard on %v, breadth %d, %d of %d requests, partial %v, unsure %v, %+v: got %s, want %s", on, b, s.Requests, s.total, s.Partial, s.unsure, c, got, want)
 								}
 								if u := g.judge(b, s, consent{}); u == nil && g.judge(b, s, consent{confirmed: true}) != nil {
-									t.Errorf("breadth %d: a confirmation that is not needed makes the answer worse", b)
+									t.Errorf("guard on %v, breadth %d, %+v: got a refusal with an unnecessary confirmation, want none", on, b, s)
 								}
 							}
 						}

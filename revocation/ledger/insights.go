@@ -53,7 +53,7 @@ type Impact struct {
 	Limit    float64   `json:"limit,omitempty" doc:"A greater share takes confirm=true by an operator; absent: there is no limit"`
 	Confirm  bool      `json:"confirm" doc:"It takes confirm=true"`
 	Operator bool      `json:"operator,omitempty" doc:"It takes the confirm=true of an operator"`
-	Partial  bool      `json:"partial,omitempty" doc:"Not every replica answered, or a claim is not remembered: the numbers are what is known"`
+	Partial  bool      `json:"partial,omitempty" doc:"Not every replica answered, or a claim is not remembered: the numbers count the known part"`
 	Replicas Answered  `json:"replicas"`
 	Warnings []string  `json:"warnings,omitempty"`
 }

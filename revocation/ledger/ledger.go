@@ -1,6 +1,5 @@
-// Package ledger holds what the control endpoint has accepted: the state that
-// the durable log amounts to, the committer that appends to the log, and the
-// audit.
+// Package ledger holds the accepted revocations of the control endpoint: the
+// state of the durable log, the committer that appends to the log, and the audit.
 //
 // # How it holds together
 //
@@ -13,7 +12,7 @@
 // Everything here is rebuilt from the log when the process starts. The ledger
 // is also the source of the feed to the replicas.
 //
-// # What is kept
+// # Retention
 //
 // A restored revocation stays visible until it would have expired. An expired
 // revocation is gone. The ledger knows nothing of HTTP.

@@ -19,7 +19,7 @@ const (
 	retention = 720 * time.Hour
 )
 
-// run starts a ledger and returns it with what stops it.
+// run starts a ledger and returns it with a function that stops it.
 func run(t testing.TB, log Log, now func() time.Time, changes ...func(*Ledger)) (*Ledger, func()) {
 	t.Helper()
 	l := New(log, Options{Retention: retention, Now: now})
@@ -38,11 +38,11 @@ func made(t testing.TB, by, claims string) revocation.Revocation {
 	t.Helper()
 	r, faults := revocation.ParseRequest(fmt.Appendf(nil, `{"issuer":%q,"claims":%s}`, issuerA, claims))
 	if faults != nil {
-		t.Fatalf("ParseRequest of claims %s: %v", claims, faults)
+		t.Fatalf("ParseRequest of claims %s: got %v, want no fault", claims, faults)
 	}
 	rev, faults := r.Accept(time.Now(), retention, by)
 	if faults != nil {
-		t.Fatalf("Accept of claims %s: %v", claims, faults)
+		t.Fatalf("Accept of claims %s: got %v, want no fault", claims, faults)
 	}
 	return rev
 }
@@ -173,7 +173,7 @@ func TestCrashBeforeTheNote(t *testing.T) {
 	}
 }
 
-// A clock that is set back revives nothing.
+// TestTheClockSetBack sets the clock back. An expired revocation stays gone.
 func TestTheClockSetBack(t *testing.T) {
 	clock := ledgertest.NewClock()
 	l, stop := run(t, ledgertest.New(), clock.Now)
@@ -181,7 +181,7 @@ func TestTheClockSetBack(t *testing.T) {
 	r := revocation.Request{Issuer: issuerA, All: true, ExpiresAt: clock.Now().Add(time.Minute)}
 	rev, faults := r.Accept(clock.Now(), retention, "x")
 	if faults != nil {
-		t.Fatal(faults)
+		t.Fatalf("Accept of %+v: got %v, want no fault", r, faults)
 	}
 	_, ids, _, err := l.revoke(t.Context(), []Candidate{newCandidate(rev, rev.ExpiresAt)}, false, AuditEntry{})
 	if err != nil {
@@ -191,11 +191,11 @@ func TestTheClockSetBack(t *testing.T) {
 	l.dropExpired()
 	clock.Advance(-time.Hour)
 	if _, err := l.Find(ids[0]); !errors.Is(err, ErrUnknown) {
-		t.Errorf("an expired revocation is found again: %v", err)
+		t.Errorf("Find of %s, expired, after the clock was set back: got %v, want %v", ids[0], err, ErrUnknown)
 	}
 }
 
-// Whatever bytes a batch has, reading it ends in order.
+// FuzzBatch reads hostile batches. Reading ends in order and loses no operation.
 func FuzzBatch(f *testing.F) {
 	r, _ := revocation.ParseRequest([]byte(`{"issuer":"https://a.example/","claims":{"sub":"a","n":1.5,"b":true}}`))
 	rev, _ := r.Accept(time.Now(), retention, "x")
@@ -207,7 +207,7 @@ func FuzzBatch(f *testing.F) {
 			return
 		}
 		if _, again, err := readBatch(packBatch(writer, ops), 7, newInterner()); err != nil || len(again) != len(ops) {
-			t.Errorf("%d operations, %d read back, %v", len(ops), len(again), err)
+			t.Errorf("the batch %x: got %d operations and error %v after writing it again, want %d", b, len(again), err, len(ops))
 		}
 	})
 }

@@ -40,8 +40,8 @@ const maxScan = 1 << 20
 // List returns the newest revocations that the query chooses, newest first, up
 // to the limit. next is where the next page begins; it is the zero ID on the
 // last page. A page that has looked at many rows ends there, so it may have
-// fewer items than the limit. Later revocations do not move what comes after an
-// ID, so an ID is a stable place to go on from.
+// fewer items than the limit. Later revocations do not move the rows after
+// an ID, so an ID is a stable place to go on from.
 func (l *Ledger) List(q Query) (items []Item, next revocation.ID) {
 	q.Limit = max(q.Limit, 1)
 	in, wanted := newInterner(), &filter{Query: q, shapes: map[uint32]shapeFilter{}}

@@ -16,10 +16,10 @@ import (
 	"rescind/revocation/ledger/ledgertest"
 )
 
-// modelled is a revocation as a few obvious lines keep it.
+// modelled is a revocation of the model.
 type modelled struct {
 	id       revocation.ID
-	what     string // issuer, target, before, block
+	text     string // issuer, target, before, block
 	issuer   string
 	claim    string
 	expires  time.Time
@@ -27,9 +27,9 @@ type modelled struct {
 	restored bool
 }
 
-// The ledger against a list that is walked from end to end: accepting,
-// repeating, restoring, expiring, listing, paging, restarting, and a follower
-// that applies its changes.
+// TestLedgerAgainstModel compares the ledger with a list that is walked from end
+// to end: accepting, repeating, restoring, expiring, listing, paging, restarting,
+// and a follower that applies its changes.
 func TestLedgerAgainstModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		clock := ledgertest.NewClock()
@@ -58,13 +58,13 @@ func TestLedgerAgainstModel(t *testing.T) {
 				}
 				r, faults := revocation.ParseRequest([]byte(body + "}"))
 				if faults != nil {
-					rt.Fatal(faults)
+					rt.Fatalf("%s}: got the faults %v, want none", body, faults)
 				}
 				rev, faults := r.Accept(clock.Now(), retention, "m")
 				if faults != nil {
-					rt.Fatal(faults)
+					rt.Fatalf("%s}: got the faults %v, want none", body, faults)
 				}
-				what := fmt.Sprint(issuer, claim, before, rev.Before)
+				text := fmt.Sprint(issuer, claim, before, rev.Before)
 				_, ids, fresh, err := l.revoke(t.Context(), []Candidate{newCandidate(rev, revocation.MicrosOf(least))}, false, AuditEntry{})
 				standing, furthest := 0, noReach
 				for _, m := range model {
@@ -77,24 +77,24 @@ func TestLedgerAgainstModel(t *testing.T) {
 					return
 				}
 				if err != nil {
-					rt.Fatalf("revoke %s where %d are in force: %v", what, standing, err)
+					rt.Fatalf("revoke %s where %d are in force: got %v, want it accepted", text, standing, err)
 				}
 				was := slices.IndexFunc(model, func(m *modelled) bool { return m.id == ids[0] })
 				enough := func(m *modelled) bool {
-					return m.what == what && !m.restored && alive(m) && !m.expires.Before(least)
+					return m.text == text && !m.restored && alive(m) && !m.expires.Before(least)
 				}
 				switch {
 				case fresh == 1 && slices.ContainsFunc(model, enough):
-					rt.Fatalf("%s was there already", what)
+					rt.Fatalf("revoke %s: got a new revocation, want the existing one", text)
 				case fresh == 1 && was >= 0:
-					rt.Fatalf("%v was given twice", ids[0])
+					rt.Fatalf("revoke %s: got %v for a second time, want a new ID", text, ids[0])
 				case fresh == 0 && (was < 0 || !enough(model[was])):
-					rt.Fatalf("%v is not the same as %s", ids[0], what)
+					rt.Fatalf("revoke %s: got %v of another or a shorter revocation, want a new one", text, ids[0])
 				case fresh == 1:
 					if standing >= most && !(reach{rev.Before, rev.ExpiresAt}).covers(furthest) {
-						rt.Fatalf("%s is accepted, though %d are in force and it does not reach further", what, standing)
+						rt.Fatalf("revoke %s where %d are in force, without reaching further: got it accepted, want a refusal", text, standing)
 					}
-					model = append(model, &modelled{ids[0], what, issuer, claim, expires, reach{rev.Before, rev.ExpiresAt}, false})
+					model = append(model, &modelled{ids[0], text, issuer, claim, expires, reach{rev.Before, rev.ExpiresAt}, false})
 				}
 			},
 			"restore": func(rt *rapid.T) {
@@ -105,7 +105,7 @@ func TestLedgerAgainstModel(t *testing.T) {
 				_, err := l.restore(t.Context(), id, AuditEntry{At: clock.Now(), By: "r"})
 				i := slices.IndexFunc(model, func(m *modelled) bool { return m.id == id && alive(m) })
 				if (i < 0) != errors.Is(err, ErrUnknown) || i >= 0 && err != nil {
-					rt.Fatalf("restore %v: %v", id, err)
+					rt.Fatalf("restore %v: got %v, want it known: %v", id, err, i >= 0)
 				}
 				if i >= 0 {
 					model[i].restored = true
@@ -137,18 +137,18 @@ func TestLedgerAgainstModel(t *testing.T) {
 				for followed < l.Revision() {
 					changes, held := l.Changes(followed, rapid.IntRange(1, 3).Draw(rt, "max"))
 					if !held {
-						rt.Fatal("changes are not held")
+						rt.Fatalf("changes after revision %d: got none, want them held", followed)
 					}
 					for _, c := range changes {
 						if c.Revision != followed+1 {
-							rt.Fatalf("revision %d after %d", c.Revision, followed)
+							rt.Fatalf("change after revision %d: got revision %d, want the next", followed, c.Revision)
 						}
 						for _, e := range c.Added {
 							follower[e.ID] = e
 						}
 						for _, e := range c.Removed {
 							if have, ok := follower[e.ID]; ok && have != e {
-								rt.Fatalf("removed %+v, added as %+v", e, have)
+								rt.Fatalf("removal at revision %d: got %+v, want %+v as it was added", c.Revision, e, have)
 							}
 							delete(follower, e.ID)
 						}
@@ -163,10 +163,10 @@ func TestLedgerAgainstModel(t *testing.T) {
 				for _, m := range model {
 					_, has := follower[m.id]
 					if alive(m) && m.restored && has {
-						rt.Fatalf("the follower has %v, which was restored", m.id)
+						rt.Fatalf("restored %v: got it at the follower, want it gone", m.id)
 					}
 					if alive(m) && !m.restored && !m.deniedBy(model, follower) {
-						rt.Fatalf("the follower has neither %v nor one that covers it: %+v", m.id, follower)
+						rt.Fatalf("%v in force: got the follower with %+v, want it or one that covers it", m.id, follower)
 					}
 				}
 			},
@@ -190,7 +190,7 @@ func TestLedgerAgainstModel(t *testing.T) {
 							q.Before = it.ID
 						}
 						if len(items) > 2 || more && len(items) < 2 {
-							rt.Fatalf("a page of %d, more %v", len(items), more)
+							rt.Fatalf("query %+v: got a page of %d, more: %v, want 2, or fewer on the last page", q, len(items), more)
 						}
 					}
 					if !slices.Equal(got, want) {
@@ -204,14 +204,14 @@ func TestLedgerAgainstModel(t *testing.T) {
 					}
 				}
 				if got := l.Len() + l.rows.hidden; got != live {
-					rt.Fatalf("%d in force, want %d", got, live)
+					rt.Fatalf("got %d in force, want %d", got, live)
 				}
 				held, lasting, minute := 0, 0, revocation.MinuteOf(clock.Now())
 				if _, err := l.Snapshot(func(part []revocation.Entry) error {
 					held, lasting = held+len(part), lasting+lastingAfter(minute, part)
 					return nil
 				}); err != nil || held != l.Len() {
-					rt.Fatalf("a snapshot has %d entries, %v; Len is %d", held, err, l.Len())
+					rt.Fatalf("a snapshot: got %d entries and error %v, want %d", held, err, l.Len())
 				}
 				if revision, n, ok := l.Lasting(minute); !ok || n != lasting || revision != l.Revision() {
 					rt.Fatalf("Lasting(%d) = %d, %d, %v; want revision %d and the %d of a snapshot", minute, revision, n, ok, l.Revision(), lasting)
@@ -240,7 +240,7 @@ func (m *modelled) deniedBy(model []*modelled, follower map[revocation.ID]revoca
 	})
 }
 
-// has says whether the equalities of m include all of these.
+// has reports whether the equalities of m include all of these.
 func (m *modelled) has(claims []ClaimFilter) bool {
 	var have map[string]any
 	if err := json.Unmarshal([]byte("{"+m.claim+"}"), &have); err != nil {

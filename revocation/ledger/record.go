@@ -9,7 +9,7 @@ import (
 	"rescind/revocation"
 )
 
-// A batch is what one revision of the log holds:
+// A batch is the content of one revision of the log:
 //
 //	version 2 | rules | writer | count | operations
 //

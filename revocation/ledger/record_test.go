@@ -27,7 +27,7 @@ func TestFirstEditionLogMeansTheSame(t *testing.T) {
 	defer stop()
 	items, next := l.List(Query{Limit: 100})
 	if next != (revocation.ID{}) {
-		t.Error("a page of 100 does not hold the batch")
+		t.Errorf("a page of 100: got %d items and the next page at %v, want the whole batch", len(items), next)
 	}
 	var got []string
 	for _, it := range slices.Backward(items) {

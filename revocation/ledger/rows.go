@@ -242,7 +242,7 @@ func (r *rows) restore(id revocation.ID, u undone) (w *row, shown []revocation.I
 	return w, r.uncover(w)
 }
 
-// end takes a standing row out of what is in force.
+// end takes a standing row out of force.
 func (r *rows) end(w *row) {
 	r.live--
 	if w.flags&isHidden != 0 {

@@ -9,7 +9,8 @@ import (
 	"rescind/revocation"
 )
 
-// Rows by the thousand, so that chunks fill, are packed, vanish and come back.
+// TestRowsAgainstModel compares thousands of rows with a map. Chunks fill, are
+// packed, vanish and come back.
 func TestRowsAgainstModel(t *testing.T) {
 	value := func(i int) revocation.Value { v, _ := revocation.ValueOf(fmt.Sprint("v", i)); return v }
 	made := func(rev uint64, index, target int, expires revocation.Micros) revocation.Revocation {
@@ -43,7 +44,7 @@ func TestRowsAgainstModel(t *testing.T) {
 						break
 					}
 					if w, _ := r.restore(id, undone{revision: revision}); (w == nil) != m.restored {
-						rt.Fatalf("restore %v, which was restored: %v", id, m.restored)
+						rt.Fatalf("restore %v: got a row: %v, want one: %v", id, w != nil, !m.restored)
 					}
 					m.restored = true
 				}
@@ -63,7 +64,7 @@ func TestRowsAgainstModel(t *testing.T) {
 			for i := range c.rows {
 				w := &c.rows[i]
 				if !less(last, w.id()) {
-					rt.Fatalf("%v stands after %v", w.id(), last)
+					rt.Fatalf("got row %v after row %v, want rising IDs", w.id(), last)
 				}
 				last = w.id()
 				if w.expires > now {
@@ -77,18 +78,18 @@ func TestRowsAgainstModel(t *testing.T) {
 			}
 			c, w := r.find(id)
 			if w == nil {
-				rt.Fatalf("%v is lost", id)
+				rt.Fatalf("find %v: got no row, want one", id)
 			}
 			got := unpack(c.packed(w), newInterner())
 			if got == nil || got.Target.Claims[0] != m.Target.Claims[0] || r.entry(w) != m.Entry() {
-				rt.Fatalf("%v has become %+v", id, got)
+				rt.Fatalf("row %v: got %+v with the entry %+v, want %+v", id, got, r.entry(w), m.Revocation)
 			}
 			if e := m.Entry(); !m.restored && r.same(&e, false, 0, now) == nil {
-				rt.Fatalf("%v is not found by its target", id)
+				rt.Fatalf("row %v by its target: got none, want one", id)
 			}
 		}
 		if r.live != live || seen != len(model) {
-			rt.Fatalf("live %d want %d, rows %d want %d", r.live, live, seen, len(model))
+			rt.Fatalf("after all steps: got %d live and %d rows, want %d and %d", r.live, seen, live, len(model))
 		}
 		r.sweep(never - 1)
 		if len(r.chunks) != 0 || len(r.index) != 0 || len(r.undone) != 0 || r.live != 0 || len(r.crowds) != 0 || len(r.shapes.numbers) != 0 || len(r.shapes.issuers) != 0 {

@@ -56,7 +56,7 @@ func TestSetsOfClaimNamesAreBounded(t *testing.T) {
 			t.Errorf("a set that is free or in force, %s: %v, want it accepted", name, err)
 		}
 	}
-	stop() // what is in force stays, and belongs to the same credentials
+	stop() // revocations in force stay and belong to the same credentials
 	l, stop = run(t, log, nil)
 	if _, err := setBy(t, l, "a", false, "another"); err == nil {
 		t.Error("after a restart a takes one more set, want it refused")
