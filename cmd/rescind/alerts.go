@@ -81,14 +81,11 @@ func (q *alertsQuery) values(now time.Time) (url.Values, error) {
 		v.Set("detector", q.detector)
 	}
 	if q.since != "" {
-		at, err := time.Parse(time.RFC3339Nano, q.since)
-		if ago, failed := time.ParseDuration(q.since); err != nil && failed == nil && ago > 0 {
-			at, err = now.Add(-ago), nil
-		}
+		since, err := sinceTime(q.since, now)
 		if err != nil {
-			return nil, usage("--since %s: it must be a time such as 2026-11-24T07:00:01Z, or a duration such as 1h", printable.Quote(q.since))
+			return nil, err
 		}
-		v.Set("since", at.UTC().Format(time.RFC3339Nano))
+		v.Set("since", since)
 	}
 	if q.limit < 0 {
 		return nil, usage("--limit %d: it must be a number of alerts, or 0 for all", q.limit)

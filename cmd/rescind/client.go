@@ -52,6 +52,7 @@ type call struct {
 type answer struct {
 	status int
 	body   []byte
+	date   time.Time // by the clock of the control endpoint
 }
 
 func (a *answer) into(v any) error {
@@ -116,7 +117,11 @@ func (c *client) once(ctx context.Context, r call) (*answer, error) {
 		return nil, err
 	}
 	if res.StatusCode/100 == 2 {
-		return &answer{res.StatusCode, body}, nil
+		date, err := http.ParseTime(res.Header.Get("Date"))
+		if err != nil {
+			date = time.Now()
+		}
+		return &answer{res.StatusCode, body, date}, nil
 	}
 	return nil, refusalOf(res, body)
 }

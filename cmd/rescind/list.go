@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +26,7 @@ const pageSize = 1000
 type query struct {
 	issuer           string
 	claims           []string
+	by, since        string
 	active, restored bool
 	limit            int // 0 = all
 }
@@ -34,37 +36,45 @@ func (a *app) list() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List revocations, newest first",
-		Example: `  rescind list --issuer https://idp.example.com/ --claim sub:alice
+		Example: `  rescind list --issuer https://idp.example.com/ --claim sub=alice --since 30d
   rescind list --active --limit 0 -o json`,
 		Args: exactly(),
 	}
 	conn := a.connection(cmd)
 	f := cmd.Flags()
 	f.StringVar(&q.issuer, "issuer", "", "only revocations for this issuer")
-	f.StringArrayVar(&q.claims, "claim", nil, "only revocations with this equality, `name:value`; may be repeated, and all must be in it")
+	f.StringArrayVar(&q.claims, "claim", nil, "only revocations with this equality, `name=value`; may be repeated, and all must be in it")
+	f.StringVar(&q.by, "by", "", "only revocations by the credential of this `name`")
+	f.StringVar(&q.since, "since", "", "only revocations made since a `time` as 2026-11-24T07:00:01Z, or within a duration, as 1h or 30d")
 	f.BoolVar(&q.active, "active", false, "only revocations in force")
 	f.BoolVar(&q.restored, "restored", false, "only revocations that were restored")
 	f.IntVar(&q.limit, "limit", 100, "largest `number` of lines; 0 for all")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := q.check(); err != nil {
+		v, err := q.values(cmd, a.now())
+		if err != nil {
 			return err
 		}
 		c, err := conn.open()
 		if err != nil {
 			return err
 		}
+		var to lister = &textList{app: a}
 		if a.output == "json" {
-			return q.follow(cmd.Context(), c, &jsonList{w: a.out})
+			to = &jsonList{w: a.out}
 		}
-		return q.follow(cmd.Context(), c, &textList{app: a})
+		return followPages(cmd.Context(), c, "/v1/revocations", v, q.limit, to)
 	}
 	return cmd
 }
 
 func (q *query) check() error {
 	for _, c := range q.claims {
-		if name, value, ok := strings.Cut(c, ":"); !ok || name == "" || value == "" {
-			return usage("--claim %q: it must be name:value, such as sub:alice", c)
+		name, value, ok := strings.Cut(c, "=")
+		if !ok {
+			name, value, ok = strings.Cut(c, ":") // as the first edition takes it
+		}
+		if !ok || name == "" || value == "" {
+			return usage("--claim %s: it must be name=value, such as sub=alice", printable.Quote(c))
 		}
 	}
 	switch {
@@ -76,8 +86,25 @@ func (q *query) check() error {
 	return nil
 }
 
-func (q *query) values() url.Values {
+// values returns the query of the API, or an error that names the wrong flag.
+func (q *query) values(cmd *cobra.Command, now time.Time) (url.Values, error) {
+	if err := q.check(); err != nil {
+		return nil, err
+	}
 	v := url.Values{}
+	switch {
+	case q.by != "":
+		v.Set("by", q.by)
+	case cmd.Flags().Changed("by"):
+		return nil, usage("--by is empty; give it a value or leave it out")
+	}
+	if cmd.Flags().Changed("since") {
+		since, err := sinceTime(q.since, now)
+		if err != nil {
+			return nil, err
+		}
+		v.Set("since", since)
+	}
 	if q.issuer != "" {
 		v.Set("issuer", q.issuer)
 	}
@@ -87,7 +114,7 @@ func (q *query) values() url.Values {
 	if q.active || q.restored {
 		v.Set("active", strconv.FormatBool(q.active))
 	}
-	return v
+	return v, nil
 }
 
 // lister prints each page when it arrives, because a list may not fit in memory.
@@ -96,23 +123,26 @@ type lister interface {
 	end(next string) error
 }
 
-// follow gives the pages of the list to the lister, up to the limit.
-func (q *query) follow(ctx context.Context, c *client, to lister) error {
-	v := q.values()
-	for left := q.limit; ; {
+// listPage is a page of a list, with each item as the API wrote it.
+type listPage struct {
+	Items      []json.RawMessage `json:"items"`
+	NextCursor string            `json:"next_cursor"`
+}
+
+// followPages passes the pages of a list to the lister, up to the limit. The
+// limit 0 passes all pages.
+func followPages(ctx context.Context, c *client, path string, v url.Values, limit int, to lister) error {
+	for left := limit; ; {
 		size := pageSize
-		if q.limit > 0 {
+		if limit > 0 {
 			size = min(left, pageSize)
 		}
 		v.Set("limit", strconv.Itoa(size))
-		res, err := c.do(ctx, call{method: http.MethodGet, path: "/v1/revocations", query: v})
+		res, err := c.do(ctx, call{method: http.MethodGet, path: path, query: v})
 		if err != nil {
 			return err
 		}
-		var p struct {
-			Items      []json.RawMessage `json:"items"`
-			NextCursor string            `json:"next_cursor"`
-		}
+		var p listPage
 		if err := res.into(&p); err != nil {
 			return err
 		}
@@ -120,7 +150,7 @@ func (q *query) follow(ctx context.Context, c *client, to lister) error {
 			return err
 		}
 		left -= len(p.Items)
-		if p.NextCursor == "" || q.limit > 0 && left <= 0 {
+		if p.NextCursor == "" || limit > 0 && left <= 0 {
 			return to.end(p.NextCursor)
 		}
 		v.Set("cursor", p.NextCursor)

@@ -4,8 +4,8 @@
 // # Files
 //
 // A file holds one command: its flags and its texts. The servers are libraries in
-// cmd/internal. The client commands (revoke, restore, list, show, import, alerts,
-// activity, advise, replicas) use the published admin API alone. check makes the
+// cmd/internal. The client commands (revoke, restore, list, show, import, audit,
+// alerts, activity, advise, replicas) use the published admin API alone. check makes the
 // call that Envoy makes. A command checks its flags before the first request, so
 // a usage error ends with exit status 2 and nothing sent.
 //
@@ -116,7 +116,7 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 	}{
 		{groupServers, []*cobra.Command{authzCommand(), controlCommand(), demoCommand(), a.initialize(), a.token()}},
 		{groupRevoking, []*cobra.Command{a.revoke(), a.restore(), a.importFile()}},
-		{groupLooking, []*cobra.Command{a.list(), a.show(), a.alerts(), a.activity(), a.advise(), a.replicas(), a.check(), a.version()}},
+		{groupLooking, []*cobra.Command{a.list(), a.show(), a.audit(), a.alerts(), a.activity(), a.advise(), a.replicas(), a.check(), a.version()}},
 	} {
 		for _, c := range g.commands {
 			c.GroupID = g.id

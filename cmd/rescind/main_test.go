@@ -232,7 +232,7 @@ func TestWrongUsage(t *testing.T) {
 		{"list --active --restored", "--active and --restored exclude each other"},
 		{"list --limit -1", "--limit must be 0 or more; it is -1"},
 		{"list --limit many", "invalid argument"},
-		{"list --claim alice", "it must be name:value"},
+		{"list --claim alice", "it must be name=value"},
 		{"show", "the ID of a revocation is missing"},
 		{"show 17", `"17" is not the ID of a revocation; an ID looks like r17.0`},
 		{"restore r1.0 r2.0", "one argument too many"},

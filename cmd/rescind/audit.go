@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rescind/revocation/ledger"
+	"rescind/revocation/printable"
+)
+
+// auditQuery has the flags of audit.
+type auditQuery struct {
+	since, by, issuer string
+	limit             int // 0 = all
+	follow            bool
+}
+
+func (a *app) audit() *cobra.Command {
+	var q auditQuery
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "List changes and attempts with their callers, newest first",
+		Long: `Lists the changes and the attempts of all callers, newest first. Refused and
+denied attempts are among them.
+
+With --follow it shows the latest entries, oldest first, and then each new one.`,
+		Example: `  rescind audit --since 30d --by alice
+  rescind audit --follow --issuer https://idp.example.com/`,
+		Args: exactly(),
+	}
+	conn := a.connection(cmd)
+	f := cmd.Flags()
+	f.BoolVar(&q.follow, "follow", false, "go on, and show each new entry")
+	f.StringVar(&q.since, "since", "", "only entries since a `time` as 2026-11-24T07:00:01Z, or within a duration, as 1h or 30d")
+	f.StringVar(&q.by, "by", "", "only entries of the credential of this `name`")
+	f.StringVar(&q.issuer, "issuer", "", "only entries about this issuer")
+	f.IntVar(&q.limit, "limit", 100, "largest `number` of entries, with --follow of those at the beginning; 0 for all")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		v, err := q.values(cmd, a.now())
+		if err != nil {
+			return err
+		}
+		c, err := conn.open()
+		if err != nil {
+			return err
+		}
+		if q.follow {
+			return q.watch(cmd.Context(), c, v, &auditWriter{app: a})
+		}
+		var to lister = &auditWriter{app: a}
+		if a.output == "json" {
+			to = &jsonList{w: a.out}
+		}
+		return followPages(cmd.Context(), c, "/v1/audit", v, q.limit, to)
+	}
+	return cmd
+}
+
+// values returns the query of the API, or an error that names the wrong flag.
+func (q *auditQuery) values(cmd *cobra.Command, now time.Time) (url.Values, error) {
+	v := url.Values{}
+	for _, flag := range []struct{ name, value string }{{"by", q.by}, {"issuer", q.issuer}} {
+		switch {
+		case flag.value != "":
+			v.Set(flag.name, flag.value)
+		case cmd.Flags().Changed(flag.name):
+			return nil, usage("--%s is empty; give it a value or leave it out", flag.name)
+		}
+	}
+	if cmd.Flags().Changed("since") {
+		after, err := sinceTime(q.since, now)
+		if err != nil {
+			return nil, err
+		}
+		v.Set("after", after)
+	}
+	if q.limit < 0 {
+		return nil, usage("--limit must be 0 or more; it is %d", q.limit)
+	}
+	return v, nil
+}
+
+// auditOverlap is how far before the last answer a poll of --follow looks again.
+// The clocks of the nodes differ, and an entry may be written late.
+const auditOverlap = 5 * time.Minute
+
+// watch prints the latest entries, and then each new one. It goes on while the
+// control endpoint is unavailable.
+func (q *auditQuery) watch(ctx context.Context, c *client, v url.Values, w *auditWriter) error {
+	shown, began, since := map[string]time.Time{}, false, v.Get("after")
+	for ctx.Err() == nil {
+		fresh, now, err := q.fresh(ctx, c, v, shown, began)
+		switch {
+		case ctx.Err() != nil: // Ctrl-C
+		case err != nil && (!began || permanent(err)):
+			return err
+		case err != nil:
+			note(w.errs, "%v; asking again", err)
+		default:
+			began = true
+			if err := w.lines(fresh); err != nil {
+				return err
+			}
+			after := now.Add(-auditOverlap)
+			if first, err := time.Parse(time.RFC3339Nano, since); err == nil && first.After(after) {
+				after = first
+			}
+			for entry, at := range shown {
+				if at.Before(after) {
+					delete(shown, entry)
+				}
+			}
+			v.Set("after", after.UTC().Format(time.RFC3339Nano))
+		}
+		pause := time.NewTimer(pollEvery)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+		}
+	}
+	return nil
+}
+
+// fresh returns the entries that are not shown yet, oldest first, adds them to
+// shown, and returns the time of the control endpoint. New entries come before
+// all earlier ones, so the first one that is shown ends the search. At the
+// beginning fresh returns the latest entries up to the limit.
+func (q *auditQuery) fresh(ctx context.Context, c *client, of url.Values, shown map[string]time.Time, began bool) (fresh []json.RawMessage, now time.Time, err error) {
+	v := url.Values{}
+	for name := range of {
+		v.Set(name, of.Get(name))
+	}
+	added := map[string]time.Time{}
+search:
+	for {
+		size := pageSize
+		if !began && q.limit > 0 {
+			size = min(q.limit-len(fresh), pageSize)
+		}
+		v.Set("limit", strconv.Itoa(size))
+		res, err := c.do(ctx, call{method: http.MethodGet, path: "/v1/audit", query: v})
+		if err != nil {
+			return nil, now, err
+		}
+		if now.IsZero() {
+			now = res.date
+		}
+		var p listPage
+		if err := res.into(&p); err != nil {
+			return nil, now, err
+		}
+		for _, item := range p.Items {
+			if _, ok := shown[string(item)]; ok {
+				break search
+			}
+			var e ledger.AuditEntry
+			if err := (&answer{body: item}).into(&e); err != nil {
+				return nil, now, err
+			}
+			added[string(item)] = e.At
+			fresh = append(fresh, item)
+		}
+		if p.NextCursor == "" || !began && q.limit > 0 && len(fresh) >= q.limit {
+			break
+		}
+		v.Set("cursor", p.NextCursor)
+	}
+	for entry, at := range added {
+		shown[entry] = at
+	}
+	slices.Reverse(fresh)
+	return fresh, now, nil
+}
+
+// auditWriter prints entries of the audit: a line for each, and lines about its
+// revocation and its cause.
+type auditWriter struct {
+	*app
+	count int
+}
+
+func (w *auditWriter) page(items []json.RawMessage) error {
+	for _, item := range items {
+		var e ledger.AuditEntry
+		if err := (&answer{body: item}).into(&e); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(w.out, auditText(&e, w.now())); err != nil {
+			return err
+		}
+	}
+	w.count += len(items)
+	return nil
+}
+
+// lines prints new entries. JSON has one entry a line.
+func (w *auditWriter) lines(items []json.RawMessage) error {
+	if w.output != "json" {
+		return w.page(items)
+	}
+	for _, item := range items {
+		if _, err := fmt.Fprintf(w.out, "%s\n", escapeUnprintable(item)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *auditWriter) end(next string) error {
+	switch {
+	case w.count == 0:
+		note(w.errs, "no entry of the audit matches")
+	case next != "":
+		note(w.errs, "there are more entries than these %s; --limit 0 shows all", grouped(w.count))
+	}
+	return nil
+}
+
+// auditWidth is the width of a line of the audit.
+const auditWidth = 80
+
+// auditText returns an entry for people. The option -o json has the whole texts.
+func auditText(e *ledger.AuditEntry, now time.Time) string {
+	by := e.By
+	if by == "" {
+		by = "unknown credential"
+	}
+	lines := []string{fmt.Sprintf("%-8s  %-20s  %-8s  %-18s  %s", e.Outcome, e.At.UTC().Format("2006-01-02T15:04:05Z"),
+		relative(e.At.Sub(now)), clip(printable.Quote(by), 18), e.Action)}
+	var facts []string
+	add := func(text string) { facts = append(facts, text) }
+	if e.ID != "" {
+		add(printable.Quote(e.ID))
+	}
+	if e.Count > 1 {
+		add(grouped(e.Count) + " times")
+	}
+	if e.Target != nil {
+		add(clip(targetText(e.Target), 32))
+	}
+	if len(e.Issuers) > 0 {
+		text := printable.Quote(e.Issuers[0])
+		if more := len(e.Issuers) - 1 + e.IssuersOmitted; more > 0 {
+			text += fmt.Sprintf(" and %d more", more)
+		}
+		add(text)
+	}
+	for _, text := range []string{strings.Join(facts, "  "), printable.Quote(e.Detail), printable.Quote(e.Reason)} {
+		if text != "" && text != `""` {
+			lines = append(lines, "    "+text)
+		}
+	}
+	for i := range lines {
+		lines[i] = clip(lines[i], auditWidth) + "\n"
+	}
+	return strings.Join(lines, "")
+}

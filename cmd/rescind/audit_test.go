@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"rescind/revocation/ledger"
+)
+
+// The latest entries are shown first, then each new one once, also those made
+// while the control endpoint was away.
+func TestAuditIsFollowed(t *testing.T) {
+	e := serve(t)
+	revoke := func(jti string) { e.rescind("revoke", "--issuer", idp, "--jti", jti).want(0) }
+	revoke("old1")
+	revoke("old2")
+	revoke("old3")
+	out, errs := &both{}, &both{}
+	a := &app{out: out, errs: errs, now: time.Now, output: "text"}
+	a.getenv = func(name string) string { return map[string]string{"RESCIND_TOKEN": tokenOf("viewer")}[name] }
+	c, err := (&connection{app: a, control: e.url}).open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := &absent{next: c.http.Transport}
+	c.http.Transport = away
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	q := auditQuery{limit: 2}
+	go func() { done <- q.watch(ctx, c, map[string][]string{}, &auditWriter{app: a}) }()
+	out.until(t, "old3")
+	revoke("new1")
+	revoke("new2")
+	out.until(t, "new2")
+	away.set(true)
+	revoke("new3")
+	errs.until(t, "asking again")
+	away.set(false)
+	out.until(t, "new3")
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("follow ended with %v, want nil", err)
+	}
+	var got []string
+	for _, word := range strings.Fields(out.String()) {
+		if jti, ok := strings.CutPrefix(word, "jti="); ok {
+			got = append(got, jti)
+		}
+	}
+	if s := strings.Join(got, " "); s != "old2 old3 new1 new2 new3" {
+		t.Errorf("shown %q, want old2 old3 new1 new2 new3", s)
+	}
+}
+
+// No entry is wider than a terminal of 80 columns.
+func TestAuditFits80Columns(t *testing.T) {
+	long := strings.Repeat("long ", 100)
+	now := time.Now()
+	text := auditText(&ledger.AuditEntry{
+		At: now.Add(-119 * time.Minute), By: long, Action: ledger.ActIssuer, Outcome: ledger.Accepted, ID: "r18446744073709551615.4294967295",
+		Issuers: []string{"https://" + long}, IssuersOmitted: 4, Count: 100_000, Reason: long, Detail: long,
+		Target: &ledger.Target{Claims: map[string]any{"sub": long}},
+	}, now)
+	for line := range strings.Lines(text) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
+			t.Errorf("%d columns, want at most 80: %s", n, line)
+		}
+	}
+	if !strings.Contains(text, "  revoke_at_issuer\n") {
+		t.Errorf("the action is cut off:\n%s", text)
+	}
+}
+
+func TestParseDuration(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"30d": 720 * time.Hour, "1d": 24 * time.Hour, "1h30m": 90 * time.Minute, "30s": 30 * time.Second, "36500d": 876_000 * time.Hour,
+		"": 0, "d": 0, "0d": 0, "-1d": 0, "+1d": 0, "1.5d": 0, "36501d": 0, "99999999999999999999d": 0, "1d12h": 0, "0s": 0, "-1h": 0, "30": 0, "x": 0,
+	} {
+		if got, ok := parseDuration(text); ok != (want > 0) || ok && got != want {
+			t.Errorf("%q: %v, %v; want %v", text, got, ok, want)
+		}
+	}
+}
