@@ -168,8 +168,8 @@ func (l *Log) boundAudit(ctx context.Context, conn *connection) {
 	}
 }
 
-// inspectAudit refuses a log that ends before what its audit says was
-// acknowledged, and an audit that has holes.
+// inspectAudit refuses a log that ends before the last revision that its audit
+// acknowledges, and an audit that has holes.
 func (l *Log) inspectAudit(ctx context.Context, conn *connection, head uint64) error {
 	info, err := conn.audit.Info(ctx, jetstream.WithSubjectFilter(auditSubjects+"*"))
 	if err != nil {

@@ -17,7 +17,7 @@ func (o *opened) addNotes(t *testing.T, from, to int) {
 	t.Helper()
 	for i := from; i < to; i++ {
 		if _, err := o.Note(t.Context(), 0, noteOf(i)); err != nil {
-			t.Fatalf("note %d: %v", i, err)
+			t.Fatalf("note %d: got %v, want no error", i, err)
 		}
 	}
 }
@@ -31,7 +31,7 @@ func (o *opened) listed(t *testing.T) (out []string) {
 		out = append(out, number)
 		return true
 	}); err != nil {
-		t.Fatalf("listing the notes: %v", err)
+		t.Fatalf("listing the notes: got %v, want no error", err)
 	}
 	return out
 }
@@ -40,7 +40,7 @@ func auditSize(t *testing.T, l *Log) uint64 {
 	t.Helper()
 	info, err := l.conn.audit.Info(t.Context())
 	if err != nil {
-		t.Fatalf("the audit says nothing of itself: %v", err)
+		t.Fatalf("the size of the audit: got %v, want no error", err)
 	}
 	return info.State.Bytes
 }
@@ -109,6 +109,6 @@ func TestNotesGoWhileTheyAreListed(t *testing.T) {
 		t.Errorf("listed %d notes, %v; want 3 and no error", listed, err)
 	}
 	if _, err := l.Append(t.Context(), l.Last(), time.Now().Add(time.Hour), []byte("b")); err != nil {
-		t.Errorf("an append after that: %v", err)
+		t.Errorf("an append after notes went: got %v, want no error", err)
 	}
 }

@@ -75,17 +75,17 @@ func TestThreeNodes(t *testing.T) {
 	options := nodes(t, 3)
 	n := start(t, options)
 	if n[0].ID() != n[1].ID() || n[1].ID() != n[2].ID() {
-		t.Fatalf("logs %s, %s and %s", n[0].ID(), n[1].ID(), n[2].ID())
+		t.Fatalf("three nodes: got the logs %s, %s and %s, want one log", n[0].ID(), n[1].ID(), n[2].ID())
 	}
 	var last uint64
 	put := func(node int, body string) {
 		t.Helper()
 		rev, err := n[node].put(t, body)
 		if err != nil {
-			t.Fatalf("node %d: %v", node+1, err)
+			t.Fatalf("append of %q to node %d: got %v, want no error", body, node+1, err)
 		}
 		if rev <= last {
-			t.Fatalf("revision %d after %d", rev, last)
+			t.Fatalf("append of %q to node %d: got revision %d, want one after %d", body, node+1, rev, last)
 		}
 		last = rev
 	}

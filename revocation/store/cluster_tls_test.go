@@ -58,7 +58,7 @@ func TestClusterOverMutualTLS(t *testing.T) {
 	three := start(t, options)
 	for i, n := range three {
 		if _, err := n.put(t, fmt.Sprint("from node ", i+1)); err != nil {
-			t.Fatalf("append to node %d: %v", i+1, err)
+			t.Fatalf("append to node %d: got %v, want no error", i+1, err)
 		}
 	}
 	last := three[2].Last()
@@ -97,7 +97,7 @@ func TestClusterOverMutualTLS(t *testing.T) {
 				return len(opened) > 0 || seen.count("TLS route handshake error") >= before+2
 			})
 			if got := first.NumRoutes(); got != routes {
-				t.Errorf("the node has %d routes beside a stranger with %s, and %d before", got, c.name, routes)
+				t.Errorf("a stranger with %s: got %d routes, want %d as before", c.name, got, routes)
 			}
 			cancel()
 			if err := <-opened; !errors.Is(err, errNoMajority) {
@@ -107,7 +107,7 @@ func TestClusterOverMutualTLS(t *testing.T) {
 	}
 	third, err := open(t, options[2])
 	if err != nil {
-		t.Fatalf("the third node, back with its own certificate: %v", err)
+		t.Fatalf("the third node, back with its own certificate: got %v, want it to open", err)
 	}
 	if got := third.Last(); got < last {
 		t.Errorf("the third node reads up to revision %d, want %d", got, last)

@@ -10,8 +10,8 @@ import (
 )
 
 // A node whose log is in a NATS elsewhere has no folder. It keeps small documents
-// beside the log, each writer its own. They are no part of the log: a document
-// that is lost costs what the control endpoint would have known after a restart.
+// beside the log, each writer its own. They are no part of the log: the loss
+// of a document costs the control endpoint its memory at the next restart.
 
 const documentBucket = "rescind_documents"
 

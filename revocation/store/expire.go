@@ -12,7 +12,7 @@ import (
 const expireInterval = 5 * time.Minute
 
 // maintain works for as long as the log is open: it notices that JetStream has
-// stopped, asks for the leaders, gives up what has expired, and takes appends
+// stopped, asks for the leaders, gives up expired hours, and takes appends
 // again once the disk has room.
 func (l *Log) maintain() {
 	tick := time.NewTicker(time.Second)

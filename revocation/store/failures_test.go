@@ -146,7 +146,7 @@ func TestReaderThatFails(t *testing.T) {
 			return full
 		}
 		return nil
-	}, func() { t.Error("a log that was not taken whole is called whole") })
+	}, func() { t.Error("a reader that fails at revision 4: got the log called whole, want it not called so") })
 	if !errors.Is(err, full) || errors.Is(err, ErrDamaged) || calls.Load() != 4 {
 		t.Errorf("Read ended with %v after %d batches, want %v after 4", err, calls.Load(), full)
 	}
@@ -201,7 +201,7 @@ func TestFramesOfOtherPlaces(t *testing.T) {
 	}
 	f, err := decodeFrame(log, revision, whole)
 	if err != nil || f.givenUp != 5 || f.before != 3 || f.noted != 2 || string(f.body) != "body" {
-		t.Errorf("the frame itself: %+v, %v", f, err)
+		t.Errorf("the frame itself: got %+v, %v, want givenUp 5, before 3, noted 2 and its body", f, err)
 	}
 	for _, subject := range []string{"", "rescind.log.", "rescind.log.x", "rescind.log.-1", "rescind.log.4294967296", "rescind.audit.7"} {
 		if hour, err := subjectHour(subject); !errors.Is(err, ErrDamaged) {

@@ -27,7 +27,7 @@ func (d *delivered) take(revision uint64, body []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if revision <= d.last {
-		return fmt.Errorf("revision %d was delivered after revision %d", revision, d.last)
+		return fmt.Errorf("got revision %d after revision %d, want rising revisions", revision, d.last)
 	}
 	if d.last = revision; body != nil {
 		d.bodies[revision] = string(body)
@@ -66,7 +66,7 @@ type logModel struct {
 func (m *logModel) open(rt *rapid.T) {
 	l, err := Open(context.Background(), Options{Dir: m.dir, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		rt.Fatalf("open: %v", err)
+		rt.Fatalf("open: got %v, want no error", err)
 	}
 	m.log, m.reading = l, &delivered{bodies: map[uint64]string{}}
 	whole, ended := make(chan struct{}), make(chan error, 1)
@@ -74,7 +74,7 @@ func (m *logModel) open(rt *rapid.T) {
 	select {
 	case <-whole:
 	case err := <-ended:
-		rt.Fatalf("read: %v", err)
+		rt.Fatalf("read: got the end %v, want the whole log", err)
 	}
 	if m.last == 0 { // a new log begins with a revision of its own
 		_, m.last = m.reading.snapshot()
@@ -102,7 +102,7 @@ func (m *logModel) append(rt *rapid.T) {
 	lasts := time.Now().Add(time.Duration(hours) * time.Hour)
 	got, err := m.log.Append(context.Background(), m.last, lasts, []byte(body))
 	if err != nil || got != m.last+1 {
-		rt.Fatalf("append after %d: revision %d, %v", m.last, got, err)
+		rt.Fatalf("append of %q after %d: got revision %d, %v, want %d", body, m.last, got, err, m.last+1)
 	}
 	m.last = got
 	m.batches[got] = batch{body, max(hourOf(lasts), m.givenUp+1)}
@@ -150,11 +150,11 @@ func (m *logModel) audit(rt *rapid.T) {
 }
 
 func (m *logModel) expire(rt *rapid.T) {
-	m.wait() // Expire counts what was read
+	m.wait() // Expire counts the delivered revisions
 	now := time.Now().Add(time.Duration(rapid.IntRange(-1, 60).Draw(rt, "hours")) * time.Hour)
 	passed := hourOf(now.Add(-margin)) - 1
 	if err := m.log.Expire(context.Background(), now); err != nil {
-		rt.Fatalf("expire: %v", err)
+		rt.Fatalf("expire at %v: got %v, want no error", now, err)
 	}
 	for _, b := range m.batches {
 		if b.hour > m.givenUp && b.hour <= passed {
@@ -170,13 +170,13 @@ func (m *logModel) expire(rt *rapid.T) {
 
 func (m *logModel) restart(rt *rapid.T) {
 	if err := m.log.Close(); err != nil {
-		rt.Fatalf("close: %v", err)
+		rt.Fatalf("close: got %v, want no error", err)
 	}
 	m.open(rt)
 }
 
 // TestLogAgainstAModel appends, notes, expires and restarts in any order. The
-// log always has exactly what was acknowledged and is not given up.
+// log always has exactly the acknowledged batches that are not given up.
 func TestLogAgainstAModel(t *testing.T) {
 	checks := flag.Lookup("rapid.checks")
 	if checks.Value.String() == checks.DefValue { // each check starts real servers

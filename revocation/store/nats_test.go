@@ -22,7 +22,7 @@ func natsElsewhere(t *testing.T, o *server.Options) *server.Server {
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("NATS did not start")
+		t.Fatal("starting NATS: got no connection within 10s, want one")
 	}
 	return s
 }
@@ -37,7 +37,7 @@ func TestANATSThatTheUserRuns(t *testing.T) {
 		{NATS: &NATS{URL: s.ClientURL(), Name: "n2"}},
 	})
 	if n[0].ID() == "" || n[0].ID() != n[1].ID() {
-		t.Fatalf("logs %q and %q", n[0].ID(), n[1].ID())
+		t.Fatalf("two nodes at one NATS: got the logs %q and %q, want one log", n[0].ID(), n[1].ID())
 	}
 	heard := make(chan string, 1)
 	if err := n[1].Subscribe(func(node string, body []byte) { heard <- node + ": " + string(body) }); err != nil {
@@ -49,16 +49,16 @@ func TestANATSThatTheUserRuns(t *testing.T) {
 	select {
 	case got := <-heard:
 		if got != "n1: hello" {
-			t.Errorf("the other node heard %q", got)
+			t.Errorf("a broadcast of n1: the other node got %q, want n1: hello", got)
 		}
 	case <-time.After(20 * time.Second):
-		t.Error("the other node heard nothing")
+		t.Error("a broadcast of n1: the other node got nothing within 20s, want n1: hello")
 	}
 	var last uint64
 	for i := range 10 {
 		rev, err := n[i%2].put(t, fmt.Sprint("b", i))
 		if err != nil || rev <= last {
-			t.Fatalf("revision %d after %d, %v", rev, last, err)
+			t.Fatalf("append of b%d: got revision %d, %v, want one after %d", i, rev, err, last)
 		}
 		if _, err := n[i%2].Note(t.Context(), rev, fmt.Append(nil, "note ", i)); err != nil {
 			t.Fatal(err)
@@ -88,7 +88,7 @@ func TestANATSThatTheUserRuns(t *testing.T) {
 	s.Shutdown()
 	s.WaitForShutdown()
 	if rev, err := n[0].put(t, "nobody is there"); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("without the server: %d, %v", rev, err)
+		t.Errorf("an append without the server: got revision %d, %v, want %v", rev, err, ErrUnavailable)
 	}
 	natsElsewhere(t, o) // the port is set by now
 	eventually.Succeeds(t, "an append once the server is back", func() error { _, err := n[0].put(t, "it is back"); return err })
@@ -97,9 +97,9 @@ func TestANATSThatTheUserRuns(t *testing.T) {
 	// Another node comes, and finds all of it.
 	late := mustOpen(t, Options{NATS: &NATS{URL: s.ClientURL(), Name: "n3"}})
 	if len(late.got) < 11 || late.Last() != n[0].Last() {
-		t.Errorf("a node that came later read %d batches up to %d, not %d", len(late.got), late.Last(), n[0].Last())
+		t.Errorf("a node that came later: got %d batches up to revision %d, want at least 11 up to %d", len(late.got), late.Last(), n[0].Last())
 	}
 	if covered, err := late.Noted(t.Context()); covered != 0 || err != nil {
-		t.Errorf("notes of a node that wrote none: %d, %v", covered, err)
+		t.Errorf("Noted of a node that wrote no note: got %d, %v, want 0", covered, err)
 	}
 }

@@ -30,20 +30,20 @@ func TestDiskFullAndRoomAgain(t *testing.T) {
 				return acked
 			}
 			if rev == 0 {
-				t.Fatal("a conflict without another writer")
+				t.Fatalf("append %d of a sole writer: got a conflict, want a revision", acked+1)
 			}
 			if acked++; acked > 200 {
-				t.Fatal("24 MB take more than 50")
+				t.Fatalf("256 KiB appends to 24 MB: got %d accepted, want the disk full before", acked)
 			}
 		}
 	}
 	acked := fill()
 	if acked < 10 {
-		t.Fatalf("only %d appends were accepted", acked)
+		t.Fatalf("256 KiB appends to 24 MB: got %d accepted, want at least 10", acked)
 	}
 	start := time.Now()
 	if _, err := l.Append(t.Context(), l.Last(), time.Now(), []byte("x")); !errors.Is(err, ErrUnavailable) || time.Since(start) > appendTimeout/2 {
-		t.Errorf("on a full disk: %v after %v", err, time.Since(start))
+		t.Errorf("an append to a full disk: got %v after %v, want %v within %v", err, time.Since(start), ErrUnavailable, appendTimeout/2)
 	}
 	// Half of it expires.
 	eventually.True(t, "the log frees expired hours and takes writes", func() bool {
@@ -51,15 +51,15 @@ func TestDiskFullAndRoomAgain(t *testing.T) {
 		return l.Err() == nil
 	})
 	if rev, err := l.Append(t.Context(), l.Last(), time.Now().Add(100*time.Hour), []byte("after")); rev == 0 || err != nil {
-		t.Fatalf("with room again: %d, %v", rev, err)
+		t.Fatalf("an append with room again: got revision %d, %v, want one", rev, err)
 	}
 	head := l.Last()
 	_ = l.Close()
 	again := mustOpen(t, Options{Dir: dir})
 	if again.head != head {
-		t.Errorf("head %d after the restart, was %d", again.head, head)
+		t.Errorf("after a restart: got head %d, want %d", again.head, head)
 	}
 	if len(again.got) < acked/2 || !strings.HasSuffix(again.got[len(again.got)-1], ":after") {
-		t.Errorf("%d batches after the restart, %d of %d were not expired", len(again.got), acked/2, acked)
+		t.Errorf("after a restart: got %d batches, want the %d of %d that have not expired and the one after", len(again.got), acked/2, acked)
 	}
 }

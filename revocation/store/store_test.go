@@ -56,7 +56,7 @@ func read(t testing.TB, l *Log) (*opened, error) {
 		_ = l.Close()
 		return nil, err
 	case <-time.After(20 * time.Second):
-		t.Fatal("the log was not read within 20 s")
+		t.Fatal("opening the log: got no end of it within 20 s, want the whole log")
 		return nil, nil
 	}
 }
@@ -74,7 +74,7 @@ func (o *opened) add(t testing.TB, lasts time.Duration, body string) uint64 {
 	t.Helper()
 	rev, err := o.Append(t.Context(), o.head, time.Now().Add(lasts), []byte(body))
 	if err != nil || rev != o.head+1 {
-		t.Fatalf("Append after %d = %d, %v", o.head, rev, err)
+		t.Fatalf("Append after %d: got %d, %v, want %d", o.head, rev, err, o.head+1)
 	}
 	if _, err := o.Note(t.Context(), rev, []byte("note of "+body)); err != nil {
 		t.Fatal(err)
@@ -95,10 +95,10 @@ func TestAppendedBatchesSurviveARestart(t *testing.T) {
 	}
 	l = mustOpen(t, Options{Dir: dir})
 	if got, want := strings.Join(l.got, " "), "2:b0 3:b1 4:b2 5:b3 6:b4"; got != want {
-		t.Errorf("read %q, want %q", got, want)
+		t.Errorf("after a restart: got %q, want %q", got, want)
 	}
 	if l.ID() != id {
-		t.Errorf("the log is %s now, was %s", l.ID(), id)
+		t.Errorf("after a restart: got the log %s, want %s", l.ID(), id)
 	}
 	if n, err := l.Noted(t.Context()); n != 6 || err != nil {
 		t.Errorf("Noted = %d, %v, want 6", n, err)
@@ -126,7 +126,7 @@ func TestADirectoryIsOpenOnce(t *testing.T) {
 	dir := t.TempDir()
 	mustOpen(t, Options{Dir: dir})
 	if _, err := Open(t.Context(), Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), "in use by another process") {
-		t.Errorf("a second Open: %v", err)
+		t.Errorf("a second Open: got %v, want an error that says in use by another process", err)
 	}
 }
 
@@ -157,7 +157,7 @@ func TestExpiredHoursAreGivenUpAndPurged(t *testing.T) {
 	for i := range 20 {
 		has := strings.Contains(got+" ", fmt.Sprintf(":b%d ", i))
 		if i%4 == 0 && has || i%4 == 3 && !has {
-			t.Errorf("b%d there: %v; read %s", i, has, got)
+			t.Errorf("b%d of hour %d: got it there: %v, want: %v; read %s", i, i%4, has, i%4 == 3, got)
 		}
 	}
 }
@@ -173,7 +173,7 @@ func TestALogOfWhichAllExpiredOpens(t *testing.T) {
 	_ = l.Close()
 	l = mustOpen(t, Options{Dir: dir})
 	if l.head != 3 || len(l.got) != 0 {
-		t.Errorf("head %d, batches %q", l.head, l.got)
+		t.Errorf("a log that has expired: got head %d and batches %q, want 3 and none", l.head, l.got)
 	}
 	l.add(t, 200*time.Hour, "c")
 }
@@ -215,10 +215,10 @@ func TestRefusedDirectories(t *testing.T) {
 			tt.damage(t, dir)
 			l, err := open(t, Options{Dir: dir})
 			if err == nil {
-				t.Fatalf("opened with %q", l.got)
+				t.Fatalf("got it opened with %q, want an error that says %q", l.got, tt.want)
 			}
 			if !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("error %q does not say %q", err, tt.want)
+				t.Errorf("got the error %q, want one that says %q", err, tt.want)
 			}
 		})
 	}
@@ -260,13 +260,13 @@ func TestDamageIsNeverPaperedOver(t *testing.T) {
 				l, err := open(t, Options{Dir: dir})
 				if err != nil {
 					if !errors.Is(err, ErrDamaged) {
-						t.Errorf("refused, but not as damage: %v", err)
+						t.Errorf("got the refusal %v, want %v", err, ErrDamaged)
 					}
 					t.Log(err)
 					return
 				}
 				if len(l.got) != n {
-					t.Errorf("opened with %d of %d batches", len(l.got), n)
+					t.Errorf("got it opened with %d batches, want %d or a refusal", len(l.got), n)
 				}
 			})
 		}
@@ -289,7 +289,7 @@ func blocks(t *testing.T, stream string) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(stream, "msgs", "*.blk"))
 	if err != nil || len(found) == 0 {
-		t.Fatalf("no blocks in %s: %v", stream, err)
+		t.Fatalf("blocks of %s: got %v, %v, want at least one", stream, found, err)
 	}
 	return found
 }
@@ -301,12 +301,12 @@ func remove(t *testing.T, path string) {
 	}
 }
 
-func write(t *testing.T, path, what string) {
+func write(t *testing.T, path, content string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(what), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -354,7 +354,7 @@ func TestAcceptIsRemembered(t *testing.T) {
 	}
 	id := l.ID()
 	if l.Replaces() != nil {
-		t.Errorf("a new log replaces %q", l.Replaces())
+		t.Errorf("a new log: got that it replaces %q, want none", l.Replaces())
 	}
 	_ = l.Close()
 	for _, step := range []struct {
@@ -377,7 +377,7 @@ func TestAcceptIsRemembered(t *testing.T) {
 			t.Errorf("after accepting %q: log %s replaces %q, want %s and %q", step.accept, l.ID(), l.Replaces(), step.id, step.replaces)
 		}
 		if err := l.Close(); err != nil {
-			t.Errorf("closing after %q: %v", step.accept, err)
+			t.Errorf("closing after accepting %q: got %v, want no error", step.accept, err)
 		}
 	}
 }
