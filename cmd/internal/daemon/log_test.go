@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,23 +33,28 @@ func TestReadyIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b bytes.Buffer
 		logger := NewLogger("json", slog.LevelInfo, &b)
-		missing := []string{"keys"}
+		var isReady atomic.Bool
 		done := make(chan error, 1)
-		ready := func() Readiness { return Readiness{Missing: missing, Notes: []string{"stale"}} }
+		ready := func() Readiness {
+			if isReady.Load() {
+				return Readiness{Notes: []string{"stale"}}
+			}
+			return Readiness{Missing: []string{"keys"}}
+		}
 		go func() { done <- LogReady(t.Context(), logger, ready) }()
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if b.Len() > 0 {
 			t.Errorf("with keys missing: wanted no line, got %s", &b)
 		}
-		missing = nil
+		isReady.Store(true)
 		if err := <-done; err != nil || strings.Count(b.String(), `"msg":"ready"`) != 1 {
 			t.Errorf("with nothing missing: wanted one line ready, got %v and %s", err, &b)
 		}
 
 		b.Reset()
 		ended, end := context.WithCancel(t.Context())
-		missing = []string{"keys"}
+		isReady.Store(false)
 		end()
 		if err := LogReady(ended, logger, ready); err != nil || b.Len() > 0 {
 			t.Errorf("a process that ends unready: wanted no line, got %v and %s", err, &b)
