@@ -94,7 +94,7 @@ func TestRefusals(t *testing.T) {
 	}
 	got := rescind(t, as("wrong-secret"), "", "list").want(1, "the credential is not known", "set RESCIND_TOKEN")
 	if strings.Contains(got.errs, "wrong-secret") {
-		t.Error("it shows the token")
+		t.Errorf("a refused credential: got %q, want no token", got.errs)
 	}
 	rescind(t, as(tokenOf("viewer")), "", "revoke", "--issuer", idp, "--sub", "a").want(1, "this takes the role revoker or operator", "control.yaml")
 	rescind(t, as(tokenOf("revoker")), "", "revoke", "--issuer", idp, "--all").want(1, "all takes the role operator")
@@ -165,13 +165,13 @@ func TestOverTLS(t *testing.T) {
 	}
 	rescind(t, nil, "", "list", "--control", s.URL, "--ca-file", ca, "--token-file", tokenFile).want(0, "no revocation fits")
 	if presented.Load() != 0 {
-		t.Error("a certificate was presented")
+		t.Errorf("no --cert-file: got %d certificates presented, want none", presented.Load())
 	}
 	cert, key := filepath.Join(dir, "client.pem"), filepath.Join(dir, "client.key")
 	testcert.NewAuthority(t, "ca").IssueFiles(t, "client", cert, key)
 	rescind(t, nil, "", "list", "--control", s.URL, "--ca-file", ca, "--cert-file", cert, "--key-file", key, "--token-file", tokenFile).want(0)
 	if presented.Load() != 1 {
-		t.Error("no certificate was presented")
+		t.Errorf("--cert-file: got %d certificates presented, want 1", presented.Load())
 	}
 }
 

@@ -132,10 +132,10 @@ func TestImportInParts(t *testing.T) {
 	i.w = waitFlags{true, 100 * time.Millisecond}
 	status, text := finish(i.run(t.Context()))
 	if status != statusUnconfirmed || !strings.Contains(text, "not confirmed within 100ms by a") || !strings.HasPrefix(out.String(), "5 revocations are in force as of revision ") {
-		t.Errorf("%d %s %s", status, text, out)
+		t.Errorf("5 lines, one replica behind: got status %d, %s and %s, want %d, not confirmed by a, and 5 in force", status, text, out, statusUnconfirmed)
 	}
 	if asked.Load() != 3 || waited != 1 || e.count(t) != 5 {
-		t.Errorf("asked %d times, of which %d waited; %d are there", asked.Load(), waited, e.count(t))
+		t.Errorf("5 lines in parts of 2: got %d requests, %d of them waiting, and %d in force, want 3, 1 and 5", asked.Load(), waited, e.count(t))
 	}
 }
 
@@ -154,7 +154,7 @@ func TestImportOfFaultyLines(t *testing.T) {
 		}
 	}
 	if n := e.count(t); status != 1 || n != 2 {
-		t.Errorf("exit status %d, %d are there", status, n)
+		t.Errorf("a faulty line 7: got exit status %d and %d in force, want 1 and 2", status, n)
 	}
 	// Mended, it goes on from there.
 	i, _, _ = importing(t, e, e.url, strings.Replace(file, `{"issuer":":x","claims":{"sub":""}}`, lineFor("4"), 1))
@@ -218,7 +218,7 @@ func TestImportInHalves(t *testing.T) {
 		t.Errorf("%d %s", status, text)
 	}
 	if fmt.Sprint(sizes) != "[7 3 1 2 4 2 2]" {
-		t.Errorf("lines sent: %v", sizes)
+		t.Errorf("7 lines to a log that takes 2 at once: got the parts %v, want [7 3 1 2 4 2 2]", sizes)
 	}
 }
 
@@ -236,12 +236,12 @@ func TestImportOfAFile(t *testing.T) {
 	var got control.Import
 	e.rescind("import", file, "--wait", "-o", "json").want(0).json(&got)
 	if got.Accepted != n || got.Replicas == nil {
-		t.Errorf("%+v", got)
+		t.Errorf("an import of %d lines: got %+v, want all accepted, and replicas", n, got)
 	}
 	again := got
 	e.rescind("import", file, "-o", "json").want(0).json(&again)
 	if again.Accepted != n || again.Revision < got.Revision {
-		t.Errorf("again: %+v", again)
+		t.Errorf("the same import again: got %+v, want %d accepted, no revision before %d", again, n, got.Revision)
 	}
 	e.rescind("import", file, "--from-line", fmt.Sprint(n)).want(0, "1 revocations are in force")
 	e.rescind("import", file, "--from-line", fmt.Sprint(n+1)).want(0, "there is nothing to import")
@@ -260,7 +260,7 @@ func TestProgress(t *testing.T) {
 	p.at(3000, 30)
 	p.end()
 	if b.String() != "2,000 lines are in force\n" {
-		t.Errorf("no terminal: %q", b.String())
+		t.Errorf("progress without a terminal: got %q, want one line of 2,000", b.String())
 	}
 	b.Reset()
 	a.terminal = func(any) bool { return true }
@@ -270,7 +270,7 @@ func TestProgress(t *testing.T) {
 		p.at(2000, 20)
 		p.end()
 		if !strings.Contains(b.String(), "2,000 lines") || strings.Contains(b.String(), "\n") {
-			t.Errorf("size %d: %q", size, b.String())
+			t.Errorf("progress of size %d on a terminal: got %q, want 2,000 lines and no line feed", size, b.String())
 		}
 		b.Reset()
 	}

@@ -80,12 +80,12 @@ func TestAlerts(t *testing.T) {
 	}
 	got := e.rescind("alerts", "--limit", "3").want(0, "revoked_token_used  something about k28", `sub al ice"`, "jti t1", "times 3", "networks 203.0.113.0/24", "replicas replica-a", "there are more alerts than these 3")
 	if strings.Index(got.out, "k29") > strings.Index(got.out, "k27") || strings.Count(got.out, "\n") != 6 {
-		t.Errorf("not newest first, or not three:\n%s", got.out)
+		t.Errorf("alerts --limit 3: got\n%swant three alerts, newest first", got.out)
 	}
 	var list struct{ Items []insight.Alert }
 	e.rescind("alerts", "-o", "json", "--limit", "0", "--detector", "revoked_token_used", "--since", "1h").want(0).json(&list)
 	if len(list.Items) != 15 || list.Items[0].Key != "k28" {
-		t.Errorf("%d alerts", len(list.Items))
+		t.Errorf("alerts of revoked_token_used: got %+v, want 15 from k28", list.Items)
 	}
 	e.rescind("alerts", "--since", time.Now().Add(time.Minute).Format(time.RFC3339)).want(0, "no alert matches")
 }
@@ -103,13 +103,13 @@ func (b *both) until(t *testing.T, text string) {
 	t.Helper()
 	for began := time.Now(); !strings.Contains(b.String(), text); time.Sleep(5 * time.Millisecond) {
 		if time.Since(began) > 15*time.Second {
-			t.Fatalf("it never says %q:\n%s", text, b)
+			t.Fatalf("after 15s: got\n%swant %q", b, text)
 		}
 	}
 }
 
-// What comes is shown, once and in its order, though the control endpoint is
-// away in between.
+// TestAlertsAreFollowed shows new alerts once and in order, though the control
+// endpoint is away in between.
 func TestAlertsAreFollowed(t *testing.T) {
 	in, with := inbox(t)
 	e := serve(t, with)
@@ -151,7 +151,7 @@ func TestAlertsAreFollowed(t *testing.T) {
 		}
 	}
 	if fmt.Sprint(order) != "[old3 old4 new1 new2 new3]" {
-		t.Errorf("%v", order)
+		t.Errorf("alerts --follow: got %v, want [old3 old4 new1 new2 new3]", order)
 	}
 }
 
@@ -184,12 +184,12 @@ func TestActivity(t *testing.T) {
 		"first seen  ", "(30m ago)", "requests    1,234", "OUTCOME  REQUESTS\nok       1,230\nrevoked  4\n", "default  1,234", "203.0.113.0/24   1,200\n198.51.100.0/24  34\n",
 		"1 of 2 replicas answered", "there may have been more")
 	if strings.Contains(got.out, "replicas saw") {
-		t.Error("remarks are on standard output")
+		t.Errorf("activity: got on standard output\n%swant no remarks", got.out)
 	}
 	var d control.ActivityDocument
 	e.rescind("activity", "--client", "web", "-o", "json").want(0).json(&d)
 	if d.Count != 1234 || d.Replicas.Asked != 2 {
-		t.Errorf("%+v", d)
+		t.Errorf("activity -o json: got %+v, want 1234 requests and 2 replicas asked", d)
 	}
 	serve(t).rescind("activity", "--jti", "x").want(0, "no replica is connected", "no request was seen")
 }
@@ -205,7 +205,7 @@ func TestAdvise(t *testing.T) {
 	var d control.AdviceDocument
 	e.rescind("advise", "-o", "json").want(0).json(&d)
 	if len(d.Items) != 1 || len(d.Items[0].Candidates) != n {
-		t.Errorf("%+v", d)
+		t.Errorf("advise -o json: got %+v, want one item with %d candidates", d, n)
 	}
 	serve(t).rescind("advise").want(0, "no replica is connected", "the replicas saw no traffic")
 }
@@ -232,13 +232,13 @@ func TestDryRunAndYes(t *testing.T) {
 	e.rescind("revoke", "--issuer", idp, "--all").want(1, "nothing is revoked: it matches every token of an issuer", "--yes confirms it")
 	e.rescind("revoke", "--issuer", idp, "--all", "--yes").want(0, "revoked, durable")
 
-	// What is not remembered is not none.
+	// A claim that is not remembered does not count as none.
 	e = serve(t, seen(impactOf(insight.Impact{Since: now.Add(-time.Hour), Total: 1000, Partial: true}), 0), sharing)
 	if got := e.rescind("revoke", "--issuer", idp, "--claim", "tenant=acme", "--dry-run").want(0, "is not known", "it takes --yes"); strings.Contains(got.out, "tokens") {
-		t.Errorf("of a claim that is not remembered it says\n%s", got.out)
+		t.Errorf("a dry run of a claim that is not remembered: got\n%swant no number of tokens", got.out)
 	}
 	if got := e.rescind("revoke", "--issuer", idp, "--claim", "tenant=acme").want(1, "is not fully known", "--yes confirms it"); strings.Contains(got.errs, "operator") {
-		t.Errorf("any role that may revoke can confirm this; it says\n%s", got.errs)
+		t.Errorf("a claim that is not remembered: got\n%swant no demand for an operator", got.errs)
 	}
 }
 
@@ -276,7 +276,7 @@ func TestUnknownIssuers(t *testing.T) {
 	e.rescind("revoke", "--issuer", wrong, "--jti", "t1").want(1, "issuer: is accepted by no replica", fmt.Sprintf("%q", idp), "--unknown-issuer revokes all the same")
 	e.rescind("revoke", "--issuer", wrong, "--jti", "t1", "--unknown-issuer", "--wait").want(0, "in force on 2 of 2 replicas, 1 of which accept tokens of the issuer", "warning: no replica accepts")
 	if got := e.rescind("revoke", "--issuer", idp, "--jti", "t1", "--wait").want(0, "in force on 2 of 2 replicas\n"); strings.Contains(got.errs, "warning") {
-		t.Errorf("of a known issuer it warns\n%s", got.errs)
+		t.Errorf("a known issuer: got\n%swant no warning", got.errs)
 	}
 	e.rescind("replicas").want(0, "VERSION", "ISSUERS", "v2             "+idp, "first edition  not reported")
 }

@@ -15,7 +15,7 @@ func (a *app) token() *cobra.Command {
 		Use:   "token",
 		Short: "Make bearer tokens for control.yaml",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return usage("name what to do: rescind token new NAME") },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return usage("name the action: rescind token new NAME") },
 	}
 	fresh := &cobra.Command{
 		Use:   "new NAME",
