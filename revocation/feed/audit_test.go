@@ -99,11 +99,13 @@ func TestNothingIsTakenForALoss(t *testing.T) {
 			}
 		}
 		compared := 0
+		s.replicas.mu.Lock()
 		for _, r := range s.replicas.all {
 			if r.audit.failures == 0 {
 				compared++
 			}
 		}
+		s.replicas.mu.Unlock()
 		if compared != 5 || strings.Contains(logged.text(), "incomplete") {
 			t.Errorf("after 3000 rounds: %d replicas without a difference and the log lines %q, want 5 replicas and no line about an incomplete one", compared, logged.all)
 		}
