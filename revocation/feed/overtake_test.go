@@ -76,7 +76,10 @@ func TestAShortRevisionOvertakesALongOne(t *testing.T) {
 				}
 				r.ack(4)
 				wantApplied(t, "all acknowledged", s, 4, 1, 1)
-				if n := len(s.replicas.all[identity{"replicas", "replica-a", [16]byte(hello.Instance)}].ahead); n != 0 {
+				s.replicas.mu.Lock()
+				n := len(s.replicas.all[identity{"replicas", "replica-a", [16]byte(hello.Instance)}].ahead)
+				s.replicas.mu.Unlock()
+				if n != 0 {
 					t.Errorf("%d revisions are remembered as ahead after their turn, want none", n)
 				}
 			})
