@@ -150,12 +150,7 @@ func (g *faultRig) restore(ctx context.Context, f *tokenModel, wait bool) {
 // change asks one of the running nodes and reports whether the change was
 // acknowledged.
 func (g *faultRig) change(ctx context.Context, method, path string, wait bool, body any, into *answer) bool {
-	var up []int
-	for i, p := range g.Control {
-		if p.Running() {
-			up = append(up, i)
-		}
-	}
+	up := g.Running()
 	if len(up) == 0 {
 		return false
 	}

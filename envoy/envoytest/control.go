@@ -62,7 +62,9 @@ admin:
 	if err != nil {
 		return err
 	}
+	s.starting.Lock()
 	s.Control[i] = p
+	s.starting.Unlock()
 	_, err = p.Addr(ctx, "admin")
 	return err
 }
@@ -84,7 +86,7 @@ func (s *Stack) WaitControl(ctx context.Context, i int) error {
 // that node.
 func (s *Stack) Leader(ctx context.Context) (int, error) {
 	for {
-		for _, i := range s.running() {
+		for _, i := range s.Running() {
 			figures, err := s.metrics(ctx, s.ControlURLs[i])
 			if err == nil && strings.Contains(figures, "\nrescind_control_leader 1\n") {
 				return i, nil
@@ -98,8 +100,11 @@ func (s *Stack) Leader(ctx context.Context) (int, error) {
 	}
 }
 
-// running returns the control nodes that can answer.
-func (s *Stack) running() (nodes []int) {
+// Running returns the control nodes that can answer. It may be called while
+// StartControl replaces one.
+func (s *Stack) Running() (nodes []int) {
+	s.starting.Lock()
+	defer s.starting.Unlock()
 	for i, p := range s.Control {
 		if p != nil && p.Running() {
 			nodes = append(nodes, i)
@@ -113,7 +118,7 @@ func (s *Stack) running() (nodes []int) {
 // answers 503, the next one is asked.
 func (s *Stack) Admin(ctx context.Context, method, path string, body, into any) (a Answer, err error) {
 	err = errors.New("no control node is running")
-	for _, i := range s.running() {
+	for _, i := range s.Running() {
 		a, err = s.AdminAt(ctx, i, method, path, body, into)
 		if err == nil && a.Status != http.StatusServiceUnavailable || ctx.Err() != nil {
 			break

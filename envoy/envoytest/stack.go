@@ -62,6 +62,7 @@ type Stack struct {
 	GRPC        []string
 	HTTP        []string // health and metrics of each replica
 
+	starting      sync.Mutex // guards Control while StartControl replaces one beside Running
 	feeds, routes []string // of each control node: for replicas, and for the other nodes
 	followed      []string // the addresses of the feeds that the replicas use
 	feedToken     string
