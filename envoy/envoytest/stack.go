@@ -63,8 +63,8 @@ type Stack struct {
 	HTTP        []string // health and metrics of each replica
 
 	starting      sync.Mutex // guards Control while StartControl replaces one beside Running
-	feeds, routes []string // of each control node: for replicas, and for the other nodes
-	followed      []string // the addresses of the feeds that the replicas use
+	feeds, routes []string   // of each control node: for replicas, and for the other nodes
+	followed      []string   // the addresses of the feeds that the replicas use
 	feedToken     string
 	clusterSecret string
 	upstream      *upstream
