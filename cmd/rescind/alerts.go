@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -58,7 +57,7 @@ With --follow it shows the latest alerts, oldest first, and then each new alert.
 		if err != nil {
 			return err
 		}
-		w := &alertWriter{app: a}
+		w := alertEntries(a)
 		if q.follow {
 			return q.watch(cmd.Context(), c, values, w)
 		}
@@ -110,7 +109,7 @@ func (q *alertsQuery) page(ctx context.Context, c *client, v url.Values, most in
 }
 
 // print prints the alerts that there are now.
-func (q *alertsQuery) print(ctx context.Context, c *client, v url.Values, w *alertWriter) error {
+func (q *alertsQuery) print(ctx context.Context, c *client, v url.Values, w *entryWriter[insight.Alert]) error {
 	var to lister = w
 	if w.output == "json" {
 		to = &jsonList{w: w.out}
@@ -137,7 +136,7 @@ func (q *alertsQuery) print(ctx context.Context, c *client, v url.Values, w *ale
 
 // watch prints the latest alerts, and then each new one. It goes on while the
 // control endpoint is unavailable.
-func (q *alertsQuery) watch(ctx context.Context, c *client, v url.Values, w *alertWriter) error {
+func (q *alertsQuery) watch(ctx context.Context, c *client, v url.Values, w *entryWriter[insight.Alert]) error {
 	newest, began := "", false
 	for ctx.Err() == nil {
 		fresh, id, err := q.fresh(ctx, c, v, newest, began)
@@ -205,49 +204,6 @@ func (q *alertsQuery) fresh(ctx context.Context, c *client, of url.Values, newes
 	}
 	slices.Reverse(fresh)
 	return fresh, id, nil
-}
-
-// alertWriter prints alerts: a line for each, and a line about its token.
-type alertWriter struct {
-	*app
-	count int
-}
-
-func (w *alertWriter) page(items []json.RawMessage) error {
-	for _, item := range items {
-		var a insight.Alert
-		if err := (&answer{body: item}).into(&a); err != nil {
-			return err
-		}
-		if _, err := io.WriteString(w.out, alertText(&a, w.now())); err != nil {
-			return err
-		}
-	}
-	w.count += len(items)
-	return nil
-}
-
-// lines prints new alerts. JSON has one alert a line.
-func (w *alertWriter) lines(items []json.RawMessage) error {
-	if w.output != "json" {
-		return w.page(items)
-	}
-	for _, item := range items {
-		if _, err := fmt.Fprintf(w.out, "%s\n", escapeUnprintable(item)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (w *alertWriter) end(next string) error {
-	switch {
-	case w.count == 0:
-		note(w.errs, "no alert matches")
-	case next != "":
-		note(w.errs, "there are more alerts than these %s; --limit 0 shows all", grouped(w.count))
-	}
-	return nil
 }
 
 // alertText returns an alert for people.

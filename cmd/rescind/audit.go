@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -55,9 +54,9 @@ With --follow it shows the latest entries, oldest first, and then each new one.`
 			return err
 		}
 		if q.follow {
-			return q.watch(cmd.Context(), c, v, &auditWriter{app: a})
+			return q.watch(cmd.Context(), c, v, auditEntries(a))
 		}
-		var to lister = &auditWriter{app: a}
+		var to lister = auditEntries(a)
 		if a.output == "json" {
 			to = &jsonList{w: a.out}
 		}
@@ -96,7 +95,7 @@ const auditOverlap = 5 * time.Minute
 
 // watch prints the latest entries, and then each new one. It goes on while the
 // control endpoint is unavailable.
-func (q *auditQuery) watch(ctx context.Context, c *client, v url.Values, w *auditWriter) error {
+func (q *auditQuery) watch(ctx context.Context, c *client, v url.Values, w *entryWriter[ledger.AuditEntry]) error {
 	shown, began, since := map[string]time.Time{}, false, v.Get("after")
 	for ctx.Err() == nil {
 		fresh, now, err := q.fresh(ctx, c, v, shown, began)
@@ -181,50 +180,6 @@ search:
 	}
 	slices.Reverse(fresh)
 	return fresh, now, nil
-}
-
-// auditWriter prints entries of the audit: a line for each, and lines about its
-// revocation and its cause.
-type auditWriter struct {
-	*app
-	count int
-}
-
-func (w *auditWriter) page(items []json.RawMessage) error {
-	for _, item := range items {
-		var e ledger.AuditEntry
-		if err := (&answer{body: item}).into(&e); err != nil {
-			return err
-		}
-		if _, err := io.WriteString(w.out, auditText(&e, w.now())); err != nil {
-			return err
-		}
-	}
-	w.count += len(items)
-	return nil
-}
-
-// lines prints new entries. JSON has one entry a line.
-func (w *auditWriter) lines(items []json.RawMessage) error {
-	if w.output != "json" {
-		return w.page(items)
-	}
-	for _, item := range items {
-		if _, err := fmt.Fprintf(w.out, "%s\n", escapeUnprintable(item)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (w *auditWriter) end(next string) error {
-	switch {
-	case w.count == 0:
-		note(w.errs, "no entry of the audit matches")
-	case next != "":
-		note(w.errs, "there are more entries than these %s; --limit 0 shows all", grouped(w.count))
-	}
-	return nil
 }
 
 // auditWidth is the width of a line of the audit.

@@ -30,7 +30,7 @@ func TestAuditIsFollowed(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	q := auditQuery{limit: 2}
-	go func() { done <- q.watch(ctx, c, map[string][]string{}, &auditWriter{app: a}) }()
+	go func() { done <- q.watch(ctx, c, map[string][]string{}, auditEntries(a)) }()
 	out.until(t, "old3")
 	revoke("new1")
 	revoke("new2")

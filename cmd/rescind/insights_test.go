@@ -130,7 +130,7 @@ func TestAlertsAreFollowed(t *testing.T) {
 	done := make(chan error, 1)
 	q := alertsQuery{limit: 2}
 	v, _ := q.values(time.Now())
-	go func() { done <- q.watch(ctx, c, v, &alertWriter{app: a}) }()
+	go func() { done <- q.watch(ctx, c, v, alertEntries(a)) }()
 	out.until(t, "old4")
 	raise(t, in, insight.SubjectRate, "new1")
 	raise(t, in, insight.SubjectRate, "new2")

@@ -54,7 +54,7 @@ func TestEveryJSONIsPrintable(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	w := &alertWriter{app: &app{out: &out, output: "json"}}
+	w := alertEntries(&app{out: &out, output: "json"})
 	if err := w.lines([]json.RawMessage{json.RawMessage("{\"summary\":\"\u202e\"}")}); err != nil || out.String() != `{"summary":"\u202e"}`+"\n" {
 		t.Errorf("alerts --follow prints %q, %v", &out, err)
 	}
