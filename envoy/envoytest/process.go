@@ -150,8 +150,5 @@ func (p *Process) Stop() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// Done returns a channel that is closed when the process has ended.
-func (p *Process) Done() <-chan struct{} { return p.done }
-
 // PID returns the process ID.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
