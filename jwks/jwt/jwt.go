@@ -14,6 +14,12 @@
 // A raw token is no identity. Another signature of the same claims is the same
 // token, so [Token.Hash] leaves the signature out.
 //
+// # Names of claims
+//
+// [ClaimName] is the one meaning of a claim's name, in the configuration, in a
+// revocation and in a filter. It is read once, where a person or a caller wrote
+// it, and reads the claim from the claims of a token.
+//
 // # Left to the callers
 //
 // Parse does not know which issuers, algorithms, types and times are accepted,
