@@ -27,7 +27,7 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("reason %q: answer %+v, want a code that denies, an HTTP status of at least 400 and a description", r, a)
 		}
 		if text := a.Description + a.Error; strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' }) {
-			t.Errorf("reason %q: %q cannot stand between quotes in a header", r, text)
+			t.Errorf("reason %q: got the text %q, want printable ASCII without a quote or a backslash", r, text)
 		}
 		if (a.HTTP == 503) != (a.RetryAfter > 0) {
 			t.Errorf("reason %q: HTTP %d with Retry-After %v, want a Retry-After with 503 alone", r, a.HTTP, a.RetryAfter)

@@ -186,7 +186,7 @@ func FuzzFindBearer(f *testing.F) {
 		b, reason := findBearer(r, places, DefaultMaxToken)
 		if reason != "" {
 			if b.token != "" || reason != NoToken && reason != BadRequest {
-				t.Errorf("path %q, headers %q: got token %q with reason %q", path, headers, b.token, reason)
+				t.Errorf("path %q, headers %q: got token %q with reason %q, want no token and the reason %q or %q", path, headers, b.token, reason, NoToken, BadRequest)
 			}
 			return
 		}

@@ -108,7 +108,7 @@ func TestEachIssuerHasItsOwnMaxToken(t *testing.T) {
 				break
 			}
 		}
-		t.Fatalf("no token has %d bytes", size)
+		t.Fatalf("got no token of %d bytes, want one", size)
 		return ""
 	}
 	for _, c := range []struct {

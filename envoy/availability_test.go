@@ -146,7 +146,7 @@ func TestChecksWaitForNoSync(t *testing.T) {
 		})
 		all.Go(func() {
 			if _, err := registry.Gather(); err != nil {
-				t.Error(err)
+				t.Errorf("metrics under load: got %v, want nil", err)
 			}
 		})
 		all.Wait()

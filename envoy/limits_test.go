@@ -34,7 +34,7 @@ func connect(t *testing.T, s *Server) *rawPeer {
 		_ = conn.Close()
 		s.grpc.Stop()
 		if err := <-served; err != nil {
-			t.Error(err)
+			t.Errorf("Serve: got %v, want nil", err)
 		}
 	})
 	p := &rawPeer{Conn: conn, Framer: http2.NewFramer(conn, conn), settings: map[http2.SettingID]uint32{}, gone: make(chan http2.ErrCode, 1), closed: make(chan struct{})}

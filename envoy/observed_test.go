@@ -56,10 +56,10 @@ func observed(t testing.TB, ratio float64) options {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := log.Close(ctx); err != nil {
-			t.Error(err)
+			t.Errorf("closing the decision log: got %v, want nil", err)
 		}
 		if err := tracer.Close(ctx); err != nil {
-			t.Error(err)
+			t.Errorf("closing the tracer: got %v, want nil", err)
 		}
 		collector.Close()
 	})

@@ -49,7 +49,7 @@ func BenchmarkRead(b *testing.B) {
 		message := mem.BufferSlice{mem.SliceBuffer(wire)}
 		for b.Loop() {
 			if r, _ := readCheck(message); len(r.Headers) == 0 {
-				b.Fatal("nothing read")
+				b.Fatal("got no headers, want those of the message")
 			}
 		}
 	})
@@ -64,7 +64,7 @@ func BenchmarkRead(b *testing.B) {
 		message := inPieces(wire, 16<<10)
 		for b.Loop() {
 			if r, _ := readCheck(message); len(r.Headers) == 0 {
-				b.Fatal("nothing read")
+				b.Fatal("got no headers, want those of the message")
 			}
 		}
 	})
@@ -101,7 +101,7 @@ func BenchmarkWire(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					if r, err := client.Check(context.Background(), check); err != nil || r.GetStatus().GetCode() != 0 {
-						b.Errorf("%v %v", r, err)
+						b.Errorf("%s: got %v, %v, want allowed", name, r, err)
 						return
 					}
 				}

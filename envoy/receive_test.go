@@ -69,7 +69,7 @@ func TestBodiesAreNotCopied(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		for range runs {
 			if r, _ := readCheck(pieces); r == nil {
-				t.Fatalf("a CheckRequest of %d bytes is unreadable", len(wire))
+				t.Fatalf("a CheckRequest of %d bytes: got nothing, want it read", len(wire))
 			}
 		}
 		runtime.ReadMemStats(&after)

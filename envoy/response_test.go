@@ -158,10 +158,10 @@ func TestNoDenialAllows(t *testing.T) {
 			t.Fatalf("%+v is answered with %v, want an HTTP error without the claims", d, r)
 		}
 		if _, err := proto.Marshal(r); err != nil {
-			t.Fatalf("%+v cannot be sent: %v", d, err)
+			t.Fatalf("the answer to %+v: got %v, want it encoded", d, err)
 		}
 		if err := r.ValidateAll(); err != nil {
-			t.Fatalf("the answer to %+v is invalid: %v", d, err)
+			t.Fatalf("the answer to %+v: got %v, want it valid", d, err)
 		}
 	})
 }

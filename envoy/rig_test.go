@@ -160,10 +160,10 @@ func serving(t testing.TB, s *Server) string {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := s.Shutdown(ctx); err != nil {
-			t.Error(err)
+			t.Errorf("Shutdown: got %v, want nil", err)
 		}
 		if err := <-done; err != nil {
-			t.Error(err)
+			t.Errorf("Serve: got %v, want nil", err)
 		}
 	})
 	return "unix://" + path
@@ -185,7 +185,7 @@ func receive[T any](t *testing.T, from <-chan T) (v T) {
 	select {
 	case v = <-from:
 	case <-time.After(time.Minute):
-		t.Fatal("nothing was sent for a minute")
+		t.Fatal("got nothing for a minute, want a value")
 	}
 	return v
 }

@@ -134,7 +134,7 @@ func TestShutdownDrains(t *testing.T) {
 	go func() { drained <- s.Shutdown(context.Background()) }()
 	select {
 	case err := <-drained:
-		t.Fatalf("Shutdown returned %v before the open Check was answered", err)
+		t.Fatalf("Shutdown returned %v before the open Check was answered, want it to wait", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	close(release)
@@ -142,7 +142,7 @@ func TestShutdownDrains(t *testing.T) {
 		t.Errorf("the open Check: %v, %v, want allowed", a.r, a.err)
 	}
 	if err := receive(t, drained); err != nil {
-		t.Error(err)
+		t.Errorf("Shutdown after the open Check: got %v, want nil", err)
 	}
 }
 
@@ -166,7 +166,7 @@ func TestShutdownReportsNotServingFirst(t *testing.T) {
 		health := func() healthpb.HealthCheckResponse_ServingStatus {
 			r, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: "envoy.service.auth.v3.Authorization"})
 			if err != nil {
-				t.Error(err)
+				t.Errorf("the health check: got %v, want an answer", err)
 			}
 			return r.GetStatus()
 		}
@@ -185,7 +185,7 @@ func TestShutdownReportsNotServingFirst(t *testing.T) {
 		}
 		_ = conn.Close()
 		if err := <-served; err != nil {
-			t.Error(err)
+			t.Errorf("Serve: got %v, want nil", err)
 		}
 	})
 }
@@ -240,7 +240,7 @@ func TestNothingOfARequestIsLogged(t *testing.T) {
 	} {
 		for _, policy := range []string{"default", evil} {
 			if _, err := s.Check(t.Context(), Question{Token: token, Policy: &policy}.request()); err != nil {
-				t.Error(err)
+				t.Errorf("token %.60q, policy %q: got %v, want an answer", token, policy, err)
 			}
 		}
 	}
@@ -259,7 +259,7 @@ func TestMetrics(t *testing.T) {
 		{Policy: &unknown}, {Policy: &public}, {}, {Token: k.token(map[string]any{"sub": "\n"})},
 	} {
 		if _, err := s.Check(t.Context(), q.request()); err != nil {
-			t.Error(err)
+			t.Errorf("%+v: got %v, want an answer", q, err)
 		}
 	}
 	families, err := registry.Gather()
@@ -292,7 +292,7 @@ func TestMetrics(t *testing.T) {
 	}
 	for name := range got {
 		if strings.Contains(name, "made-up") {
-			t.Errorf("metric %s has a label from a request", name)
+			t.Errorf("got the metric %s, want no label from a request", name)
 		}
 	}
 }
@@ -319,7 +319,7 @@ func FuzzCheckRequest(f *testing.F) {
 			t.Fatal(err)
 		}
 		if _, err := proto.Marshal(r); err != nil {
-			t.Errorf("the answer to %v cannot be encoded: %v", &check, err)
+			t.Errorf("the answer to %v: got %v, want it encoded", &check, err)
 		}
 		if r.GetStatus().GetCode() == 0 {
 			m := r.GetDynamicMetadata().AsMap()

@@ -98,7 +98,7 @@ func TestTokenIsNotRedirected(t *testing.T) {
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, thief.URL, http.StatusFound) })
 	wantFault(t, fetched(t, Options{URI: s.URL, TokenFile: written(t, "token", "secret")}), "another host or scheme")
 	if stolen.Load() {
-		t.Error("the token went to the host of the redirect")
+		t.Error("the host of the redirect got the token, want it sent to the issuer alone")
 	}
 }
 

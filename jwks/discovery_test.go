@@ -174,7 +174,7 @@ func TestDiscoveryCannotBeAimedByARedirect(t *testing.T) {
 				body := document(kid("a"))
 				switch {
 				case r.URL.Scheme != "https" || r.URL.Host != "idp.example":
-					t.Errorf("%s redirects to %s: the request was made", path, r.URL)
+					t.Errorf("%s redirects to %s: got the request, want it not made", path, r.URL)
 				case r.URL.Path == path:
 					res.StatusCode = http.StatusFound
 					res.Header.Set("Location", to)

@@ -175,7 +175,7 @@ func TestFact4BrokenAnswersChangeNothing(t *testing.T) {
 					t.Errorf("got status %+v, want an error, 1 key and the last success at %s", st, good.LastSuccess)
 				}
 				if strings.Contains(st.LastError, "maintenance") {
-					t.Errorf("the error quotes the answer: %s", st.LastError)
+					t.Errorf("got the error %s, want one that does not quote the answer", st.LastError)
 				}
 				o.publish(kid("b")) // the issuer recovers
 				time.Sleep(2 * defaultRefreshInterval)

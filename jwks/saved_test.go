@@ -164,7 +164,7 @@ func TestDamagedFile(t *testing.T) {
 				defer k.Close()
 				synctest.Wait()
 				if _, _, err := newSaved(opts).read(); err != nil {
-					t.Error(err)
+					t.Errorf("reading the saved key set: got %v, want nil", err)
 				}
 				wantFound(t, k, "a", "EdDSA", 1, nil)
 			})

@@ -145,7 +145,7 @@ func TestWycheproof(t *testing.T) {
 func read(t *testing.T, name string, into any) {
 	t.Helper()
 	if err := json.Unmarshal(text(t, name), into); err != nil {
-		t.Fatalf("%s: %v", name, err)
+		t.Fatalf("the vectors of %s: got %v, want JSON", name, err)
 	}
 }
 

@@ -11,7 +11,7 @@ func claimShape(t testing.TB, names ...string) Shape {
 	t.Helper()
 	s, err := ShapeOf("https://idp.example/", KindClaims, names)
 	if err != nil {
-		t.Fatalf("ShapeOf(%q): %v", names, err)
+		t.Fatalf("ShapeOf(%q): got %v, want nil", names, err)
 	}
 	return s
 }
@@ -71,7 +71,7 @@ func TestTheBudgetIsOfAllShapes(t *testing.T) {
 			err = long.Digests(&s, &budgetOfLong, func(Digest) bool { digests++; return true })
 		}
 		if err := plain.Digests(&s, &budgetOfPlain, func(Digest) bool { return true }); err != nil {
-			t.Fatalf("a token without arrays, shape %d: %v", i, err)
+			t.Fatalf("a token without arrays, shape %d: got %v, want nil", i, err)
 		}
 	}
 	if !errors.Is(err, ErrTooManyCombinations) || digests > LookupBudget {

@@ -42,7 +42,7 @@ func TestCheckIssuer(t *testing.T) {
 			t.Errorf("CheckIssuer(%.60q): got %v, want an error with %q", c.issuer, err, c.fault)
 		}
 		if err != nil && strings.Contains(err.Error(), "secret") {
-			t.Errorf("CheckIssuer(%.60q) shows the password: %v", c.issuer, err)
+			t.Errorf("CheckIssuer(%.60q): got %v, want an error that does not show the password", c.issuer, err)
 		}
 	}
 }

@@ -16,7 +16,7 @@ var genShape = rapid.Custom(func(t *rapid.T) Shape {
 	}
 	s, err := ShapeOf(rapid.SampledFrom([]string{"https://idp.example/", "urn:idp"}).Draw(t, "issuer"), kind, names)
 	if err != nil {
-		t.Fatalf("ShapeOf(kind %d, names %q) failed: %v", kind, names, err)
+		t.Fatalf("ShapeOf(kind %d, names %q): got %v, want nil", kind, names, err)
 	}
 	return s
 })

@@ -186,7 +186,7 @@ func TestRequestFaults(t *testing.T) {
 			for _, f := range faults {
 				members = append(members, f.Member)
 				if f.Message == "" {
-					t.Errorf("%s: the fault of %q has no message", tt.body, f.Member)
+					t.Errorf("%s: got no message of the fault of %q, want one", tt.body, f.Member)
 				}
 			}
 			if !slices.Equal(members, tt.members) {
@@ -202,7 +202,7 @@ func TestRequestIsReadBackAsWritten(t *testing.T) {
 	want := Request{Issuer: testIssuer, Claims: []Claim{{"n", n}, {"sub", sub}}, Block: true, ExpiresAt: testNow, Reason: "ü"}
 	b, err := json.Marshal(want)
 	if err != nil {
-		t.Fatalf("Marshal(%+v): %v", want, err)
+		t.Fatalf("Marshal(%+v): got %v, want nil", want, err)
 	}
 	got, faults := ParseRequest(b)
 	if faults != nil || fmt.Sprint(*got) != fmt.Sprint(want) {

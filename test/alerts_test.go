@@ -146,7 +146,7 @@ func commandOf(t *testing.T, s *envoytest.Stack, args ...string) string {
 	cmd.Env = append(os.Environ(), "RESCIND_CONTROL="+s.ControlURLs[0], "RESCIND_TOKEN="+s.Token)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("rescind %v: %v\n%s", args, err, out)
+		t.Fatalf("rescind %v: got %v, want exit status 0\n%s", args, err, out)
 	}
 	return string(out)
 }

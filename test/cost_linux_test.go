@@ -58,7 +58,7 @@ func TestWatchingCosts(t *testing.T) {
 			all.Go(func() {
 				for _, token := range part {
 					if _, err := clients[name].Check(t.Context(), envoy.Question{Token: token}); err != nil {
-						t.Error(err)
+						t.Errorf("a Check of %s with a valid token: got %v, want an answer", name, err)
 					}
 				}
 			})

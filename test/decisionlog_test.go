@@ -161,7 +161,7 @@ func wantNoSecret(t *testing.T, where string, secrets ...string) {
 	t.Helper()
 	for _, secret := range secrets {
 		if strings.Contains(where, secret) || strings.Contains(where, secret[strings.LastIndexByte(secret, '.')+1:]) {
-			t.Errorf("the secret %q was exported", secret)
+			t.Errorf("got the secret %q exported, want it left out", secret)
 		}
 	}
 }

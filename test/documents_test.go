@@ -33,7 +33,7 @@ func TestDocumentsNameExistingFiles(t *testing.T) {
 	exists := func(document, name, path string) {
 		paths++
 		if _, err := os.Stat(path); err != nil {
-			t.Errorf("%s names %s: %v", document, name, err)
+			t.Errorf("%s names %s: got %v, want a file that exists", document, name, err)
 		}
 	}
 	for _, document := range documents {

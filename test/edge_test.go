@@ -61,10 +61,10 @@ func TestRequestBodiesThroughEnvoy(t *testing.T) {
 		}
 	}
 	if a := w.get(client, "http://"+small.addr("http")+"/metrics", ""); !strings.Contains(string(a.Body), `rescind_check_refused_total{bound="grpc.max_message"} 2`) {
-		t.Errorf("the metrics of the replica do not count 2 Checks above grpc.max_message")
+		t.Errorf("the metrics of the replica: got\n%s\nwant 2 Checks above grpc.max_message", a.Body)
 	}
 	if !strings.Contains(small.text(), `"bound":"grpc.max_message","limit":131072`) {
-		t.Errorf("the log of the replica does not name the bound:\n%s", small.text())
+		t.Errorf("the log of the replica: got\n%s\nwant the bound grpc.max_message and its limit", small.text())
 	}
 }
 
@@ -83,7 +83,7 @@ func TestEdgeLimits(t *testing.T) {
 	shorten := func(of node, key, to string) {
 		t.Helper()
 		if _, there := of[key]; !there {
-			t.Errorf("envoy.yaml does not set %s", key)
+			t.Errorf("envoy.yaml does not set %s, want it set", key)
 		}
 		of[key] = to
 	}
@@ -92,7 +92,7 @@ func TestEdgeLimits(t *testing.T) {
 		shorten(manager, "request_headers_timeout", "0.3s")
 		common, _ := manager["common_http_protocol_options"].(node)
 		if common == nil {
-			t.Fatal("envoy.yaml does not set common_http_protocol_options")
+			t.Fatal("envoy.yaml does not set common_http_protocol_options, want it set")
 		}
 		shorten(common, "max_stream_duration", "1s")
 		for _, route := range at(manager, "route_config", "virtual_hosts", 0, "routes").([]any) {
@@ -143,7 +143,7 @@ func TestEdgeConnectionLimit(t *testing.T) {
 	w.gateway("edge", w.GRPC[0], nil)
 	w.change = func(bootstrap node) {
 		if bootstrap["overload_manager"] == nil {
-			t.Fatal("envoy.yaml does not limit the connections")
+			t.Fatal("envoy.yaml does not limit the connections, want an overload_manager")
 		}
 		monitor := at(bootstrap, "overload_manager", "resource_monitors", 0, "typed_config").(node)
 		monitor["max_active_downstream_connections"] = 2

@@ -39,7 +39,7 @@ func TestFirstEditionStoreAndSnapshot(t *testing.T) {
 	e.denies(1, "still of the first edition, behind the new control endpoint")
 	for id, want := range before {
 		if got := e.listed()[id]; got != want {
-			t.Errorf("revocation %s: the first edition lists\n%s\nthis edition lists\n%s", id, want, got)
+			t.Errorf("revocation %s: got\n%s\nwant the list of the first edition:\n%s", id, got, want)
 		}
 	}
 	e.replaceReplica(1, rescind)

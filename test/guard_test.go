@@ -42,7 +42,7 @@ func TestUnknownIssuerThroughTheProduct(t *testing.T) {
 		t.Helper()
 		a, err := s.Admin(t.Context(), http.MethodPost, "/v1/revocations?wait=all&timeout=10s"+query, body, &got)
 		if err != nil || a.Status/100 != 2 {
-			t.Fatalf("status %d: %s, %v", a.Status, a.Body, err)
+			t.Fatalf("POST %+v with %q: got status %d, %s, %v, want 2xx", body, query, a.Status, a.Body, err)
 		}
 	}
 	post("&unknown_issuer=true", wrong)
@@ -81,7 +81,7 @@ func TestGuardThroughTheProduct(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := json.Unmarshal(a.Body, &got); err != nil {
-			t.Fatalf("%s: %v", a.Body, err)
+			t.Fatalf("POST %+v with %q: got %s, %v, want JSON", body, query, a.Body, err)
 		}
 		return a.Status, got.Seen
 	}

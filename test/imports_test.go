@@ -66,15 +66,15 @@ func TestImportsFollowTheArrows(t *testing.T) {
 		pkg, imports := fields[0], fields[1:]
 		allowed, known := arrows[pkg]
 		if !known {
-			t.Errorf("package %s has no place in the house", pkg)
+			t.Errorf("package %s has no place in the house, want a line in arrows and in ARCHITECTURE.md", pkg)
 		}
 		for _, imp := range imports {
 			if strings.HasPrefix(imp, "rescind/") && !slices.Contains(allowed, imp) && !slices.Contains(allowed, "*") {
-				t.Errorf("%s may not import %s", pkg, imp)
+				t.Errorf("%s imports %s, want only the imports that arrows allows", pkg, imp)
 			}
 			for module, owner := range owners {
 				if strings.HasPrefix(imp, module) && pkg != owner {
-					t.Errorf("%s imports %s, which only %s may", pkg, imp, owner)
+					t.Errorf("%s imports %s, want it imported by %s alone", pkg, imp, owner)
 				}
 			}
 		}
@@ -92,7 +92,7 @@ func TestImportsOfTheModel(t *testing.T) {
 		dep := strings.TrimSpace(line)
 		for _, forbidden := range []string{"net", "net/http", "github.com/allegro/", "github.com/google/renameio", "google.golang.org/", "github.com/nats-io/"} {
 			if dep == forbidden || strings.HasSuffix(forbidden, "/") && strings.HasPrefix(dep, forbidden) {
-				t.Errorf("rescind/revocation links %s: the model may use no cache, no disk and no network", dep)
+				t.Errorf("rescind/revocation links %s, want no cache, no disk and no network in the model", dep)
 			}
 		}
 	}

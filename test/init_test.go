@@ -36,7 +36,7 @@ func startDeployment(t *testing.T, secure bool, flags []string) {
 	dir := w.file("edge")
 	args := append([]string{"init", dir, "--issuer", issuer.URL(), "--audience", "api", "--jwks-uri", issuer.URL() + "/jwks"}, flags...)
 	if out, err := exec.CommandContext(t.Context(), rescind, args...).CombinedOutput(); err != nil {
-		t.Fatalf("rescind %v failed: %v\n%s", args, err, out)
+		t.Fatalf("rescind %v: got %v, want exit status 0\n%s", args, err, out)
 	}
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(upstream.Close)
@@ -81,10 +81,10 @@ func startDeployment(t *testing.T, secure bool, flags []string) {
 	}, tls...)...)
 	revoke.Dir = dir
 	if out, err := revoke.CombinedOutput(); err != nil {
-		t.Fatalf("%v failed: %v\n%s", revoke, err, out)
+		t.Fatalf("%v: got %v, want exit status 0\n%s", revoke, err, out)
 	}
 	if err := answers(http.StatusUnauthorized)(); err != nil {
-		t.Errorf("after the revocation was in force everywhere: %v", err)
+		t.Errorf("after the revocation was in force everywhere: got %v, want 401", err)
 	}
 }
 
@@ -136,7 +136,7 @@ func renewed(t *testing.T, dir string) {
 	}
 	before := read()
 	if out, err := exec.CommandContext(t.Context(), rescind, "init", "--renew", dir).CombinedOutput(); err != nil {
-		t.Fatalf("rescind init --renew failed: %v\n%s", err, out)
+		t.Fatalf("rescind init --renew: got %v, want exit status 0\n%s", err, out)
 	}
 	for name, text := range read() {
 		changes := strings.HasSuffix(name, ".crt") || strings.HasSuffix(name, ".key") && name != "ca.key"

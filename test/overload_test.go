@@ -102,7 +102,7 @@ func measure(t *testing.T, s *envoytest.Stack, when string, length time.Duration
 				*into = append(*into, took)
 				mu.Unlock()
 				if err != nil {
-					t.Errorf("%s: %v", when, err)
+					t.Errorf("%s, request %d: got %v, want nil", when, n, err)
 					return
 				}
 			}

@@ -34,12 +34,12 @@ func raw(t *testing.T, url, path, token string) (int, string) {
 	}
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
-		t.Fatalf("%s: %v", path, err)
+		t.Fatalf("%s: got %v, want an answer", path, err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
-		t.Fatalf("%s: %v", path, err)
+		t.Fatalf("%s: got %v, want a body", path, err)
 	}
 	return res.StatusCode, string(body)
 }
@@ -85,7 +85,7 @@ func TestOneReadingOfAPath(t *testing.T) {
 		for name, token := range map[string]string{"no token": "", "a token without the scope": plain} {
 			status, body := raw(t, url, path, token)
 			if body == "reports" || token == "" && (body == "orders" || body == "root") {
-				t.Errorf("%s with %s reached %q (%d)", path, name, body, status)
+				t.Errorf("%s with %s reached %q (%d), want it kept away", path, name, body, status)
 			}
 			if slices.Contains(refused, path) && status != http.StatusBadRequest && (token != "" || status != http.StatusUnauthorized) {
 				t.Errorf("%s with %s: %d, want 400, or 401 without a token", path, name, status)

@@ -33,7 +33,7 @@ func tool(t *testing.T, name string) string {
 	if err == nil {
 		return path
 	}
-	const message = "%v: apt-get install --no-install-recommends prometheus"
+	const message = "%v; want it installed: apt-get install --no-install-recommends prometheus"
 	if os.Getenv("CI") != "" {
 		t.Fatalf(message, err)
 	}
@@ -162,14 +162,14 @@ func (p *prometheus) get(t *testing.T, path string, query url.Values, into any) 
 		Data          json.RawMessage
 	}
 	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
-		t.Fatalf("%s: %v", path, err)
+		t.Fatalf("%s: got %v, want JSON", path, err)
 	}
 	if answer.Status != "success" || len(answer.Warnings) > 0 {
 		t.Errorf("%s %v: wanted no error and no warning, got %s %v", path, query, answer.Error, answer.Warnings)
 		return
 	}
 	if err := json.Unmarshal(answer.Data, into); err != nil {
-		t.Fatalf("%s: %v", path, err)
+		t.Fatalf("%s: got %v, want other data", path, err)
 	}
 }
 
@@ -249,7 +249,7 @@ func observing(t *testing.T, s *envoytest.Stack, i int) {
 	}
 	const enforced = `scopes: ["reports:read"]`
 	if !strings.Contains(string(text), enforced) {
-		t.Fatalf("%s", text)
+		t.Fatalf("%s: got\n%s\nwant %s in it", path, text, enforced)
 	}
 	if err := os.WriteFile(path, []byte(strings.Replace(string(text), enforced, enforced+", mode: observe", 1)), 0o600); err != nil {
 		t.Fatal(err)

@@ -86,7 +86,7 @@ func TestTokensFromEveryPlace(t *testing.T) {
 	}
 	w.edge.said(t, `"path":"/reports"`)
 	if log := w.edge.text(); strings.Contains(log, token) || !strings.Contains(log, `"host":"127.0.0.1:`) {
-		t.Errorf("the access log has a token, or no host: %.2000s", log)
+		t.Errorf("the access log: got %.2000s, want a host and no token", log)
 	}
 }
 

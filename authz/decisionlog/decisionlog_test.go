@@ -81,7 +81,7 @@ func closed(t *testing.T, l *Log) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	if err := l.Close(ctx); err != nil {
-		t.Error(err)
+		t.Errorf("Close: got %v, want nil", err)
 	}
 }
 

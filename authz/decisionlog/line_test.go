@@ -55,10 +55,10 @@ func line(t testing.TB, s *jsonschema.Schema, r *Record) (text string, members m
 	}
 	value, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 	if err != nil {
-		t.Fatalf("%q is not JSON: %v", text, err)
+		t.Fatalf("got the line %q with %v, want JSON", text, err)
 	}
 	if err := s.Validate(value); err != nil {
-		t.Errorf("%s does not fit the schema: %v", text, err)
+		t.Errorf("got the line %s with %v, want one that fits the schema", text, err)
 	}
 	if err := json.Unmarshal([]byte(text), &members); err != nil {
 		t.Fatal(err)
@@ -106,7 +106,7 @@ func TestLine(t *testing.T) {
 		t.Errorf("remaining members %v, want the request ID r-1 alone", got)
 	}
 	if strings.Contains(text, "secret") || strings.Contains(text, "eyJ") {
-		t.Errorf("the line has the query or the token: %s", text)
+		t.Errorf("got the line %s, want neither the query nor the token in it", text)
 	}
 }
 
@@ -213,11 +213,11 @@ func TestNothingIsInjected(t *testing.T) {
 		}
 		for _, r := range strings.TrimSuffix(out, "\n") {
 			if !unicode.IsPrint(r) {
-				t.Fatalf("%.40q: the line contains the unprintable %q", text, r)
+				t.Fatalf("%.40q: got %q in the line, want printable characters only", text, r)
 			}
 		}
 		if strings.Contains(out, jwt) {
-			t.Errorf("%.40q: the line contains a token: %s", text, out)
+			t.Errorf("%.40q: got the line %s, want no token in it", text, out)
 		}
 	}
 }

@@ -144,7 +144,7 @@ func TestDenialOfAnyDecision(t *testing.T) {
 		}
 		for _, h := range denial.Headers {
 			if strings.Contains(h.Value, mark) {
-				t.Fatalf("%q: header %s: %s quotes the request", d.Reason, h.Name, h.Value)
+				t.Fatalf("%q: got header %s: %s, want it without the request", d.Reason, h.Name, h.Value)
 			}
 		}
 	})

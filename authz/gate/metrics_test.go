@@ -24,7 +24,7 @@ func TestMetricsCountWhatObserveWouldDeny(t *testing.T) {
 		}
 		m.observe(&Observation{Decision: &authz.Decision{Allow: true, Reason: authz.OK, Policy: "reports", WouldDeny: would}, Took: time.Millisecond})
 		if err := testutil.GatherAndCompare(r, strings.NewReader(want), "rescind_would_deny_total"); err != nil {
-			t.Errorf("would deny %q: %v", would, err)
+			t.Errorf("would deny %q: got other metrics than wanted: %v", would, err)
 		}
 	}
 }

@@ -119,7 +119,7 @@ func TestExport(t *testing.T) {
 	headers := map[string]string{"x-token": "s3cret"}
 	for _, to := range []Collector{{overGRPC, GRPC, headers, ca}, {overHTTP, HTTP, headers, ca}} {
 		if err := export(t, to); err != nil {
-			t.Errorf("%s: %v", to.Protocol, err)
+			t.Errorf("export over %s: got %v, want nil", to.Protocol, err)
 		}
 	}
 	want := []string{"spans s3cret", "logs s3cret", "/base/v1/traces s3cret", "/base/v1/logs s3cret"}

@@ -47,7 +47,7 @@ func started(t *testing.T, o Options) (tracer *Tracer, exported func() tracetest
 	return tracer, func() tracetest.SpanStubs {
 		t.Helper()
 		if err := tracer.Close(t.Context()); err != nil {
-			t.Error(err)
+			t.Errorf("Close: got %v, want nil", err)
 		}
 		return memory.GetSpans()
 	}
@@ -87,7 +87,7 @@ func TestSpan(t *testing.T) {
 	for _, a := range s.Attributes {
 		got[string(a.Key)] = a.Value.AsInterface()
 		if strings.Contains(a.Value.String(), "eyJ") {
-			t.Errorf("attribute %s has a token: %v", a.Key, a.Value)
+			t.Errorf("attribute %s: got %v, want no token in it", a.Key, a.Value)
 		}
 	}
 	for name, want := range map[string]any{
@@ -198,6 +198,6 @@ func TestLostSpansAreCounted(t *testing.T) {
 	want := "# HELP rescind_spans_total Sampled decisions by result: exported as spans, failed to export, or limited by the number of spans per second.\n" +
 		"# TYPE rescind_spans_total counter\nrescind_spans_total{result=\"exported\"} 0\nrescind_spans_total{result=\"failed\"} 3\nrescind_spans_total{result=\"limited\"} 0\n"
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
-		t.Error(err)
+		t.Errorf("an export that fails: got other metrics than wanted: %v", err)
 	}
 }

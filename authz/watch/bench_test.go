@@ -68,7 +68,7 @@ func cpu(b *testing.B, g *gate.Gate, checks []*authz.Request, n int) float64 {
 	for i := range n {
 		g.Decide(b.Context(), func() (*authz.Request, authz.Reason) { return checks[i], "" }, func(_ *authz.Request, d *authz.Decision) {
 			if !d.Allow {
-				b.Errorf("denied: %s", d.Reason)
+				b.Errorf("check %d: got denied for %s, want allowed", i, d.Reason)
 			}
 		})
 	}

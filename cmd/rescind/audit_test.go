@@ -70,7 +70,7 @@ func TestAuditFits80Columns(t *testing.T) {
 		}
 	}
 	if !strings.Contains(text, "  revoke_at_issuer\n") {
-		t.Errorf("the action is cut off:\n%s", text)
+		t.Errorf("got the table\n%s\nwant the whole action revoke_at_issuer", text)
 	}
 }
 

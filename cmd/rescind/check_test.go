@@ -96,7 +96,7 @@ func follower(t testing.TB) *revset.Follower {
 	request := &revocation.Request{Issuer: idp, Claims: []revocation.Claim{{Name: "sub", Value: value}}, Block: true}
 	revoked, faults := request.Accept(time.Now(), time.Hour, "test")
 	if faults != nil {
-		t.Fatalf("the revocation of mallory is not accepted: %v", faults)
+		t.Fatalf("the revocation of mallory: got the faults %v, want it accepted", faults)
 	}
 	revoked.ID = revocation.ID{Revision: 8}
 	must(t, struct{}{}, f.Apply([]revocation.Change{{Revision: 8, Added: []revocation.Entry{revoked.Entry()}}}))
@@ -126,7 +126,7 @@ func TestCheck(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			got := rescind(t, env, c.in, append([]string{"check"}, c.args...)...).want(0, c.want...)
 			if strings.Contains(got.out+got.errs, good[len(good)-20:]) {
-				t.Error("it shows the token")
+				t.Errorf("got %q and %q, want no output that shows the token", got.out, got.errs)
 			}
 		})
 	}
@@ -147,7 +147,7 @@ func TestCheckAsJSON(t *testing.T) {
 		t.Errorf("check of a revoked token prints %+v, want deny, revoked, 401 and revocation r8.0", o)
 	}
 	if !json.Valid([]byte(got.out)) {
-		t.Errorf("check -o json prints no JSON: %s", got.out)
+		t.Errorf("check -o json: got %s, want JSON", got.out)
 	}
 }
 
@@ -156,7 +156,7 @@ func TestCheckQuotesClaims(t *testing.T) {
 	r := startReplica(t, nil)
 	got := rescind(t, map[string]string{"RESCIND_AUTHZ": r.addr}, "", "check", r.token(map[string]any{"sub": "a\x1b[2Jb"})).want(0, `"a\x1b[2Jb"`)
 	if strings.ContainsRune(got.out, '\x1b') {
-		t.Errorf("an escape sequence in sub reaches the terminal: %q", got.out)
+		t.Errorf("a sub with an escape sequence: got %q, want it escaped", got.out)
 	}
 }
 

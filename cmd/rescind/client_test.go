@@ -129,7 +129,7 @@ func TestWhereNoEndpointIs(t *testing.T) {
 // The token goes where the operator said, and nowhere else.
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	thief := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		t.Errorf("a redirect was followed, with %q", r.Header.Get("Authorization"))
+		t.Errorf("got a request of a redirect, with the Authorization %q, want redirects not followed", r.Header.Get("Authorization"))
 	}))
 	defer thief.Close()
 	s := httptest.NewServer(http.RedirectHandler(thief.URL, http.StatusTemporaryRedirect))

@@ -56,7 +56,7 @@ func TestParts(t *testing.T) {
 					break
 				}
 				if last {
-					t.Errorf("%s: a part after the last one", c.name)
+					t.Errorf("%s: got a part after the last one, want none", c.name)
 				}
 				last = p.last()
 				got = append(got, fmt.Sprint(strings.ReplaceAll(string(p.body), "\n", ""), p.numbers))
@@ -71,18 +71,18 @@ func TestParts(t *testing.T) {
 func TestPartsThatCannotBeRead(t *testing.T) {
 	p := newPartReader(strings.NewReader("a\n" + strings.Repeat("b", maxLine+1) + "\n"))
 	if _, err := p.next(); !errors.Is(err, errLine) || !strings.Contains(err.Error(), "line 2 is longer than 65536 bytes") {
-		t.Error(err)
+		t.Errorf("a line of %d bytes: got %v, want that line 2 is longer than 65536 bytes", maxLine+1, err)
 	}
 	p = newPartReader(strings.NewReader(strings.Repeat("b", maxLine) + "\r\nc"))
 	if more, err := p.next(); !more || err != nil || len(p.numbers) != 2 {
-		t.Errorf("the longest line: %v %v", more, err)
+		t.Errorf("a line of %d bytes and another: got %v with the lines %v, %v, want both", maxLine, more, p.numbers, err)
 	}
 	p = newPartReader(io.MultiReader(strings.NewReader("a\nb"), iotest.ErrReader(errors.New("disk on fire"))))
 	if _, err := p.next(); !errors.Is(err, errLine) || !strings.Contains(err.Error(), "after line 1: disk on fire") {
-		t.Error(err)
+		t.Errorf("a file that breaks off in line 2: got %v, want after line 1: disk on fire", err)
 	}
 	if err := newPartReader(strings.NewReader("a\nb\n")).skip(3); err == nil || !strings.Contains(err.Error(), "it has only 2 lines") {
-		t.Error(err)
+		t.Errorf("skipping 3 of 2 lines: got %v, want that it has only 2 lines", err)
 	}
 }
 
@@ -150,7 +150,7 @@ func TestImportOfFaultyLines(t *testing.T) {
 		"to go on: rescind import f.ndjson --from-line 4\n",
 	} {
 		if !strings.Contains(text, want) {
-			t.Errorf("it does not say %q:\n%s", want, text)
+			t.Errorf("a faulty line 7: got the text\n%s\nwant %q in it", text, want)
 		}
 	}
 	if n := e.count(t); status != 1 || n != 2 {
@@ -162,7 +162,7 @@ func TestImportOfFaultyLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	if status, text := finish(i.run(t.Context())); status != 0 || e.count(t) != 5 {
-		t.Errorf("%d %s, %d are there", status, text, e.count(t))
+		t.Errorf("from the mended line on: got exit status %d, %s, and %d in force, want 0 and 5", status, text, e.count(t))
 	}
 }
 
@@ -184,11 +184,11 @@ func TestImportThatIsCutOff(t *testing.T) {
 	status, text := finish(i.run(t.Context()))
 	if status != 1 || !strings.Contains(text, "it stopped at lines 3 to 4: whether they were revoked is not known, and sending them again is safe; the 2 revocations before") ||
 		!strings.Contains(text, "--from-line 3") {
-		t.Errorf("%d %s", status, text)
+		t.Errorf("cut off after the first part: got exit status %d and %s, want 1 and that lines 3 to 4 are not known", status, text)
 	}
 	i, _, _ = importing(t, e, e.url, file) // and to begin anew is safe
 	if status, text := finish(i.run(t.Context())); status != 0 || e.count(t) != 4 {
-		t.Errorf("%d %s, %d are there", status, text, e.count(t))
+		t.Errorf("the whole file again: got exit status %d, %s, and %d in force, want 0 and 4", status, text, e.count(t))
 	}
 }
 
@@ -215,7 +215,7 @@ func TestImportInHalves(t *testing.T) {
 	i, _, _ := importing(t, e, url, strings.Join(lines, "\n"))
 	i.reader.maxLines = 100
 	if status, text := finish(i.run(t.Context())); status != 0 || e.count(t) != 7 {
-		t.Errorf("%d %s", status, text)
+		t.Errorf("7 lines to a log that takes 2 at once: got exit status %d, %s, and %d in force, want 0 and 7", status, text, e.count(t))
 	}
 	if fmt.Sprint(sizes) != "[7 3 1 2 4 2 2]" {
 		t.Errorf("7 lines to a log that takes 2 at once: got the parts %v, want [7 3 1 2 4 2 2]", sizes)

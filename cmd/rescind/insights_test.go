@@ -142,7 +142,7 @@ func TestAlertsAreFollowed(t *testing.T) {
 	out.until(t, "new3")
 	cancel()
 	if err := <-done; err != nil {
-		t.Error(err)
+		t.Errorf("alerts --follow, once cancelled: got %v, want nil", err)
 	}
 	var order []string
 	for line := range strings.Lines(out.String()) {

@@ -28,7 +28,7 @@ func TestJSONIsPrintable(t *testing.T) {
 		var out bytes.Buffer
 		a := &app{out: &out}
 		if err := a.printJSON([]byte(`{"reason":"` + raw + `"}`)); err != nil {
-			t.Fatalf("printing %q: %v", raw, err)
+			t.Fatalf("printing %q: got %v, want nil", raw, err)
 		}
 		if got, want := out.String(), "{\n  \"reason\": \""+want+"\"\n}\n"; got != want {
 			t.Errorf("%q: got %q, want %q", raw, got, want)
@@ -50,13 +50,13 @@ func TestEveryJSONIsPrintable(t *testing.T) {
 	for _, args := range []string{"list", "show r1.0", "alerts", "advise", "activity --sub a", "replicas", "restore r1.0"} {
 		got := rescind(t, map[string]string{"RESCIND_CONTROL": s.URL, "RESCIND_TOKEN": "x"}, "", append(strings.Fields(args), "-o", "json")...).want(0, `\u009b2J\u007f\u202e`)
 		if text := strings.ReplaceAll(got.out, "\n", ""); !printable.Valid(text) {
-			t.Errorf("%s prints %q", args, got.out)
+			t.Errorf("%s -o json: got %q, want printable characters only", args, got.out)
 		}
 	}
 	var out bytes.Buffer
 	w := alertEntries(&app{out: &out, output: "json"})
 	if err := w.lines([]json.RawMessage{json.RawMessage("{\"summary\":\"\u202e\"}")}); err != nil || out.String() != `{"summary":"\u202e"}`+"\n" {
-		t.Errorf("alerts --follow prints %q, %v", &out, err)
+		t.Errorf("a line of alerts --follow: got %q, %v, want U+202E escaped", &out, err)
 	}
 }
 
@@ -65,16 +65,16 @@ func TestJSONKeepsItsValue(t *testing.T) {
 		want := rapid.MapOf(rapid.String(), rapid.SliceOf(rapid.String())).Draw(t, "value")
 		var out bytes.Buffer
 		if err := (&app{out: &out}).printValue(want); err != nil {
-			t.Fatalf("printing %q: %v", want, err)
+			t.Fatalf("printing %q: got %v, want nil", want, err)
 		}
 		for line := range strings.Lines(out.String()) {
 			if line = strings.TrimSuffix(line, "\n"); !printable.Valid(line) {
-				t.Fatalf("%q: the line %q is not printable", want, line)
+				t.Fatalf("%q: got the line %q, want printable characters only", want, line)
 			}
 		}
 		got := map[string][]string{}
 		if err := json.Unmarshal(out.Bytes(), &got); err != nil {
-			t.Fatalf("the output for %q is no JSON: %v\n%s", want, err, &out)
+			t.Fatalf("%q: got %v, want JSON:\n%s", want, err, &out)
 		}
 		if a, b := mustJSON(t, got), mustJSON(t, want); a != b {
 			t.Fatalf("the value is %s, want %s", a, b)
@@ -85,7 +85,7 @@ func TestJSONKeepsItsValue(t *testing.T) {
 func mustJSON(t *rapid.T, v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {
-		t.Fatalf("%v has no JSON: %v", v, err)
+		t.Fatalf("the JSON of %v: got %v, want nil", v, err)
 	}
 	return string(b)
 }

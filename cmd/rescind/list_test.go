@@ -44,7 +44,7 @@ func TestList(t *testing.T) {
 		e.rescind(append([]string{"list"}, strings.Fields(c.args)...)...).want(0, c.want...)
 	}
 	if got := e.rescind("list", "--restored").want(0); strings.Count(got.out, "\n") != 2 || !strings.HasPrefix(got.out, "ID ") {
-		t.Errorf("not a heading and one line:\n%s", got.out)
+		t.Errorf("list --restored: got\n%s\nwant a heading and one line", got.out)
 	}
 	var one page
 	e.rescind("list", "--limit", "1", "-o", "json").want(0).json(&one)
@@ -70,7 +70,7 @@ func TestListFollowsThePages(t *testing.T) {
 			seen[d.ID] = true
 		}
 		if len(p.Items) != want || len(seen) != want || (p.NextCursor == "") != (want == 2500) {
-			t.Errorf("--limit %s: %d items, %d of them distinct, cursor %q", limit, len(p.Items), len(seen), p.NextCursor)
+			t.Errorf("--limit %s: got %d items, %d of them distinct, and cursor %q, want %d, and a cursor unless these are all", limit, len(p.Items), len(seen), p.NextCursor, want)
 		}
 	}
 	if got := e.rescind("list", "--limit", "0").want(0); strings.Count(got.out, "\n") != 2501 || strings.Count(got.out, "ISSUER") != 1 {
@@ -85,7 +85,7 @@ func TestReplicas(t *testing.T) {
 	e.follows(control.Replica{Name: "replica-a", Connected: true, Revision: 17, Entries: 5, LastAck: &ack}, control.Replica{Name: "replica-\x1b", Revision: 15, Behind: 2})
 	got := e.rescind("replicas").want(0, "NAME", "LAST ACK", "replica-a       yes        17        0       5", "(3s ago)", `"replica-\x1b"`, "never")
 	if strings.ContainsRune(got.out, '\x1b') {
-		t.Error("a name's control character reaches the terminal")
+		t.Errorf("a replica's name with U+001B: got %q, want it escaped", got.out)
 	}
 	var list struct{ Items []control.Replica }
 	e.rescind("replicas", "-o", "json").want(0).json(&list)
@@ -105,7 +105,7 @@ func TestWords(t *testing.T) {
 		}
 	}
 	if got := timeText(now.Add(time.Hour), now); got != "2026-11-24T08:00:00Z (in 60m)" {
-		t.Errorf("an hour from now: got %s", got)
+		t.Errorf("an hour from now: got %s, want 2026-11-24T08:00:00Z (in 60m)", got)
 	}
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 12345678: "12,345,678"} {
 		if got := grouped(n); got != want {

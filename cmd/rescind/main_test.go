@@ -298,19 +298,19 @@ func TestWrongUsage(t *testing.T) {
 		env := map[string]string{"RESCIND_CONTROL": s.URL, "RESCIND_TOKEN": "secret"}
 		got := rescind(t, env, "", strings.Fields(c.args)...).want(statusUsage, c.want)
 		if got.out != "" {
-			t.Errorf("%s: on standard output: %s", c.args, got.out)
+			t.Errorf("%s: got %s on standard output, want nothing", c.args, got.out)
 		}
 		if c.args != "" && strings.Count(got.errs, "\n") != 2 {
-			t.Errorf("%s: more than a line and a hint:\n%s", c.args, got.errs)
+			t.Errorf("%s: got on standard error\n%s\nwant a line and a hint", c.args, got.errs)
 		}
 	}
 	rescind(t, map[string]string{"RESCIND_CONTROL": s.URL}, "", "list").want(statusUsage, "set RESCIND_TOKEN")
 	got := rescind(t, map[string]string{"RESCIND_CONTROL": s.URL, "RESCIND_TOKEN": "two\nlines"}, "", "list").want(statusUsage, "RESCIND_TOKEN does not hold an admin token")
 	if strings.Contains(got.errs, "lines\n") {
-		t.Error("it shows the token")
+		t.Errorf("a RESCIND_TOKEN of two lines: got %q, want an error that does not show it", got.errs)
 	}
 	if asked > 0 {
-		t.Errorf("the control endpoint was asked %d times", asked)
+		t.Errorf("wrong usage: got %d requests to the control endpoint, want none", asked)
 	}
 }
 

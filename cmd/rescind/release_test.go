@@ -16,7 +16,7 @@ func TestReleaseBuildHasNoIssuer(t *testing.T) {
 	}{{"", true}, {"release", false}} {
 		out, err := exec.Command("go", "list", "-deps", "-tags", c.tags, ".").Output()
 		if err != nil {
-			t.Fatalf("go list with tags %q: %v", c.tags, err)
+			t.Fatalf("go list with tags %q: got %v, want nil", c.tags, err)
 		}
 		for _, pkg := range []string{"rescind/cmd/internal/demo", "rescind/envoy/envoytest", "rescind/jwks/jwkstest"} {
 			if got := strings.Contains("\n"+string(out), "\n"+pkg+"\n"); got != c.want {
@@ -29,7 +29,7 @@ func TestReleaseBuildHasNoIssuer(t *testing.T) {
 func TestReleaseBuildSaysWhereTheDemoIs(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "rescind")
 	if out, err := exec.Command("go", "build", "-tags", "release", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+		t.Fatalf("go build -tags release: got %v, want nil\n%s", err, out)
 	}
 	for _, args := range [][]string{{"demo"}, {"demo", "--once", "--port", "0"}} {
 		out, err := exec.Command(binary, args...).CombinedOutput()

@@ -44,13 +44,13 @@ func TestRevokeByEachFlag(t *testing.T) {
 			reach = d.IssuedBefore.Format(time.RFC3339Nano)
 		}
 		if !reflect.DeepEqual(d.Target, c.want) || d.Issuer != idp || reach != c.reach || d.Reason != c.reason || d.CreatedBy != "operator" || !d.Active || d.Replicas != nil {
-			t.Errorf("%s: %+v, reach %s", c.args, d, reach)
+			t.Errorf("%s: got %+v, which reaches %s, want the target %+v, which reaches %s, with the reason %q", c.args, d, reach, c.want, c.reach, c.reason)
 		}
 	}
 	before := time.Now()
 	d := e.rescind("-o", "json", "revoke", "--issuer", idp, "--sub", "x", "--expires-in", "2h").want(0).document()
 	if at := d.ExpiresAt.Sub(before); at < 2*time.Hour || at > 2*time.Hour+time.Minute {
-		t.Errorf("expires in %s", at)
+		t.Errorf("--expires-in 2h: got %s, want at most a minute more than 2h", at)
 	}
 }
 
@@ -62,7 +62,7 @@ func TestRevokeReadsWell(t *testing.T) {
 	e.rescind("revoke", "--issuer", idp, "--sub", "a", "--block").want(0, "those of a later login too, until restored")
 	got := e.rescind("revoke", "--issuer", idp, "--claim", "x=\x1b[2J", "--claim", "y=two words").want(0, `revoked  x="\x1b[2J" y="two words"`)
 	if strings.ContainsRune(got.out, '\x1b') {
-		t.Error("a claim's control character reaches the terminal")
+		t.Errorf("a claim with U+001B: got %q, want it escaped", got.out)
 	}
 }
 
@@ -95,7 +95,7 @@ func TestRevokeAToken(t *testing.T) {
 	} {
 		got := rescind(t, env, c.in, append([]string{"revoke"}, c.args...)...).want(c.status, c.want)
 		if strings.Contains(got.out+got.errs, good[20:40]) || strings.Contains(got.out+got.errs, "c2lnbmF0dXJl") {
-			t.Errorf("it shows the token:\n%s%s", got.out, got.errs)
+			t.Errorf("%q: got\n%s%s\nwant no output that shows the token", c.args, got.out, got.errs)
 		}
 	}
 }
@@ -111,11 +111,11 @@ func TestWaiting(t *testing.T) {
 	got := e.rescind("revoke", "--issuer", idp, "--jti", "c", "--wait", "--timeout", "300ms").
 		want(statusUnconfirmed, "in force on 1 of 2 replicas", pending, "rescind replicas")
 	if !strings.Contains(got.errs, pending) {
-		t.Errorf("on standard output: %s", got.out)
+		t.Errorf("a replica behind: got %q on standard error and %q on standard output, want %q on standard error", got.errs, got.out, pending)
 	}
 	d := e.rescind("revoke", "--issuer", idp, "--jti", "d", "--wait", "--timeout", "300ms", "-o", "json").want(statusUnconfirmed, pending).document()
 	if d.Replicas == nil || len(d.Replicas.Pending) != 1 {
-		t.Errorf("%+v", d.Replicas)
+		t.Errorf("a replica behind: got the replicas %+v, want 1 pending", d.Replicas)
 	}
 	e.rescind("restore", d.ID, "--wait", "--timeout", "300ms").want(statusUnconfirmed, "restored "+d.ID, pending)
 	e.rescind("restore", d.ID).want(0, "restored "+d.ID)
@@ -123,7 +123,7 @@ func TestWaiting(t *testing.T) {
 	var r control.Restoration
 	e.rescind("restore", d.ID, "--wait", "-o", "json").want(0).json(&r)
 	if r.ID != d.ID || r.RestoredBy != "operator" || r.Replicas == nil || r.Replicas.Applied != 1 {
-		t.Errorf("%+v", r)
+		t.Errorf("restore %s --wait: got %+v, want it restored by operator and applied by 1", d.ID, r)
 	}
 	e.rescind("show", d.ID).want(0, "restored  ", "revoked   jti=d")
 }

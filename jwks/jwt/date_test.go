@@ -61,7 +61,7 @@ func TestMicrosIsExact(t *testing.T) {
 		text := rapid.StringMatching(`-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,12})?([eE][+-]?[0-9]{1,2})?`).Draw(t, "number")
 		r, ok := new(big.Rat).SetString(text)
 		if !ok {
-			t.Fatalf("big.Rat cannot read %s", text)
+			t.Fatalf("big.Rat cannot read %s, want a number that it can", text)
 		}
 		r.Mul(r, million)
 		want := new(big.Int).Quo(r.Num(), r.Denom())

@@ -154,7 +154,7 @@ func spin(b *testing.B, holds func() bool) {
 	b.Helper()
 	for !holds() {
 		if b.Context().Err() != nil {
-			b.Fatal("the benchmark ended before its condition held")
+			b.Fatal("the benchmark ended before its condition held, want it to hold")
 		}
 		time.Sleep(100 * time.Microsecond)
 	}

@@ -40,7 +40,7 @@ func TestCheckNamesTheCharacter(t *testing.T) {
 			t.Errorf("%s: Valid(%q) = %v, want %v", c.name, c.text, got, c.want == "")
 		}
 		if got := Clean(c.text, 100); !Valid(got) {
-			t.Errorf("%s: Clean(%q) = %q, which is not printable", c.name, c.text, got)
+			t.Errorf("%s: Clean(%q) = %q, want printable characters only", c.name, c.text, got)
 		}
 	}
 }
@@ -80,7 +80,7 @@ func FuzzClean(f *testing.F) {
 		limit = max(3, limit%1000)
 		got := Clean(s, limit)
 		if len(got) > limit || !utf8.ValidString(got) || !Valid(got) {
-			t.Errorf("Clean(%q, %d) = %q (%d bytes)", s, limit, got, len(got))
+			t.Errorf("Clean(%q, %d) = %q (%d bytes), want printable characters only, in at most %d bytes", s, limit, got, len(got), limit)
 		}
 		if Valid(s) && len(s) <= limit && got != s {
 			t.Errorf("Clean(%q, %d) = %q, want it unchanged", s, limit, got)

@@ -59,7 +59,7 @@ func TestDamage(t *testing.T) {
 		return func(t *testing.T, dir string) {
 			names, _ := filepath.Glob(filepath.Join(dir, name))
 			if len(names) == 0 {
-				t.Fatalf("there is no file %s", name)
+				t.Fatalf("got no file %s, want one to damage", name)
 			}
 			b, err := os.ReadFile(names[0])
 			noError(t, "ReadFile", err)
@@ -138,7 +138,7 @@ func TestCompaction(t *testing.T) {
 	}
 	before := f.dir.written
 	if before < shortJournal {
-		t.Fatalf("the journal has %d bytes, and the test needs %d", before, shortJournal)
+		t.Fatalf("got a journal of %d bytes, want at least %d for this test", before, shortJournal)
 	}
 	f.compact()
 	revision++
@@ -217,7 +217,7 @@ func FuzzJournalChange(f *testing.F) {
 		}
 		again, err := readChange(packed(&c))
 		if err != nil || fmt.Sprint(again) != fmt.Sprint(c) {
-			t.Fatalf("the change of %x: %+v came back as %+v, %v", b, c, again, err)
+			t.Fatalf("the change of %x: got %+v, %v after packing it again, want %+v", b, again, err, c)
 		}
 	})
 }

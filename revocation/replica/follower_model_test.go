@@ -86,7 +86,7 @@ func (m *followerMachine) ahead(t *rapid.T) {
 		}
 	}
 	if !denied {
-		t.Fatalf("entry %+v was put in force ahead of revision %d, and denies nothing", second.Added[0], first.Revision)
+		t.Fatalf("entry %+v was put in force ahead of revision %d and denies nothing, want it to deny", second.Added[0], first.Revision)
 	}
 	m.commit(first)
 	m.commit(second)

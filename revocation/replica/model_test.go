@@ -184,7 +184,7 @@ func (m *setMachine) check(t *rapid.T) {
 		t.Fatalf("token %+v: denied %v by %v, want %v", tok, denied, by, want)
 	}
 	if r := m.model[by.id]; denied && (!matches(&r, tok) || r.Target.Kind != by.kind) {
-		t.Fatalf("token %+v: denied by %v, which is %+v and does not match", tok, by, r)
+		t.Fatalf("token %+v: got denied by %v, which is %+v, want a revocation that matches the token", tok, by, r)
 	}
 	if want := m.model.lasting(seconds(m.now)); m.set.len() < want {
 		t.Fatalf("the set has %d entries, want at least %d", m.set.len(), want)

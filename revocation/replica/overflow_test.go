@@ -70,7 +70,7 @@ func TestOverflowAgainstAModel(t *testing.T) {
 					t.Fatalf("find(%+v) = %+v, want present %v, denied %v", q, a, present, denied)
 				}
 				if i := slices.IndexFunc(model, func(r record) bool { return r.id == a.by && r.digest == *q.digest && q.deniedBy(&r) }); denied && i < 0 {
-					t.Fatalf("find(%+v) = %+v, which denies nothing", q, a)
+					t.Fatalf("find(%+v) = %+v, want a record that denies", q, a)
 				}
 				var all []record
 				noError(t, "each", o.each(func(r *record) error { all = append(all, *r); return nil }))

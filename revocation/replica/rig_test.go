@@ -29,7 +29,7 @@ type fataler interface {
 func noError(t fataler, operation string, err error) {
 	t.Helper()
 	if err != nil {
-		t.Fatalf("%s failed: %v", operation, err)
+		t.Fatalf("%s: got %v, want nil", operation, err)
 	}
 }
 

@@ -195,7 +195,7 @@ func TestReadersAgainstTheWriter(t *testing.T) {
 			s.added = max(s.added, s.view.Load().filter.capacity+1) // a new filter is always due
 			s.mu.Unlock()
 			if err := errors.Join(s.renew(), s.check()); err != nil {
-				t.Errorf("maintenance: %v", err)
+				t.Errorf("maintenance: got %v, want nil", err)
 			}
 		}
 	})

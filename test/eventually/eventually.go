@@ -23,7 +23,7 @@ func True(t testing.TB, condition string, holds func() bool) {
 func TrueWithin(t testing.TB, limit time.Duration, condition string, holds func() bool) {
 	t.Helper()
 	if !poll(t, limit, holds) {
-		t.Fatalf("after %v the condition does not hold: %s", limit, condition)
+		t.Fatalf("after %v the condition does not hold, want %s", limit, condition)
 	}
 }
 
@@ -39,7 +39,7 @@ func SucceedsWithin(t testing.TB, limit time.Duration, description string, attem
 	t.Helper()
 	var err error
 	if !poll(t, limit, func() bool { err = attempt(); return err == nil }) {
-		t.Fatalf("after %v it still fails: %s: %v", limit, description, err)
+		t.Fatalf("%s: got %v after %v, want nil", description, err, limit)
 	}
 }
 

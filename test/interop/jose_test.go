@@ -52,17 +52,17 @@ func FuzzAuthorize(f *testing.F) {
 		}
 		token, err := josejwt.ParseSigned(raw, []jose.SignatureAlgorithm{jose.EdDSA})
 		if err != nil {
-			t.Fatalf("%q %q: rescind allows it, go-jose does not parse it: %v", header, payload, err)
+			t.Fatalf("%q %q: rescind allows it, want go-jose to parse it: %v", header, payload, err)
 		}
 		var claims josejwt.Claims
 		if err := token.Claims(key.Public(), &claims); err != nil {
-			t.Fatalf("%q %q: rescind allows it, go-jose does not verify it: %v", header, payload, err)
+			t.Fatalf("%q %q: rescind allows it, want go-jose to verify it: %v", header, payload, err)
 		}
 		if err := claims.ValidateWithLeeway(josejwt.Expected{Issuer: idp, AnyAudience: josejwt.Audience{"api"}, Time: time.Now()}, 31*time.Second); err != nil {
-			t.Errorf("%q %q: rescind allows it, go-jose refuses it: %v", header, payload, err)
+			t.Errorf("%q %q: rescind allows it, want go-jose to accept it: %v", header, payload, err)
 		}
 		if claims.Expiry == nil || claims.Subject != d.Subject || claims.ID != d.TokenID {
-			t.Errorf("%q: go-jose reads %+v, rescind reads %+v", payload, claims, d)
+			t.Errorf("%q: rescind reads %+v, want what go-jose reads, %+v", payload, d, claims)
 		}
 	})
 }

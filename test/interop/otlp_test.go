@@ -204,7 +204,7 @@ func (c *collector) wantNo(t *testing.T, secrets ...string) {
 	}
 	for _, secret := range secrets {
 		if strings.Contains(all.String(), secret) || strings.Contains(all.String(), secret[strings.LastIndexByte(secret, '.')+1:]) {
-			t.Errorf("the secret %q was exported", secret)
+			t.Errorf("got the secret %q exported, want it left out", secret)
 		}
 	}
 }

@@ -94,7 +94,7 @@ func PEM(t testing.TB, c tls.Certificate) (cert, key []byte) {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
 	if err != nil {
-		t.Fatalf("the private key cannot be written: %v", err)
+		t.Fatalf("the private key: got %v, want it encoded", err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
@@ -116,7 +116,7 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatalf("no key was made: %v", err)
+		t.Fatalf("a new key: got %v, want nil", err)
 	}
 	return key
 }
@@ -131,11 +131,11 @@ func (a *Authority) sign(t testing.TB, key crypto.PublicKey, template *x509.Cert
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key, a.key)
 	if err != nil {
-		t.Fatalf("the certificate of %q was not signed: %v", template.Subject.CommonName, err)
+		t.Fatalf("signing the certificate of %q: got %v, want nil", template.Subject.CommonName, err)
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		t.Fatalf("the certificate of %q cannot be parsed: %v", template.Subject.CommonName, err)
+		t.Fatalf("parsing the certificate of %q: got %v, want nil", template.Subject.CommonName, err)
 	}
 	return cert
 }

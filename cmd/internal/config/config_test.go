@@ -76,7 +76,7 @@ func faults(t testing.TB, kind, path, text string) Faults {
 	}
 	var f Faults
 	if err != nil && !errors.As(err, &f) {
-		t.Fatalf("the error is no Faults: %v", err)
+		t.Fatalf("%s: got the error %v, want Faults", path, err)
 	}
 	return f
 }
@@ -86,7 +86,7 @@ func mustAuthz(t testing.TB, path, text string) *Authz {
 	write(t, path, text)
 	a, err := ReadAuthz(path)
 	if err != nil {
-		t.Fatalf("%v\nin:\n%s", err, text)
+		t.Fatalf("got %v, want no fault in:\n%s", err, text)
 	}
 	return a
 }
@@ -96,7 +96,7 @@ func mustControl(t testing.TB, path, text string) *Control {
 	write(t, path, text)
 	c, err := ReadControl(path)
 	if err != nil {
-		t.Fatalf("%v\nin:\n%s", err, text)
+		t.Fatalf("got %v, want no fault in:\n%s", err, text)
 	}
 	return c
 }
@@ -149,7 +149,7 @@ revocation: {control: [c.example.com:1], token_file: replica.token, dir: data, t
 `)
 	check(a.Files(), "x.yaml", "cert.pem", "key.pem", "jwks.json", "both.pem", "replica.token")
 	if a.Revocation.Dir != filepath.Join(dir, "data") || a.Revocation.TLS.CAFile != filepath.Join(dir, "cert.pem") {
-		t.Errorf("paths are not relative to the file: %+v", a.Revocation)
+		t.Errorf("got %+v, want paths relative to %s", a.Revocation, dir)
 	}
 }
 

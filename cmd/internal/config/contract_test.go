@@ -114,7 +114,7 @@ func equal(t *testing.T, got, want any) {
 			t.Errorf("%s:\n got %s\nwant %s", g.Type().Field(i).Name, a, b)
 		}
 	}
-	t.Errorf("%T differs", got)
+	t.Errorf("got %+v, want %+v", got, want)
 }
 
 var defaultHeaders = Headers{Prefix: "x-jwt-", Claims: map[string]authz.HeaderClaim{
@@ -247,10 +247,10 @@ func TestAccepted(t *testing.T) {
 		"revocation: {control: [a.example.com:1], token_file: replica.token, plaintext: true, max_staleness: 1s, on_stale: deny}\r\n"+
 		"headers: {prefix: X_, claims: {}, authorization: remove, trust_forwarded_client_cert: true}\r\nlog: {level: debug, format: text}\r\n"+baseIssuers)
 	if g := a.GRPC; g.Network != "unix" || g.Address != "/run/a.sock" || g.SocketMode != 0o600 {
-		t.Errorf("grpc %+v", g)
+		t.Errorf("got grpc %+v, want the socket /run/a.sock of mode 0600", g)
 	}
 	if !reflect.DeepEqual(a.Headers, Headers{"X_", map[string]authz.HeaderClaim{}, "", true, true}) || a.LogLevel != slog.LevelDebug || a.LogFormat != "text" || !a.Staleness.DenyOverdue {
-		t.Errorf("headers %+v, level %v, format %s, staleness %+v differ from the file", a.Headers, a.LogLevel, a.LogFormat, a.Staleness)
+		t.Errorf("got headers %+v, level %v, format %s and staleness %+v, want prefix X_, no claims, remove, trusted client certificates, debug, text and deny", a.Headers, a.LogLevel, a.LogFormat, a.Staleness)
 	}
 	headers := mustAuthz(t, path, whole("authz", "headers: {payload: x-jwt-payload, claims: {a: sub, b: [client_id, azp, cid], c: {claim: groups, encoding: percent}, d: {claim: [name, sub], encoding: base64url}, e: {claim: sub}}}\n")).Headers
 	if want := map[string]authz.HeaderClaim{
@@ -311,7 +311,7 @@ func TestExamples(t *testing.T) {
 		}
 		path := filepath.Join(dir, kind+".yaml")
 		if f := faults(t, kind, path, string(example)); f != nil {
-			t.Errorf("%s:\n%v", kind, f)
+			t.Errorf("%s.example.yaml: got the faults\n%v\nwant none", kind, f)
 		}
 		shown := map[string]bool{}
 		for _, key := range regexp.MustCompile(`(?m)^[ #-]*([a-z_0-9]+):|\{([a-z_0-9]+):`).FindAllStringSubmatch(string(example), -1) {
@@ -326,11 +326,11 @@ func TestExamples(t *testing.T) {
 			}
 		}
 		if len(known) < 18 {
-			t.Errorf("%s: only %d keys are known: %v", kind, len(known), known)
+			t.Errorf("%s: the faults name the keys %v, want at least 18", kind, known)
 		}
 		for _, key := range slices.Sorted(maps.Keys(known)) {
 			if !shown[key] {
-				t.Errorf("%s.example.yaml does not show %s", kind, key)
+				t.Errorf("%s.example.yaml does not show %s, want every key shown", kind, key)
 			}
 		}
 	}
@@ -370,7 +370,7 @@ func TestSecretsAreNotRepeated(t *testing.T) {
 	} {
 		got := faults(t, "control", path, whole("control", text)).Error()
 		if strings.Contains(got, secret) || strings.Contains(got, hex.EncodeToString([]byte(secret))) || got == "" {
-			t.Errorf("%s:\n%s", text, got)
+			t.Errorf("%s: got the faults\n%s\nwant faults that do not show the secret", text, got)
 		}
 	}
 }

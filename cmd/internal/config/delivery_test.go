@@ -43,7 +43,7 @@ issuers:
 	})
 	equal(t, c.Limits, Limits{ShareOfTraffic: 0.3, ShapesPerIssuer: 8})
 	if len(c.Issuers) != 2 || c.Issuers[0] != (Upstream{"https://a/", "https://a/revoke", "c", secret, cert}) {
-		t.Errorf("issuers: %+v", c.Issuers)
+		t.Errorf("got the issuers %+v, want 2, and first https://a/ with its endpoint, client, secret and authority", c.Issuers)
 	}
 }
 

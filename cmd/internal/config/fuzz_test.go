@@ -33,13 +33,13 @@ func fuzz[T any](f *testing.F, root as[T], seeds []faulty, whole string) {
 		last := Fault{}
 		for _, fault := range list {
 			if fault.Line < 1 || fault.Line > len(lines) || fault.Column < 1 || fault.Column > utf8.RuneCountInString(lines[fault.Line-1])+1 {
-				t.Errorf("not within the file: %v", fault)
+				t.Errorf("%q: got the fault %v, want a place within the file", text, fault)
 			}
 			if fault.Line < last.Line || fault.Line == last.Line && fault.Column < last.Column {
-				t.Errorf("not in order: %v", fault)
+				t.Errorf("%q: got the fault %v behind %v, want faults in the order of the file", text, fault, last)
 			}
 			if fault.Message == "" || strings.ContainsAny(fault.Message, "\n\r") {
-				t.Errorf("no line of words: %q", fault.Message)
+				t.Errorf("%q: got the message %q, want one line of words", text, fault.Message)
 			}
 			last = fault
 		}

@@ -18,7 +18,7 @@ policies: {default: {issuers: [%q]}}
 revocation: {control: ["127.0.0.1:9391"], token_file: replica.token}
 `, issuer, issuer))
 		if a.Issuers[0].Issuer != issuer || a.Policies["default"].Issuers[0] != issuer {
-			t.Errorf("authz.yaml with %q: got issuer %q and policy %q", issuer, a.Issuers[0].Issuer, a.Policies["default"].Issuers[0])
+			t.Errorf("authz.yaml with %q: got issuer %q and policy %q, want it in both", issuer, a.Issuers[0].Issuer, a.Policies["default"].Issuers[0])
 		}
 		c := mustControl(t, filepath.Join(dir, "control.yaml"), fmt.Sprintf(`feed: {tokens: [{name: a, sha256: %s}]}
 admin: {tokens: [{name: b, sha256: %s, roles: [revoker], issuers: [%q]}]}
@@ -26,7 +26,7 @@ store: {dir: d}
 issuers: [{issuer: %q, revocation_endpoint: "https://a/revoke"}]
 `, hashA, hashB, issuer, issuer))
 		if c.Admin.Tokens[0].Issuers[0] != issuer || c.Issuers[0].Issuer != issuer {
-			t.Errorf("control.yaml with %q: got token of %q and endpoint of %q", issuer, c.Admin.Tokens[0].Issuers[0], c.Issuers[0].Issuer)
+			t.Errorf("control.yaml with %q: got token of %q and endpoint of %q, want it in both", issuer, c.Admin.Tokens[0].Issuers[0], c.Issuers[0].Issuer)
 		}
 	}
 }

@@ -83,7 +83,7 @@ func TestObserve(t *testing.T) {
 		t.Errorf("decisions go to %+v and spans to %+v, want [::1]:4318/base and otel:4317", a.Decisions.Collector, a.Tracing)
 	}
 	if read("tracing: {endpoint: , protocol: }\n").Tracing != nil {
-		t.Error("a section without values turns tracing on")
+		t.Error("a section tracing without values: got tracing on, want off")
 	}
 	headers, err := ReadHeaders(filepath.Join(dir, "otlp.headers"))
 	if err != nil || !reflect.DeepEqual(headers, map[string]string{"authorization": "Bearer x", "x-scope": "a: b"}) {

@@ -33,6 +33,6 @@ func TestStandardInput(t *testing.T) {
 		}
 	}
 	if _, err := AuthzFrom(iotest.ErrReader(errors.New("broken"))); err == nil || !strings.HasPrefix(err.Error(), "-:1:1: standard input cannot be read (broken)") {
-		t.Errorf("a broken standard input: %v", err)
+		t.Errorf("a broken standard input: got %v, want -:1:1 and that it cannot be read", err)
 	}
 }

@@ -73,13 +73,13 @@ func FuzzExpand(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s, a string) {
 		got, err := expand(s, variables(map[string]string{"A": a}))
 		if len(got) > expandedLimit+max(len(s), len(a)) {
-			t.Errorf("expanding %.80q gives %d bytes, more than the limit", s, len(got))
+			t.Errorf("expanding %.80q: got %d bytes, want at most %d", s, len(got), expandedLimit+max(len(s), len(a)))
 		}
 		if err != nil && (got != "" || strings.ContainsFunc(err.Error(), func(r rune) bool { return r < ' ' || r == utf8.RuneError })) {
-			t.Errorf("expanding %.80q: got %q with the error %q", s, got, err)
+			t.Errorf("expanding %.80q: got %q with the error %q, want no text beside an error, and the error printable", s, got, err)
 		}
 		if !strings.Contains(s, "${") && len(s) <= expandedLimit && (got != s || err != nil) {
-			t.Errorf("expanding %.80q, which has no variable: got %.80q, %v", s, got, err)
+			t.Errorf("expanding %.80q: got %.80q, %v, want it unchanged, because it has no variable", s, got, err)
 		}
 		if escaped := strings.ReplaceAll(s, "${", "$${"); len(escaped) <= expandedLimit {
 			if back, err := expand(escaped, variables(nil)); back != s || err != nil {
@@ -131,7 +131,7 @@ log: {decisions: {allowed: "<${SHARE}|0.5>"}}
 		t.Errorf("with variables:\n%+v\nwant as with values:\n%+v", got, want)
 	}
 	if got.Staleness.Max != 90*time.Second || got.Alerts.Enabled || got.Policies["${KEY}"].MaxAge != 90*time.Second || got.Issuers[0].Audiences[1] != "${NAMED}" {
-		t.Errorf("the values of the variables are not in %+v", got)
+		t.Errorf("got %+v, want 90s, no alerts, the policy ${KEY} and the audience ${NAMED} in it", got)
 	}
 }
 

@@ -63,7 +63,7 @@ func TestSignals(t *testing.T) {
 			_, _ = io.Copy(io.Discard, pipe)
 			var exit *exec.ExitError
 			if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != sig {
-				t.Errorf("after the second signal: %v", err)
+				t.Errorf("after the second signal: got %v, want the process ended by %s", err, sig)
 			}
 		})
 	}
@@ -108,11 +108,11 @@ func TestTeardownInReverse(t *testing.T) {
 		t.Errorf("a step that fails: %v, logged %s; want its name and error in both", err, b.String())
 	}
 	if err := td.Run(time.Minute); err != nil || len(order) != 3 {
-		t.Errorf("run again: %v, %q", err, order)
+		t.Errorf("a second run: got %v and the steps %q, want nil and no step run again", err, order)
 	}
 	empty := Teardown{}
 	if err := empty.Run(0); err != nil {
-		t.Errorf("a teardown without steps: %v", err)
+		t.Errorf("a teardown without steps: got %v, want nil", err)
 	}
 }
 
@@ -134,7 +134,7 @@ func TestTeardownIsBounded(t *testing.T) {
 			t.Errorf("the teardown took %s, want %s", took, 10*time.Second+late)
 		}
 		if !closed {
-			t.Error("the store was not closed in a hurry")
+			t.Error("after the time ran out: got the store open, want it closed")
 		}
 		if err == nil || !strings.Contains(err.Error(), "deaf: did not end in time") || !strings.Contains(err.Error(), "drain: context deadline exceeded") {
 			t.Errorf("the teardown returns %v, want the errors of both steps that were late", err)

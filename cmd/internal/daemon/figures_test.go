@@ -20,7 +20,7 @@ func wantMetric(t *testing.T, when string, c prometheus.Collector, name, want st
 		want = "# HELP " + name + " " + helpOf(c) + "\n# TYPE " + name + " gauge\n" + want + "\n"
 	}
 	if err := testutil.CollectAndCompare(c, strings.NewReader(want), name); err != nil {
-		t.Errorf("%s: %v", when, err)
+		t.Errorf("%s: got another %s than wanted: %v", when, name, err)
 	}
 }
 
@@ -82,7 +82,7 @@ func TestBuildInfoAndLastReload(t *testing.T) {
 	const build = "rescind_build_info"
 	want := fmt.Sprintf("# HELP %s Always 1. The labels name the build that runs.\n# TYPE %s gauge\n%s{commit=\"abc\",go=%q,version=\"1.2.3\"} 1\n", build, build, build, runtime.Version())
 	if err := testutil.GatherAndCompare(Registry("1.2.3", "abc"), strings.NewReader(want), build); err != nil {
-		t.Error(err)
+		t.Errorf("got another %s than wanted: %v", build, err)
 	}
 	const reload = "rescind_config_last_reload_successful"
 	wantMetric(t, "accepted", LastReload(func() bool { return true }), reload, reload+" 1")

@@ -27,7 +27,7 @@ func TestListenOnAPort(t *testing.T) {
 		t.Errorf("logged %s (%v), want the listener grpc at %s", b.String(), err, l.Addr())
 	}
 	if _, err := Listen(t.Context(), l.Addr().String(), 0); err == nil || strings.Count(err.Error(), l.Addr().String()) != 1 || !strings.Contains(err.Error(), "address already in use") {
-		t.Errorf("the same port again: %v", err)
+		t.Errorf("a second listener on %s: got %v, want address already in use, with the address once", l.Addr(), err)
 	}
 }
 
@@ -57,7 +57,7 @@ func TestListenRefuses(t *testing.T) {
 		}
 	}
 	if b, _ := os.ReadFile(file); string(b) != "precious" {
-		t.Errorf("the file is now %q", b)
+		t.Errorf("after the refusal the file holds %q, want precious", b)
 	}
 }
 
@@ -70,7 +70,7 @@ func TestListenOnASocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode() != fs.ModeSocket|0o660 {
-		t.Errorf("mode %v %v", info.Mode(), err)
+		t.Errorf("the socket: got mode %v, %v, want %v", info.Mode(), err, fs.ModeSocket|0o660)
 	}
 	var b bytes.Buffer
 	LogListening(slog.New(slog.NewTextHandler(&b, nil)), "grpc", l)
@@ -78,16 +78,16 @@ func TestListenOnASocket(t *testing.T) {
 		t.Errorf("logged %s, want addr=unix://%s", b.String(), path)
 	}
 	if _, err := Listen(t.Context(), "unix://"+path, 0o600); err == nil || !strings.Contains(err.Error(), "another process answers on it") {
-		t.Errorf("a socket in use: %v", err)
+		t.Errorf("a socket in use: got %v, want that another process answers on it", err)
 	}
 	if c, err := net.Dial("unix", path); err != nil {
-		t.Errorf("after the refusal: %v", err)
+		t.Errorf("a connection after the refusal: got %v, want nil", err)
 	} else {
 		_ = c.Close()
 	}
 	_ = l.Close()
 	if _, err := os.Lstat(path); !os.IsNotExist(err) {
-		t.Errorf("it is still there after close: %v", err)
+		t.Errorf("the socket after Close: got %v, want that it does not exist", err)
 	}
 }
 
@@ -125,6 +125,6 @@ func TestSocketIsNeverTooOpen(t *testing.T) {
 	}
 	defer l.Close()
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("made with mode %v %v", info.Mode(), err)
+		t.Errorf("the socket: got mode %v, %v, want 0600 although the umask is 0", info.Mode(), err)
 	}
 }

@@ -19,7 +19,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 		want       bool
 	}{{20 << 20, headroom, false}, {20 << 20, 3 * headroom, true}, {16 * headroom, 5 * headroom, false}, {16 * headroom, 7 * headroom, true}} {
 		if got := wasteful(c.live, c.free); got != c.want {
-			t.Errorf("%d bytes held and %d free: %v", c.live, c.free, got)
+			t.Errorf("%d bytes held and %d free: got wasteful %v, want %v", c.live, c.free, got, c.want)
 		}
 	}
 }

@@ -47,7 +47,7 @@ func TestPage(t *testing.T) {
 	w := httptest.NewRecorder()
 	Page(Registry("1.2.3", "abc"), func() Readiness { return state }, nil).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if w.Code != 404 {
-		t.Errorf("without a rest: %d", w.Code)
+		t.Errorf("GET / of a page without other paths: got %d, want 404", w.Code)
 	}
 }
 
@@ -149,7 +149,7 @@ func TestShutdownCutsOffLongRequests(t *testing.T) {
 		t.Errorf("Shutdown returns %v, want %v", err, context.DeadlineExceeded)
 	}
 	if err := <-got; err == nil {
-		t.Error("the request was answered")
+		t.Error("after Shutdown gave up: got an answer, want the connection closed")
 	}
 }
 

@@ -104,7 +104,7 @@ func TestCertificateRotation(t *testing.T) {
 		time.Sleep(2 * recheck)
 		presents("first").Close()
 		if n := strings.Count(b.String(), "faulty"); n != 1 {
-			t.Errorf("a faulty pair was logged %d times: %s", n, b.String())
+			t.Errorf("a certificate without its key: got %d lines that say faulty, want 1:\n%s", n, b.String())
 		}
 		a.IssueFiles(t, "third", f.cert, f.key)
 		presents("first").Close() // looked at less than a second ago
@@ -118,13 +118,13 @@ func TestCertificateRotation(t *testing.T) {
 		time.Sleep(2 * recheck)
 		presents("third").Close()
 		if n := strings.Count(b.String(), "faulty"); n != 2 {
-			t.Errorf("a missing key was logged %d times: %s", n-1, b.String())
+			t.Errorf("a missing key: got %d more lines that say faulty, want 1:\n%s", n-1, b.String())
 		}
 		a.IssueFiles(t, "fourth", f.cert, f.key)
 		time.Sleep(2 * recheck)
 		presents("fourth").Close()
 		if err := echo(live); err != nil {
-			t.Errorf("a live connection: %v", err)
+			t.Errorf("a connection older than the rotation: got %v, want nil", err)
 		}
 	})
 }
@@ -160,7 +160,7 @@ func TestClientAuthorities(t *testing.T) {
 			}{{"old", first, firstOK}, {"new", second, secondOK}, {"no", none, false}} {
 				conn, _, err := shake(t, server, c.config)
 				if (err == nil) != c.ok {
-					t.Errorf("%s, with the %s certificate: %v", when, c.name, err)
+					t.Errorf("%s, with the %s certificate: got %v, want accepted %v", when, c.name, err, c.ok)
 				}
 				_ = conn.Close()
 			}
@@ -192,17 +192,17 @@ func TestClientCertificateRotation(t *testing.T) {
 			return c.Certificates[0].Leaf.Subject.CommonName
 		}
 		if got := presented(); got != "first" {
-			t.Errorf("presents %q", got)
+			t.Errorf("at first the client presents %q, want first", got)
 		}
 		a.IssueFiles(t, "second", mine.cert, mine.key)
 		time.Sleep(recheck)
 		if got := presented(); got != "second" {
-			t.Errorf("presents %q", got)
+			t.Errorf("after the rotation the client presents %q, want second", got)
 		}
 		testcert.Replace(t, mine.cert, []byte("half"))
 		time.Sleep(recheck)
 		if got := presented(); got != "second" {
-			t.Errorf("presents %q", got)
+			t.Errorf("with a faulty file the client presents %q, want second still", got)
 		}
 	})
 }
@@ -220,7 +220,7 @@ func TestTLSFaultsNameTheFile(t *testing.T) {
 		{"", "", f.ca, "cert_file and key_file"},
 	} {
 		if _, err := ServerTLS(c.cert, c.key, c.ca, nil); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("server: %v, want %q", err, c.want)
+			t.Errorf("a server with %+v: got %v, want an error with %q", c, err, c.want)
 		}
 	}
 	for _, c := range []struct{ ca, cert, key, want string }{
@@ -231,7 +231,7 @@ func TestTLSFaultsNameTheFile(t *testing.T) {
 		config := ClientTLS(c.ca, c.cert, c.key, "", nil)
 		for range 2 {
 			if _, err := config(); err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("client: %v, want %q", err, c.want)
+				t.Errorf("a client with %+v: got %v, want an error with %q", c, err, c.want)
 			}
 		}
 	}
@@ -245,7 +245,7 @@ func TestMutualTLS(t *testing.T) {
 	a.IssueFiles(t, "first", f.cert, f.key)
 	testcert.Replace(t, f.ca, a.PEM())
 	if _, err := MutualTLS(f.cert, f.key, "", nil); err == nil {
-		t.Error("a configuration without an authority checks nobody")
+		t.Error("MutualTLS without an authority: got nil, want an error, because it would check nobody")
 	}
 	synctest.Test(t, func(t *testing.T) {
 		node, err := MutualTLS(f.cert, f.key, f.ca, nil)
@@ -278,14 +278,14 @@ func TestMutualTLS(t *testing.T) {
 		stranger := peer.Clone()
 		stranger.Certificates = []tls.Certificate{foreign.Issue(t, "peer")}
 		if _, err := dial(node, stranger); err == nil {
-			t.Error("as a server the node accepts a client of another authority")
+			t.Error("a client of another authority: got accepted, want refused by the node as a server")
 		}
 		if _, err := dial(stranger, node); err == nil {
-			t.Error("as a client the node accepts a server of another authority")
+			t.Error("a server of another authority: got accepted, want refused by the node as a client")
 		}
 		stranger.Certificates = nil
 		if _, err := dial(node, stranger); err == nil {
-			t.Error("as a server the node accepts a client without a certificate")
+			t.Error("a client without a certificate: got accepted, want refused by the node as a server")
 		}
 	})
 }

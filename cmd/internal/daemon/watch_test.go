@@ -121,7 +121,7 @@ func TestWatch(t *testing.T) {
 			case <-time.After(500 * time.Millisecond):
 			}
 		}
-		t.Errorf("%s was not seen", what)
+		t.Errorf("%s: got no call, want one", what)
 	}
 	n := 0
 	expect("a file written over", func() { n++; put("plain.yaml", string(make([]byte, n))) })
@@ -135,14 +135,14 @@ func TestWatch(t *testing.T) {
 	put("unrelated", "x")
 	select {
 	case <-called:
-		t.Error("another file of the folder counted as a change")
+		t.Error("a change of a file that is not watched: got a call, want none")
 	case <-time.After(100 * time.Millisecond):
 	}
 }
 
 func TestWatchWithoutEvents(t *testing.T) {
 	if _, err := watchFolders([]string{filepath.Join(t.TempDir(), "none", "x")}); err == nil {
-		t.Error("a folder that is not there is watched")
+		t.Error("a folder that does not exist: got it watched, want an error")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -95,7 +95,7 @@ func TestClusterWithTLSFiles(t *testing.T) {
 			t.Errorf("node %d shows the certificate of %q, %v, want n%d", i, name, err, i)
 		}
 		if name, err := peerAt(addr, authority.Pool()); err == nil {
-			t.Errorf("node %d, as %q, talks to a client without a certificate", i, name)
+			t.Errorf("node %d, as %q, talks to a client without a certificate, want it refused", i, name)
 		}
 	}
 	for _, n := range nodes {

@@ -53,7 +53,7 @@ func TestDocumentedIssuersInOneFile(t *testing.T) {
 		if !slices.ContainsFunc(options.Issuers, func(i authz.Issuer) bool {
 			return regexp.MustCompile(`"iss":"` + regexp.QuoteMeta(i.Name) + `"`).MatchString(c.claims)
 		}) {
-			t.Errorf("%s: no documented issuer fits the token %s", c.name, c.claims)
+			t.Errorf("%s: no documented issuer fits the token %s, want one", c.name, c.claims)
 			continue
 		}
 		d := a.Authorize(t.Context(), &authz.Request{Headers: []authz.Header{{Name: "authorization", Value: "Bearer " + key.token(t, c.header, "{"+c.claims+"}")}}})

@@ -66,7 +66,7 @@ func documented(t *testing.T) map[string]*config.Authz {
 		must(t, 0, os.WriteFile(path, []byte(block[2]+"revocation: {control: [127.0.0.1:9391], token_file: replica.token}\n"), 0o600))
 		c, err := config.ReadAuthz(path)
 		if err != nil {
-			t.Errorf("the documented configuration of %s does not load: %v", block[1], err)
+			t.Errorf("the documented configuration of %s: got %v, want it without a fault", block[1], err)
 			continue
 		}
 		all[block[1]] = c
@@ -186,7 +186,7 @@ func TestDocumentedIssuers(t *testing.T) {
 		t.Run(c.issuer+", "+c.name, func(t *testing.T) {
 			conf := configurations[c.issuer]
 			if conf == nil {
-				t.Fatal("there is no such heading with a block under it")
+				t.Fatalf("the document has no heading %q with a block under it, want one", c.issuer)
 			}
 			i := conf.Issuers[0]
 			policies := map[string]authz.Policy{}
@@ -218,7 +218,7 @@ func TestDocumentedIssuers(t *testing.T) {
 					return
 				}
 			}
-			t.Errorf("%q is not among %q", c.set, d.Set)
+			t.Errorf("got the headers %q, want %q among them", d.Set, c.set)
 		})
 	}
 	if len(configurations) != 18 {

@@ -113,7 +113,7 @@ func TestReloadKeepsTheKeys(t *testing.T) {
 		begun := time.Now()
 		r.reload(t.Context())
 		if r.keys[r.issuer.URL()].keys != keys || time.Since(begun) > keysPatience/2 {
-			t.Errorf("%s: other keys, after %s", change, time.Since(begun))
+			t.Errorf("%s: got other keys %v, after %s, want the same keys at once", change, r.keys[r.issuer.URL()].keys != keys, time.Since(begun))
 		}
 		r.want(change, nil, authz.OK)
 	}
@@ -141,7 +141,7 @@ func TestReloadWaitsForNewKeys(t *testing.T) {
 		r.want("meanwhile", nil, authz.OK)
 	}
 	if took := time.Since(begun); r.keys[r.issuer.URL()].keys == old || took < late {
-		t.Errorf("the same keys, or they were not waited for: %s", took)
+		t.Errorf("got other keys %v after %s, want other keys after at least %s", r.keys[r.issuer.URL()].keys != old, took, late)
 	}
 }
 
@@ -160,10 +160,10 @@ func TestReloadRefuses(t *testing.T) {
 		r.write(c.issuer, c.rest)
 		r.reload(t.Context())
 		if !strings.Contains(r.logged.String(), c.said) || !strings.Contains(r.logged.String(), "is refused") {
-			t.Errorf("%s: logged %s", c.name, &r.logged)
+			t.Errorf("%s: got the log %s, want that it is refused, with %q", c.name, &r.logged, c.said)
 		}
 		if r.running != running || r.keys[r.issuer.URL()].keys != keys {
-			t.Errorf("%s: something of it is in force", c.name)
+			t.Errorf("%s: a part of the refused configuration is in force, want none", c.name)
 		}
 		r.want(c.name, nil, authz.OK)
 	}
@@ -197,7 +197,7 @@ func TestReloadNotesWhatTakesARestart(t *testing.T) {
 			t.Errorf("%s: the notes of readiness are %q, want %q in them", c.name, notes, c.want)
 		}
 		if missing := strings.Join(r.readiness().Missing, "; "); strings.Contains(missing, at) || strings.Contains(missing, refused) {
-			t.Errorf("%s: the reload makes the replica unready: %q", c.name, missing)
+			t.Errorf("%s: got the replica unready with %q, want a refused reload to be a note alone", c.name, missing)
 		}
 	}
 }
