@@ -138,7 +138,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	}
 
 	// policy
-	if !issuer.Claims.hold(t.Claims) {
+	if !issuer.Claims.Hold(t.Claims) {
 		d.Detail = "the claims that the issuer's configuration demands"
 		return d.deny(ClaimRefused)
 	}

@@ -3,6 +3,7 @@ package authz
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -54,6 +55,40 @@ func (p Place) Source() string {
 		return protocolHeader
 	}
 	return p.Header
+}
+
+// Put returns the header that holds token in p, or the query that does. It is the
+// inverse of the reading. The zero Place is the Authorization header.
+func (p Place) Put(token string) (h Header, query string) {
+	if p == (Place{}) {
+		p = defaultPlaces[0]
+	}
+	switch p = placesOf([]Place{p})[0]; {
+	case p.Cookie != "":
+		return Header{cookieHeader, p.Cookie + "=" + token}, ""
+	case p.Query != "":
+		return Header{}, url.QueryEscape(p.Query) + "=" + url.QueryEscape(token)
+	case p.WebSocketProtocol != "":
+		return Header{protocolHeader, p.WebSocketProtocol + token}, ""
+	case p.Scheme != "":
+		return Header{p.Header, p.Scheme + " " + token}, ""
+	}
+	return Header{p.Header, token}, ""
+}
+
+// String names p as a configuration does.
+func (p Place) String() string {
+	switch {
+	case p.Cookie != "":
+		return "cookie " + p.Cookie
+	case p.Query != "":
+		return "query " + p.Query
+	case p.WebSocketProtocol != "":
+		return "websocket_protocol " + p.WebSocketProtocol
+	case p.Scheme != "":
+		return "header " + p.Header + ", scheme " + p.Scheme
+	}
+	return "header " + p.Header
 }
 
 // Check returns an error if no token can be read from p.

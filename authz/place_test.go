@@ -16,6 +16,20 @@ var browserPlaces = placesOf([]Place{
 	{Cookie: "session"}, {Query: "access_token"}, {WebSocketProtocol: "bearer."},
 })
 
+// A token that is put into a place is read from it again, and from no other place.
+func TestPutIsReadAgain(t *testing.T) {
+	for _, p := range append(slices.Clone(browserPlaces), Place{}, Place{Query: "a b&c=d"}, Place{Header: "Authorization"}) {
+		h, query := p.Put("a.b+c")
+		r := &Request{Path: "/?" + query}
+		if h.Name != "" {
+			r.Headers = []Header{h}
+		}
+		if b, reason := findBearer(r, placesOf(append(slices.Clone(browserPlaces), Place{Query: "a b&c=d"})), DefaultMaxToken); b.token != "a.b+c" || reason != "" {
+			t.Errorf("%s: put as header %q and query %q, read as %q and reason %q, want a.b+c", p, h, query, b.token, reason)
+		}
+	}
+}
+
 func TestFindBearer(t *testing.T) {
 	large := strings.Repeat("a", DefaultMaxToken)
 	for _, c := range []struct {

@@ -41,7 +41,8 @@ const DefaultPolicy = "default"
 // claim that is an array has the value of each element.
 type Conditions map[string][]revocation.Value
 
-func (c Conditions) hold(claims map[string]any) bool {
+// Hold reports whether the claims of a token meet all conditions.
+func (c Conditions) Hold(claims map[string]any) bool {
 	for name, values := range c {
 		if !anyElement(claims[name], func(v any) bool {
 			value, ok := revocation.ValueOf(v)
@@ -86,7 +87,7 @@ func (p *Policy) refuses(t *verified, now time.Time, leeway time.Duration) Reaso
 		return reason
 	}
 	if len(p.Scopes) > 0 {
-		granted := scope(t.Claims)
+		granted := Scope(t.Claims)
 		for _, s := range p.Scopes {
 			if !slices.Contains(granted, s) {
 				return InsufficientScope
@@ -105,7 +106,7 @@ func (p *Policy) refusesClaims(claims map[string]any) Reason {
 	reason := Reason("")
 	for name, values := range p.Claims {
 		switch {
-		case (Conditions{name: values}).hold(claims):
+		case (Conditions{name: values}).Hold(claims):
 		case name != acr:
 			return ClaimRefused
 		default:
@@ -127,9 +128,9 @@ func (p *Policy) acrValues() string {
 	return strings.Join(values, " ")
 }
 
-// scope returns the scopes that the token was granted. Issuers write them in
+// Scope returns the scopes that the token was granted. Issuers write them in
 // scope or scp, as words or as an array.
-func scope(claims map[string]any) []string {
+func Scope(claims map[string]any) []string {
 	var granted []string
 	for _, name := range []string{"scope", "scp"} {
 		switch v := claims[name].(type) {

@@ -45,19 +45,19 @@ func TestConditions(t *testing.T) {
 		{"null", nil, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := conditions.hold(map[string]any{"tenant": c.claim}); got != c.want {
+			if got := conditions.Hold(map[string]any{"tenant": c.claim}); got != c.want {
 				t.Errorf("tenant %v holds: got %v, want %v", c.claim, got, c.want)
 			}
 		})
 	}
-	if conditions.hold(map[string]any{}) {
+	if conditions.Hold(map[string]any{}) {
 		t.Error("without the claim: the condition holds, want not")
 	}
-	if !(Conditions)(nil).hold(nil) {
+	if !(Conditions)(nil).Hold(nil) {
 		t.Error("without conditions: they do not hold, want that they do")
 	}
 	two := Conditions{"a": values(t, "1"), "b": values(t, "2")}
-	if two.hold(map[string]any{"a": "1", "b": "1"}) || !two.hold(map[string]any{"a": "1", "b": "2"}) {
+	if two.Hold(map[string]any{"a": "1", "b": "1"}) || !two.Hold(map[string]any{"a": "1", "b": "2"}) {
 		t.Error("two conditions: want both to be needed, and both to be enough")
 	}
 }
@@ -79,8 +79,8 @@ func TestScope(t *testing.T) {
 		{"none", nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := scope(c.claims); !slices.Equal(got, c.want) {
-				t.Errorf("scope(%v): got %q, want %q", c.claims, got, c.want)
+			if got := Scope(c.claims); !slices.Equal(got, c.want) {
+				t.Errorf("Scope(%v): got %q, want %q", c.claims, got, c.want)
 			}
 		})
 	}

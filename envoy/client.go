@@ -20,6 +20,7 @@ import (
 // Question is a request that a replica is asked about.
 type Question struct {
 	Token   string         // raw; empty: a request without a token
+	Place   authz.Place    // that holds the token; zero: the Authorization header
 	Policy  *string        // nil: the route names no policy
 	Headers []authz.Header // further headers
 }
@@ -92,16 +93,21 @@ func (c *Client) Check(ctx context.Context, q Question) (*Outcome, error) {
 
 // request returns the CheckRequest for q.
 func (q Question) request() *authv3.CheckRequest {
-	headers := []authz.Header{{Name: ":method", Value: "GET"}, {Name: ":path", Value: "/"}, {Name: ":authority", Value: "localhost"}}
+	path, held := "/", []authz.Header(nil)
 	if q.Token != "" {
-		headers = append(headers, authz.Header{Name: "authorization", Value: "Bearer " + q.Token})
+		if h, query := q.Place.Put(q.Token); query != "" {
+			path += "?" + query
+		} else {
+			held = []authz.Header{h}
+		}
 	}
+	headers := append([]authz.Header{{Name: ":method", Value: "GET"}, {Name: ":path", Value: path}, {Name: ":authority", Value: "localhost"}}, held...)
 	raw := &corev3.HeaderMap{}
 	for _, h := range append(headers, q.Headers...) {
 		raw.Headers = append(raw.Headers, &corev3.HeaderValue{Key: strings.ToLower(h.Name), RawValue: []byte(h.Value)})
 	}
 	attributes := &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{
-		Http: &authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/", Host: "localhost", Protocol: "HTTP/1.1", HeaderMap: raw},
+		Http: &authv3.AttributeContext_HttpRequest{Method: "GET", Path: path, Host: "localhost", Protocol: "HTTP/1.1", HeaderMap: raw},
 	}}
 	if q.Policy != nil {
 		attributes.ContextExtensions = map[string]string{policyExtension: *q.Policy}

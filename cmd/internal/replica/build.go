@@ -27,8 +27,9 @@ func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]iss
 	if err := p.follower.Fits(lifetimes(c)); err != nil {
 		return nil, nil, err
 	}
+	issuers, policies := Demands(c)
 	options := authz.Options{
-		Policies: map[string]authz.Policy{}, Revocations: p.follower, DenyOverdue: c.Staleness.DenyOverdue,
+		Issuers: issuers, Policies: policies, Revocations: p.follower, DenyOverdue: c.Staleness.DenyOverdue,
 		TrustForwardedCertificate: c.Headers.TrustForwardedCertificate, Logger: p.log,
 		Headers: authz.Headers{Prefix: c.Headers.Prefix, Claims: c.Headers.Claims, Payload: c.Headers.Payload, RemoveAuthorization: c.Headers.RemoveAuthorization},
 	}
@@ -37,24 +38,13 @@ func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]iss
 		closeUnused(next, p.keys)
 		return nil, nil, err
 	}
-	for _, i := range c.Issuers {
+	for n, i := range c.Issuers {
 		k, err := p.keysOf(i)
 		if err != nil {
 			return fail(fmt.Errorf("issuer %s: %w", i.Issuer, err))
 		}
 		next[i.Issuer] = k
-		options.Issuers = append(options.Issuers, authz.Issuer{
-			Name: i.Issuer, Keys: k.keys, Algorithms: i.Algorithms, Audiences: i.Audiences, AnyAudience: i.AnyAudience,
-			TokenTypes: i.TokenTypes, MaxLifetime: i.MaxLifetime, Leeway: i.Leeway, IatLeeway: i.IatLeeway, MaxToken: i.MaxTokenSize, RequiredClaims: i.RequiredClaims,
-			Claims: conditions(i.Claims), SPIFFE: i.SPIFFE,
-		})
-	}
-	for name, policy := range c.Policies {
-		options.Policies[name] = authz.Policy{
-			Issuers: policy.Issuers, Audiences: policy.Audiences, Scopes: policy.Scopes, Claims: conditions(policy.Claims),
-			MaxAge: policy.MaxAge, TokenOptional: policy.TokenOptional, Observe: policy.Observe,
-			TokensFrom: policy.TokensFrom, Realm: policy.Realm, ResourceMetadata: policy.ResourceMetadata,
-		}
+		options.Issuers[n].Keys = k.keys
 	}
 	authorizer, err := authz.New(options)
 	if err != nil {
@@ -65,11 +55,8 @@ func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]iss
 
 // keysOf returns the present keys of an issuer, or opens new ones.
 func (p *process) keysOf(i config.Issuer) (issuerKeys, error) {
-	o := jwks.Options{
-		Issuer: i.Issuer, URI: i.JWKSURI, Discovery: i.Discovery, File: i.JWKSFile, TokenFile: i.JWKSTokenFile, Algorithms: i.Algorithms, KeyUses: i.KeyUses,
-		RefreshInterval: i.RefreshInterval, MinRefreshInterval: i.MinRefreshInterval, MaxStale: i.MaxStale,
-		AllowHTTP: i.AllowHTTP, CAFile: i.CAFile, Dir: below(p.options.Config.Revocation.Dir, "keys"), Figures: p.figures, Logger: p.log,
-	}
+	o := KeyOptions(i)
+	o.Dir, o.Figures, o.Logger = below(p.options.Config.Revocation.Dir, "keys"), p.figures, p.log
 	if old, ok := p.keys[i.Issuer]; ok && reflect.DeepEqual(old.options, o) {
 		return old, nil
 	}
