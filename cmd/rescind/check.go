@@ -57,7 +57,8 @@ func (a *app) check() *cobra.Command {
 	f.StringVar(&q.certFile, "cert-file", "", "client certificate, a PEM `file`")
 	f.StringVar(&q.keyFile, "key-file", "", "key of the client certificate, a PEM `file`")
 	f.StringVar(&q.serverName, "server-name", "", "the `name` in the replica's certificate (default: the host of its address)")
-	f.DurationVar(&q.timeout, "timeout", 5*time.Second, "longest wait for the answer")
+	q.timeout = 5 * time.Second
+	durationVar(f, &q.timeout, "timeout", "longest wait for the answer")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ask, err := q.ask(cmd, a)
 		if err != nil {

@@ -1,26 +1,38 @@
 package main
 
 import (
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/spf13/pflag"
+
+	"rescind/cmd/internal/config"
 	"rescind/revocation/printable"
 )
 
-// maxDays bounds a duration in days.
-const maxDays = 36500
+// durationFlag is the value of a flag that takes a duration.
+type durationFlag time.Duration
 
-// parseDuration returns a duration as the flags take it: a Go duration such as
-// 1h30m, or whole days such as 30d. It reports false for anything else, and for a
-// duration that is not more than 0.
-func parseDuration(text string) (time.Duration, bool) {
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 32)
-		return time.Duration(n) * 24 * time.Hour, err == nil && n > 0 && n <= maxDays
+func (d *durationFlag) Type() string { return "duration" }
+
+// String returns the text that the help shows as the default. It is empty for 0,
+// which stands for no default.
+func (d *durationFlag) String() string {
+	if *d == 0 {
+		return ""
 	}
-	d, err := time.ParseDuration(text)
-	return d, err == nil && d > 0
+	return time.Duration(*d).String()
+}
+
+func (d *durationFlag) Set(text string) error {
+	v, err := config.ParseDuration(text)
+	*d = durationFlag(v)
+	return err
+}
+
+// durationVar defines a flag that takes a duration. The present value of at is
+// the default.
+func durationVar(f *pflag.FlagSet, at *time.Duration, name, text string) {
+	f.Var((*durationFlag)(at), name, text)
 }
 
 // sinceTime returns the value of --since as the API takes it. The flag holds a
@@ -28,8 +40,8 @@ func parseDuration(text string) (time.Duration, bool) {
 func sinceTime(text string, now time.Time) (string, error) {
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
-		ago, ok := parseDuration(text)
-		if !ok {
+		ago, err := config.ParseDuration(text)
+		if err != nil || ago <= 0 {
 			return "", usage("--since %s: it must be a time such as 2026-11-24T07:00:01Z, or a duration such as 1h or 30d", printable.Quote(text))
 		}
 		at = now.Add(-ago)

@@ -154,7 +154,7 @@ func (t *target) register(cmd *cobra.Command) {
 	f.BoolVar(&t.all, "all", false, "every token of the issuer")
 	f.BoolVar(&t.block, "block", false, "also deny tokens that are issued later")
 	f.StringVar(&t.issuedBefore, "issued-before", "", "deny tokens issued before this `time`, as 2026-11-24T07:00:01Z (default: now)")
-	f.DurationVar(&t.expiresIn, "expires-in", 0, "how long it is in force, as 720h (default: the retention of the store)")
+	durationVar(f, &t.expiresIn, "expires-in", "how long it is in force, as 12h or 30d (default: the retention of the store)")
 	f.StringVar(&t.reason, "reason", "", "why; the audit and rescind show have it")
 }
 

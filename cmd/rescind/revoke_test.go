@@ -47,10 +47,12 @@ func TestRevokeByEachFlag(t *testing.T) {
 			t.Errorf("%s: got %+v, which reaches %s, want the target %+v, which reaches %s, with the reason %q", c.args, d, reach, c.want, c.reach, c.reason)
 		}
 	}
-	before := time.Now()
-	d := e.rescind("-o", "json", "revoke", "--issuer", idp, "--sub", "x", "--expires-in", "2h").want(0).document()
-	if at := d.ExpiresAt.Sub(before); at < 2*time.Hour || at > 2*time.Hour+time.Minute {
-		t.Errorf("--expires-in 2h: got %s, want at most a minute more than 2h", at)
+	for text, want := range map[string]time.Duration{"2h": 2 * time.Hour, "3d": 72 * time.Hour} {
+		before := time.Now()
+		d := e.rescind("-o", "json", "revoke", "--issuer", idp, "--sub", "x"+text, "--expires-in", text).want(0).document()
+		if in := d.ExpiresAt.Sub(before); in < want || in > want+time.Minute {
+			t.Errorf("--expires-in %s: got %s, want at most a minute more than %s", text, in, want)
+		}
 	}
 }
 

@@ -24,7 +24,8 @@ type waitFlags struct {
 
 func (w *waitFlags) register(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&w.wait, "wait", false, "return once every replica has it in force")
-	cmd.Flags().DurationVar(&w.timeout, "timeout", 5*time.Second, "with --wait: longest wait; after it the exit status is 3")
+	w.timeout = 5 * time.Second
+	durationVar(cmd.Flags(), &w.timeout, "timeout", "with --wait: longest wait; after it the exit status is 3")
 }
 
 func (w *waitFlags) check(cmd *cobra.Command) error {

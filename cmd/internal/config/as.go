@@ -128,14 +128,14 @@ func choice[T any](of map[string]T) as[T] {
 	})
 }
 
-// duration reads a Go duration of at least atLeast, and at most atMost if that
-// is not 0.
+// duration reads a duration of at least atLeast, and at most atMost if that is not
+// 0.
 func duration(atLeast, atMost time.Duration) as[time.Duration] {
 	return parsed(func(s string) (time.Duration, error) {
-		d, err := time.ParseDuration(s)
+		d, err := ParseDuration(s)
 		switch {
 		case err != nil:
-			return 0, fmt.Errorf("%.40q is not a duration; write it as 30s, 5m or 1h30m", s)
+			return 0, err
 		case atLeast > positive && d < atLeast:
 			return 0, fmt.Errorf("%s is too short; the least is %v", s, atLeast)
 		case atLeast > 0 && d < atLeast:

@@ -138,7 +138,7 @@ var authzFaults = []faulty{
 		"max_lifetime: 0s must be above zero",
 		"leeway: 1m1s is too long; the most is 1m0s",
 		"refresh_interval: -1s must be above zero",
-		`min_refresh_interval: "10" is not a duration; write it as 30s, 5m or 1h30m`,
+		`min_refresh_interval: "10" is not a duration; write it as 30s, 5m, 1h30m or 30d`,
 		"max_stale: -1h is negative"),
 	issuerFault("issuer: 'https://a/', discovery: true, leeway: 1s, iat_leeway: §2s", "iat_leeway: iat_leeway (2s) is more than leeway (1s); a token dated ahead can outlive a revocation, so keep it small"),
 	issuerFault("issuer: 'https://a/', discovery: true, iat_leeway: §-1s", "iat_leeway: -1s is negative"),

@@ -160,7 +160,7 @@ func TestFaultsOfVariables(t *testing.T) {
 				"revocation.token_file: " + dir + "/x\uFFFDy cannot be read (no such file or directory); check the path",
 				"revocation.name: 12 is not a text; put it in quotes if it is one",
 				"revocation.tls.ca_file: is empty",
-				`revocation.max_staleness: "hunter2" is not a duration; write it as 30s, 5m or 1h30m`,
+				`revocation.max_staleness: "hunter2" is not a duration; write it as 30s, 5m, 1h30m or 30d`,
 			}},
 			{"revocation: {control: [§'${NONE}', §'${NONE}'], token_file: §'${BAD}', plaintext: §'${WORD}'}\n", []string{
 				"revocation.control[0]: " + unset, "revocation.control[1]: " + unset,
@@ -173,7 +173,7 @@ func TestFaultsOfVariables(t *testing.T) {
 			{"§${WORD}: 1\n", []string{`["${WORD}"]: there is no such key; the keys here are alerts, grpc, headers, http, issuers, log, policies, revocation, tracing`}},
 		},
 		"control": {
-			{"store:\n  dir: §${NONE}\n  retention: §${WORD}\n", []string{"store.dir: " + unset, `store.retention: "hunter2" is not a duration; write it as 30s, 5m or 1h30m`}},
+			{"store:\n  dir: §${NONE}\n  retention: §${WORD}\n", []string{"store.dir: " + unset, `store.retention: "hunter2" is not a duration; write it as 30s, 5m, 1h30m or 30d`}},
 			{"feed: {tokens: [{name: a, sha256: §'${WORD}'}]}\n", []string{"feed.tokens[0].sha256: is not a SHA-256: 64 hex digits, as from printf %s TOKEN | sha256sum. If it is the token itself, make a new one"}},
 		},
 	} {
