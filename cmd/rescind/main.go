@@ -22,7 +22,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -128,20 +127,12 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 			root.AddCommand(c)
 		}
 	}
+	root.SetFlagErrorFunc(explainFlag)
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Args = topic
+	}
 	return root
-}
-
-// known refuses a word that is no command.
-func known(root *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	root.SuggestionsMinimumDistance = 2
-	hint := ""
-	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
-		hint = "; did you mean " + strings.Join(near, " or ") + "?"
-	}
-	return usage("there is no command %q%s", args[0], hint)
 }
 
 // exactly demands one argument for each name.

@@ -14,7 +14,7 @@ func (a *app) token() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Make bearer tokens for control.yaml",
-		Args:  cobra.NoArgs,
+		Args:  known,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return usage("name the action: rescind token new NAME") },
 	}
 	fresh := &cobra.Command{
