@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"time"
@@ -62,18 +61,7 @@ memory is bounded, and lost when they restart.`,
 		if err != nil {
 			return err
 		}
-		res, err := c.do(cmd.Context(), call{method: http.MethodGet, path: "/v1/activity", query: v})
-		if err != nil {
-			return err
-		}
-		if a.output == "json" {
-			return a.printJSON(res.body)
-		}
-		var d control.ActivityDocument
-		if err := res.into(&d); err != nil {
-			return err
-		}
-		return a.printActivity(&d)
+		return printDocument(cmd.Context(), a, c, "/v1/activity", v, a.printActivity)
 	}
 	return cmd
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,29 +32,22 @@ tries a limit without denying.`,
 		if err != nil {
 			return err
 		}
-		res, err := c.do(cmd.Context(), call{method: http.MethodGet, path: "/v1/advice"})
-		if err != nil {
-			return err
-		}
-		if a.output == "json" {
-			return a.printJSON(res.body)
-		}
-		var d control.AdviceDocument
-		if err := res.into(&d); err != nil {
-			return err
-		}
-		a.warnPartial(d.Replicas, d.Partial)
-		if len(d.Items) == 0 {
-			note(a.errs, "the replicas saw no traffic%s", sinceWhen(d.Since, a.now()))
-		}
-		for i := range d.Items {
-			if err := a.printRecommendation(&d.Items[i], i > 0); err != nil {
-				return err
-			}
-		}
-		return nil
+		return printDocument(cmd.Context(), a, c, "/v1/advice", nil, a.printAdvice)
 	}
 	return cmd
+}
+
+func (a *app) printAdvice(d *control.AdviceDocument) error {
+	a.warnPartial(d.Replicas, d.Partial)
+	if len(d.Items) == 0 {
+		note(a.errs, "the replicas saw no traffic%s", sinceWhen(d.Since, a.now()))
+	}
+	for i := range d.Items {
+		if err := a.printRecommendation(&d.Items[i], i > 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // printRecommendation prints the statistics and the recommendation for one issuer,

@@ -3,12 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
+	"maps"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,9 +15,6 @@ import (
 	"rescind/revocation/insight"
 	"rescind/revocation/printable"
 )
-
-// pollEvery is the pause between two requests of --follow.
-const pollEvery = 500 * time.Millisecond
 
 // alertsQuery has the flags of alerts.
 type alertsQuery struct {
@@ -57,11 +52,11 @@ With --follow it shows the latest alerts, oldest first, and then each new alert.
 		if err != nil {
 			return err
 		}
-		w := alertEntries(a)
 		if q.follow {
-			return q.watch(cmd.Context(), c, values, w)
+			tail := &alertTail{client: c, values: values, limit: q.limit}
+			return alertEntries(a).follow(cmd.Context(), tail.fresh)
 		}
-		return q.print(cmd.Context(), c, values, w)
+		return a.printList(cmd.Context(), c, "/v1/alerts", values, q.limit, alertEntries(a))
 	}
 	return cmd
 }
@@ -92,119 +87,43 @@ func (q *alertsQuery) values(now time.Time) (url.Values, error) {
 	return v, nil
 }
 
-// alertPage is a page of the API, with each alert as the API wrote it.
-type alertPage struct {
-	Items      []json.RawMessage `json:"items"`
-	NextCursor string            `json:"next_cursor"`
+// alertTail reads the alerts that are not shown yet.
+type alertTail struct {
+	client *client
+	values url.Values
+	limit  int    // of the alerts at the beginning; 0 = all
+	newest string // ID of the newest alert that is shown; empty: none
 }
 
-// page asks for one page.
-func (q *alertsQuery) page(ctx context.Context, c *client, v url.Values, most int) (p alertPage, err error) {
-	v.Set("limit", strconv.Itoa(most))
-	res, err := c.do(ctx, call{method: http.MethodGet, path: "/v1/alerts", query: v})
-	if err == nil {
-		err = res.into(&p)
+// fresh returns the alerts after the newest that is shown, oldest first. At the
+// beginning it returns the latest alerts up to the limit.
+func (t *alertTail) fresh(ctx context.Context, began bool) ([]json.RawMessage, error) {
+	v := maps.Clone(t.values)
+	if t.newest != "" {
+		v.Set("after", t.newest)
 	}
-	return p, err
+	limit := t.limit
+	if began {
+		limit = 0
+	}
+	var alerts collector
+	if err := followPages(ctx, t.client, "/v1/alerts", v, limit, &alerts); err != nil || len(alerts) == 0 {
+		return nil, err
+	}
+	var first insight.Alert
+	if err := json.Unmarshal(alerts[0], &first); err != nil {
+		return nil, err
+	}
+	t.newest = first.ID
+	slices.Reverse(alerts)
+	return alerts, nil
 }
 
-// print prints the alerts that there are now.
-func (q *alertsQuery) print(ctx context.Context, c *client, v url.Values, w *entryWriter[insight.Alert]) error {
-	var to lister = w
-	if w.output == "json" {
-		to = &jsonList{w: w.out}
-	}
-	for left := q.limit; ; {
-		most := pageSize
-		if q.limit > 0 {
-			most = min(left, pageSize)
-		}
-		p, err := q.page(ctx, c, v, most)
-		if err == nil {
-			err = to.page(p.Items)
-		}
-		if err != nil {
-			return err
-		}
-		left -= len(p.Items)
-		if p.NextCursor == "" || q.limit > 0 && left <= 0 {
-			return to.end(p.NextCursor)
-		}
-		v.Set("cursor", p.NextCursor)
-	}
-}
+// collector keeps the pages of a list.
+type collector []json.RawMessage
 
-// watch prints the latest alerts, and then each new one. It goes on while the
-// control endpoint is unavailable.
-func (q *alertsQuery) watch(ctx context.Context, c *client, v url.Values, w *entryWriter[insight.Alert]) error {
-	newest, began := "", false
-	for ctx.Err() == nil {
-		fresh, id, err := q.fresh(ctx, c, v, newest, began)
-		switch {
-		case ctx.Err() != nil: // Ctrl-C
-		case err != nil && (!began || permanent(err)):
-			return err
-		case err != nil:
-			note(w.errs, "%v; asking again", err)
-		default:
-			began = true
-			if err := w.lines(fresh); err != nil {
-				return err
-			}
-			if id != "" {
-				newest = id
-			}
-		}
-		pause := time.NewTimer(pollEvery)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-		}
-	}
-	return nil
-}
-
-// permanent says that asking again would get no other answer.
-func permanent(err error) bool {
-	var r *refusal
-	return errors.As(err, &r) && r.Status/100 == 4 && r.Status != http.StatusTooManyRequests
-}
-
-// fresh returns the alerts after the newest that was shown, oldest first, and the
-// ID of the newest. At the beginning it returns the latest ones up to the limit.
-func (q *alertsQuery) fresh(ctx context.Context, c *client, of url.Values, newest string, began bool) (fresh []json.RawMessage, id string, err error) {
-	v := url.Values{}
-	for name := range of {
-		v.Set(name, of.Get(name))
-	}
-	if newest != "" {
-		v.Set("after", newest)
-	}
-	for most := pageSize; ; {
-		if !began && q.limit > 0 {
-			most = min(q.limit-len(fresh), pageSize)
-		}
-		p, err := q.page(ctx, c, v, most)
-		if err != nil {
-			return nil, "", err
-		}
-		fresh = append(fresh, p.Items...)
-		if p.NextCursor == "" || !began && q.limit > 0 && len(fresh) >= q.limit {
-			break
-		}
-		v.Set("cursor", p.NextCursor)
-	}
-	if len(fresh) > 0 {
-		var first insight.Alert
-		if err := json.Unmarshal(fresh[0], &first); err != nil {
-			return nil, "", err
-		}
-		id = first.ID
-	}
-	slices.Reverse(fresh)
-	return fresh, id, nil
-}
+func (c *collector) page(items []json.RawMessage) error { *c = append(*c, items...); return nil }
+func (c *collector) end(string) error                   { return nil }
 
 // alertText returns an alert for people.
 func alertText(a *insight.Alert, now time.Time) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -54,13 +55,9 @@ With --follow it shows the latest entries, oldest first, and then each new one.`
 			return err
 		}
 		if q.follow {
-			return q.watch(cmd.Context(), c, v, auditEntries(a))
+			return auditEntries(a).follow(cmd.Context(), newAuditTail(c, v, q.limit).fresh)
 		}
-		var to lister = auditEntries(a)
-		if a.output == "json" {
-			to = &jsonList{w: a.out}
-		}
-		return followPages(cmd.Context(), c, "/v1/audit", v, q.limit, to)
+		return a.printList(cmd.Context(), c, "/v1/audit", v, q.limit, auditEntries(a))
 	}
 	return cmd
 }
@@ -93,62 +90,56 @@ func (q *auditQuery) values(cmd *cobra.Command, now time.Time) (url.Values, erro
 // The clocks of the nodes differ, and an entry may be written late.
 const auditOverlap = 5 * time.Minute
 
-// watch prints the latest entries, and then each new one. It goes on while the
-// control endpoint is unavailable.
-func (q *auditQuery) watch(ctx context.Context, c *client, v url.Values, w *entryWriter[ledger.AuditEntry]) error {
-	shown, began, since := map[string]time.Time{}, false, v.Get("after")
-	for ctx.Err() == nil {
-		fresh, now, err := q.fresh(ctx, c, v, shown, began)
-		switch {
-		case ctx.Err() != nil: // Ctrl-C
-		case err != nil && (!began || permanent(err)):
-			return err
-		case err != nil:
-			note(w.errs, "%v; asking again", err)
-		default:
-			began = true
-			if err := w.lines(fresh); err != nil {
-				return err
-			}
-			after := now.Add(-auditOverlap)
-			if first, err := time.Parse(time.RFC3339Nano, since); err == nil && first.After(after) {
-				after = first
-			}
-			for entry, at := range shown {
-				if at.Before(after) {
-					delete(shown, entry)
-				}
-			}
-			v.Set("after", after.UTC().Format(time.RFC3339Nano))
-		}
-		pause := time.NewTimer(pollEvery)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-		}
-	}
-	return nil
+// auditTail reads the entries that are not shown yet.
+type auditTail struct {
+	client *client
+	values url.Values
+	limit  int                  // of the entries at the beginning; 0 = all
+	since  time.Time            // no earlier entry is wanted
+	shown  map[string]time.Time // each entry since the overlap, with its time
 }
 
-// fresh returns the entries that are not shown yet, oldest first, adds them to
-// shown, and returns the time of the control endpoint. New entries come before
-// all earlier ones, so the first one that is shown ends the search. At the
-// beginning fresh returns the latest entries up to the limit.
-func (q *auditQuery) fresh(ctx context.Context, c *client, of url.Values, shown map[string]time.Time, began bool) (fresh []json.RawMessage, now time.Time, err error) {
-	v := url.Values{}
-	for name := range of {
-		v.Set(name, of.Get(name))
+func newAuditTail(c *client, v url.Values, limit int) *auditTail {
+	since, _ := time.Parse(time.RFC3339Nano, v.Get("after")) // the zero time: from the beginning
+	return &auditTail{client: c, values: v, limit: limit, since: since, shown: map[string]time.Time{}}
+}
+
+// fresh returns the entries that are not shown yet, oldest first. At the beginning
+// it returns the latest entries up to the limit.
+func (t *auditTail) fresh(ctx context.Context, began bool) ([]json.RawMessage, error) {
+	limit := t.limit
+	if began {
+		limit = 0
 	}
+	fresh, now, err := t.read(ctx, limit)
+	if err != nil {
+		return nil, err
+	}
+	after := now.Add(-auditOverlap)
+	if t.since.After(after) {
+		after = t.since
+	}
+	maps.DeleteFunc(t.shown, func(_ string, at time.Time) bool { return at.Before(after) })
+	t.values.Set("after", after.UTC().Format(time.RFC3339Nano))
+	slices.Reverse(fresh)
+	return fresh, nil
+}
+
+// read reads entries, newest first, up to the limit. It adds them to those that are
+// shown, and returns the time of the control endpoint. New entries come before all
+// earlier ones, so the first one that is shown ends the search. The limit 0 reads
+// all.
+func (t *auditTail) read(ctx context.Context, limit int) (fresh []json.RawMessage, now time.Time, err error) {
+	v := maps.Clone(t.values)
 	added := map[string]time.Time{}
 search:
 	for {
 		size := pageSize
-		if !began && q.limit > 0 {
-			size = min(q.limit-len(fresh), pageSize)
+		if limit > 0 {
+			size = min(limit-len(fresh), pageSize)
 		}
 		v.Set("limit", strconv.Itoa(size))
-		res, err := c.do(ctx, call{method: http.MethodGet, path: "/v1/audit", query: v})
+		res, err := t.client.do(ctx, call{method: http.MethodGet, path: "/v1/audit", query: v})
 		if err != nil {
 			return nil, now, err
 		}
@@ -160,7 +151,7 @@ search:
 			return nil, now, err
 		}
 		for _, item := range p.Items {
-			if _, ok := shown[string(item)]; ok {
+			if _, ok := t.shown[string(item)]; ok {
 				break search
 			}
 			var e ledger.AuditEntry
@@ -170,15 +161,12 @@ search:
 			added[string(item)] = e.At
 			fresh = append(fresh, item)
 		}
-		if p.NextCursor == "" || !began && q.limit > 0 && len(fresh) >= q.limit {
+		if p.NextCursor == "" || limit > 0 && len(fresh) >= limit {
 			break
 		}
 		v.Set("cursor", p.NextCursor)
 	}
-	for entry, at := range added {
-		shown[entry] = at
-	}
-	slices.Reverse(fresh)
+	maps.Copy(t.shown, added)
 	return fresh, now, nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -29,8 +30,7 @@ func TestAuditIsFollowed(t *testing.T) {
 	c.http.Transport = away
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	q := auditQuery{limit: 2}
-	go func() { done <- q.watch(ctx, c, map[string][]string{}, auditEntries(a)) }()
+	go func() { done <- auditEntries(a).follow(ctx, newAuditTail(c, url.Values{}, 2).fresh) }()
 	out.until(t, "old3")
 	revoke("new1")
 	revoke("new2")

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"time"
 
 	"rescind/revocation/insight"
@@ -65,4 +68,43 @@ func (w *entryWriter[E]) end(next string) error {
 		note(w.errs, "there are more %s than these %s; --limit 0 shows all", w.several, grouped(w.count))
 	}
 	return nil
+}
+
+// pollEvery is the pause between two requests of --follow.
+const pollEvery = 500 * time.Millisecond
+
+// follow prints the latest entries, and then each new one, until ctx ends. fresh
+// returns the entries that are not shown yet, oldest first; began is false at the
+// first call. After its first answer follow goes on while the control endpoint is
+// unavailable.
+func (w *entryWriter[E]) follow(ctx context.Context, fresh func(ctx context.Context, began bool) ([]json.RawMessage, error)) error {
+	began := false
+	for ctx.Err() == nil {
+		items, err := fresh(ctx, began)
+		switch {
+		case ctx.Err() != nil: // Ctrl-C
+		case err != nil && (!began || permanent(err)):
+			return err
+		case err != nil:
+			note(w.errs, "%v; asking again", err)
+		default:
+			began = true
+			if err := w.lines(items); err != nil {
+				return err
+			}
+		}
+		pause := time.NewTimer(pollEvery)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+		}
+	}
+	return nil
+}
+
+// permanent reports whether the same request would get the same error again.
+func permanent(err error) bool {
+	var r *refusal
+	return errors.As(err, &r) && r.Status/100 == 4 && r.Status != http.StatusTooManyRequests
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"rescind/revocation/control"
 	"rescind/revocation/control/alert"
 	"rescind/revocation/insight"
+	"rescind/test/eventually"
 )
 
 // seen makes the replicas answer as told.
@@ -101,11 +103,12 @@ func (b *both) String() string              { b.mu.Lock(); defer b.mu.Unlock(); 
 
 func (b *both) until(t *testing.T, text string) {
 	t.Helper()
-	for began := time.Now(); !strings.Contains(b.String(), text); time.Sleep(5 * time.Millisecond) {
-		if time.Since(began) > 15*time.Second {
-			t.Fatalf("after 15s: got\n%swant %q", b, text)
+	eventually.Succeeds(t, fmt.Sprintf("%q is printed", text), func() error {
+		if got := b.String(); !strings.Contains(got, text) {
+			return fmt.Errorf("the output is\n%s", got)
 		}
-	}
+		return nil
+	})
 }
 
 // TestAlertsAreFollowed shows new alerts once and in order, though the control
@@ -128,9 +131,8 @@ func TestAlertsAreFollowed(t *testing.T) {
 	c.http.Transport = away
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	q := alertsQuery{limit: 2}
-	v, _ := q.values(time.Now())
-	go func() { done <- q.watch(ctx, c, v, alertEntries(a)) }()
+	tail := &alertTail{client: c, values: url.Values{}, limit: 2}
+	go func() { done <- alertEntries(a).follow(ctx, tail.fresh) }()
 	out.until(t, "old4")
 	raise(t, in, insight.SubjectRate, "new1")
 	raise(t, in, insight.SubjectRate, "new2")

@@ -2,13 +2,33 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/url"
 	"unicode/utf16"
 	"unicode/utf8"
 
 	"rescind/revocation/printable"
 )
+
+// printDocument reads one document of the API and prints it: with -o json as the API
+// wrote it, otherwise with text.
+func printDocument[D any](ctx context.Context, a *app, c *client, path string, query url.Values, text func(*D) error) error {
+	res, err := c.do(ctx, call{method: http.MethodGet, path: path, query: query})
+	if err != nil {
+		return err
+	}
+	if a.output == "json" {
+		return a.printJSON(res.body)
+	}
+	var d D
+	if err := res.into(&d); err != nil {
+		return err
+	}
+	return text(&d)
+}
 
 // printJSON prints the JSON that the API answered, indented and for any
 // terminal.

@@ -58,11 +58,7 @@ func (a *app) list() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		var to lister = &textList{app: a}
-		if a.output == "json" {
-			to = &jsonList{w: a.out}
-		}
-		return followPages(cmd.Context(), c, "/v1/revocations", v, q.limit, to)
+		return a.printList(cmd.Context(), c, "/v1/revocations", v, q.limit, &textList{app: a})
 	}
 	return cmd
 }
@@ -115,6 +111,15 @@ func (q *query) values(cmd *cobra.Command, now time.Time) (url.Values, error) {
 		v.Set("active", strconv.FormatBool(q.active))
 	}
 	return v, nil
+}
+
+// printList prints a list of the API up to the limit: with -o json as one document,
+// otherwise with text.
+func (a *app) printList(ctx context.Context, c *client, path string, v url.Values, limit int, text lister) error {
+	if a.output == "json" {
+		text = &jsonList{w: a.out}
+	}
+	return followPages(ctx, c, path, v, limit, text)
 }
 
 // lister prints each page when it arrives, because a list may not fit in memory.
@@ -234,18 +239,9 @@ func (a *app) show() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		res, err := c.do(cmd.Context(), call{method: http.MethodGet, path: path})
-		if err != nil {
-			return unknown(err)
-		}
-		if a.output == "json" {
-			return a.printJSON(res.body)
-		}
-		var d control.Document
-		if err := res.into(&d); err != nil {
-			return err
-		}
-		return details(a.out, &d, a.now())
+		return unknown(printDocument(cmd.Context(), a, c, path, nil, func(d *control.Document) error {
+			return details(a.out, d, a.now())
+		}))
 	}
 	return cmd
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net/http"
 	"strconv"
 	"strings"
 
@@ -23,40 +22,33 @@ func (a *app) replicas() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		res, err := c.do(cmd.Context(), call{method: http.MethodGet, path: "/v1/replicas"})
-		if err != nil {
-			return err
-		}
-		if a.output == "json" {
-			return a.printJSON(res.body)
-		}
-		var list struct{ Items []control.Replica }
-		if err := res.into(&list); err != nil {
-			return err
-		}
-		if len(list.Items) == 0 {
-			note(a.errs, "no replica follows, nor did one in the last minute")
-			return nil
-		}
-		t := columns(a.out)
-		row(t, "NAME", "CONNECTED", "REVISION", "BEHIND", "ENTRIES", "LAST ACK", "VERSION", "ISSUERS")
-		for _, r := range list.Items {
-			connected, ack := "no", "never"
-			if r.Connected {
-				connected = "yes"
-			}
-			if r.Incomplete {
-				connected = "incomplete"
-			}
-			if r.LastAck != nil {
-				ack = timeText(*r.LastAck, a.now())
-			}
-			row(t, printable.Quote(r.Name), connected, strconv.FormatUint(r.Revision, 10),
-				strconv.FormatUint(r.Behind, 10), strconv.FormatUint(r.Entries, 10), ack, versionText(r.Version), issuersText(r.Issuers))
-		}
-		return t.Flush()
+		return printDocument(cmd.Context(), a, c, "/v1/replicas", nil, a.printReplicas)
 	}
 	return cmd
+}
+
+func (a *app) printReplicas(list *struct{ Items []control.Replica }) error {
+	if len(list.Items) == 0 {
+		note(a.errs, "no replica follows, nor did one in the last minute")
+		return nil
+	}
+	t := columns(a.out)
+	row(t, "NAME", "CONNECTED", "REVISION", "BEHIND", "ENTRIES", "LAST ACK", "VERSION", "ISSUERS")
+	for _, r := range list.Items {
+		connected, ack := "no", "never"
+		if r.Connected {
+			connected = "yes"
+		}
+		if r.Incomplete {
+			connected = "incomplete"
+		}
+		if r.LastAck != nil {
+			ack = timeText(*r.LastAck, a.now())
+		}
+		row(t, printable.Quote(r.Name), connected, strconv.FormatUint(r.Revision, 10),
+			strconv.FormatUint(r.Behind, 10), strconv.FormatUint(r.Entries, 10), ack, versionText(r.Version), issuersText(r.Issuers))
+	}
+	return t.Flush()
 }
 
 // versionText returns the version of a replica. The first edition reports none.
