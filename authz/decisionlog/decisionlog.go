@@ -28,10 +28,16 @@
 // a member or move a cursor. No line contains a raw token, even if a client
 // sends its token as x-request-id.
 //
-// # Sampling
+// # Sampling and limit
 //
 // A line recorded at a rate below 1 names the rate, so that counts can be
-// estimated.
+// estimated. Of the denials that the rate selects, those of one reason and one
+// source network have at most [Rates.MaxPerSecond] lines a second, and those of
+// one reason ten times as many. The others are suppressed: once a second, and
+// when the log closes, a summary line ([SummaryName]) for each reason and network
+// has their number. If the summary cannot be written, the next one has the
+// number. So lines, summaries and the metric of dropped records account for every
+// selected decision.
 package decisionlog
 
 import (
@@ -63,9 +69,14 @@ type Options struct {
 	BatchDelay time.Duration
 }
 
-// Rates are the shares of decisions that are recorded, from 0 to 1. A request
-// that a policy would have denied without mode: observe counts as denied.
-type Rates struct{ Denied, Allowed float64 }
+// Rates bound what is recorded. A request that a policy would have denied without
+// mode: observe counts as denied.
+type Rates struct {
+	Denied, Allowed float64 // shares of the decisions, from 0 to 1
+	// MaxPerSecond is how many lines a second the denials of one reason and one
+	// source network have. The reason revoked has at least 1000. Default 100.
+	MaxPerSecond int
+}
 
 // Sizes of the queue and of a batch, in records.
 const (
@@ -83,6 +94,7 @@ type Log struct {
 	delay   time.Duration
 	denied  rate
 	allowed rate
+	limit   *limit
 
 	queue  chan *Record
 	closed atomic.Bool
@@ -120,7 +132,7 @@ func New(o Options) (*Log, error) {
 		o.BatchDelay = pollInterval
 	}
 	l := &Log{
-		output: o.Output, log: o.Logger, delay: o.BatchDelay, queue: make(chan *Record, o.Queue), stop: make(chan struct{}), done: make(chan struct{}),
+		output: o.Output, log: o.Logger, delay: o.BatchDelay, queue: make(chan *Record, o.Queue), stop: make(chan struct{}), done: make(chan struct{}), limit: newLimit(),
 		lines: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "rescind_decision_log_records_total", Help: "Decisions recorded in the decision log.",
 		}),
@@ -133,7 +145,7 @@ func New(o Options) (*Log, error) {
 	}
 	l.SetRates(o.Rates)
 	if o.Registerer != nil {
-		if err := errors.Join(o.Registerer.Register(l.lines), o.Registerer.Register(l.dropped)); err != nil {
+		if err := errors.Join(o.Registerer.Register(l.lines), o.Registerer.Register(l.dropped), o.Registerer.Register(l.limit.total)); err != nil {
 			return nil, err
 		}
 	}
@@ -146,28 +158,37 @@ func New(o Options) (*Log, error) {
 func (l *Log) SetRates(r Rates) {
 	l.denied.set(r.Denied)
 	l.allowed.set(r.Allowed)
+	if r.MaxPerSecond == 0 {
+		r.MaxPerSecond = defaultPerSecond
+	}
+	l.limit.set(r.MaxPerSecond)
 }
 
-// Record records a decision if the rates select it. It does not block and keeps
-// no reference to r or d. span is the span of the decision. If span is zero, the
-// record names the span that the request belongs to by its own word.
+// Record records a decision if the rates select it and its limit is not met. It
+// does not block and keeps no reference to r or d. span is the span of the
+// decision. If span is zero, the record names the span that the request belongs to
+// by its own word.
 func (l *Log) Record(r *authz.Request, d *authz.Decision, at time.Time, took time.Duration, span trace.SpanContext) {
-	of := &l.denied
-	if d.Allow && d.WouldDeny == "" {
-		of = &l.allowed
+	denied := !d.Allow || d.WouldDeny != ""
+	of := &l.allowed
+	if denied {
+		of = &l.denied
 	}
 	share, record := of.sample()
 	if !record {
+		return
+	}
+	if l.closed.Load() {
+		l.dropped.WithLabelValues(logClosed).Inc()
+		return
+	}
+	if denied && !l.admit(r, d, at, share) {
 		return
 	}
 	out := NewRecord(r, d, at, took)
 	out.Rate, out.Trace = share, span
 	if !span.IsValid() && r != nil {
 		out.Trace = Parent(r.Headers)
-	}
-	if l.closed.Load() {
-		l.dropped.WithLabelValues(logClosed).Inc()
-		return
 	}
 	select {
 	case l.queue <- out:
@@ -176,8 +197,22 @@ func (l *Log) Record(r *authz.Request, d *authz.Decision, at time.Time, took tim
 	}
 }
 
-// Close writes the queued records and closes the output. If ctx ends first,
-// Close drops and counts the remaining records, and returns an error.
+// admit reports whether a denial gets a line. If not, it is counted.
+func (l *Log) admit(r *authz.Request, d *authz.Decision, at time.Time, share float64) bool {
+	o := origin{cause: cause{d.Reason, d.WouldDeny, share}}
+	if r != nil {
+		o.network = networkOf(r.Source)
+	}
+	v := l.limit.admit(o, at)
+	if v == ended {
+		l.dropped.WithLabelValues(logClosed).Inc()
+	}
+	return v == written
+}
+
+// Close writes the queued records and the last summaries, and closes the output.
+// If ctx ends first, Close drops and counts the remaining records, and returns an
+// error.
 func (l *Log) Close(ctx context.Context) error {
 	l.once.Do(func() {
 		l.closed.Store(true)
@@ -192,26 +227,54 @@ func (l *Log) Close(ctx context.Context) error {
 	return l.err
 }
 
-// run is the goroutine that writes.
+// run is the goroutine that writes. Once a window it writes the summaries.
 func (l *Log) run() {
 	defer close(l.done)
 	defer l.abort()
 	batch := make([]*Record, 0, maxBatch)
+	second := time.NewTicker(window)
+	defer second.Stop()
 	for {
 		select {
 		case r := <-l.queue:
 			l.wait()
-			for batch = l.fill(append(batch[:0], r)); len(batch) > 0; batch = l.fill(batch[:0]) {
-				l.writeBatch(batch)
-				clear(batch)
-			}
+			l.drain(append(batch, r), second.C)
+		case <-second.C:
+			l.sumUp(false)
 		case <-l.stop:
-			for batch = l.fill(batch[:0]); len(batch) > 0; batch = l.fill(batch[:0]) {
-				l.writeBatch(batch)
-			}
+			l.drain(batch, nil)
+			l.sumUp(true)
 			l.err = l.output.Close(l.write)
 			return
 		}
+	}
+}
+
+// drain writes batch and all queued records, with the summaries that come due.
+func (l *Log) drain(batch []*Record, second <-chan time.Time) {
+	for batch = l.fill(batch); len(batch) > 0; batch = l.fill(batch[:0]) {
+		l.writeBatch(batch)
+		clear(batch)
+		select {
+		case <-second:
+			l.sumUp(false)
+		default:
+		}
+	}
+}
+
+// sumUp writes the summaries of the window.
+func (l *Log) sumUp(last bool) {
+	summaries := l.limit.take(time.Now(), last)
+	if len(summaries) == 0 {
+		return
+	}
+	n, err := l.output.Write(l.write, summaries)
+	for _, r := range summaries[n:] {
+		l.limit.giveBack(r)
+	}
+	if err != nil {
+		l.warn(err)
 	}
 }
 
@@ -253,9 +316,14 @@ func (l *Log) writeBatch(batch []*Record) {
 		return
 	}
 	l.dropped.WithLabelValues(writeFailed).Add(float64(len(batch) - n))
+	l.warn(err)
+}
+
+// warn logs that the output fails, once an interval.
+func (l *Log) warn(err error) {
 	if now := time.Now(); now.Sub(l.warned) >= warnInterval {
 		l.warned = now
-		l.log.Error("decision log not written, lost records are counted in rescind_decision_log_dropped_total", slog.String("error", err.Error()))
+		l.log.Error("decision log not written, metrics count the lost records and a later summary the suppressed ones", slog.String("error", err.Error()))
 	}
 }
 

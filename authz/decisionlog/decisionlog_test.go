@@ -92,7 +92,7 @@ func (l *Log) droppedFor(reason string) float64 {
 // An output that takes nothing loses records, and Record does not wait for it.
 func TestRecordNeverWaits(t *testing.T) {
 	out := &blocked{release: make(chan struct{}), entered: make(chan struct{}, 1)}
-	l, _ := started(t, Options{Rates: Rates{Denied: 1}, Output: out, Queue: 10})
+	l, _ := started(t, Options{Rates: Rates{Denied: 1, MaxPerSecond: 10_000}, Output: out, Queue: 10})
 	r, d := denied()
 	l.Record(r, d, time.Now(), 0, trace.SpanContext{})
 	<-out.entered // the writer holds this one
@@ -149,8 +149,8 @@ func TestRates(t *testing.T) {
 		allow, would bool
 		fewest, most int
 	}{
-		{Rates{1, 0}, false, false, 10000, 10000}, {Rates{1, 0}, true, false, 0, 0}, {Rates{0, 1}, false, false, 0, 0},
-		{Rates{0, .01}, true, false, 50, 160}, {Rates{.5, 0}, false, false, 4700, 5300}, {Rates{1, 0}, true, true, 10000, 10000},
+		{Rates{1, 0, 10000}, false, false, 10000, 10000}, {Rates{1, 0, 10000}, true, false, 0, 0}, {Rates{0, 1, 10000}, false, false, 0, 0},
+		{Rates{0, .01, 1}, true, false, 50, 160}, {Rates{.5, 0, 10000}, false, false, 4700, 5300}, {Rates{1, 0, 10000}, true, true, 10000, 10000},
 	} {
 		out := &blocked{}
 		l, _ := started(t, Options{Output: out, Queue: 10000})
@@ -197,10 +197,10 @@ func TestNothingGrows(t *testing.T) {
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 4<<20 {
 		t.Errorf("%d bytes more in use, want at most 4 MiB", grown)
 	}
-	if total := testutil.ToFloat64(l.lines) + l.droppedFor(queueFull); total != float64(n+5000) {
-		t.Errorf("%v written or dropped, want %d", total, n+5000)
+	if total := testutil.ToFloat64(l.lines) + l.droppedFor(queueFull) + l.suppressedFor(authz.Revoked); total != float64(n+5000) {
+		t.Errorf("%v written, suppressed or dropped, want %d", total, n+5000)
 	}
-	if series, err := testutil.GatherAndCount(registry); err != nil || series != 4 {
-		t.Errorf("%d series, %v, want 4", series, err)
+	if series, err := testutil.GatherAndCount(registry); err != nil || series != 5 {
+		t.Errorf("%d series, %v, want 5", series, err)
 	}
 }

@@ -33,7 +33,7 @@ func (e *exported) Write(ctx context.Context, records []*Record) (int, error) {
 	e.collecting.records = e.collecting.records[:0]
 	for _, r := range records {
 		var out log.Record
-		out.SetEventName(EventName)
+		out.SetEventName(r.event())
 		out.SetTimestamp(r.At)
 		out.SetObservedTimestamp(r.At.Add(r.Took))
 		out.SetSeverityText(r.severity())

@@ -14,15 +14,20 @@ import (
 //go:embed schema.json
 var Schema []byte
 
-// EventName is the event name of each record in OpenTelemetry.
-const EventName = "rescind.decision"
+// Names of the events in OpenTelemetry.
+const (
+	EventName   = "rescind.decision"
+	SummaryName = "rescind.decisions.suppressed" // the number of denials without a line of their own
+)
 
 // appendLine appends r as one line. The order of members is fixed, so that people
 // can read the line. scratch is memory for the attributes.
 func appendLine(dst []byte, r *Record, instance string, scratch []attribute.KeyValue) []byte {
 	dst = append(dst, `{"timestamp":"`...)
 	dst = r.At.UTC().AppendFormat(dst, timestamp)
-	dst = append(dst, `","event.name":"`+EventName+`","severity_text":"`...)
+	dst = append(dst, `","event.name":"`...)
+	dst = append(dst, r.event()...)
+	dst = append(dst, `","severity_text":"`...)
 	dst = append(dst, r.severity()...)
 	dst = append(dst, `","service.name":"rescind-authz"`...)
 	if instance != "" {

@@ -67,7 +67,7 @@ func TestFileRotates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, _ := started(t, Options{Rates: Rates{Denied: 1}, Output: Lines(file, "a"), Queue: 16})
+	l, _ := started(t, Options{Rates: Rates{Denied: 1, MaxPerSecond: 100_000}, Output: Lines(file, "a"), Queue: 16})
 	s := published(t)
 	r, d := denied()
 	d.Detail = strings.Repeat("x", 256)

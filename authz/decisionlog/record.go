@@ -37,6 +37,12 @@ type Record struct {
 	// Texts as they came, but cut by copyTexts.
 	id, policy, detail, issuer, subject, tokenID, session, client, keyID, requestID, revocation, wouldDeny, path, host string
 
+	// Of a summary alone. It stands for suppressed denials from one network, or
+	// from elsewhere: the networks that are not told apart.
+	suppressed int
+	since      time.Time // of the first one
+	elsewhere  bool
+
 	// The token's own word, on a denial before its signature was verified.
 	unverifiedIssuer, unverifiedKey string
 }
@@ -62,6 +68,10 @@ const (
 	keyRevision  = attribute.Key("rescind.revocations.revision")
 	keyStale     = attribute.Key("rescind.revocations.stale")
 	keyRevokedBy = attribute.Key("rescind.revocations.id")
+
+	keySuppressed = attribute.Key("rescind.decisions.suppressed")
+	keySince      = attribute.Key("rescind.decisions.since")
+	keyElsewhere  = attribute.Key("rescind.decisions.other_networks")
 )
 
 // NewRecord returns the record of a decision d about r. r may be nil.
@@ -191,6 +201,9 @@ func (r *Record) appendAttributes(all []attribute.KeyValue) []attribute.KeyValue
 	if r.allow {
 		outcome = "allow"
 	}
+	if r.suppressed > 0 {
+		return r.appendSummary(append(all, keyOutcome.String(outcome)))
+	}
 	all = append(all,
 		keyID.String(r.id), keyOutcome.String(outcome), keyReason.String(string(r.reason)),
 		keyDuration.Float64(r.Took.Seconds()), keyRevision.Int64(int64(r.revision)))
@@ -221,6 +234,30 @@ func (r *Record) appendAttributes(all []attribute.KeyValue) []attribute.KeyValue
 		all = append(all, keyRate.Float64(r.Rate))
 	}
 	return all
+}
+
+// appendSummary appends the other attributes of a summary.
+func (r *Record) appendSummary(all []attribute.KeyValue) []attribute.KeyValue {
+	all = append(all, keyReason.String(string(r.reason)), keySuppressed.Int(r.suppressed),
+		keySince.String(r.since.UTC().Format(timestamp)), keyRate.Float64(r.Rate))
+	if r.wouldDeny != "" {
+		all = append(all, keyWouldDeny.String(r.wouldDeny))
+	}
+	if r.source.IsValid() {
+		all = append(all, semconv.ClientAddress(r.source.String()))
+	}
+	if r.elsewhere {
+		all = append(all, keyElsewhere.Bool(true))
+	}
+	return all
+}
+
+// event returns the name of the event in OpenTelemetry.
+func (r *Record) event() string {
+	if r.suppressed > 0 {
+		return SummaryName
+	}
+	return EventName
 }
 
 // safe returns s cleaned, cut, and replaced if it looks like a token. A client may

@@ -104,7 +104,7 @@ func readAuthz(v value, a *Authz) {
 		Reloadable: Reloadable{
 			Policies: map[string]Policy{},
 			Headers:  Headers{Prefix: authz.DefaultPrefix, Claims: maps.Clone(authz.DefaultHeaders)},
-			Shares:   Shares{Denied: 1, Allowed: 0.01},
+			Shares:   Shares{Denied: 1, Allowed: 0.01, MaxPerSecond: 100},
 			Alerts:   watch.Defaults(),
 		},
 	}

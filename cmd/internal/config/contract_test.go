@@ -124,7 +124,7 @@ var defaultHeaders = Headers{Prefix: "x-jwt-", Claims: map[string]authz.HeaderCl
 
 func carries(claims ...string) authz.HeaderClaim { return authz.HeaderClaim{Claims: claims} }
 
-var defaultShares = Shares{Denied: 1, Allowed: 0.01}
+var defaultShares = Shares{Denied: 1, Allowed: 0.01, MaxPerSecond: 100}
 
 var defaultDecisions = Decisions{Output: "stdout", MaxSizeMB: 100, MaxFiles: 5}
 

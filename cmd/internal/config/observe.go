@@ -20,8 +20,11 @@ type Decisions struct {
 	Collector *Collector
 }
 
-// Shares says how many of the decisions are recorded, from 0 (none) to 1 (all).
-type Shares struct{ Denied, Allowed float64 }
+// Shares says how many of the decisions are recorded.
+type Shares struct {
+	Denied, Allowed float64 // from 0 (none) to 1 (all)
+	MaxPerSecond    int     // lines of the denials of one reason from one network
+}
 
 // Tracing says where decisions are recorded as spans.
 type Tracing struct {
@@ -55,12 +58,13 @@ func readDecisions(v value, a *Authz) {
 	d := &a.Decisions
 	output := d.Output
 	ok := v.object(keys{
-		"denied":      into(&a.Shares.Denied, ratio),
-		"allowed":     into(&a.Shares.Allowed, ratio),
-		"output":      into(&output, text()),
-		"max_size_mb": into(&d.MaxSizeMB, count(1, 100_000)),
-		"max_files":   into(&d.MaxFiles, count(2, 10_000)),
-		"collector":   into(&d.Collector, collectorOnly),
+		"denied":         into(&a.Shares.Denied, ratio),
+		"allowed":        into(&a.Shares.Allowed, ratio),
+		"max_per_second": into(&a.Shares.MaxPerSecond, count(1, 1_000_000)),
+		"output":         into(&output, text()),
+		"max_size_mb":    into(&d.MaxSizeMB, count(1, 100_000)),
+		"max_files":      into(&d.MaxFiles, count(2, 10_000)),
+		"collector":      into(&d.Collector, collectorOnly),
 	})
 	if !ok {
 		return

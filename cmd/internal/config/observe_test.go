@@ -17,6 +17,8 @@ var observeFaults = []faulty{
 		`log.decisions.denied: "NaN" is not a share from 0 (none) to 1 (all)`,
 		`log.decisions.allowed: "all" is not a share from 0 (none) to 1 (all)`,
 	}},
+	{"log: {decisions: {max_per_second: §0}}\n", []string{`log.decisions.max_per_second: "0" is not a whole number from 1 to 1000000`}},
+	{"log: {decisions: {max_per_second: §none}}\n", []string{`log.decisions.max_per_second: "none" is not a whole number from 1 to 1000000`}},
 	{"log: {decisions: {output: §'file:'}}\n", []string{`log.decisions.output: "file:" is not one of stdout, stderr, otlp, file:PATH`}},
 	{"log: {decisions: {max_size_mb: §10, max_files: §3, collector: §{endpoint: 127.0.0.1:1}}}\n", []string{
 		"log.decisions.max_size_mb: is for output: file:PATH; remove it",
@@ -67,11 +69,11 @@ func TestObserve(t *testing.T) {
 		t.Helper()
 		return mustAuthz(t, path, text+baseIssuers+baseRevocation)
 	}
-	a := read("log: {decisions: {denied: 0.5, allowed: 0, output: 'file:logs/d.log', max_size_mb: 7, max_files: 3}}\n")
+	a := read("log: {decisions: {denied: 0.5, allowed: 0, max_per_second: 9, output: 'file:logs/d.log', max_size_mb: 7, max_files: 3}}\n")
 	if d, want := a.Decisions, (Decisions{
 		Output: "file", File: filepath.Join(dir, "logs/d.log"), MaxSizeMB: 7, MaxFiles: 3,
-	}); d != want || a.Shares != (Shares{Denied: .5}) {
-		t.Errorf("decisions: %+v with shares %+v, want %+v with 0.5 and 0", d, a.Shares, want)
+	}); d != want || a.Shares != (Shares{Denied: .5, MaxPerSecond: 9}) {
+		t.Errorf("decisions: %+v with shares %+v, want %+v with 0.5, 0 and 9", d, a.Shares, want)
 	}
 	a = read("log: {decisions: {output: otlp}}\ntracing: {endpoint: 'otel:4317', headers_file: otlp.headers, ca_file: cert.pem, sample_ratio: 1}\n")
 	want := Collector{URL: "https://otel:4317", Protocol: "grpc", HeadersFile: filepath.Join(dir, "otlp.headers"), CAFile: filepath.Join(dir, "cert.pem")}

@@ -188,6 +188,7 @@ func TestReloadNotesWhatTakesARestart(t *testing.T) {
 		{"the file in force", issuer, "", ""},
 		{"the log's format", issuer, "log: {format: text}\n", at},
 		{"the share of decisions", issuer, "log: {decisions: {denied: 0.5}}\n", ""},
+		{"the limit of decisions", issuer, "log: {decisions: {max_per_second: 5}}\n", ""},
 		{"the output of decisions", issuer, "log: {decisions: {output: stderr}}\n", at},
 	} {
 		r.write(c.issuer, c.rest)
