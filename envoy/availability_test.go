@@ -57,17 +57,7 @@ func TestChecksWaitForNoSync(t *testing.T) {
 	}
 	var syncing sync.WaitGroup
 	t.Cleanup(func() { close(log.release); syncing.Wait(); _ = f.Close() })
-	if err := f.Greet("log", 7, 720*time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	loading, err := f.Load("log", 7, 0)
-	if err == nil {
-		err = loading.Commit()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Contact(7, time.Now(), 0)
+	loadNothing(t, f)
 	a, err := authz.New(authz.Options{
 		Issuers:     []authz.Issuer{{Name: issuer.URL(), Keys: keys, Audiences: []string{"api"}, MaxLifetime: time.Hour}},
 		Revocations: f,

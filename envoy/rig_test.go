@@ -1,7 +1,6 @@
 package envoy
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -10,7 +9,6 @@ import (
 	"maps"
 	"net"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +22,7 @@ import (
 	"rescind/authz/gate"
 	"rescind/jwks"
 	"rescind/revocation/replica"
+	"rescind/test/syncbuffer"
 )
 
 const idp = "https://idp.example/"
@@ -70,6 +69,13 @@ func follower(t testing.TB) *replica.Follower {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
+	loadNothing(t, f)
+	return f
+}
+
+// loadNothing makes f ready, with an empty set at revision 7.
+func loadNothing(t testing.TB, f *replica.Follower) {
+	t.Helper()
 	if err := f.Greet("log", 7, 720*time.Hour); err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +87,6 @@ func follower(t testing.TB) *replica.Follower {
 		t.Fatal(err)
 	}
 	f.Contact(7, time.Now(), 0)
-	return f
 }
 
 func authorizer(t testing.TB, k *key, f *replica.Follower, log *slog.Logger) *authz.Authorizer {
@@ -110,9 +115,9 @@ type options struct {
 }
 
 // server returns a Server that does not listen, and its log at every level.
-func server(t testing.TB, k *key, o options) (*Server, *safeBuffer) {
+func server(t testing.TB, k *key, o options) (*Server, *syncbuffer.Buffer) {
 	t.Helper()
-	log := &safeBuffer{}
+	log := &syncbuffer.Buffer{}
 	logger := slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if o.Revocations == nil {
 		o.Revocations = follower(t)
@@ -126,24 +131,6 @@ func server(t testing.TB, k *key, o options) (*Server, *safeBuffer) {
 		t.Fatal(err)
 	}
 	return s, log
-}
-
-// safeBuffer is a buffer for concurrent use.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // serving starts s on a unix socket and returns its address.

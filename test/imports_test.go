@@ -34,7 +34,7 @@ var arrows = map[string][]string{
 	"rescind/authz/watch":                  {"rescind/authz", "rescind/revocation", "rescind/revocation/insight"},
 	"rescind/authz/gate":                   {"rescind/authz"},
 	"rescind/envoy":                        {"rescind/authz", "rescind/authz/gate"},
-	"rescind/envoy/envoytest":              {"rescind/envoy", "rescind/jwks/jwkstest"},
+	"rescind/envoy/envoytest":              {"rescind/envoy", "rescind/jwks/jwkstest", "rescind/test/freeport"},
 	"rescind/cmd/internal/config":          {"rescind/authz", "rescind/authz/watch", "rescind/jwks", "rescind/jwks/loopback", "rescind/revocation", "rescind/revocation/insight", "rescind/revocation/printable"},
 	"rescind/cmd/internal/daemon":          {"rescind/cmd/internal/config"},
 	"rescind/cmd/internal/replica":         {"rescind/authz", "rescind/authz/decisionlog", "rescind/authz/gate", "rescind/authz/otlp", "rescind/authz/tracing", "rescind/authz/watch", "rescind/cmd/internal/config", "rescind/cmd/internal/daemon", "rescind/envoy", "rescind/jwks", "rescind/revocation", "rescind/revocation/feed", "rescind/revocation/replica"},
@@ -44,6 +44,9 @@ var arrows = map[string][]string{
 	"rescind/cmd/rescind":                  {"*"},
 	"rescind/test":                         nil,
 	"rescind/test/eventually":              nil,
+	"rescind/test/freeport":                nil,
+	"rescind/test/syncbuffer":              nil,
+	"rescind/test/teststack":               {"rescind/envoy/envoytest"},
 	"rescind/test/testcert":                nil,
 }
 

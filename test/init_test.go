@@ -11,9 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"rescind/envoy/envoytest"
 	"rescind/jwks/jwkstest"
 	"rescind/test/eventually"
+	"rescind/test/freeport"
 )
 
 // A deployment that init wrote starts as it is, but for its ports. It allows a
@@ -93,12 +93,9 @@ func startDeployment(t *testing.T, secure bool, flags []string) {
 func movePorts(t *testing.T, dir, upstream string) map[string]string {
 	t.Helper()
 	ports := map[string]string{"8080": upstream}
-	for _, old := range []string{"9390", "9391", "9191", "9192", "9901", "10000"} {
-		addr, err := envoytest.FreeAddr()
-		if err != nil {
-			t.Fatal(err)
-		}
-		ports[old] = strings.TrimPrefix(addr, "127.0.0.1:")
+	olds := []string{"9390", "9391", "9191", "9192", "9901", "10000"}
+	for i, addr := range freeport.Addrs(t, len(olds)) {
+		ports[olds[i]] = strings.TrimPrefix(addr, "127.0.0.1:")
 	}
 	for _, name := range []string{"control.yaml", "authz.yaml", "envoy.yaml"} {
 		path := filepath.Join(dir, name)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"rescind/envoy/envoytest"
+	"rescind/test/teststack"
 )
 
 var (
@@ -92,24 +93,5 @@ func startIn(t *testing.T, dir string, o envoytest.Options) *envoytest.Stack {
 	t.Helper()
 	needEnvoy(t)
 	o.Binary, o.Envoy, o.Dir = cmp.Or(o.Binary, rescind), gateway, dir
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	s, err := envoytest.Start(ctx, o)
-	t.Cleanup(func() {
-		if s != nil {
-			s.Close()
-		}
-		if !t.Failed() {
-			return
-		}
-		logs, _ := filepath.Glob(filepath.Join(o.Dir, "*.log"))
-		for _, name := range logs {
-			text, _ := os.ReadFile(name)
-			t.Logf("== %s\n%s", filepath.Base(name), text[max(0, len(text)-4000):])
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return teststack.Start(t, o)
 }

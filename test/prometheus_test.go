@@ -24,6 +24,7 @@ import (
 
 	"rescind/envoy/envoytest"
 	"rescind/test/eventually"
+	"rescind/test/freeport"
 )
 
 // tool returns the path of a program of the Debian package prometheus.
@@ -114,7 +115,7 @@ type prometheus struct{ url string }
 
 func scraping(t *testing.T, s *envoytest.Stack) *prometheus {
 	t.Helper()
-	program, dir, listen := tool(t, "prometheus"), t.TempDir(), unused(t)
+	program, dir, listen := tool(t, "prometheus"), t.TempDir(), freeport.Addrs(t, 1)[0]
 	rules, err := filepath.Abs(shipped("prometheus-rules.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -324,17 +325,6 @@ func (p *prometheus) wantExemplars(t *testing.T) {
 	if len(data) == 0 || len(data[0].Exemplars) == 0 || len(data[0].Exemplars[0].Labels["trace_id"]) != 32 {
 		t.Errorf("wanted exemplars with a trace, got %v", data)
 	}
-}
-
-// unused returns a loopback address that nobody listens on.
-func unused(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // traceSink returns the address of a gRPC server that takes OTLP traces and

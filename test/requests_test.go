@@ -9,6 +9,7 @@ import (
 
 	"rescind/envoy/envoytest"
 	"rescind/test/eventually"
+	"rescind/test/teststack"
 )
 
 // got returns the answer to a request through Envoy.
@@ -30,11 +31,7 @@ func wantStatus(t *testing.T, s *envoytest.Stack, what, token string, want int) 
 
 func login(t *testing.T, s *envoytest.Stack, subject string) string {
 	t.Helper()
-	token, err := s.Login(t.Context(), subject)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
+	return teststack.Login(t, s, subject)
 }
 
 // minted returns a token of the issuer. The claims replace the usual ones, and nil

@@ -19,7 +19,7 @@ func TestAuditIsFollowed(t *testing.T) {
 	revoke("old1")
 	revoke("old2")
 	revoke("old3")
-	out, errs := &both{}, &both{}
+	out, errs := &printed{}, &printed{}
 	a := &app{out: out, errs: errs, now: time.Now, output: "text"}
 	a.getenv = func(name string) string { return map[string]string{"RESCIND_TOKEN": tokenOf("viewer")}[name] }
 	c, err := (&connection{app: a, control: e.url}).open()

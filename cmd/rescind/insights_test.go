@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 	"rescind/revocation/control/alert"
 	"rescind/revocation/insight"
 	"rescind/test/eventually"
+	"rescind/test/syncbuffer"
 )
 
 // seen makes the replicas answer as told.
@@ -92,16 +92,11 @@ func TestAlerts(t *testing.T) {
 	e.rescind("alerts", "--since", time.Now().Add(time.Minute).Format(time.RFC3339)).want(0, "no alert matches")
 }
 
-// both is a buffer for a writer and a reader at a time.
-type both struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
+// printed is the output of a command that goes on.
+type printed struct{ syncbuffer.Buffer }
 
-func (b *both) Write(p []byte) (int, error) { b.mu.Lock(); defer b.mu.Unlock(); return b.b.Write(p) }
-func (b *both) String() string              { b.mu.Lock(); defer b.mu.Unlock(); return b.b.String() }
-
-func (b *both) until(t *testing.T, text string) {
+// until waits for a text in the output.
+func (b *printed) until(t *testing.T, text string) {
 	t.Helper()
 	eventually.Succeeds(t, fmt.Sprintf("%q is printed", text), func() error {
 		if got := b.String(); !strings.Contains(got, text) {
@@ -119,7 +114,7 @@ func TestAlertsAreFollowed(t *testing.T) {
 	for i := range 5 {
 		raise(t, in, insight.RevokedTokenUsed, fmt.Sprint("old", i))
 	}
-	out, errs := &both{}, &both{}
+	out, errs := &printed{}, &printed{}
 	a := &app{out: out, errs: errs, now: time.Now, output: "text", getenv: func(string) string { return "" }}
 	conn := &connection{app: a, control: e.url}
 	a.getenv = func(name string) string { return map[string]string{"RESCIND_TOKEN": tokenOf("viewer")}[name] }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"rescind/test/freeport"
 )
 
 // NodeName returns the name of control node i, in the files and in the cluster.
@@ -21,15 +23,15 @@ func (s *Stack) layOut() (err error) {
 	s.Control, s.ControlURLs = make([]*Process, n), make([]string, n)
 	s.feeds, s.routes = make([]string, n), make([]string, n)
 	for i := range n {
-		admin, err := FreeAddr()
+		admin, err := freeport.Addr()
 		if err != nil {
 			return err
 		}
 		s.ControlURLs[i] = "http://" + admin
-		if s.feeds[i], err = FreeAddr(); err != nil {
+		if s.feeds[i], err = freeport.Addr(); err != nil {
 			return err
 		}
-		if s.routes[i], err = FreeAddr(); err != nil {
+		if s.routes[i], err = freeport.Addr(); err != nil {
 			return err
 		}
 	}

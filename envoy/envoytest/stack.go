@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"rescind/jwks/jwkstest"
+	"rescind/test/freeport"
 )
 
 // Options of a [Stack].
@@ -135,10 +136,10 @@ func (s *Stack) startReplicas(ctx context.Context) (err error) {
 	n := s.Options.Replicas
 	s.Replicas, s.GRPC, s.HTTP = make([]*Process, n), make([]string, n), make([]string, n)
 	for i := range n {
-		if s.GRPC[i], err = FreeAddr(); err != nil {
+		if s.GRPC[i], err = freeport.Addr(); err != nil {
 			return err
 		}
-		if s.HTTP[i], err = FreeAddr(); err != nil {
+		if s.HTTP[i], err = freeport.Addr(); err != nil {
 			return err
 		}
 		if err := s.StartReplica(ctx, i); err != nil {

@@ -3,30 +3,16 @@ package store
 import (
 	"errors"
 	"fmt"
-	"net"
 	"testing"
 	"time"
 
 	"rescind/test/eventually"
+	"rescind/test/freeport"
 )
-
-// ports finds n that are free now.
-func ports(t *testing.T, n int) (addrs []string) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addrs = append(addrs, l.Addr().String())
-	}
-	return addrs
-}
 
 // nodes are the options of n nodes on loopback.
 func nodes(t *testing.T, n int) (out []Options) {
-	addrs := ports(t, n)
+	addrs := freeport.Addrs(t, n)
 	for i, a := range addrs {
 		c := &Cluster{Name: fmt.Sprint("n", i+1), Listen: a, Secret: "s3cret"}
 		for j, other := range addrs {

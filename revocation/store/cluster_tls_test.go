@@ -1,17 +1,16 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 
 	"rescind/test/eventually"
+	"rescind/test/syncbuffer"
 	"rescind/test/testcert"
 )
 
@@ -25,23 +24,8 @@ func mutual(t *testing.T, name string, issuer, trusted *testcert.Authority) *tls
 	}
 }
 
-// logged is the log of a node, for a writer and a reader at the same time.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
+// logged is the log of a node.
+type logged struct{ syncbuffer.Buffer }
 
 func (l *logged) count(text string) int { return strings.Count(l.String(), text) }
 

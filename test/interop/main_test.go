@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"rescind/envoy/envoytest"
+	"rescind/test/teststack"
 )
 
 // rescind is the binary under test. It is built from the product's own module,
@@ -50,33 +51,7 @@ func start(t *testing.T, o envoytest.Options) *envoytest.Stack {
 		t.Fatal(err)
 	}
 	o.Binary, o.Envoy, o.Dir = rescind, gateway, t.TempDir()
-	s, err := envoytest.Start(ctx, o)
-	t.Cleanup(func() {
-		if s != nil {
-			s.Close()
-		}
-		if !t.Failed() {
-			return
-		}
-		logs, _ := filepath.Glob(filepath.Join(o.Dir, "*.log"))
-		for _, name := range logs {
-			text, _ := os.ReadFile(name)
-			t.Logf("== %s\n%s", filepath.Base(name), text[max(0, len(text)-4000):])
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func login(t *testing.T, s *envoytest.Stack, subject string) string {
-	t.Helper()
-	token, err := s.Login(t.Context(), subject)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
+	return teststack.Start(t, o)
 }
 
 // revoke revokes on every replica and returns the revocation's ID.

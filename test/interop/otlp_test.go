@@ -3,7 +3,6 @@ package interop
 import (
 	"context"
 	"encoding/hex"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +21,8 @@ import (
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
 	"rescind/envoy/envoytest"
+	"rescind/test/freeport"
+	"rescind/test/teststack"
 )
 
 // collector is an OpenTelemetry collector's own receiver of OTLP, by gRPC and
@@ -35,7 +36,8 @@ type collector struct {
 // startCollector runs a receiver until the test ends.
 func startCollector(t *testing.T) *collector {
 	t.Helper()
-	c := &collector{grpc: unused(t), http: unused(t)}
+	addrs := freeport.Addrs(t, 2)
+	c := &collector{grpc: addrs[0], http: addrs[1]}
 	factory := otlpreceiver.NewFactory()
 	config := factory.CreateDefaultConfig()
 	err := confmap.NewFromStringMap(map[string]any{"protocols": map[string]any{
@@ -66,17 +68,6 @@ func startCollector(t *testing.T) *collector {
 	return c
 }
 
-// unused is a loopback address on which nobody listens.
-func unused(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 const (
 	theTrace = "0af7651916cd43dd8448eb211c80319c"
 	theSpan  = "b7ad6b7169203331"
@@ -95,7 +86,7 @@ func TestOTLP(t *testing.T) {
 			}
 			s := start(t, envoytest.Options{Replicas: 1, Authz: "log: {decisions: {allowed: 1, output: otlp}}\n" +
 				"tracing: {endpoint: '" + endpoint + "', protocol: " + protocol + ", headers_file: '" + headers + "', sample_ratio: 0}\n"})
-			good, bad := login(t, s, "alice"), login(t, s, "mallory")
+			good, bad := teststack.Login(t, s, "alice"), teststack.Login(t, s, "mallory")
 			revocation := revoke(t, s, map[string]any{"claims": map[string]any{"sub": "mallory"}})
 			in := "00-" + theTrace + "-" + theSpan
 			for _, ask := range []struct {

@@ -30,21 +30,20 @@ func LogStarted(logger *slog.Logger, version, commit, config string) {
 	logger.Info("started", "version", version, "commit", commit, "go", runtime.Version(), "config", config)
 }
 
-// readyPoll is the time between two looks of [LogReady].
+// readyPoll is the time between two looks of logReady.
 const readyPoll = 50 * time.Millisecond
 
-// LogReady logs once, when nothing is missing for the first time. It returns
-// then, or when ctx ends. It always returns nil.
-func LogReady(ctx context.Context, logger *slog.Logger, ready func() Readiness) error {
+// logReady logs once, when nothing is missing for the first time. It returns
+// then, or when ctx ends.
+func logReady(ctx context.Context, logger *slog.Logger, ready func() Readiness) {
 	poll := time.NewTicker(readyPoll)
 	defer poll.Stop()
 	for len(ready().Missing) > 0 {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-poll.C:
 		}
 	}
 	logger.Info("ready")
-	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 )
 
@@ -37,6 +38,16 @@ func (p *Processes) Run(name string, f func() error) (done <-chan struct{}) {
 		}
 	}()
 	return end
+}
+
+// Wait logs when nothing is missing any more, waits until ctx ends, logs why it
+// ended, and returns the first failure of a process. ctx is the context of the
+// processes.
+func (p *Processes) Wait(ctx context.Context, logger *slog.Logger, ready func() Readiness) error {
+	logReady(ctx, logger, ready)
+	<-ctx.Done()
+	logger.Info("ending", "reason", context.Cause(ctx).Error())
+	return p.Err()
 }
 
 // Err returns the first failure, or nil.

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,22 +14,9 @@ import (
 	"rescind/cmd/internal/config"
 	"rescind/cmd/internal/node"
 	"rescind/test/eventually"
+	"rescind/test/freeport"
 	"rescind/test/testcert"
 )
-
-// freeAddresses returns n addresses on loopback that nobody listens on.
-func freeAddresses(t *testing.T, n int) (all []string) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		all = append(all, l.Addr().String())
-	}
-	return all
-}
 
 // clusterFile returns the configuration of node i, whose files are in dir.
 func clusterFile(dir string, i int, routes []string) string {
@@ -53,7 +39,7 @@ store:
 // Three nodes form a cluster over the TLS of their configuration files, and a
 // revocation through one is listed by the others.
 func TestClusterWithTLSFiles(t *testing.T) {
-	dir, routes := t.TempDir(), freeAddresses(t, 3)
+	dir, routes := t.TempDir(), freeport.Addrs(t, 3)
 	authority := testcert.NewAuthority(t, "cluster")
 	testcert.Replace(t, filepath.Join(dir, "ca.pem"), authority.PEM())
 	write(t, filepath.Join(dir, "cluster.secret"), "0123456789abcdef\n")

@@ -93,11 +93,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if n.alone() {
 		n.serveAdmin(admin, adminTLS)
 	}
-	watching := processes.Run("readiness", func() error { return daemon.LogReady(ctx, log, n.readiness) })
-	<-ctx.Done()
-	<-watching
-	log.Info("ending", "reason", context.Cause(ctx).Error())
-	return processes.Err()
+	return processes.Wait(ctx, log, n.readiness)
 }
 
 // node is a control node that starts or runs.

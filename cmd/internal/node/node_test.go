@@ -1,7 +1,6 @@
 package node_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"rescind/authz"
@@ -21,25 +19,11 @@ import (
 	"rescind/envoy"
 	"rescind/jwks/jwkstest"
 	"rescind/test/eventually"
+	"rescind/test/syncbuffer"
 )
 
-// logOf is the log of a process, for a writer and a reader at the same time.
-type logOf struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logOf) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *logOf) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
+// logOf is the log of a process.
+type logOf struct{ syncbuffer.Buffer }
 
 // address returns the address that the process has logged for a listener.
 func (l *logOf) address(name string) string {

@@ -146,11 +146,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	})
 	teardown.Add("configuration", daemon.StopAndWait(unwatch, watched))
 
-	ready := processes.Run("readiness", func() error { return daemon.LogReady(ctx, log, p.readiness) })
-	<-ctx.Done()
-	<-ready
-	log.Info("ending", "reason", context.Cause(ctx).Error())
-	return processes.Err()
+	return processes.Wait(ctx, log, p.readiness)
 }
 
 // process is a running replica.

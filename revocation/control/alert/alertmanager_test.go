@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +16,7 @@ import (
 
 	"rescind/revocation/insight"
 	"rescind/test/eventually"
+	"rescind/test/freeport"
 )
 
 // realAlertmanager runs the program of the Debian package and returns its URL.
@@ -38,12 +38,7 @@ func realAlertmanager(t *testing.T) string {
 	if err := os.WriteFile(config, []byte("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := freeport.Addrs(t, 1)[0]
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, program, "--config.file", config, "--storage.path", dir, "--web.listen-address", addr, "--cluster.listen-address=")
 	var out bytes.Buffer
