@@ -247,7 +247,7 @@ func TestRealIssuers(t *testing.T) {
 	key, enc := rsaKey(), edKey()
 	keycloak := func(change func(*Issuer)) *Authorizer {
 		o := options(t, key)
-		o.Issuers[0].Claims = Conditions{"typ": values(t, "Bearer")}
+		o.Issuers[0].Claims = Conditions{named("typ"): values(t, "Bearer")}
 		change(&o.Issuers[0])
 		return authorizer(t, o)
 	}
@@ -279,8 +279,8 @@ func TestRealIssuers(t *testing.T) {
 		{"2: a lightweight token, without sub and aud", func(i *Issuer) { i.AnyAudience, i.Audiences = true, nil }, key.typed(jwtTyp, less("sub", "aud")), OK},
 		{"2: the same where an audience is demanded", asIs, key.typed(jwtTyp, less("sub", "aud")), WrongAudience},
 		{"2: the client is azp, not aud", asIs, key.typed(jwtTyp, map[string]any{"typ": "Bearer", "aud": nil, "azp": "api"}), WrongAudience},
-		{"2: the client, as a condition", func(i *Issuer) { i.Claims["azp"] = values(t, "web") }, key.typed(jwtTyp, access), OK},
-		{"2: another client", func(i *Issuer) { i.Claims["azp"] = values(t, "cron") }, key.typed(jwtTyp, access), ClaimRefused},
+		{"2: the client, as a condition", func(i *Issuer) { i.Claims[named("azp")] = values(t, "web") }, key.typed(jwtTyp, access), OK},
+		{"2: another client", func(i *Issuer) { i.Claims[named("azp")] = values(t, "cron") }, key.typed(jwtTyp, access), ClaimRefused},
 		{"2: client credentials, without sid", asIs, key.typed(jwtTyp, less("sid")), OK},
 		{"5: spaces before colons in the header", asIs, key.sign(spaced.Replace(`{"alg":"RS256","typ":"JWT","kid":"rsa1"}`), changed(map[string]any{"iss": idp, "aud": "api", "typ": "Bearer", "exp": time.Now().Unix() + 60}, nil)), OK},
 		{"5: cnf of a DPoP token, with an extra member", asIs, key.typed(jwtTyp, map[string]any{"typ": "Bearer", "cnf": map[string]any{"jkt": "x", "kid": "y"}}), Unproven},

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"rescind/jwks/jwt"
 )
 
 // Headers configures how the headers of an allowed request change on the way to
@@ -28,7 +30,7 @@ type Headers struct {
 
 // HeaderClaim is the value of a managed header.
 type HeaderClaim struct {
-	Claims   []string // the first one that the token has
+	Claims   []jwt.ClaimName // the first one that the token has
 	Encoding Encoding
 }
 
@@ -43,12 +45,12 @@ const DefaultPrefix = "x-jwt-"
 
 // DefaultHeaders are the managed names of a configuration that sets none.
 var DefaultHeaders = map[string]HeaderClaim{
-	"x-jwt-issuer":  {Claims: []string{"iss"}},
-	"x-jwt-subject": {Claims: []string{"sub"}},
-	"x-jwt-id":      {Claims: []string{"jti"}},
-	"x-jwt-scope":   {Claims: []string{"scope"}},
-	"x-jwt-client":  {Claims: []string{"client_id"}},
-	"x-jwt-expires": {Claims: []string{"exp"}},
+	"x-jwt-issuer":  {Claims: []jwt.ClaimName{jwt.MemberName("iss")}},
+	"x-jwt-subject": {Claims: []jwt.ClaimName{jwt.MemberName("sub")}},
+	"x-jwt-id":      {Claims: []jwt.ClaimName{jwt.MemberName("jti")}},
+	"x-jwt-scope":   {Claims: []jwt.ClaimName{jwt.MemberName("scope")}},
+	"x-jwt-client":  {Claims: []jwt.ClaimName{jwt.MemberName("client_id")}},
+	"x-jwt-expires": {Claims: []jwt.ClaimName{jwt.MemberName("exp")}},
 }
 
 // headers is a compiled Headers.
@@ -86,7 +88,7 @@ func newHeaders(o Headers) (*headers, error) {
 		if err := h.manage(name); err != nil {
 			errs = append(errs, err)
 		}
-		if len(claim.Claims) == 0 || slices.Contains(claim.Claims, "") {
+		if len(claim.Claims) == 0 || slices.Contains(claim.Claims, jwt.ClaimName{}) {
 			errs = append(errs, fmt.Errorf("headers: %q names no claim", name))
 		}
 		h.managed = append(h.managed, managed{strings.ToLower(name), claim})

@@ -34,12 +34,12 @@ func (t *verified) header(c HeaderClaim) (value string, present bool) {
 		return "", false
 	}
 	for _, name := range c.Claims {
-		claim, has := t.Claims[name]
+		claim, has := name.In(t.Claims)
 		present = present || has
 		if claim == nil {
 			continue
 		}
-		if n, number := claim.(json.Number); number && isDate(name) {
+		if n, number := claim.(json.Number); number && slices.Contains(dates, name) {
 			claim = wholeSeconds(n)
 		}
 		if value, ok := headerValue(claim, c.Encoding); ok {
@@ -56,10 +56,8 @@ func (t *verified) payload() string {
 	return payload
 }
 
-// isDate reports whether a claim of this name is a NumericDate.
-func isDate(claim string) bool {
-	return slices.Contains([]string{"exp", "iat", "nbf", "auth_time"}, claim)
-}
+// dates are the claims that are a NumericDate.
+var dates = []jwt.ClaimName{jwt.MemberName("exp"), jwt.MemberName("iat"), jwt.MemberName("nbf"), jwt.MemberName("auth_time")}
 
 // wholeSeconds returns a NumericDate without its fraction and its exponent, or
 // nil for a number that is no date.

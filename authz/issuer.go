@@ -24,10 +24,10 @@ type Issuer struct {
 	AnyAudience    bool     // instead of Audiences
 	TokenTypes     []string // accepted typ; "" accepts a token without typ; nil: DefaultTokenTypes
 	MaxLifetime    time.Duration
-	Leeway         time.Duration // for exp and nbf
-	IatLeeway      time.Duration // how far in the future iat may be; at most Leeway
-	MaxToken       int           // size of the largest token, in bytes; 0: DefaultMaxToken
-	RequiredClaims []string      // besides exp
+	Leeway         time.Duration   // for exp and nbf
+	IatLeeway      time.Duration   // how far in the future iat may be; at most Leeway
+	MaxToken       int             // size of the largest token, in bytes; 0: DefaultMaxToken
+	RequiredClaims []jwt.ClaimName // besides exp
 	Claims         Conditions
 
 	// SPIFFE says that Name is a trust domain, spiffe://DOMAIN. The sub of its
@@ -117,7 +117,7 @@ func (o *Issuer) faults() (errs []error) {
 		{o.Leeway < 0 || o.Leeway > MaxLeeway, "leeway must be from 0s to 1m, because the revocation of a token ends a minute after its exp"},
 		{o.IatLeeway < 0 || o.IatLeeway > o.Leeway, "iat_leeway must be from 0s to leeway"},
 		{o.MaxToken < 0 || o.MaxToken > MaxToken, "max_token_size must be at most 65536"},
-		{slices.Contains(o.RequiredClaims, ""), "required_claims has an empty element"},
+		{slices.Contains(o.RequiredClaims, jwt.ClaimName{}), "required_claims has an empty element"},
 	} {
 		if fault.is {
 			errs = append(errs, errors.New(fault.text))
@@ -171,7 +171,7 @@ func (i *issuer) missing(t *verified) string {
 	}
 	for _, name := range i.RequiredClaims {
 		if !t.has(name) {
-			return name
+			return name.String()
 		}
 	}
 	return ""

@@ -9,8 +9,8 @@ import (
 func TestIssuerConditions(t *testing.T) {
 	key := edKey()
 	o := options(t, key)
-	o.Issuers[0].RequiredClaims = []string{"jti", "sub"}
-	o.Issuers[0].Claims = Conditions{"typ": values(t, "Bearer")}
+	o.Issuers[0].RequiredClaims = allNamed("jti", "sub")
+	o.Issuers[0].Claims = Conditions{named("typ"): values(t, "Bearer")}
 	o.Issuers[0].TokenTypes = []string{"JWT"}
 	a := authorizer(t, o)
 	header := map[string]any{"typ": "JWT"}
@@ -34,6 +34,34 @@ func TestIssuerConditions(t *testing.T) {
 		raw := key.sign(`{"alg":"EdDSA","kid":"ed1","typ":"JWT"}`, `{"iss":"`+idp+`","aud":"api","typ":"Bearer","sub":"a","jti":null,"exp":`+soon()+`}`)
 		wantReason(t, "jti null", a.Authorize(t.Context(), carrying(raw)), MissingClaim)
 	})
+}
+
+// A required claim may be nested. null counts as absent at every level.
+func TestRequiredNestedClaim(t *testing.T) {
+	key := edKey()
+	o := options(t, key)
+	o.Issuers[0].RequiredClaims = allNamed("/realm_access/roles", "/sub")
+	a := authorizer(t, o)
+	for _, c := range []struct {
+		name  string
+		claim any
+		want  Reason
+	}{
+		{"an array", map[string]any{"roles": []any{"admin"}}, OK},
+		{"an empty array", map[string]any{"roles": []any{}}, OK},
+		{"null", map[string]any{"roles": nil}, MissingClaim},
+		{"another member", map[string]any{"rules": []any{"admin"}}, MissingClaim},
+		{"no object", "roles", MissingClaim},
+		{"none", nil, MissingClaim},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := a.Authorize(t.Context(), carrying(key.token(map[string]any{"realm_access": c.claim})))
+			wantReason(t, c.name, d, c.want)
+			if want := "the token has no /realm_access/roles"; c.want == MissingClaim && d.Detail != want {
+				t.Errorf("got the detail %q, want %q", d.Detail, want)
+			}
+		})
+	}
 }
 
 func TestFaultyOptions(t *testing.T) {
@@ -64,13 +92,13 @@ func TestFaultyOptions(t *testing.T) {
 		{"too much leeway", "leeway", Options{Issuers: change(func(i *Issuer) { i.Leeway = MaxLeeway + 1 })}},
 		{"negative iat_leeway", "iat_leeway", Options{Issuers: change(func(i *Issuer) { i.IatLeeway = -1 })}},
 		{"iat_leeway above leeway", "iat_leeway", Options{Issuers: change(func(i *Issuer) { i.Leeway, i.IatLeeway = time.Second, 2*time.Second })}},
-		{"an empty required claim", "required_claims has an empty element", Options{Issuers: change(func(i *Issuer) { i.RequiredClaims = []string{""} })}},
-		{"a condition without values", "at least one value", Options{Issuers: change(func(i *Issuer) { i.Claims = Conditions{"typ": nil} })}},
+		{"an empty required claim", "required_claims has an empty element", Options{Issuers: change(func(i *Issuer) { i.RequiredClaims = allNamed("") })}},
+		{"a condition without values", "at least one value", Options{Issuers: change(func(i *Issuer) { i.Claims = Conditions{named("typ"): nil} })}},
 		{"a policy for an unknown issuer", other, Options{Policies: map[string]Policy{"p": {Issuers: []string{other}}}}},
 		{"a scope that breaks out", "cannot be a scope", Options{Policies: map[string]Policy{"p": {Scopes: []string{`a" b`}}}}},
 		{"a negative age", "max_age", Options{Policies: map[string]Policy{"p": {MaxAge: -1}}}},
 		{"a policy's empty audience", "audiences has an empty element", Options{Policies: map[string]Policy{"p": {Audiences: []string{""}}}}},
-		{"a header that is none", "x y", Options{Headers: Headers{Claims: map[string]HeaderClaim{"x y": {Claims: []string{"sub"}}}}}},
+		{"a header that is none", "x y", Options{Headers: Headers{Claims: map[string]HeaderClaim{"x y": {Claims: allNamed("sub")}}}}},
 		{"no revocations", "no revocations", Options{Issuers: []Issuer{good}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

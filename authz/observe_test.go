@@ -14,7 +14,7 @@ func TestObserve(t *testing.T) {
 	o.Revocations = following(t, revoked("sub", "mallory"))
 	strict := Policy{
 		Issuers: []string{idp}, Audiences: []string{"reports"}, Scopes: []string{"reports:read"},
-		Claims: Conditions{"tenant": values(t, "acme")}, MaxAge: time.Minute,
+		Claims: Conditions{named("tenant"): values(t, "acme")}, MaxAge: time.Minute,
 	}
 	observing := strict
 	observing.Observe = true

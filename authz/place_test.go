@@ -165,14 +165,14 @@ func TestFaultyPlaces(t *testing.T) {
 		{"scheme is for a header", []Place{{Cookie: "a", Scheme: "Bearer"}}},
 	} {
 		o := options(t)
-		o.Headers.Claims = map[string]HeaderClaim{"x-tenant": {Claims: []string{"tenant"}}}
+		o.Headers.Claims = map[string]HeaderClaim{"x-tenant": {Claims: allNamed("tenant")}}
 		o.Policies = map[string]Policy{DefaultPolicy: {TokensFrom: c.places}}
 		if a, err := New(o); a != nil || err == nil || !strings.Contains(err.Error(), c.fault) {
 			t.Errorf("places %+v: got %v and error %v, want an error with %q", c.places, a, err, c.fault)
 		}
 	}
 	o := options(t)
-	o.Headers.Claims = map[string]HeaderClaim{"cookie": {Claims: []string{"sub"}}}
+	o.Headers.Claims = map[string]HeaderClaim{"cookie": {Claims: allNamed("sub")}}
 	o.Policies = map[string]Policy{DefaultPolicy: {TokensFrom: []Place{{Cookie: "a"}}}}
 	if _, err := New(o); err == nil {
 		t.Error("a cookie as a place, and cookie as a managed header: got no fault, want one")

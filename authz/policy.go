@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"rescind/jwks/jwt"
 	"rescind/revocation"
 )
 
@@ -37,14 +38,16 @@ type Policy struct {
 // DefaultPolicy is the policy of a request that names none.
 const DefaultPolicy = "default"
 
-// Conditions maps claims to values. Each claim must have one of its values. A
-// claim that is an array has the value of each element.
-type Conditions map[string][]revocation.Value
+// Conditions maps claims to values. Each claim must have one of its values, of
+// the same JSON type: the number 7 is not the text "7". A claim that is an array
+// has the value of each element.
+type Conditions map[jwt.ClaimName][]revocation.Value
 
 // Hold reports whether the claims of a token meet all conditions.
 func (c Conditions) Hold(claims map[string]any) bool {
 	for name, values := range c {
-		if !anyElement(claims[name], func(v any) bool {
+		claim, _ := name.In(claims)
+		if !anyElement(claim, func(v any) bool {
 			value, ok := revocation.ValueOf(v)
 			return ok && slices.Contains(values, value)
 		}) {
@@ -98,7 +101,7 @@ func (p *Policy) refuses(t *verified, now time.Time, leeway time.Duration) Reaso
 }
 
 // acr is the claim that says how the subject logged in (RFC 9470).
-const acr = "acr"
+var acr = jwt.MemberName("acr")
 
 // refusesClaims returns ClaimRefused for a claim that does not fit, or StepUp if
 // acr alone does not fit: a client can get another acr by a stronger login.
@@ -171,7 +174,7 @@ func (p *Policy) check(issuers map[string]*issuer, h *headers) error {
 func (c Conditions) check() error {
 	var errs []error
 	for name, values := range c {
-		if name == "" || len(values) == 0 {
+		if name == (jwt.ClaimName{}) || len(values) == 0 {
 			errs = append(errs, fmt.Errorf("claim %q needs a name and at least one value", name))
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"rescind/jwks/jwt"
 	"rescind/revocation"
 )
 
@@ -22,8 +23,28 @@ func values(t testing.TB, raw ...any) []revocation.Value {
 	return out
 }
 
+// named returns the name of a claim. An empty text is the name of none.
+func named(text string) jwt.ClaimName {
+	if text == "" {
+		return jwt.ClaimName{}
+	}
+	name, err := jwt.ParseClaimName(text)
+	if err != nil {
+		panic(err)
+	}
+	return name
+}
+
+func allNamed(texts ...string) []jwt.ClaimName {
+	names := make([]jwt.ClaimName, len(texts))
+	for i, text := range texts {
+		names[i] = named(text)
+	}
+	return names
+}
+
 func TestConditions(t *testing.T) {
-	conditions := Conditions{"tenant": values(t, "acme", "globex", json.Number("17"), true)}
+	conditions := Conditions{named("tenant"): values(t, "acme", "globex", json.Number("17"), true)}
 	for _, c := range []struct {
 		name  string
 		claim any
@@ -56,9 +77,46 @@ func TestConditions(t *testing.T) {
 	if !(Conditions)(nil).Hold(nil) {
 		t.Error("without conditions: they do not hold, want that they do")
 	}
-	two := Conditions{"a": values(t, "1"), "b": values(t, "2")}
+	two := Conditions{named("a"): values(t, "1"), named("b"): values(t, "2")}
 	if two.Hold(map[string]any{"a": "1", "b": "1"}) || !two.Hold(map[string]any{"a": "1", "b": "2"}) {
 		t.Error("two conditions: want both to be needed, and both to be enough")
+	}
+}
+
+// A name that is a pointer reads a nested claim, and a pointer of one step the
+// claim itself. A value keeps its type.
+func TestConditionsOnNestedClaims(t *testing.T) {
+	claims := map[string]any{
+		"realm_access": map[string]any{"roles": []any{"admin", "clerk"}},
+		"org":          map[string]any{"id": json.Number("7"), "paid": true, "none": nil},
+		"org.id":       "9",
+		"tenant":       "acme",
+	}
+	for _, c := range []struct {
+		name  string
+		value any
+		want  bool
+	}{
+		{"/realm_access/roles", "admin", true},
+		{"/realm_access/roles/1", "clerk", true},
+		{"/org/id", json.Number("7.0"), true},
+		{"/org/paid", true, true},
+		{"org.id", "9", true},
+		{"/tenant", "acme", true},
+		{"/realm_access/roles", "root", false},
+		{"/org/id", "7", false},
+		{"/org/id", "9", false},
+		{"/org/paid", "true", false},
+		{"/org/none", "null", false},
+		{"/org", "7", false},
+		{"/tenant/0", "acme", false},
+		{"/missing/roles", "admin", false},
+		{"realm_access.roles", "admin", false},
+		{"realm_access/roles", "admin", false},
+	} {
+		if got := (Conditions{named(c.name): values(t, c.value)}).Hold(claims); got != c.want {
+			t.Errorf("%s: %v holds: got %v, want %v", c.name, c.value, got, c.want)
+		}
 	}
 }
 
@@ -95,7 +153,7 @@ func TestPolicies(t *testing.T) {
 		"issuer":      {Issuers: []string{other}},
 		"audience":    {Audiences: []string{"reports", "billing"}},
 		"scopes":      {Scopes: []string{"reports:read", "openid"}},
-		"claims":      {Claims: Conditions{"tenant": values(t, "acme")}},
+		"claims":      {Claims: Conditions{named("tenant"): values(t, "acme")}},
 		"age":         {MaxAge: time.Minute},
 		"public":      {TokenOptional: true},
 	}

@@ -14,10 +14,11 @@ func TestStepUp(t *testing.T) {
 	o := options(t)
 	o.Policies = map[string]Policy{
 		"gold": {
-			Claims: Conditions{"acr": {textValue("gold"), textValue("very gold"), textValue("platinum")}, "tenant": {textValue("acme")}},
+			Claims: Conditions{named("acr"): {textValue("gold"), textValue("very gold"), textValue("platinum")}, named("tenant"): {textValue("acme")}},
 			Scopes: []string{"pay"}, Realm: "orders", ResourceMetadata: "https://api.example/.well-known/oauth-protected-resource",
 		},
-		"trial": {Claims: Conditions{"acr": {textValue("gold")}}, Observe: true},
+		"pointer": {Claims: Conditions{named("/acr"): {textValue("gold")}}, Realm: "orders", ResourceMetadata: "https://api.example/.well-known/oauth-protected-resource"},
+		"trial":   {Claims: Conditions{named("acr"): {textValue("gold")}}, Observe: true},
 	}
 	a := authorizer(t, o)
 	for _, c := range []struct {
@@ -29,6 +30,7 @@ func TestStepUp(t *testing.T) {
 		{"strong enough", "gold", map[string]any{"acr": "gold", "tenant": "acme", "scope": "pay"}, OK, "", ""},
 		{"too weak", "gold", map[string]any{"acr": "silver", "tenant": "acme", "scope": "pay"}, StepUp, "gold platinum", ""},
 		{"no acr", "gold", map[string]any{"tenant": "acme", "scope": "pay"}, StepUp, "gold platinum", ""},
+		{"too weak, by a pointer of one step", "pointer", map[string]any{"acr": "silver"}, StepUp, "gold", ""},
 		{"too weak, and without the scope", "gold", map[string]any{"acr": "silver", "tenant": "acme"}, StepUp, "gold platinum", ""},
 		{"too weak, and of another tenant", "gold", map[string]any{"acr": "silver", "tenant": "other", "scope": "pay"}, ClaimRefused, "", ""},
 		{"strong enough, without the scope", "gold", map[string]any{"acr": "gold", "tenant": "acme"}, InsufficientScope, "", "pay"},
@@ -79,7 +81,7 @@ func TestTextsThatBreakOutOfAChallenge(t *testing.T) {
 			t.Errorf("policy %+v: got error %v, want one about the challenge", p, err)
 		}
 	}
-	p := Policy{Claims: Conditions{"acr": []revocation.Value{textValue(`a"b`), textValue("a b"), textValue("ok")}}}
+	p := Policy{Claims: Conditions{named("acr"): []revocation.Value{textValue(`a"b`), textValue("a b"), textValue("ok")}}}
 	if values := p.acrValues(); values != "ok" {
 		t.Errorf("acr_values: got %q, want ok alone", values)
 	}

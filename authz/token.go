@@ -25,7 +25,10 @@ func verify(t *jwt.Token, keys []jwks.Key) (_ *verified, ok bool) {
 }
 
 // has reports whether t has this claim. A claim that is null counts as absent.
-func (t *verified) has(claim string) bool { return t.Claims[claim] != nil }
+func (t *verified) has(name jwt.ClaimName) bool {
+	claim, _ := name.In(t.Claims)
+	return claim != nil
+}
 
 // text returns a claim that is a string. It returns "" for every other claim.
 func (t *verified) text(claim string) string {

@@ -24,9 +24,12 @@ it names, changes, and on SIGHUP. A faulty configuration is refused, and the one
 in force stays.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, done, err := readConfig(&flags, cmd, config.ReadAuthz, config.AuthzFrom)
-			if err != nil || done {
+			c, err := readConfig(&flags, cmd, config.ReadAuthz, config.AuthzFrom)
+			if err != nil {
 				return err
+			}
+			if flags.check {
+				return flags.inOrder(cmd, c.Warnings())
 			}
 			// The reader of standard output may close it. That must cost the
 			// decisions that it does not read, and not the process.
@@ -57,9 +60,12 @@ with --accept-log and the name of the log that the replicas hold. They log that
 name. They then take the new log in its place.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, done, err := readConfig(&flags, cmd, config.ReadControl, config.ControlFrom)
-			if err != nil || done {
+			c, err := readConfig(&flags, cmd, config.ReadControl, config.ControlFrom)
+			if err != nil {
 				return err
+			}
+			if flags.check {
+				return flags.inOrder(cmd, nil)
 			}
 			b := version()
 			return node.Run(cmd.Context(), node.Options{
@@ -85,19 +91,28 @@ func (f *serverFlags) add(cmd *cobra.Command, example string) {
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 }
 
+// inOrder prints the answer of --check to a configuration without faults. The
+// likely mistakes in it go to standard error.
+func (f *serverFlags) inOrder(cmd *cobra.Command, warnings config.Faults) error {
+	for _, w := range warnings {
+		if _, err := fmt.Fprintln(cmd.ErrOrStderr(), w); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: in order\n", f.config)
+	return err
+}
+
 // readConfig reads the configuration with read, or with readFrom from standard
-// input. It returns done if --check asked for no more.
-func readConfig[C any](f *serverFlags, cmd *cobra.Command, read func(path string) (*C, error), readFrom func(io.Reader) (*C, error)) (c *C, done bool, err error) {
+// input.
+func readConfig[C any](f *serverFlags, cmd *cobra.Command, read func(path string) (*C, error), readFrom func(io.Reader) (*C, error)) (c *C, err error) {
 	if f.config == config.Stdin {
 		c, err = readFrom(cmd.InOrStdin())
 	} else {
 		c, err = read(f.config)
 	}
 	if err != nil {
-		return nil, false, &config.Unusable{Err: err}
+		return nil, &config.Unusable{Err: err}
 	}
-	if f.check {
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: in order\n", f.config)
-	}
-	return c, f.check, err
+	return c, nil
 }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -209,56 +208,6 @@ func distinct[T comparable](read as[T]) as[T] {
 		first[t] = v.line
 		*x = t
 	}
-}
-
-// conditions reads claims, each with its accepted values.
-func conditions(v value, x *map[string][]any) {
-	mapOf(notEmpty, oneOrMore)(v, x)
-}
-
-// oneOrMore reads a list of scalars, or a single one without the brackets.
-func oneOrMore(v value, x *[]any) {
-	switch v.node.(type) {
-	case nil:
-		v.fault("is missing: the accepted values of the claim")
-	case *ast.SequenceNode:
-		some(scalar)(v, x)
-	default:
-		var one any
-		scalar(v, &one)
-		*x = []any{one}
-	}
-}
-
-// scalar reads a value that a claim can be compared with: a string, a boolean or
-// a json.Number.
-func scalar(v value, x *any) {
-	switch n := v.node.(type) {
-	case *ast.BoolNode:
-		*x = n.Value
-	case *ast.IntegerNode, *ast.FloatNode:
-		number := json.Number(n.GetToken().Value)
-		if !isNumber(number) {
-			v.fault("%s is not a number as JSON writes it; put it in quotes if it is a text", number)
-			return
-		}
-		*x = number
-	default:
-		s, ok := v.text()
-		if !ok {
-			return
-		}
-		if number := json.Number(s); v.unquoted() && isNumber(number) { // for example 1e3, which the parser takes for a text
-			*x = number
-			return
-		}
-		*x = s
-	}
-}
-
-func isNumber(n json.Number) bool {
-	_, err := json.Marshal(n)
-	return err == nil && n != ""
 }
 
 var errEmpty = errors.New("is empty")

@@ -10,6 +10,7 @@ import (
 
 	"rescind/authz"
 	"rescind/authz/watch"
+	"rescind/jwks/jwt"
 	"rescind/revocation"
 )
 
@@ -19,7 +20,8 @@ type Authz struct {
 	AtStart
 	Reloadable
 
-	files []string
+	files    []string
+	warnings Faults
 }
 
 // AtStart holds the settings that a replica reads once, when it starts.
@@ -55,6 +57,10 @@ type Reloadable struct {
 // file of its own.
 func (a *Authz) Files() []string { return a.files }
 
+// Warnings returns the likely mistakes in the configuration, none of which is a
+// fault.
+func (a *Authz) Warnings() Faults { return a.warnings }
+
 // Revocation says which control endpoints a replica follows, and under which
 // name.
 type Revocation struct {
@@ -76,8 +82,8 @@ type Policy struct {
 	Issuers       []string // empty: any that is configured
 	Audiences     []string
 	Scopes        []string
-	Claims        map[string][]any // string, bool or json.Number
-	MaxAge        time.Duration    // 0: no limit
+	Claims        map[jwt.ClaimName][]any // string, bool or json.Number
+	MaxAge        time.Duration           // 0: no limit
 	TokenOptional bool
 	Observe       bool // unmet demands are counted and deny nothing
 
@@ -132,7 +138,7 @@ func readAuthz(v value, a *Authz) {
 		v.at(second, "listen").fault("grpc and http cannot both listen at %s; choose another port", a.HTTP.Address)
 	}
 	a.findCollector(v)
-	a.files = v.doc.named
+	a.files, a.warnings = v.doc.named, v.doc.warnings
 }
 
 func readGRPC(v value, a *Authz) {
@@ -229,14 +235,14 @@ func readHeaders(v value, h *Headers) {
 // headerClaim reads the claim of a header: its name, a list of names of which the
 // first counts that the token has, or a mapping with an encoding beside them.
 func headerClaim(v value, h *authz.HeaderClaim) {
-	claims := func(v value, names *[]string) {
+	claims := func(v value, names *[]jwt.ClaimName) {
 		if _, list := v.node.(*ast.SequenceNode); list {
-			some(text())(v, names)
+			some(claimName)(v, names)
 			return
 		}
-		var name string
-		if text()(v, &name); name != "" {
-			*names = []string{name}
+		var name jwt.ClaimName
+		if claimName(v, &name); name != (jwt.ClaimName{}) {
+			*names = []jwt.ClaimName{name}
 		}
 	}
 	if _, mapping := v.node.(*ast.MappingNode); mapping {

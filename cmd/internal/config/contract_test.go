@@ -19,6 +19,7 @@ import (
 	"rescind/authz"
 	"rescind/authz/watch"
 	"rescind/jwks"
+	"rescind/jwks/jwt"
 )
 
 // Both files as CONTRACT sections 2 and 3 show them, all keys and no others.
@@ -122,7 +123,17 @@ var defaultHeaders = Headers{Prefix: "x-jwt-", Claims: map[string]authz.HeaderCl
 	"x-jwt-scope": carries("scope"), "x-jwt-client": carries("client_id"), "x-jwt-expires": carries("exp"),
 }}
 
-func carries(claims ...string) authz.HeaderClaim { return authz.HeaderClaim{Claims: claims} }
+func carries(claims ...string) authz.HeaderClaim {
+	return authz.HeaderClaim{Claims: members(claims...)}
+}
+
+func members(claims ...string) []jwt.ClaimName {
+	names := make([]jwt.ClaimName, len(claims))
+	for i, claim := range claims {
+		names[i] = jwt.MemberName(claim)
+	}
+	return names
+}
 
 var defaultShares = Shares{Denied: 1, Allowed: 0.01, MaxPerSecond: 100}
 
@@ -141,14 +152,14 @@ func TestContractAuthz(t *testing.T) {
 		Issuers: []Issuer{{
 			Issuer: "https://idp.example.com/", JWKSURI: "https://idp.example.com/jwks", JWKSTokenFile: filepath.Join(dir, "replica.token"),
 			Audiences: []string{"api"}, Algorithms: []string{"RS256", "ES256"}, TokenTypes: []string{"at+jwt", "JWT"}, KeyUses: []string{"sig"},
-			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, IatLeeway: 2 * time.Second, MaxTokenSize: 16384, RequiredClaims: []string{"jti"}, Claims: map[string][]any{"typ": {"Bearer"}},
+			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, IatLeeway: 2 * time.Second, MaxTokenSize: 16384, RequiredClaims: members("jti"), Claims: map[jwt.ClaimName][]any{jwt.MemberName("typ"): {"Bearer"}},
 			RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second, CAFile: filepath.Join(dir, "cert.pem"),
 		}},
 		Policies: map[string]Policy{
 			"default": {},
 			"reports": {
 				Issuers: []string{"https://idp.example.com/"}, Audiences: []string{"reports"}, Scopes: []string{"reports:read"},
-				Claims: map[string][]any{"tenant": {"acme", "globex"}}, MaxAge: 15 * time.Minute,
+				Claims: map[jwt.ClaimName][]any{jwt.MemberName("tenant"): {"acme", "globex"}}, MaxAge: 15 * time.Minute,
 			},
 			"public": {TokenOptional: true},
 			"browser": {
@@ -233,8 +244,9 @@ func TestAccepted(t *testing.T) {
 		}
 	}
 	claims := issuer(`discovery: true, any_audience: true, max_stale: 0, leeway: 0s, claims: {a: x, b: [1, 1.50, -1e3, true, '1'], c: [x:y], d: 99999999999999999999}`).Claims
-	want := map[string][]any{
-		"a": {"x"}, "b": {json.Number("1"), json.Number("1.50"), json.Number("-1e3"), true, "1"}, "c": {"x:y"}, "d": {json.Number("99999999999999999999")},
+	want := map[jwt.ClaimName][]any{
+		jwt.MemberName("a"): {"x"}, jwt.MemberName("b"): {json.Number("1"), json.Number("1.50"), json.Number("-1e3"), true, "1"},
+		jwt.MemberName("c"): {"x:y"}, jwt.MemberName("d"): {json.Number("99999999999999999999")},
 	}
 	if !reflect.DeepEqual(claims, want) {
 		t.Errorf("claims %#v, want %#v", claims, want)
@@ -254,8 +266,8 @@ func TestAccepted(t *testing.T) {
 	}
 	headers := mustAuthz(t, path, whole("authz", "headers: {payload: x-jwt-payload, claims: {a: sub, b: [client_id, azp, cid], c: {claim: groups, encoding: percent}, d: {claim: [name, sub], encoding: base64url}, e: {claim: sub}}}\n")).Headers
 	if want := map[string]authz.HeaderClaim{
-		"a": carries("sub"), "b": carries("client_id", "azp", "cid"), "c": {Claims: []string{"groups"}, Encoding: authz.Percent},
-		"d": {Claims: []string{"name", "sub"}, Encoding: authz.Base64URL}, "e": carries("sub"),
+		"a": carries("sub"), "b": carries("client_id", "azp", "cid"), "c": {Claims: members("groups"), Encoding: authz.Percent},
+		"d": {Claims: members("name", "sub"), Encoding: authz.Base64URL}, "e": carries("sub"),
 	}; !reflect.DeepEqual(headers.Claims, want) || headers.Payload != "x-jwt-payload" {
 		t.Errorf("headers: got %+v, want payload x-jwt-payload and the claims %+v", headers, want)
 	}

@@ -18,11 +18,12 @@ import (
 
 // document is one file while it is read.
 type document struct {
-	file   string
-	folder string // base of relative paths
-	faults Faults
-	later  []func() // rules to apply once the whole file is read
-	named  []string // the file itself, unless it is standard input, and the files that it names
+	file     string
+	folder   string // base of relative paths
+	faults   Faults
+	warnings Faults   // likely mistakes, which do not keep the file from being used
+	later    []func() // rules to apply once the whole file is read
+	named    []string // the file itself, unless it is standard input, and the files that it names
 
 	lookup     func(name string) (string, bool) // of environment variables
 	unexpanded map[string]bool                  // paths of the values with a faulty variable
@@ -31,8 +32,11 @@ type document struct {
 // fault reports a fault on one line, in printable text. A value in it may be any
 // text, such as the path of a file.
 func (d *document) fault(line, column int, path, format string, args ...any) {
-	message := printable.Clean(fmt.Sprintf(format, args...), faultLimit)
-	d.faults = append(d.faults, Fault{d.file, line, column, path, message})
+	d.faults = append(d.faults, d.at(line, column, path, fmt.Sprintf(format, args...)))
+}
+
+func (d *document) at(line, column int, path, message string) Fault {
+	return Fault{d.file, line, column, path, printable.Clean(message, faultLimit)}
 }
 
 // faultLimit bounds the message of a fault in bytes.
@@ -127,6 +131,8 @@ func (d *document) syntax(source string, err error) {
 	}
 	if strings.Contains(strings.Split(source, "\n")[line-1], "${") {
 		message += "; put a value with ${VAR} in quotes, which YAML wants within {} and [] and around a colon and a space"
+	} else if strings.Contains(message, "',' or '}'") {
+		message += "; put a key or a value with a colon in quotes"
 	}
 	d.fault(line, column, "", "this is not YAML: %s", message)
 }

@@ -10,6 +10,7 @@ import (
 
 	"rescind/authz"
 	"rescind/jwks"
+	"rescind/jwks/jwt"
 	"rescind/revocation"
 )
 
@@ -34,8 +35,8 @@ type Issuer struct {
 	Leeway         time.Duration
 	IatLeeway      time.Duration
 	MaxTokenSize   int
-	RequiredClaims []string
-	Claims         map[string][]any // string, bool or json.Number
+	RequiredClaims []jwt.ClaimName
+	Claims         map[jwt.ClaimName][]any // string, bool or json.Number
 
 	RefreshInterval    time.Duration
 	MinRefreshInterval time.Duration
@@ -75,7 +76,7 @@ func issuer() as[Issuer] {
 			"min_refresh_interval": into(&i.MinRefreshInterval, duration(positive, 0)),
 			"max_stale":            restrict(&i.MaxStale, duration(0, 0)),
 			"max_token_size":       into(&i.MaxTokenSize, count(1, authz.MaxToken)),
-			"required_claims":      restrict(&i.RequiredClaims, listOf(text())),
+			"required_claims":      restrict(&i.RequiredClaims, listOf(claimName)),
 			"claims":               restrict(&i.Claims, conditions),
 			"ca_file":              into(&i.CAFile, file(certificates)),
 			"allow_http":           into(&i.AllowHTTP, flag),

@@ -29,6 +29,11 @@ func (v value) fault(format string, args ...any) {
 	}
 }
 
+// warn reports a likely mistake.
+func (v value) warn(format string, args ...any) {
+	v.doc.warnings = append(v.doc.warnings, v.doc.at(v.line, v.column, v.path, "warning: "+fmt.Sprintf(format, args...)))
+}
+
 // of returns v with a node, and expands its variables. A null is no value, and
 // keeps the position of its key.
 func (v value) of(n ast.Node) value {
@@ -194,6 +199,12 @@ func unsplit(n ast.Node) ast.Node {
 func (v value) text() (string, bool) {
 	switch n := v.node.(type) {
 	case *ast.StringNode:
+		// Within {} goccy/go-yaml ends a key at its first colon. No text without
+		// quotes has a colon and a space, so the rest of the key is known by them.
+		if !v.variable && v.unquoted() && strings.Contains(n.Value, ": ") {
+			v.fault("%.60q is the rest of a key that has a colon; put the whole key in quotes", n.Value)
+			return "", false
+		}
 		return n.Value, true
 	case *ast.LiteralNode:
 		return n.Value.Value, true

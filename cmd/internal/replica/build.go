@@ -10,6 +10,7 @@ import (
 	"rescind/authz/watch"
 	"rescind/cmd/internal/config"
 	"rescind/jwks"
+	"rescind/jwks/jwt"
 	"rescind/revocation"
 )
 
@@ -81,7 +82,7 @@ func accepted(c *config.Reloadable) []revocation.AcceptedIssuer {
 		a := revocation.AcceptedIssuer{Issuer: i.Issuer, Audiences: i.Audiences, AnyAudience: i.AnyAudience, Claims: map[string][]string{}}
 		for name, values := range conditions(i.Claims) {
 			for _, v := range values {
-				a.Claims[name] = append(a.Claims[name], v.String())
+				a.Claims[name.String()] = append(a.Claims[name.String()], v.String())
 			}
 		}
 		out = append(out, a)
@@ -92,7 +93,7 @@ func accepted(c *config.Reloadable) []revocation.AcceptedIssuer {
 // conditions returns the claims as the authorizer compares them. A name none of
 // whose values can be compared stays without values, which the authorizer
 // refuses, so that no condition is lost.
-func conditions(claims map[string][]any) authz.Conditions {
+func conditions(claims map[jwt.ClaimName][]any) authz.Conditions {
 	out := authz.Conditions{}
 	for name, values := range claims {
 		out[name] = nil

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -41,6 +42,26 @@ func (k anyKey) token(t *testing.T, header, claims string) string {
 	}
 	raw, err := token.SignedString(k.PrivateKey)
 	return must(t, raw, err)
+}
+
+// authorizer returns one for the issuer and the policies of a documented block,
+// in which this key stands for the keys of the issuer.
+func (k anyKey) authorizer(t *testing.T, conf *config.Authz) *authz.Authorizer {
+	t.Helper()
+	i := conf.Issuers[0]
+	policies := map[string]authz.Policy{}
+	for name, p := range conf.Policies {
+		policies[name] = authz.Policy{Claims: conditions(p.Claims), TokensFrom: p.TokensFrom}
+	}
+	a, err := authz.New(authz.Options{
+		Issuers: []authz.Issuer{{
+			Name: i.Issuer, Keys: k, Audiences: i.Audiences, AnyAudience: i.AnyAudience, TokenTypes: i.TokenTypes,
+			MaxLifetime: i.MaxLifetime, Leeway: i.Leeway, IatLeeway: i.IatLeeway, RequiredClaims: i.RequiredClaims, Claims: conditions(i.Claims),
+			SPIFFE: i.SPIFFE,
+		}},
+		Policies: policies, Headers: authz.Headers{Claims: conf.Headers.Claims}, Revocations: follower(t),
+	})
+	return must(t, a, err)
 }
 
 // in returns the NumericDate after d.
@@ -188,22 +209,9 @@ func TestDocumentedIssuers(t *testing.T) {
 			if conf == nil {
 				t.Fatalf("the document has no heading %q with a block under it, want one", c.issuer)
 			}
-			i := conf.Issuers[0]
-			policies := map[string]authz.Policy{}
-			for name, p := range conf.Policies {
-				policies[name] = authz.Policy{Claims: conditions(p.Claims), TokensFrom: p.TokensFrom}
-			}
-			a, err := authz.New(authz.Options{
-				Issuers: []authz.Issuer{{
-					Name: i.Issuer, Keys: key, Audiences: i.Audiences, AnyAudience: i.AnyAudience, TokenTypes: i.TokenTypes,
-					MaxLifetime: i.MaxLifetime, Leeway: i.Leeway, IatLeeway: i.IatLeeway, RequiredClaims: i.RequiredClaims, Claims: conditions(i.Claims),
-					SPIFFE: i.SPIFFE,
-				}},
-				Policies: policies, Headers: authz.Headers{Claims: conf.Headers.Claims}, Revocations: follower(t),
-			})
-			must(t, a, err)
+			a := key.authorizer(t, conf)
 			header := authz.Header{Name: "authorization", Value: "Bearer " + key.token(t, c.header, "{"+c.claims+"}")}
-			if from := policies["default"].TokensFrom; len(from) > 0 { // a proxy's own header
+			if from := conf.Policies["default"].TokensFrom; len(from) > 0 { // a proxy's own header
 				header = authz.Header{Name: from[0].Header, Value: strings.TrimPrefix(header.Value, "Bearer ")}
 			}
 			d := a.Authorize(t.Context(), &authz.Request{Headers: []authz.Header{header}})
@@ -223,5 +231,39 @@ func TestDocumentedIssuers(t *testing.T) {
 	}
 	if len(configurations) != 18 {
 		t.Errorf("%d issuers are documented, want 18", len(configurations))
+	}
+}
+
+// The roles of Keycloak are nested. The documented policy demands one of them,
+// and the upstream sees them in a header.
+func TestDocumentedRolesOfKeycloak(t *testing.T) {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	key := anyKey{must(t, private, err)}
+	conf := documented(t)["Keycloak"]
+	if conf == nil {
+		t.Fatal("there is no block of Keycloak, want one")
+	}
+	a := key.authorizer(t, conf)
+	policy := "reports"
+	for _, c := range []struct {
+		name, claims string
+		want         authz.Reason
+		roles        string
+	}{
+		{"one of the roles", `"realm_access":{"roles":["offline_access","clerk"]}`, authz.OK, "offline_access clerk"},
+		{"another role", `"realm_access":{"roles":["offline_access"]}`, authz.ClaimRefused, ""},
+		{"the role in a client alone", `"resource_access":{"orders":{"roles":["clerk"]}}`, authz.ClaimRefused, ""},
+		{"a claim with a dot", `"realm_access.roles":["clerk"]`, authz.ClaimRefused, ""},
+		{"no role", `"realm_access":{}`, authz.ClaimRefused, ""},
+		{"a lightweight token, without roles", `"scope":"openid"`, authz.ClaimRefused, ""},
+	} {
+		raw := key.token(t, `{"typ":"JWT"}`, `{"iss":"https://sso.example.com/realms/acme","sub":"8b1d","jti":"j","typ":"Bearer","aud":"orders",`+c.claims+`}`)
+		d := a.Authorize(t.Context(), &authz.Request{Policy: &policy, Headers: []authz.Header{{Name: "authorization", Value: "Bearer " + raw}}})
+		if d.Reason != c.want {
+			t.Errorf("%s (%s): got %s (%s), want %s", c.name, c.claims, d.Reason, d.Detail, c.want)
+		}
+		if want := (authz.Header{Name: "x-jwt-roles", Value: c.roles}); c.roles != "" && !slices.Contains(d.Set, want) {
+			t.Errorf("%s (%s): got the headers %v, want %v among them", c.name, c.claims, d.Set, want)
+		}
 	}
 }
