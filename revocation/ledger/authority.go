@@ -115,6 +115,9 @@ func (a *Authority) Revoke(ctx context.Context, c *Caller, o *Order) (*Revoked, 
 	}
 	var seen *Seen
 	if o.Seen || a.guard.weighs(p.breadth) {
+		if r := a.ledger.foresee(p.candidates, c.Has(Operator)); r != nil {
+			return nil, a.Refuse(ctx, p.entry, r)
+		}
 		seen = a.guard.seen(ctx, p.candidates, a.ledger.now())
 	}
 	if u := a.guard.judge(p.breadth, seen, consent{confirmed: o.Confirm, operator: c.Has(Operator)}); u != nil {

@@ -115,8 +115,7 @@ func (l *Ledger) decideRevokes(b *batch, a *attempt, now revocation.Micros) outc
 	d.out.ids = make([]revocation.ID, len(a.revokes))
 	for i := range a.revokes {
 		if why := d.candidate(i); why != nil {
-			l.metrics.bounds.WithLabelValues(why.bound).Inc()
-			return outcome{err: Invalidate([]Fault{{a.revokes[i].Line, revocation.Fault{Member: why.member, Message: why.text}}})}
+			return outcome{err: l.refuse(&a.revokes[i], why)}
 		}
 	}
 	if len(b.ops) == 0 {
@@ -128,6 +127,32 @@ func (l *Ledger) decideRevokes(b *batch, a *attempt, now revocation.Micros) outc
 	b.lasts = max(b.lasts, d.lasts)
 	b.added.take(d.added)
 	return d.out
+}
+
+// refuse returns the refusal of an attempt for the bound that a candidate meets,
+// and counts it.
+func (l *Ledger) refuse(c *Candidate, met *boundMet) *Refusal {
+	l.metrics.bounds.WithLabelValues(met.bound).Inc()
+	return Invalidate([]Fault{{c.Line, revocation.Fault{Member: met.member, Message: met.text}}})
+}
+
+// foresee returns the refusal that the candidates would meet now for their sets of
+// claim names, or nil. The committer decides. foresee spares the replicas the
+// weighing of an order that cannot come into force.
+func (l *Ledger) foresee(candidates []Candidate, operator bool) *Refusal {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	d := &decision{ledger: l, batch: &batch{}, attempt: &attempt{operator: operator}}
+	for i := range candidates {
+		c := &candidates[i]
+		if i > 0 && c.entry.Shape == candidates[i-1].entry.Shape {
+			continue
+		}
+		if met := d.newSet(c); met != nil {
+			return l.refuse(c, met)
+		}
+	}
+	return nil
 }
 
 // decision is one attempt that is being decided. Nothing of it is in the batch

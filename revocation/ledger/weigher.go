@@ -123,7 +123,8 @@ func (w *weigher) fly() {
 	}
 }
 
-// fitting returns how many of n queries fit into one question.
+// fitting returns how many of n queries fit into one question. It asks for the
+// queries in their order, and for none behind the first that does not fit.
 func fitting(n int, query func(int) (*insight.ImpactQuery, int)) int {
 	size, scans := 2, 0
 	for i := range min(n, insight.MaxWeighed) {
@@ -164,23 +165,24 @@ func (w *weigher) batch(ctx context.Context, revocations []Candidate) (sum weigh
 	ctx, cancel := context.WithTimeout(ctx, batchTime)
 	defer cancel()
 	queries := make([]insight.ImpactQuery, 0, insight.MaxWeighed)
-	sizes := make([]int, 0, insight.MaxWeighed)
 	for len(revocations) > 0 {
 		if ctx.Err() != nil {
 			sum.Partial, sum.unsure = true, true
 			return sum
 		}
-		queries, sizes = queries[:0], sizes[:0]
-		for i := range revocations[:min(len(revocations), insight.MaxWeighed)] {
+		queries = queries[:0]
+		// fitting stops at the first line that does not fit, so each line is
+		// written about once, however few lines fit into one question.
+		n := fitting(len(revocations), func(i int) (*insight.ImpactQuery, int) {
 			q := insight.ImpactQueryOf(&revocations[i].Revocation)
 			size, ok := sizeOf(q)
-			if !ok { // of this line nothing can be known
+			if !ok { // the weight of this line cannot be known
 				sum.Partial = true
 				q, size = insight.ImpactQuery{Issuer: q.Issuer, Claims: map[string]any{"jti": ""}}, 0
 			}
-			queries, sizes = append(queries, q), append(sizes, size)
-		}
-		n := fitting(len(queries), func(i int) (*insight.ImpactQuery, int) { return &queries[i], sizes[i] })
+			queries = append(queries, q)
+			return &queries[i], size
+		})
 		all, of := w.question(ctx, queries[:n])
 		sum.add(weightOf(all.Sum(), &all, of))
 		revocations = revocations[n:]
