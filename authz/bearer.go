@@ -163,7 +163,7 @@ func inQuery(path, name string) (token, written string, _ Reason) {
 }
 
 // isParameter reports whether written is name, percent-decoded. A name that
-// cannot be decoded is no name that is looked for.
+// cannot be decoded matches no name.
 func isParameter(written, name string) bool {
 	if written == name {
 		return true

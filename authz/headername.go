@@ -8,9 +8,10 @@ import (
 )
 
 // LaxName returns the name of a header as the laxest server reads it. Such a
-// server, PHP for one, does not see case, and makes one character of all that
-// are no letter and no digit: x.jwt.subject and X_JWT_SUBJECT are both read as
-// x-jwt-subject. Two names are the same header if their LaxName is the same.
+// server, for example PHP, ignores case and reads every character that is
+// neither letter nor digit as the same one. It reads x.jwt.subject and
+// X_JWT_SUBJECT both as x-jwt-subject. Two names are the same header if their
+// LaxName is the same.
 func LaxName(name string) string { return string(appendLax(nil, name)) }
 
 func appendLax(lax []byte, name string) []byte {

@@ -151,8 +151,8 @@ func (w *walker) extension(message string) bool {
 
 // httpRequest reads an AttributeContext.HttpRequest. With encode_raw_headers
 // Envoy fills in header_map, repeated headers repeated; otherwise headers,
-// repeated ones merged by a comma. Both are read whatever the configuration
-// seems to be: an Authorization header in each is two.
+// repeated ones merged by a comma. Both are always read, so an Authorization
+// header in each counts as two.
 func (w *walker) httpRequest(message string) bool {
 	w.http = true
 	return fields(message, func(number uint64, value string) bool {

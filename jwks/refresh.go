@@ -62,10 +62,10 @@ func (k *Keys) refresh(ctx context.Context) time.Duration {
 	return k.regular.NextBackOff()
 }
 
-// afterFailure returns the pause before the next fetch, and what the failure
-// means. Without keys every token of the issuer is denied, and a replica without
-// keys is not ready, so no request can ask for a fetch. The pause then stays
-// short. With keys it grows.
+// afterFailure returns the pause before the next fetch, and the meaning of the
+// failure for the log. Without keys every token of the issuer is denied, and a
+// replica without keys is not ready, so no request can ask for a fetch. The
+// pause then stays short. With keys it grows.
 func (k *Keys) afterFailure() (time.Duration, string) {
 	switch s := k.current.Load(); {
 	case s == nil:

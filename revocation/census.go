@@ -12,9 +12,10 @@ func MinuteOf(t time.Time) Minute { return Micros(t.UnixMicro()).Minute() }
 func (m Micros) Minute() Minute { return Minute(m / Micros(time.Minute/time.Microsecond)) }
 
 // Census counts entries by the minute in which they end. A control endpoint and
-// a replica that hold the same revision count the same entries after a minute,
-// whatever each has dropped of those that ended earlier: so a replica that has
-// lost an entry is found out. The zero value counts none.
+// a replica that hold the same revision count the same entries after a minute.
+// Entries that ended earlier do not count, so it does not matter which of them
+// each has dropped. A replica that has lost an entry is thus found out. The
+// zero value counts none.
 type Census struct {
 	minutes map[Minute]int
 	total   int    // of all minutes

@@ -10,7 +10,7 @@
 // endpoint holds revocations. A replica holds an [Entry] of each: the target's
 // 128-bit [Digest] under its [Shape], two instants, and the [ID], which is the
 // place of the revocation in the log. So a denial can name the revocation, and
-// a replica does not learn whom the revocation is about.
+// a replica does not learn the subject of the revocation.
 //
 // # Matching
 //
@@ -39,7 +39,7 @@ type Revocation struct {
 	ID        ID
 	Issuer    string // the iss of its tokens, byte for byte
 	Target    Target
-	Block     bool      // denies whatever the iat; IssuedBefore is zero
+	Block     bool      // denies tokens of any iat; IssuedBefore is zero
 	Before    Micros    // tokens with an earlier iat, or none, are denied; 0: tokens of any iat are
 	ExpiresAt Micros    // the revocation ends then
 	CreatedAt time.Time // UTC

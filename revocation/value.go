@@ -53,7 +53,7 @@ const maxExponent = 1 << 30
 // trailing zeros and a decimal exponent, so that equal numbers have equal texts.
 // It works on the text: no precision is lost, and the size of an exponent costs
 // nothing. ok is false if s is not a number or its exponent is beyond
-// maxExponent. Zero is "0", whatever its sign and its exponent.
+// maxExponent. Zero is "0", with any sign and any exponent.
 func canonicalNumber(s string) (text string, ok bool) {
 	neg := strings.HasPrefix(s, "-")
 	mantissa, power, hasPower := strings.TrimPrefix(s, "-"), "", false

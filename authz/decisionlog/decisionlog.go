@@ -9,7 +9,7 @@
 // collector. One goroutine takes the records from the queue, cleans them and
 // hands them to the [Output] in batches. After the first record it waits for
 // more, so that a single record does not wake it. A full queue takes about 20
-// MiB at most, whatever the requests contain.
+// MiB at most, for any requests.
 //
 // # The line
 //
@@ -69,8 +69,8 @@ type Options struct {
 	BatchDelay time.Duration
 }
 
-// Rates bound what is recorded. A request that a policy would have denied without
-// mode: observe counts as denied.
+// Rates bound the number of records. A request that a policy would have denied
+// without mode: observe counts as denied.
 type Rates struct {
 	Denied, Allowed float64 // shares of the decisions, from 0 to 1
 	// MaxPerSecond is how many lines a second the denials of one reason and one

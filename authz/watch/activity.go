@@ -119,8 +119,8 @@ func isSession(i *issuer, value string) func(*token) bool {
 	return func(k *token) bool { return k.session == b }
 }
 
-// isToken returns a test for one token, by its jti or by the hash that alerts name
-// a token without jti by.
+// isToken returns a test for one token. The text is the jti of the token, or the
+// name that alerts give to a token without jti.
 func isToken(i *issuer, value string) func(*token) bool {
 	id := i.of(ofToken, value)
 	byHash, there := hashIn(value)

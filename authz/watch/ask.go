@@ -10,8 +10,9 @@ import (
 	"rescind/revocation/insight"
 )
 
-// Answer answers a question as it comes over the feed: query and answer are the
-// JSON that [insight.Question] names. It waits for nothing but the memory.
+// Answer answers a question that came over the feed. Query and answer are JSON,
+// as [insight.Question] names their types. Answer waits for nothing but the
+// memory.
 func (w *Watcher) Answer(kind string, query []byte) ([]byte, error) {
 	switch insight.Question(kind) {
 	case insight.AskActivity:

@@ -119,7 +119,8 @@ func newNames() *names {
 	}
 }
 
-// issuer returns the issuer of a name. Only configured issuers get here.
+// issuer returns the issuer of a name. The caller passes configured issuers
+// alone.
 func (n *names) issuer(name string) *issuer {
 	i := n.issuers[name]
 	if i == nil {

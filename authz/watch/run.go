@@ -23,8 +23,8 @@ func (w *Watcher) run() {
 	}
 }
 
-// live handles events with an empty memory, until the watcher is closed, which
-// it reports, or until it fails.
+// live begins with an empty memory and handles events until the watcher is
+// closed or fails. It reports whether the watcher was closed.
 func (w *Watcher) live() (over bool) {
 	defer func() {
 		if p := recover(); p != nil {

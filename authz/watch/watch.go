@@ -13,15 +13,15 @@
 //
 // # Memory
 //
-// The memory is bounded whatever the traffic: a million tokens take 72 MiB. A
-// token takes 48 bytes without a pointer, in a table of its own (table.go,
-// tokens.go). Names are kept as hashes, so that a name of 8 KiB takes as much as
-// any other. Tokens are found by their identity and by
-// their subject, because revocations by these are weighed all the time. Other
-// queries scan the table: seldom, and between two pages of the scan the watcher
-// takes in events. Distributions are sketches (HyperLogLog, DDSketch).
-// Where memory is short, the watcher forgets the least recently used of a few
-// tokens, and its answers say that they are partial.
+// The memory is bounded under any traffic. A million tokens take 72 MiB. A token
+// takes 48 bytes without a pointer, in a table of its own (table.go, tokens.go).
+// Names are kept as hashes, so that a name of 8 KiB takes as much as any other.
+// Tokens are found by their identity and by their subject, because revocations
+// by these are weighed all the time. Other queries scan the table: seldom, and
+// between two pages of the scan the watcher takes in events. Distributions are
+// sketches (HyperLogLog, DDSketch). Where memory is short, the watcher forgets
+// the least recently used of a few tokens, and its answers say that they are
+// partial.
 //
 // A token is forgotten a window after its last use. So is its use in one
 // network, under one policy and with one outcome.

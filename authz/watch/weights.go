@@ -99,7 +99,7 @@ func (w *weighing) needsScan() bool {
 	return len(w.bySubject) > 0 || len(w.bySession) > 0 || len(w.scanned) > 0
 }
 
-// scan looks at every token once, whatever the number of revocations.
+// scan looks at every token once, for all revocations together.
 func (w *weighing) scan(breathe func()) {
 	total := uint64(0)
 	w.m.scan(breathe, func(k *token) {

@@ -59,7 +59,7 @@ func (a *answer) into(v any) error {
 	dec := json.NewDecoder(bytes.NewReader(a.body))
 	dec.UseNumber()
 	if err := dec.Decode(v); err != nil {
-		return fmt.Errorf("the control endpoint gave an answer that its API does not have: %w", err)
+		return fmt.Errorf("the answer of the control endpoint does not fit its API: %w", err)
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 func (a *app) replicas() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replicas",
-		Short: "The replicas: at which revision, how far behind, which issuers they accept",
+		Short: "List the replicas, with the revision, the lag and the issuers of each",
 		Args:  exactly(),
 	}
 	conn := a.connection(cmd)

@@ -52,7 +52,7 @@ func version() build {
 func (a *app) version() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Version, commit, Go version",
+		Short: "Print the version, the commit and the Go version",
 		Args:  exactly(),
 		RunE: func(*cobra.Command, []string) error {
 			b := version()

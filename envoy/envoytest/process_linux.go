@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// childAttr makes a child die with this process, whatever ends this process. A
-// terminal's interrupt does not reach the child: the stack stops its parts in
-// order.
+// childAttr makes a child end with this process, even if this process is
+// killed. A terminal's interrupt does not reach the child: the stack stops its
+// parts in order.
 func childAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }

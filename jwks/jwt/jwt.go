@@ -17,8 +17,8 @@
 // # Names of claims
 //
 // [ClaimName] is the one meaning of a claim's name, in the configuration, in a
-// revocation and in a filter. It is read once, where a person or a caller wrote
-// it, and reads the claim from the claims of a token.
+// revocation and in a filter. It is parsed once, and then finds its claim among
+// the claims of every token.
 //
 // # Left to the callers
 //

@@ -12,8 +12,8 @@ type Document struct {
 	Revision uint64 `json:"revision" doc:"The revision of the log that made it"`
 	Issuer   string `json:"issuer" doc:"The iss of the tokens, byte for byte"`
 	Target
-	IssuedBefore     *time.Time `json:"issued_before,omitempty" doc:"Tokens with an earlier iat are denied, and tokens without iat; absent: all tokens, whatever their iat"`
-	Block            bool       `json:"block" doc:"Denies tokens whatever their iat, also tokens of a later login"`
+	IssuedBefore     *time.Time `json:"issued_before,omitempty" doc:"Tokens with an earlier iat are denied, and tokens without iat; absent: all tokens, with any iat"`
+	Block            bool       `json:"block" doc:"Denies tokens with any iat, also tokens of a later login"`
 	ExpiresAt        time.Time  `json:"expires_at" doc:"The end of the revocation"`
 	Reason           string     `json:"reason,omitempty"`
 	CreatedAt        time.Time  `json:"created_at"`

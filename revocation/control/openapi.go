@@ -60,7 +60,7 @@ func requestSchema() *huma.Schema {
 			"token":         {Type: huma.TypeString, MinLength: most(1), MaxLength: most(revocation.MaxToken), Description: "A raw JWT; it is never stored"},
 			"all":           truth("true: every token of the issuer"),
 			"issued_before": instant("Tokens with an earlier iat are denied, and those without one"),
-			"block":         truth("Denies whatever the iat"),
+			"block":         truth("Denies tokens with any iat"),
 			"expires_at":    instant("Past it the revocation is gone"),
 			"reason":        {Type: huma.TypeString, MaxLength: most(revocation.MaxReason)},
 		},

@@ -75,7 +75,8 @@ type Source interface {
 	Retention() time.Duration
 	// Revision returns the last revision, which never falls.
 	Revision() uint64
-	// Age returns how long ago it was certain that nothing was beyond Revision.
+	// Age returns the time since the source was last certain that nothing is
+	// beyond Revision.
 	Age() time.Duration
 	// Len returns about how many entries a snapshot has.
 	Len() int

@@ -45,7 +45,7 @@ const (
 // gossip is one message between control nodes. Its members are published: nodes
 // of two versions form a cluster during an upgrade.
 type gossip struct {
-	Ask      bool                        `json:"ask,omitzero"` // the sender wants to be told all
+	Ask      bool                        `json:"ask,omitzero"` // the sender asks for all replicas of the others
 	All      bool                        `json:"all,omitzero"` // the sender has no other replicas than Replicas
 	Replicas []replicaRow                `json:"replicas,omitzero"`
 	Profiles map[string][]acceptedIssuer `json:"profiles,omitzero"` // that the rows name, by key

@@ -7,7 +7,7 @@ import (
 
 // A short lifetime of access tokens costs refreshes. It shortens the time for
 // which a token that should be invalid is still accepted. Where revocation
-// works, that time is close to zero whatever the lifetime. A short lifetime then
+// works, that time is close to zero for every lifetime. A short lifetime then
 // helps in two cases alone: a replica that is cut off, and a theft that nobody
 // has noticed.
 
@@ -39,7 +39,7 @@ var Lifetimes = [...]time.Duration{
 type AdviceData struct {
 	Since   time.Time     `json:"since"`
 	Until   time.Time     `json:"until"`
-	CutOff  Duration      `json:"cut_off" doc:"A replica that is cut off for so long denies; 0: it goes on with what it has"`
+	CutOff  Duration      `json:"cut_off" doc:"A replica that is cut off for so long denies; 0: it goes on with its last set"`
 	Groups  []AdviceGroup `json:"groups"`
 	Partial bool          `json:"partial,omitempty" doc:"There were more groups than are kept"`
 }

@@ -124,7 +124,7 @@ type ImpactQuery struct {
 	KeyID  string         `json:"kid,omitempty"`
 	Hash   string         `json:"hash,omitempty" doc:"SHA-256 of header.payload, in hex"`
 	All    bool           `json:"all,omitempty"`
-	Before time.Time      `json:"issued_before,omitzero" doc:"Left out: whatever the iat"`
+	Before time.Time      `json:"issued_before,omitzero" doc:"Left out: tokens with any iat"`
 }
 
 // ImpactQueryOf returns the query about r.

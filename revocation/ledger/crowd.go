@@ -41,7 +41,7 @@ func (w *row) cut() cut { return cut{w.before, w.flags&isBlock != 0} }
 
 // reach says up to which iat tokens are denied, and until when.
 type reach struct {
-	before  revocation.Micros // 0 is whatever the iat
+	before  revocation.Micros // 0: tokens of any iat
 	expires revocation.Micros
 }
 

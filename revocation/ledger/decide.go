@@ -9,7 +9,7 @@ import (
 )
 
 // maxMoved bounds the older rows that one batch hides or shows, so that a
-// replica has applied a batch soon, whatever it does.
+// replica applies every batch quickly.
 const maxMoved = 1 << 14
 
 // batch is the outcome of some attempts at one revision of the state.

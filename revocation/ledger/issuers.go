@@ -36,8 +36,8 @@ func matchesEveryToken(r *revocation.Revocation, known *revocation.KnownIssuers)
 
 // demands reports whether a replica accepts tokens of the issuer only with this
 // claim, or with one of several values of which this is one. It never does for
-// jti and sid, whatever a replica reports: a made-up configuration must not make
-// one token or session count as all.
+// jti and sid, because a made-up configuration must not make one token or
+// session count as all.
 func demands(a *revocation.AcceptedIssuer, c *revocation.Claim) bool {
 	if c.Name == "jti" || c.Name == "sid" {
 		return false

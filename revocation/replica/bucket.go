@@ -57,7 +57,7 @@ func (b *bucket) has(k key, text string, r *record) (bool, error) {
 	return b.overflow.has(r), nil
 }
 
-// add adds r. taken says that a record of this key can be in the set.
+// add adds r. taken is true if a record of this key can be in the set.
 func (b *bucket) add(k key, r *record, taken bool) error {
 	if err := b.put(k, r, taken); err != nil {
 		return err

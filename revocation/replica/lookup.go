@@ -6,8 +6,8 @@ import (
 	"rescind/revocation"
 )
 
-// positives counts the filter's hits: those that an entry confirmed, and those
-// without an entry.
+// positives counts the hits of the filter: the hits that an entry confirmed,
+// and the hits without an entry.
 type positives struct{ confirmed, none atomic.Uint64 }
 
 // match is the entry that denies a token.

@@ -88,7 +88,7 @@ func (f *Follower) ApplyPart(revision uint64, added []revocation.Entry) error {
 
 // ApplyAhead puts the entries of a later revision in force before their turn,
 // and returns when they are on disk too: they need not wait for a long revision
-// before theirs. The follower's revision stays what it is, and the entries must
+// before theirs. The follower's revision does not change, and the entries must
 // come again in their turn.
 func (f *Follower) ApplyAhead(added []revocation.Entry) error {
 	f.mu.Lock()

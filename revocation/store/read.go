@@ -85,8 +85,8 @@ func (r *reader) follow(ctx context.Context, conn *connection) error {
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       r.next,
 		InactiveThreshold: 30 * time.Second,
-		// By default the consumer tries for ever, whatever ctx says. With a
-		// limit Read begins anew instead.
+		// By default the consumer tries for ever, even after ctx has ended.
+		// With a limit Read begins anew instead.
 		MaxResetAttempts: 2,
 	})
 	if err != nil {

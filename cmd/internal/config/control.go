@@ -111,7 +111,8 @@ func readAdmin(hash as[[sha256.Size]byte]) as[Admin] {
 }
 
 // credential reads one of a list of tokens, whose names must differ. Those of
-// the admin API have roles. The hash must differ from all that hash has read.
+// the admin API have roles. Its hash must differ from every hash that the
+// reader hash has read before.
 func credential(admin bool, hash as[[sha256.Size]byte]) as[Credential] {
 	name := distinct(text(isName))
 	role := choice(map[string]string{"viewer": "viewer", "revoker": "revoker", "operator": "operator"})

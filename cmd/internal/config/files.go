@@ -17,7 +17,7 @@ import (
 // limit bounds the size of a configuration, and of each file that it names.
 const limit = 1 << 20
 
-// contents reads a file. Its error says what an operator can do.
+// contents reads a file. Its error tells an operator the remedy.
 func contents(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -40,9 +40,9 @@ func (p *Processes) Run(name string, f func() error) (done <-chan struct{}) {
 	return end
 }
 
-// Wait logs when nothing is missing any more, waits until ctx ends, logs why it
-// ended, and returns the first failure of a process. ctx is the context of the
-// processes.
+// Wait logs that the server is ready once nothing is missing, waits until ctx
+// ends, logs the cause, and returns the first failure of a process. ctx is the
+// context of the processes.
 func (p *Processes) Wait(ctx context.Context, logger *slog.Logger, ready func() Readiness) error {
 	logReady(ctx, logger, ready)
 	<-ctx.Done()

@@ -22,8 +22,8 @@ type issuerKeys struct {
 }
 
 // build returns an authorizer for c and the keys that it looks in. An issuer
-// whose keys come from the same place keeps its present ones, whatever else of
-// it has changed. Nothing that is in force changes.
+// whose keys come from the same place keeps its present keys, also if other
+// settings of the issuer have changed. Nothing that is in force changes.
 func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]issuerKeys, error) {
 	if err := p.follower.Fits(lifetimes(c)); err != nil {
 		return nil, nil, err

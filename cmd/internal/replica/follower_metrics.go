@@ -16,7 +16,7 @@ var (
 	contactDesc     = prometheus.NewDesc("rescind_feed_last_contact_timestamp_seconds", "When the control endpoint was last heard of; 0 if never.", nil, nil)
 	staleDesc       = prometheus.NewDesc("rescind_stale", "Whether the revocations are older than they should be: 1 or 0.", nil, nil)
 	overdueDesc     = prometheus.NewDesc("rescind_overdue", "Whether the revocations are older than max_staleness: 1 or 0. With on_stale: deny everything is then denied.", nil, nil)
-	diskErrorDesc   = prometheus.NewDesc("rescind_disk_error", "Whether the disk lacks what memory has, for the next start: 1 or 0.", nil, nil)
+	diskErrorDesc   = prometheus.NewDesc("rescind_disk_error", "Whether the copy on disk, for the next start, lacks revocations that memory has: 1 or 0.", nil, nil)
 	refusedDesc     = prometheus.NewDesc("rescind_feed_refused", "Whether the control endpoint is not followed because its log is another one or an older copy: 1 or 0.", nil, nil)
 	positivesDesc   = prometheus.NewDesc("rescind_filter_positives_total", "Look-ups that the filter did not answer: held, or false positives.", []string{"result"}, nil)
 )

@@ -60,7 +60,7 @@ func (a *Answer) Err() error {
 	return fmt.Errorf("the server answered with status %d", a.Status)
 }
 
-// Do makes the call and returns the answer, whatever its status.
+// Do makes the call and returns the answer, also one with an error status.
 func (c *Client) Do(req *http.Request) (*Answer, error) {
 	req.Header.Set("User-Agent", "rescind")
 	res, err := c.http.Do(req) //nolint:gosec // the URL is the operator's
