@@ -133,9 +133,10 @@ func callOf(ctx context.Context) *call {
 	return c
 }
 
-// ServeHTTP identifies the caller, refuses callers that may not do this at all,
-// bounds the cost of the request, and then hands the request on. Only the
-// description of the API is served without a credential.
+// ServeHTTP identifies the caller, refuses requests that no operation takes and
+// callers that may not do this at all, bounds the cost of the request, and then
+// hands the request on. Only the description of the API is served without a
+// credential.
 func (s *Server) ServeHTTP(writer http.ResponseWriter, r *http.Request) {
 	w, end := s.count(writer, r)
 	defer end()
@@ -154,9 +155,15 @@ func (s *Server) ServeHTTP(writer http.ResponseWriter, r *http.Request) {
 		s.refuseUnknown(w, r, host, err)
 		return
 	}
+	operation := s.operationOf(r)
+	if operation == noOperation {
+		dropBody(w, r)
+		s.route(w, r)
+		return
+	}
 	c := &call{Caller: s.credentials[i].caller(host), slot: &slot{}}
 	defer func() { c.slot.free() }()
-	if err := s.enter(w, r, c); err != nil {
+	if err := s.enter(w, r, c, operation); err != nil {
 		dropBody(w, r)
 		s.problemOf(err).write(w)
 		return
@@ -166,7 +173,7 @@ func (s *Server) ServeHTTP(writer http.ResponseWriter, r *http.Request) {
 
 // enter decides from the credential and the request line, gives the call its
 // slot, and only then reads the body.
-func (s *Server) enter(w http.ResponseWriter, r *http.Request, c *call) error {
+func (s *Server) enter(w http.ResponseWriter, r *http.Request, c *call, operation string) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		if err := s.authority.Admit(r.Context(), &c.Caller, actionOf(r)); err != nil {
 			return err
@@ -176,7 +183,7 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request, c *call) error {
 		return err
 	}
 	slots := s.requests
-	if isImport(r) {
+	if operation == importOperation || operation == restoreWriteOperation {
 		slots = s.imports
 	}
 	place := slots.take(&c.Caller)

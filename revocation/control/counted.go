@@ -5,6 +5,13 @@ import (
 	"strconv"
 )
 
+// Operations whose bounds or answers differ from the others.
+const (
+	noOperation           = "none"
+	importOperation       = "import"
+	restoreWriteOperation = "restore_write"
+)
+
 // operationOf returns the ID of the operation of r, or import for a revocation
 // of many lines, or openapi for the description of the API. It returns none for
 // a request that no operation takes, for example one of a wrong method. The
@@ -14,11 +21,11 @@ func (s *Server) operationOf(r *http.Request) string {
 	operation, ok := s.operations[pattern]
 	switch {
 	case pattern == "":
-		return "none"
+		return noOperation
 	case !ok:
 		return "openapi" // the mux has nothing else
 	case operation == "revoke" && isImport(r):
-		return "import"
+		return importOperation
 	}
 	return operation
 }

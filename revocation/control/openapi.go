@@ -36,8 +36,8 @@ func describe(api *huma.OpenAPI) {
 		r.Headers = headers
 		post.Responses[strconv.Itoa(status)] = r
 	}
-	restore := api.Paths["/v1/revocations/{id}"].Delete
-	restore.Responses["202"] = answer(http.StatusAccepted, ref(Restoration{}))
+	api.Paths["/v1/revocations/{id}"].Delete.Responses["202"] = answer(http.StatusAccepted, ref(Restoration{}))
+	api.Paths["/v1/revocations"].Delete.Responses["202"] = answer(http.StatusAccepted, ref(WriteRestoration{}))
 }
 
 func requestSchema() *huma.Schema {

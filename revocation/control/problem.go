@@ -20,6 +20,7 @@ type Problem struct {
 	Status int            `json:"status" doc:"The HTTP status"`
 	Detail string         `json:"detail,omitempty" doc:"The fault, and the way to correct it"`
 	Errors []ProblemError `json:"errors,omitempty" doc:"Each fault of the request"`
+	Writes []ledger.Write `json:"writes,omitempty" doc:"With 409: the writes of the revision, of which the request must name one"`
 
 	header http.Header
 }
@@ -84,6 +85,8 @@ func (s *Server) problemOf(err error) *Problem {
 		return refusalProblem(refusal)
 	case errors.Is(err, ledger.ErrUnknown):
 		return problem(http.StatusNotFound, err.Error(), ProblemError{Member: "id", Message: "is not known"})
+	case errors.Is(err, ledger.ErrUnknownWrite):
+		return problem(http.StatusNotFound, err.Error(), ProblemError{Member: "revision", Message: "has no such write"})
 	case errors.Is(err, ledger.ErrTooLarge):
 		return problem(http.StatusRequestEntityTooLarge, err.Error())
 	case errors.Is(err, ledger.ErrNotReady):
@@ -99,7 +102,7 @@ func refusalProblem(r *ledger.Refusal) *Problem {
 		faults[i] = ProblemError{Line: f.Line, Member: f.Member, Message: f.Message}
 	}
 	p := problem(statusOf[r.Cause], r.Detail, faults...)
-	if r.Cause == ledger.UnknownIssuer {
+	if p.Writes = r.Writes; r.Cause == ledger.UnknownIssuer {
 		p.Type = TypeUnknownIssuer
 	}
 	return p
@@ -115,6 +118,7 @@ var statusOf = map[ledger.Cause]int{
 	ledger.TooLarge:      http.StatusRequestEntityTooLarge,
 	ledger.Unconfirmed:   http.StatusConflict,
 	ledger.UnknownIssuer: http.StatusUnprocessableEntity,
+	ledger.SeveralWrites: http.StatusConflict,
 }
 
 // invalid returns the refusal of a request for one parameter.

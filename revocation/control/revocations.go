@@ -32,6 +32,7 @@ type postOutput struct {
 type Import struct {
 	Accepted int      `json:"accepted" doc:"Number of lines; all of them are in force"`
 	Revision uint64   `json:"revision" doc:"The revision at which all of them are in force"`
+	Write    string   `json:"write,omitempty" doc:"The write that made the new ones, for DELETE ?revision=&write=; absent if all of them were in force before" example:"r17.0"`
 	Replicas *Applied `json:"replicas,omitempty" doc:"With wait: the replicas that have it in force"`
 
 	Seen     *ledger.Seen `json:"seen,omitempty" doc:"The traffic seen lately that the lines hit together"`
@@ -99,7 +100,7 @@ func split(body []byte) (lines []ledger.Line) {
 // count for an import.
 func revokedOutput(o *ledger.Order, done *ledger.Revoked, applied *Applied) *postOutput {
 	if o.Action == ledger.ActImport {
-		body := Import{Accepted: len(o.Lines), Revision: done.Revision, Replicas: applied, Seen: done.Seen, Warnings: done.Warnings}
+		body := Import{Accepted: len(o.Lines), Revision: done.Revision, Write: done.Write, Replicas: applied, Seen: done.Seen, Warnings: done.Warnings}
 		return &postOutput{Status: applied.status(http.StatusCreated), Body: body}
 	}
 	d := documentOf(&done.First)
@@ -156,40 +157,6 @@ func (s *Server) get(ctx context.Context, in *idInput) (*getOutput, error) {
 		return nil, err
 	}
 	return &getOutput{documentOf(&item)}, nil
-}
-
-type deleteInput struct {
-	ID string `path:"id" doc:"As the revocation's id" example:"r17.0" maxLength:"64"`
-	Waiting
-}
-
-// Restoration is the answer to a DELETE.
-type Restoration struct {
-	ID         string    `json:"id"`
-	Revision   uint64    `json:"revision" doc:"The revision of the log that undid the revocation"`
-	RestoredAt time.Time `json:"restored_at"`
-	RestoredBy string    `json:"restored_by"`
-	Replicas   *Applied  `json:"replicas,omitempty" doc:"With wait: the replicas that have it in force"`
-}
-
-type deleteOutput struct {
-	Status int
-	Body   Restoration
-}
-
-// delete restores.
-func (s *Server) delete(ctx context.Context, in *deleteInput) (*deleteOutput, error) {
-	c := callOf(ctx)
-	wait, refusal := in.limit()
-	if refusal != nil {
-		return nil, s.authority.Refuse(ctx, s.authority.Entry(&c.Caller, ledger.ActRestore), refusal)
-	}
-	u, err := s.authority.Restore(ctx, &c.Caller, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	out := Restoration{ID: u.ID.String(), Revision: u.Revision, RestoredAt: u.At, RestoredBy: u.By, Replicas: s.applied(ctx, u.Wanted, wait)}
-	return &deleteOutput{Status: out.Replicas.status(http.StatusOK), Body: out}, nil
 }
 
 type listInput struct {

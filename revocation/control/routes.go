@@ -22,6 +22,8 @@ func (s *Server) register(api huma.API) {
 		Summary: "Show one revocation", Errors: reads}, s.get)
 	add(s, api, huma.Operation{OperationID: "restore", Method: http.MethodDelete, Path: "/v1/revocations/{id}",
 		Summary: "Undo one revocation", Errors: changes}, s.delete)
+	add(s, api, huma.Operation{OperationID: restoreWriteOperation, Method: http.MethodDelete, Path: "/v1/revocations",
+		Summary: "Undo all that one write revoked, for example an import", Errors: revokes}, s.deleteWrite)
 	add(s, api, huma.Operation{OperationID: "replicas", Method: http.MethodGet, Path: "/v1/replicas",
 		Summary: "List the replicas, and how far behind each is", Errors: reads}, s.listReplicas)
 	add(s, api, huma.Operation{OperationID: "audit", Method: http.MethodGet, Path: "/v1/audit",

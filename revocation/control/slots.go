@@ -8,7 +8,7 @@ import (
 )
 
 // Requests at once. An import may hold its body and its revocations in memory,
-// so there are few of them.
+// and the restoration of a write reads as many, so there are few of them.
 const (
 	maxRequests = 512
 	maxImports  = 3
@@ -58,7 +58,11 @@ func (s *slots) take(c *ledger.Caller) *slot {
 
 // full returns the bound that a caller met.
 func (s *slots) full() string {
-	return fmt.Sprintf("too many %s at once: a credential may have %d of %d, and %d are kept for operators; try again", s.bound, s.each, s.total, s.kept)
+	noun := s.bound
+	if noun == "imports" {
+		noun = "imports and restorations of a write"
+	}
+	return fmt.Sprintf("too many %s at once: a credential may have %d of %d, and %d are kept for operators; try again", noun, s.each, s.total, s.kept)
 }
 
 // free gives the slot back. Another call does nothing.

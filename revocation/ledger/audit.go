@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"rescind/revocation"
 )
 
 // AuditEntry is one entry of the audit: an attempt of a caller, and its outcome.
@@ -19,6 +21,7 @@ type AuditEntry struct {
 	IssuersOmitted int       `json:"issuers_omitted,omitempty" doc:"How many more issuers the entry leaves out"`
 	ID             string    `json:"id,omitempty" doc:"The revocation"`
 	Target         *Target   `json:"target,omitempty" doc:"The target of the revocation"`
+	Write          string    `json:"write,omitempty" doc:"The write that an import made, or that was undone: the ID of its first revocation"`
 	Count          int       `json:"count,omitempty" doc:"Number of revocations, or of equal attempts"`
 	Revision       uint64    `json:"revision,omitempty" doc:"The revision of the change, or the revision that already had it"`
 	Reason         string    `json:"reason,omitempty" doc:"As the request gave it"`
@@ -131,20 +134,31 @@ func (l *Ledger) write(ctx context.Context, entries []AuditEntry, covers uint64)
 }
 
 // noteLate writes the note of a batch that is in the log without one. Its writer
-// ended before it wrote the note, or did not learn that the append succeeded. The
-// note of a large batch has the number of changes of each caller alone.
+// ended before it wrote the note, or did not learn that the append succeeded. A
+// write of several revocations has one entry. The note of a large batch has the
+// number of changes of each caller alone.
 func (l *Ledger) noteLate(ctx context.Context, revision uint64, ops []operation) {
 	var entries []AuditEntry
 	for i := range ops {
-		e := entryOf(&ops[i])
-		e.Outcome, e.Revision, e.Count = Accepted, revision, 1
+		op := &ops[i]
+		e := entryOf(op)
+		e.Outcome, e.Revision = Accepted, revision
 		e.Detail = "noted later: the caller may not have got an answer"
-		if last := len(entries) - 1; len(ops) > noteEntries && last >= 0 && entries[last].By == e.By && entries[last].Action == e.Action {
-			entries[last].Count++
-			entries[last].ID, entries[last].Issuers, entries[last].Target, entries[last].Reason = "", nil, nil, ""
+		last := AuditEntry{}
+		if n := len(entries); n > 0 {
+			last = entries[n-1]
+		}
+		sameWrite := op.packed != nil && op.write < op.entry.ID.Index
+		if len(entries) == 0 || last.By != e.By || !sameWrite && (len(ops) <= noteEntries || last.Action != e.Action || last.Write+e.Write != "") {
+			entries = append(entries, e)
 			continue
 		}
-		entries = append(entries, e)
+		if sameWrite {
+			last.Action, last.Write = ActImport, revocation.ID{Revision: revision, Index: op.write}.String()
+		}
+		last.Count++
+		last.ID, last.Issuers, last.Target, last.Reason = "", nil, nil, ""
+		entries[len(entries)-1] = last
 	}
 	l.logger.Warn("revision had no note in the audit, writing it now", "revision", revision)
 	go l.pass(ctx, note{entries: entries, covers: revision, answer: func(error) {}})
@@ -164,10 +178,15 @@ func (l *Ledger) pass(ctx context.Context, n note) {
 func entryOf(op *operation) AuditEntry {
 	if op.packed != nil {
 		r := unpack(op.packed, newInterner())
-		return AuditEntry{At: r.CreatedAt, By: r.CreatedBy, Action: ActRevoke, Issuers: []string{r.Issuer},
+		return AuditEntry{At: r.CreatedAt, By: r.CreatedBy, Action: ActRevoke, Issuers: []string{r.Issuer}, Count: 1,
 			ID: op.entry.ID.String(), Target: TargetOf(&r.Target), Reason: r.Reason}
 	}
-	return AuditEntry{At: op.restore.At, By: op.restore.By, Action: ActRestore, ID: op.restore.ID.String()}
+	r := &op.restore
+	e := AuditEntry{At: r.At, By: r.By, Action: ActRestore, ID: r.ID.String(), Count: 1}
+	if r.Count > 1 {
+		e.ID, e.Write, e.Count = "", r.ID.String(), int(r.Count)
+	}
+	return e
 }
 
 // AuditCursor is a place in the audit: a note and an entry in it.

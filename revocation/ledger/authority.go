@@ -91,6 +91,7 @@ type Revoked struct {
 	Wanted                   // all of it
 	IDs      []revocation.ID // for each line
 	Fresh    int             // lines that were not in force before
+	Write    string          // ID of the write of the fresh ones; empty if there are none
 	First    Item            // of the first line
 	Seen     *Seen           // nil: the order was not weighed
 	Warnings []string
@@ -123,18 +124,20 @@ func (a *Authority) Revoke(ctx context.Context, c *Caller, o *Order) (*Revoked, 
 	if u := a.guard.judge(p.breadth, seen, consent{confirmed: o.Confirm, operator: c.Has(Operator)}); u != nil {
 		return nil, a.Refuse(ctx, p.entry, u.refusal())
 	}
-	revision, ids, fresh, err := a.ledger.revoke(ctx, p.candidates, c.Has(Operator), p.entry)
-	if err != nil {
-		return nil, err
+	out := a.ledger.revoke(ctx, p.candidates, c.Has(Operator), p.entry)
+	if out.err != nil {
+		return nil, out.err
 	}
-	done := &Revoked{Wanted: wanted(p.candidates), IDs: ids, Fresh: fresh, Seen: seen, Warnings: p.warnings}
-	done.Revision = revision
-	if done.First, err = a.ledger.Find(ids[0]); err != nil { // it has expired since
+	done := &Revoked{Wanted: wanted(p.candidates), IDs: out.ids, Fresh: out.fresh, Seen: seen, Warnings: p.warnings}
+	if done.Revision = out.revision; out.fresh > 0 {
+		done.Write = out.write.String()
+	}
+	if done.First, err = a.ledger.Find(out.ids[0]); err != nil { // it has expired since
 		done.First = Item{Revocation: p.candidates[0].Revocation}
-		done.First.ID = ids[0]
+		done.First.ID = out.ids[0]
 	}
 	if p.token != "" {
-		p.entry.ID, p.entry.Revision = ids[0].String(), revision
+		p.entry.ID, p.entry.Revision = out.ids[0].String(), out.revision
 		a.forward(p.token, p.entry)
 	}
 	return done, nil
@@ -172,57 +175,6 @@ func (a *Authority) Rehearse(ctx context.Context, c *Caller, o *Order) error {
 	}
 	p.entry.Outcome, p.entry.Detail = DryRun, "dry_run: it would have been revoked"
 	return a.ledger.Record(ctx, p.entry)
-}
-
-// Undone is the answer to a restoration.
-type Undone struct {
-	Wanted // the revision that undid it
-	ID     revocation.ID
-	At     time.Time
-	By     string
-}
-
-// Restore undoes a revocation. Repeated, it returns the first restoration.
-func (a *Authority) Restore(ctx context.Context, c *Caller, id string) (*Undone, error) {
-	entry := c.audit(a.ledger.now(), ActRestore)
-	if !c.Has(Revoker, Operator) {
-		return nil, a.deny(ctx, entry, needsRole)
-	}
-	item, err := a.find(ctx, c, id)
-	if errors.Is(err, ErrUnknown) {
-		return nil, a.unknown(ctx, c, id, entry)
-	}
-	if err != nil {
-		return nil, err
-	}
-	entry.ID, entry.Issuers, entry.Target = item.ID.String(), []string{item.Issuer}, TargetOf(&item.Target)
-	known := a.known()
-	if why := c.forbids(&item.Revocation, &known); why != "" {
-		return nil, a.deny(ctx, entry, why)
-	}
-	revision, err := a.ledger.restore(ctx, item.ID, entry)
-	if err != nil {
-		return nil, err
-	}
-	u := &Undone{Wanted: Wanted{Revision: revision, Issuer: item.Issuer}, ID: item.ID, At: entry.At, By: entry.By}
-	if item, err := a.ledger.Find(item.ID); err == nil && item.Restored != nil { // an earlier restoration counts
-		u.At, u.By = item.Restored.At, item.Restored.By
-	}
-	return u, nil
-}
-
-// unknown records and returns ErrUnknown. The entry is the same whether the ID
-// is unknown or belongs to an issuer that the caller may not see.
-func (a *Authority) unknown(ctx context.Context, c *Caller, text string, entry AuditEntry) error {
-	entry.Outcome, entry.Detail = Refused, "the ID is not known"
-	if c.Issuers != nil {
-		entry.Outcome, entry.Detail = Denied, "the ID is not known, or is not that of a revocation of the credential's issuers"
-		if id, err := revocation.ParseID(text); err == nil {
-			entry.ID = id.String()
-		}
-	}
-	a.record(ctx, entry)
-	return ErrUnknown
 }
 
 // Refuse writes the entry of a refused request to the audit, and returns the

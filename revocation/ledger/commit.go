@@ -38,7 +38,8 @@ func newCandidate(r revocation.Revocation, least revocation.Micros) Candidate {
 type outcome struct {
 	revision uint64
 	ids      []revocation.ID // for each candidate
-	fresh    int             // candidates that were not in force before
+	write    revocation.ID   // of the fresh candidates; zero if there are none
+	fresh    int             // candidates that were not in force before, or revocations that are restored now
 	err      error
 }
 
@@ -52,20 +53,19 @@ const (
 // revoke makes the candidates part of the log, all of them or none. It returns
 // the ID of an equal revocation in force in place of a new one. It returns when
 // the revocations and their note in the audit are durable.
-func (l *Ledger) revoke(ctx context.Context, candidates []Candidate, operator bool, entry AuditEntry) (revision uint64, ids []revocation.ID, fresh int, err error) {
+func (l *Ledger) revoke(ctx context.Context, candidates []Candidate, operator bool, entry AuditEntry) outcome {
 	a := &attempt{revokes: candidates, operator: operator, entry: entry, size: 256}
 	for i := range candidates {
 		a.size += 8 + len(candidates[i].packed)
 	}
-	o := l.submit(ctx, a)
-	return o.revision, o.ids, o.fresh, o.err
+	return l.submit(ctx, a)
 }
 
-// restore undoes a revocation, and returns the revision that did it. Repeated, it
-// returns the revision of the first restoration.
-func (l *Ledger) restore(ctx context.Context, id revocation.ID, entry AuditEntry) (revision uint64, err error) {
-	o := l.submit(ctx, &attempt{restore: &restoration{ID: id, At: entry.At, By: entry.By}, entry: entry, size: 256 + len(entry.By)})
-	return o.revision, o.err
+// restore undoes count revocations from id on, which are of one write. The
+// outcome has the revision that did it, or the last one that did it before.
+func (l *Ledger) restore(ctx context.Context, id revocation.ID, count uint32, entry AuditEntry) outcome {
+	r := &restoration{ID: id, Count: count, At: entry.At, By: entry.By}
+	return l.submit(ctx, &attempt{restore: r, entry: entry, size: 256 + len(entry.By)})
 }
 
 // submit gives an attempt to the committer, and waits for its outcome.
@@ -194,6 +194,12 @@ func (l *Ledger) settle(ctx context.Context, a *attempt, o outcome, covers uint6
 	e.Revision = o.revision
 	if len(o.ids) == 1 {
 		e.ID = o.ids[0].String()
+	}
+	if o.fresh > 0 && e.Action == ActImport {
+		e.Write = o.write.String()
+	}
+	if o.err == nil && e.Write != "" && a.restore != nil {
+		e.Count = o.fresh
 	}
 	switch {
 	case errors.Is(o.err, ErrUnknown), errors.As(o.err, new(*Refusal)):

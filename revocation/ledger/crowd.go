@@ -176,6 +176,14 @@ func (r *rows) uncover(w *row) (shown []revocation.ID) {
 	return shown
 }
 
+// covered returns how many rows come back at most if w is restored.
+func (r *rows) covered(w *row) int {
+	if c := r.crowds[w.digest]; c != nil {
+		return len(c.covered[w.id()])
+	}
+	return 0
+}
+
 // end takes a row out of those in force.
 func (c *crowd) end(w *row) {
 	id := w.id()

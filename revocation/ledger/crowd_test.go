@@ -41,7 +41,7 @@ func TestCoversAgainstModel(t *testing.T) {
 					}
 				}
 				r := revocation.Revocation{Issuer: issuerA, Target: made(t, "x", `{"sub":"a"}`).Target, Before: revocation.Micros(before), ExpiresAt: revocation.MicrosOf(expires), CreatedAt: clock.Now()}
-				_, ids, fresh, err := l.revoke(t.Context(), []Candidate{newCandidate(r, r.ExpiresAt)}, false, AuditEntry{})
+				_, ids, fresh, err := l.revoke(t.Context(), []Candidate{newCandidate(r, r.ExpiresAt)}, false, AuditEntry{}).parts()
 				all := noReach
 				for _, o := range standing {
 					all = all.and(o)
@@ -65,7 +65,7 @@ func TestCoversAgainstModel(t *testing.T) {
 					continue
 				}
 				id := rapid.SampledFrom(slices.SortedFunc(maps.Keys(standing), compareIDs)).Draw(rt, "which")
-				if _, err := l.restore(t.Context(), id, AuditEntry{At: clock.Now()}); err != nil {
+				if err := l.restore(t.Context(), id, 1, AuditEntry{At: clock.Now()}).err; err != nil {
 					rt.Fatal(err)
 				}
 				delete(standing, id)
@@ -180,17 +180,17 @@ func TestOneDigestWithManyEntries(t *testing.T) {
 	less := one
 	less.Before = n + 5
 	less.ExpiresAt--
-	_, _, _, err := l.revoke(t.Context(), []Candidate{newCandidate(less, less.ExpiresAt)}, true, AuditEntry{})
+	_, _, _, err := l.revoke(t.Context(), []Candidate{newCandidate(less, less.ExpiresAt)}, true, AuditEntry{}).parts()
 	if !errors.As(err, new(*Refusal)) {
 		t.Errorf("one more that ends earlier: %v, want it refused", err)
 	}
 	for i := range 2000 { // repeats and restorations of any of them
 		id := revocation.ID{Revision: 2, Index: uint32(i * 31)}
 		again := all[i*31]
-		if _, ids, fresh, err := l.revoke(t.Context(), []Candidate{newCandidate(again, again.ExpiresAt)}, false, AuditEntry{}); err != nil || fresh != 0 || ids[0] != id {
+		if _, ids, fresh, err := l.revoke(t.Context(), []Candidate{newCandidate(again, again.ExpiresAt)}, false, AuditEntry{}).parts(); err != nil || fresh != 0 || ids[0] != id {
 			t.Fatalf("the same again: %v, %d new, %v; want %v", ids, fresh, err, id)
 		}
-		if _, err := l.restore(t.Context(), id, AuditEntry{At: time.Now()}); err != nil {
+		if err := l.restore(t.Context(), id, 1, AuditEntry{At: time.Now()}).err; err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -208,7 +208,7 @@ func TestAtMostSoManyOfOneDigest(t *testing.T) {
 	r.ExpiresAt -= 1 << 40
 	add := func(before revocation.Micros) (revocation.ID, error) {
 		r.Before = before
-		_, ids, _, err := l.revoke(t.Context(), []Candidate{newCandidate(r, r.ExpiresAt)}, false, AuditEntry{})
+		_, ids, _, err := l.revoke(t.Context(), []Candidate{newCandidate(r, r.ExpiresAt)}, false, AuditEntry{}).parts()
 		if err != nil {
 			return revocation.ID{}, err
 		}
@@ -235,7 +235,7 @@ func TestAtMostSoManyOfOneDigest(t *testing.T) {
 	if l.Len() != 1 || inSnapshot != 1 {
 		t.Errorf("Len is %d and a snapshot has %d revocations, want the cover alone", l.Len(), inSnapshot)
 	}
-	if _, err := l.restore(t.Context(), cover, AuditEntry{At: time.Now()}); err != nil {
+	if err := l.restore(t.Context(), cover, 1, AuditEntry{At: time.Now()}).err; err != nil {
 		t.Fatal(err)
 	}
 	if l.Len() != maxStanding {
@@ -274,14 +274,14 @@ func TestSnapshotWhileCoversComeAndGo(t *testing.T) {
 	cover := func(l *Ledger) revocation.ID {
 		r := row(100)
 		r.Before = 0
-		_, ids, _, err := l.revoke(t.Context(), []Candidate{newCandidate(r, r.ExpiresAt)}, false, AuditEntry{})
+		_, ids, _, err := l.revoke(t.Context(), []Candidate{newCandidate(r, r.ExpiresAt)}, false, AuditEntry{}).parts()
 		if err != nil {
 			t.Fatal(err)
 		}
 		return ids[0]
 	}
 	restore := func(l *Ledger, id revocation.ID) {
-		if _, err := l.restore(t.Context(), id, AuditEntry{At: time.Now()}); err != nil {
+		if err := l.restore(t.Context(), id, 1, AuditEntry{At: time.Now()}).err; err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -360,13 +360,13 @@ func TestAtMostSoManyOfOneDigestInOneBatch(t *testing.T) {
 		return all
 	}
 	var refusal *Refusal
-	if _, _, _, err := l.revoke(t.Context(), lines(maxStanding+1, false), false, AuditEntry{}); !errors.As(err, &refusal) || refusal.Faults[0].Line != maxStanding+1 {
+	if _, _, _, err := l.revoke(t.Context(), lines(maxStanding+1, false), false, AuditEntry{}).parts(); !errors.As(err, &refusal) || refusal.Faults[0].Line != maxStanding+1 {
 		t.Errorf("%d revocations of one digest, each of which reaches less: %v, want line %d refused", maxStanding+1, err, maxStanding+1)
 	}
 	if l.Len() != 0 {
 		t.Errorf("%d revocations in force after the refusal, want none", l.Len())
 	}
-	if _, _, fresh, err := l.revoke(t.Context(), lines(maxStanding+500, true), false, AuditEntry{}); err != nil || fresh != maxStanding+500 {
+	if _, _, fresh, err := l.revoke(t.Context(), lines(maxStanding+500, true), false, AuditEntry{}).parts(); err != nil || fresh != maxStanding+500 {
 		t.Errorf("%d revocations of one digest, each of which reaches further: %d accepted, %v; want all", maxStanding+500, fresh, err)
 	}
 }

@@ -123,6 +123,9 @@ func (l *Ledger) decideRevokes(b *batch, a *attempt, now revocation.Micros) outc
 	} else {
 		b.ops = append(b.ops, d.ops...)
 	}
+	if d.out.fresh > 0 {
+		d.out.write = revocation.ID{Revision: b.after + 1, Index: b.index}
+	}
 	b.index, b.moved = d.index, d.moved
 	b.lasts = max(b.lasts, d.lasts)
 	b.added.take(d.added)
@@ -193,7 +196,7 @@ func (d *decision) candidate(i int) *boundMet {
 	d.index++
 	entry := c.entry
 	entry.ID = id
-	d.ops = append(d.ops, operation{entry: entry, block: c.Block, cover: cover, by: c.CreatedBy, packed: c.packed})
+	d.ops = append(d.ops, operation{entry: entry, write: d.batch.index, block: c.Block, cover: cover, by: c.CreatedBy, packed: c.packed})
 	added.add(fresh{id, k, c.ExpiresAt}, reach{c.entry.Before, c.ExpiresAt})
 	d.added.digests[c.entry.Digest] = added
 	d.lasts = max(d.lasts, c.ExpiresAt)
@@ -309,23 +312,47 @@ func (d *decision) hides(c *crowd) int {
 	return len(c.shown)
 }
 
+// maxUndone bounds the rows that one restoration takes out of force and shows
+// again. It is above the lines of an import, and below the entries that a replica
+// takes in one revision.
+const maxUndone = 1 << 18
+
+// decideRestore adds a restoration to the batch, unless all of its revocations
+// are restored already.
 func (l *Ledger) decideRestore(b *batch, r *restoration, now revocation.Micros) outcome {
-	_, w := l.rows.find(r.ID)
-	switch {
-	case w == nil || w.expires <= now:
-		return outcome{err: ErrUnknown}
-	case w.state == restored:
-		return outcome{revision: l.rows.undone[r.ID].revision}
-	case b.restored[r.ID] != 0:
-		return outcome{revision: b.restored[r.ID]}
+	out := outcome{err: ErrUnknown}
+	var ends []revocation.ID
+	moved, lasts := 0, revocation.Micros(0)
+	for w := range l.rows.undoneBy(r) {
+		if w.expires <= now {
+			continue
+		}
+		out.err = nil
+		switch id := w.id(); {
+		case w.state == restored:
+			out.revision = max(out.revision, l.rows.undone[id].revision)
+		case b.restored[id] != 0:
+			out.revision = b.restored[id]
+		default:
+			ends = append(ends, id)
+			moved += 1 + l.rows.covered(w)
+			lasts = max(lasts, w.expires)
+		}
 	}
-	if c := l.rows.crowds[w.digest]; c != nil {
-		b.moved += len(c.covered[r.ID])
+	switch {
+	case len(ends) == 0:
+		return out
+	case moved > l.maxUndone:
+		l.metrics.bounds.WithLabelValues("restored").Inc()
+		return outcome{err: &Refusal{Detail: fmt.Sprintf("it restores %d revocations and brings back those that they cover, %d in all; at most %d are possible at once. Restore some of them one by one", len(ends), moved, l.maxUndone)}}
 	}
 	b.ops = append(b.ops, operation{restore: *r})
-	b.restored[r.ID] = b.after + 1
-	// It must be there for as long as the revocation that it undoes, which lies
+	for _, id := range ends {
+		b.restored[id] = b.after + 1
+	}
+	b.moved += moved
+	// It must be there for as long as the revocations that it undoes, which lie
 	// in a batch that lasts as long as its longest.
-	b.lasts = max(b.lasts, w.expires)
-	return outcome{revision: b.after + 1, fresh: 1}
+	b.lasts = max(b.lasts, lasts)
+	return outcome{revision: b.after + 1, fresh: len(ends)}
 }

@@ -82,6 +82,7 @@ type Ledger struct {
 	retention       time.Duration
 	shapesPerIssuer int
 	maxStanding     int // revocations in force of one digest
+	maxUndone       int // rows that one restoration moves
 	maxScan         int // rows that a page looks at
 	now             func() time.Time
 	logger          *slog.Logger
@@ -115,7 +116,7 @@ func New(log Log, o Options) *Ledger {
 		log: log, retention: o.Retention, now: o.Now, logger: o.Logger,
 		queue: make(chan *attempt, 256), notes: make(chan note, 256),
 		changed: make(chan struct{}), allRead: make(chan struct{}), rows: newRows(), metrics: newMetrics(),
-		shapesPerIssuer: o.ShapesPerIssuer, maxStanding: maxStanding, maxScan: maxScan,
+		shapesPerIssuer: o.ShapesPerIssuer, maxStanding: maxStanding, maxUndone: maxUndone, maxScan: maxScan,
 	}
 	if l.shapesPerIssuer <= 0 {
 		l.shapesPerIssuer = defaultShapesPerIssuer
@@ -245,11 +246,7 @@ func (l *Ledger) apply(revision uint64, ops []operation) {
 	for i := range ops {
 		op := &ops[i]
 		if op.packed == nil {
-			u := undone{revision: revision, at: op.restore.At.UnixMicro(), by: op.restore.By}
-			if w, shown := l.rows.restore(op.restore.ID, u); w != nil {
-				l.moves.add(revision, true, shown...)
-				l.moves.add(revision, false, op.restore.ID)
-			}
+			l.applyRestoration(revision, &op.restore)
 			continue
 		}
 		if op.entry.ExpiresAt > l.swept {
@@ -259,6 +256,17 @@ func (l *Ledger) apply(revision uint64, ops []operation) {
 	l.revision = revision
 	close(l.changed)
 	l.changed = make(chan struct{})
+}
+
+// applyRestoration takes revocations out of force. The caller holds order and mu.
+func (l *Ledger) applyRestoration(revision uint64, r *restoration) {
+	u := undone{revision: revision, at: r.At.UnixMicro(), by: r.By}
+	for w := range l.rows.undoneBy(r) {
+		if shown, ok := l.rows.restore(w, u); ok {
+			l.moves.add(revision, true, shown...)
+			l.moves.add(revision, false, w.id())
+		}
+	}
 }
 
 // clock returns the time, or that of the last sweep if the clock was set back

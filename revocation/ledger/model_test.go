@@ -65,7 +65,7 @@ func TestLedgerAgainstModel(t *testing.T) {
 					rt.Fatalf("%s}: got the faults %v, want none", body, faults)
 				}
 				text := fmt.Sprint(issuer, claim, before, rev.Before)
-				_, ids, fresh, err := l.revoke(t.Context(), []Candidate{newCandidate(rev, revocation.MicrosOf(least))}, false, AuditEntry{})
+				_, ids, fresh, err := l.revoke(t.Context(), []Candidate{newCandidate(rev, revocation.MicrosOf(least))}, false, AuditEntry{}).parts()
 				standing, furthest := 0, noReach
 				for _, m := range model {
 					if m.issuer == issuer && m.claim == claim && !m.restored && alive(m) {
@@ -102,7 +102,7 @@ func TestLedgerAgainstModel(t *testing.T) {
 				if len(model) > 0 {
 					id = rapid.SampledFrom(model).Draw(rt, "which").id
 				}
-				_, err := l.restore(t.Context(), id, AuditEntry{At: clock.Now(), By: "r"})
+				err := l.restore(t.Context(), id, 1, AuditEntry{At: clock.Now(), By: "r"}).err
 				i := slices.IndexFunc(model, func(m *modelled) bool { return m.id == id && alive(m) })
 				if (i < 0) != errors.Is(err, ErrUnknown) || i >= 0 && err != nil {
 					rt.Fatalf("restore %v: got %v, want it known: %v", id, err, i >= 0)

@@ -11,27 +11,36 @@ import (
 
 // A batch is the content of one revision of the log:
 //
-//	version 2 | rules | writer | count | operations
+//	version 3 | rules | writer | count | operations
 //
 // An operation begins with its kind and its length. Strings carry their
 // length, integers are varints, instants microseconds. The log's checksum has
 // vouched for the bytes before they are read here.
+//
+// Several callers may share a batch. The kind of a revocation says whether it is
+// the first one of a write, which is all that one caller asked for at once.
 //
 // The rules are the version of digests and matching rules ([revocation.Rules])
 // of the writer. Digests are not in the log: the reader makes them from the
 // claims, so an entry of an earlier version means the same or more. A batch of
 // a later version is refused, because it may mean more than this program knows.
 //
-// Version 1 is that of the first edition. It has no rules and no covers.
+// Version 1 is that of the first edition. It has no rules and no covers. Before
+// version 3 a batch does not say where a write ends: there one write is the
+// revocations in a row that have the same created_by and created_at.
 const (
-	batchVersion      = 2
-	firstBatchVersion = 1
+	batchVersion        = 3
+	beforeWritesVersion = 2
+	firstBatchVersion   = 1
 )
 
 const (
-	opRevoke  = 1
-	opRestore = 2
-	opCover   = 3 // a revocation that covers others of its digest
+	opRevoke       byte = 1
+	opRestore      byte = 2
+	opCover        byte = 3 // a revocation that covers others of its digest
+	opRestoreWrite byte = 4
+
+	firstOfWrite byte = 0x80 // on the kind of a revocation
 )
 
 // operation is one operation of a batch: a revocation or a restoration. The entry
@@ -39,53 +48,69 @@ const (
 type operation struct {
 	packed  []byte // nil for a restoration
 	entry   revocation.Entry
+	write   uint32 // index of the first revocation of its write
 	block   bool
-	cover   bool   // replicas hold it for the rows that it covers
-	by      string // name of the credential that revoked
+	cover   bool      // replicas hold it for the rows that it covers
+	by      string    // name of the credential that revoked
+	at      time.Time // of the revocation
 	restore restoration
 }
 
-// restoration undoes one revocation.
+// restoration undoes one revocation, or the revocations of one write.
 type restoration struct {
-	ID revocation.ID
-	At time.Time
-	By string
+	ID    revocation.ID // the first one
+	Count uint32        // of the indexes from there on
+	At    time.Time
+	By    string
 }
 
 func packBatch(writer string, ops []operation) []byte {
 	b := binary.AppendUvarint([]byte{batchVersion}, revocation.Rules)
 	b = appendText(b, writer)
 	b = binary.AppendUvarint(b, uint64(len(ops)))
+	index := uint32(0)
 	for i := range ops {
 		op := &ops[i]
-		if op.packed != nil {
-			kind := byte(opRevoke)
-			if op.cover {
-				kind = opCover
-			}
-			b = append(b, kind)
-			b = binary.AppendUvarint(b, uint64(len(op.packed)))
-			b = append(b, op.packed...)
+		if op.packed == nil {
+			b = appendRestoration(b, &op.restore)
 			continue
 		}
-		var scratch [64]byte
-		r := binary.AppendUvarint(scratch[:0], op.restore.ID.Revision)
-		r = binary.AppendUvarint(r, uint64(op.restore.ID.Index))
-		r = binary.AppendVarint(r, op.restore.At.UnixMicro())
-		r = appendText(r, op.restore.By)
-		b = append(b, opRestore)
-		b = binary.AppendUvarint(b, uint64(len(r)))
-		b = append(b, r...)
+		kind := opRevoke
+		if op.cover {
+			kind = opCover
+		}
+		if op.write == index {
+			kind |= firstOfWrite
+		}
+		b = append(b, kind)
+		b = binary.AppendUvarint(b, uint64(len(op.packed)))
+		b = append(b, op.packed...)
+		index++
 	}
 	return b
+}
+
+func appendRestoration(b []byte, r *restoration) []byte {
+	var scratch [64]byte
+	body, kind := binary.AppendUvarint(scratch[:0], r.ID.Revision), opRestore
+	body = binary.AppendUvarint(body, uint64(r.ID.Index))
+	if r.Count > 1 {
+		kind = opRestoreWrite
+		body = binary.AppendUvarint(body, uint64(r.Count))
+	}
+	body = binary.AppendVarint(body, r.At.UnixMicro())
+	body = appendText(body, r.By)
+	b = binary.AppendUvarint(append(b, kind), uint64(len(body)))
+	return append(b, body...)
 }
 
 // readBatch returns the operations of the batch at revision. They point into b.
 func readBatch(b []byte, revision uint64, in *interner) (writer string, ops []operation, err error) {
 	d := decoder{b: b, in: in}
-	switch version := d.byte(); version {
+	version := d.byte()
+	switch version {
 	case firstBatchVersion:
-	case batchVersion:
+	case beforeWritesVersion, batchVersion:
 		if rules := d.uvarint(); rules > revocation.Rules {
 			return "", nil, newerLog(revision, fmt.Sprintf("version %d of the matching rules, and this program knows %d", rules, revocation.Rules))
 		}
@@ -95,11 +120,18 @@ func readBatch(b []byte, revision uint64, in *interner) (writer string, ops []op
 	writer = d.text()
 	n := d.uvarint()
 	ops = make([]operation, 0, min(n, uint64(len(d.b)/2))) // none is shorter
-	var index uint32
+	index, last := uint32(0), operation{}
 	for ; n > 0 && !d.bad; n-- {
-		op := d.operation()
+		op, first := d.operation()
 		if op.packed != nil {
 			op.entry.ID = revocation.ID{Revision: revision, Index: index}
+			if version < batchVersion {
+				first = op.by != last.by || !op.at.Equal(last.at)
+			}
+			if op.write = last.write; first {
+				op.write = index
+			}
+			last = op
 			index++
 		}
 		ops = append(ops, op)
@@ -114,26 +146,37 @@ func newerLog(revision uint64, why string) error {
 	return fmt.Errorf("revision %d of the log is from a newer rescind (%s): run the version of rescind that wrote it, or a later one", revision, why)
 }
 
-// operation reads one operation. The revocation has no ID yet.
-func (d *decoder) operation() (op operation) {
+// operation reads one operation, and whether it begins a write. A revocation has
+// no ID yet.
+func (d *decoder) operation() (op operation, first bool) {
 	kind := d.byte()
 	body := d.bytes()
 	switch kind {
-	case opRevoke, opCover:
+	case opRevoke, opCover, opRevoke | firstOfWrite, opCover | firstOfWrite:
 		r := unpack(body, d.in)
 		if r == nil {
 			d.bad = true
-			return op
+			return op, false
 		}
-		return operation{packed: body, entry: r.Entry(), block: r.Block, cover: kind == opCover, by: r.CreatedBy}
-	case opRestore:
-		e := decoder{b: body, in: d.in}
-		op.restore = restoration{ID: revocation.ID{Revision: e.uvarint(), Index: uint32(e.uvarint())}, At: time.UnixMicro(e.varint()).UTC(), By: e.text()}
-		d.bad = d.bad || e.bad
+		op = operation{packed: body, entry: r.Entry(), block: r.Block, cover: kind&^firstOfWrite == opCover, by: r.CreatedBy, at: r.CreatedAt}
+		return op, kind&firstOfWrite != 0
+	case opRestore, opRestoreWrite:
+		op.restore = d.restoration(kind, body)
 	default:
 		d.bad = true
 	}
-	return op
+	return op, false
+}
+
+func (d *decoder) restoration(kind byte, body []byte) restoration {
+	e := decoder{b: body, in: d.in}
+	r := restoration{ID: revocation.ID{Revision: e.uvarint(), Index: uint32(e.uvarint())}, Count: 1}
+	if kind == opRestoreWrite {
+		r.Count = uint32(e.uvarint())
+	}
+	r.At, r.By = time.UnixMicro(e.varint()).UTC(), e.text()
+	d.bad = d.bad || e.bad
+	return r
 }
 
 const flagBlock = 0x80 // on the kind of the target

@@ -16,6 +16,9 @@ var (
 	// ErrUnknown says that there is no such revocation, that it has expired, or
 	// that the caller may not know of it.
 	ErrUnknown = errors.New("there is no such revocation; it may have expired")
+	// ErrUnknownWrite says that a revision has no such write, that all of its
+	// revocations have expired, or that the caller may not know of it.
+	ErrUnknownWrite = errors.New("the revision has no such write; its revocations may have expired")
 	// ErrTooLarge says that a request does not fit one message of the log.
 	ErrTooLarge = errors.New("the request is more than the log takes at once; send it in parts")
 )
@@ -30,6 +33,7 @@ const (
 	Unconfirmed                // the caller must confirm
 	TooLarge                   // the request has more than is taken at once
 	UnknownIssuer              // no replica accepts the issuer
+	SeveralWrites              // the caller must say which write it means
 )
 
 // Refusal is the error of an operation that changes nothing because of its
@@ -38,6 +42,7 @@ type Refusal struct {
 	Cause  Cause
 	Detail string
 	Faults []Fault // each fault of the request
+	Writes []Write // of a revision that holds several
 }
 
 // Fault is one fault of a request.

@@ -12,7 +12,8 @@ import (
 
 // rows are the revocations that have not expired, in the order of the log. They
 // are built for tens of millions. A row has 64 bytes and no pointers. Texts stay
-// in the packed form of the log until they are read. The index from digest to row
+// in the packed form of the log until they are read. Before each text stands the
+// distance of the row from the first row of its write. The index from digest to row
 // maps integers to integers. An expired row leaves a hole, and a chunk closes its
 // holes when they are half of it.
 //
@@ -128,8 +129,11 @@ func (r *rows) add(op *operation) (hidden []revocation.ID) {
 	w := row{
 		digest: e.Digest, before: e.Before, expires: e.ExpiresAt,
 		revision: e.ID.Revision, index: e.ID.Index, shape: r.shapes.use(e.Shape, op.by),
-		text: uint32(len(c.text)), size: uint16(len(op.packed)), next: next,
+		text: uint32(len(c.text)), next: next,
 	}
+	c.text = binary.AppendUvarint(c.text, uint64(e.ID.Index-op.write))
+	c.text = append(c.text, op.packed...)
+	w.size = uint16(len(c.text) - int(w.text))
 	if op.block {
 		w.flags |= isBlock
 	}
@@ -137,7 +141,6 @@ func (r *rows) add(op *operation) (hidden []revocation.ID) {
 		w.flags |= isCover
 	}
 	c.rows = append(c.rows, w)
-	c.text = append(c.text, op.packed...)
 	c.soonest = min(c.soonest, e.ExpiresAt)
 	r.index[k] = here
 	r.live++
@@ -225,21 +228,20 @@ func (r *rows) chain(d revocation.Digest) iter.Seq[*row] {
 	}
 }
 
-// restore marks the row of id. It returns nil if there is none or it was
-// restored before, and the rows that it covered alone, which replicas hold
+// restore marks a row as restored. It reports false if the row was restored
+// before. It returns the rows that the row covered alone, which replicas hold
 // again.
-func (r *rows) restore(id revocation.ID, u undone) (w *row, shown []revocation.ID) {
-	_, w = r.find(id)
-	if w == nil || w.state != standing {
-		return nil, nil
+func (r *rows) restore(w *row, u undone) (shown []revocation.ID, ok bool) {
+	if w.state != standing {
+		return nil, false
 	}
 	if w.shown() {
 		r.census.Add(w.expires, -1)
 	}
 	r.end(w)
 	w.state = restored
-	r.undone[id] = u
-	return w, r.uncover(w)
+	r.undone[w.id()] = u
+	return r.uncover(w), true
 }
 
 // end takes a standing row out of force.
@@ -355,22 +357,45 @@ func (r *rows) move(w *row, s slot) {
 }
 
 // packed returns the packed form of w, a row of c.
-func (c *chunk) packed(w *row) []byte { return c.text[w.text : int(w.text)+int(w.size)] }
+func (c *chunk) packed(w *row) []byte {
+	text := c.text[w.text : int(w.text)+int(w.size)]
+	_, n := binary.Uvarint(text)
+	return text[n:]
+}
+
+// write returns the ID of the write of w, a row of c. It is the ID of the first
+// revocation of the write, which may have expired.
+func (c *chunk) write(w *row) revocation.ID {
+	distance, _ := binary.Uvarint(c.text[w.text:])
+	return revocation.ID{Revision: w.revision, Index: w.index - uint32(distance)}
+}
 
 func (c *chunk) slot(i int) slot { return c.number<<chunkBits | uint32(i) }
 
-// of yields the rows of one revision.
-func (r *rows) of(revision uint64) iter.Seq[*row] {
-	return func(yield func(*row) bool) {
-		i, j := r.seek(revocation.ID{Revision: revision})
+// from yields the rows of the revision of id, from id on, with their chunks.
+func (r *rows) from(id revocation.ID) iter.Seq2[*chunk, *row] {
+	return func(yield func(*chunk, *row) bool) {
+		i, j := r.seek(id)
 		if i < 0 {
 			i, j = 0, 0
 		}
 		for ; i < len(r.chunks); i, j = i+1, 0 {
-			for w := r.chunks[i].rows; j < len(w); j++ {
-				if w[j].revision != revision || !yield(&w[j]) {
+			c := r.chunks[i]
+			for ; j < len(c.rows); j++ {
+				if w := &c.rows[j]; w.revision != id.Revision || !yield(c, w) {
 					return
 				}
+			}
+		}
+	}
+}
+
+// undoneBy yields the rows that a restoration is about.
+func (r *rows) undoneBy(u *restoration) iter.Seq[*row] {
+	return func(yield func(*row) bool) {
+		for _, w := range r.from(u.ID) {
+			if w.index-u.ID.Index >= u.Count || !yield(w) {
+				return
 			}
 		}
 	}

@@ -43,8 +43,9 @@ func TestRowsAgainstModel(t *testing.T) {
 					if n++; n > 100 {
 						break
 					}
-					if w, _ := r.restore(id, undone{revision: revision}); (w == nil) != m.restored {
-						rt.Fatalf("restore %v: got a row: %v, want one: %v", id, w != nil, !m.restored)
+					_, w := r.find(id)
+					if _, ok := r.restore(w, undone{revision: revision}); ok == m.restored {
+						rt.Fatalf("restore %v: got it restored now: %v, want %v", id, ok, !m.restored)
 					}
 					m.restored = true
 				}

@@ -15,7 +15,7 @@ import (
 func setBy(t *testing.T, l *Ledger, by string, operator bool, name string) (revocation.ID, error) {
 	t.Helper()
 	r := made(t, by, fmt.Sprintf(`{%q:"x"}`, name))
-	_, ids, _, err := l.revoke(t.Context(), []Candidate{newCandidate(r, r.ExpiresAt)}, operator, AuditEntry{})
+	_, ids, _, err := l.revoke(t.Context(), []Candidate{newCandidate(r, r.ExpiresAt)}, operator, AuditEntry{}).parts()
 	if err != nil {
 		return revocation.ID{}, err
 	}
@@ -61,7 +61,7 @@ func TestSetsOfClaimNamesAreBounded(t *testing.T) {
 	if _, err := setBy(t, l, "a", false, "another"); err == nil {
 		t.Error("after a restart a takes one more set, want it refused")
 	}
-	if _, err := l.restore(t.Context(), first, AuditEntry{At: time.Now()}); err != nil {
+	if err := l.restore(t.Context(), first, 1, AuditEntry{At: time.Now()}).err; err != nil {
 		t.Fatal(err)
 	}
 	if _, err := setBy(t, l, "a", false, "another"); err == nil {
@@ -78,12 +78,12 @@ func TestSetsAreFreedWhenUnused(t *testing.T) {
 	for i := range 1000 {
 		r := made(t, "a", fmt.Sprintf(`{"n%d":"x"}`, i))
 		r.ExpiresAt = revocation.MicrosOf(clock.Now().Add(time.Minute))
-		_, ids, _, err := l.revoke(t.Context(), []Candidate{newCandidate(r, r.ExpiresAt)}, false, AuditEntry{})
+		_, ids, _, err := l.revoke(t.Context(), []Candidate{newCandidate(r, r.ExpiresAt)}, false, AuditEntry{}).parts()
 		if err != nil {
 			t.Fatalf("set %d: %v, want it accepted because the sets before are free", i, err)
 		}
 		if i%2 == 0 {
-			if _, err := l.restore(t.Context(), ids[0], AuditEntry{At: clock.Now()}); err != nil {
+			if err := l.restore(t.Context(), ids[0], 1, AuditEntry{At: clock.Now()}).err; err != nil {
 				t.Fatal(err)
 			}
 			continue
@@ -105,7 +105,7 @@ func TestSetsAreFreedWhenUnused(t *testing.T) {
 		lines = append(lines, newCandidate(r, r.ExpiresAt))
 	}
 	before := l.Len()
-	if _, _, _, err := l.revoke(t.Context(), lines, false, AuditEntry{}); !errors.As(err, new(*Refusal)) {
+	if _, _, _, err := l.revoke(t.Context(), lines, false, AuditEntry{}).parts(); !errors.As(err, new(*Refusal)) {
 		t.Errorf("100,000 sets at once: %v, want a refusal", err)
 	}
 	if l.Len() != before {

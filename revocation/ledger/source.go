@@ -202,7 +202,7 @@ func (l *Ledger) Changes(after uint64, most int) (changes []revocation.Change, h
 	entries := 0
 	for rev := after + 1; rev <= l.revision && len(changes) < most && entries < maxEntries; rev++ {
 		c := revocation.Change{Revision: rev}
-		for w := range l.rows.of(rev) {
+		for _, w := range l.rows.from(revocation.ID{Revision: rev}) {
 			if w.expires > now {
 				c.Added = append(c.Added, l.rows.entry(w))
 			}
