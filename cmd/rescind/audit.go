@@ -186,6 +186,9 @@ func auditText(e *ledger.AuditEntry, now time.Time) string {
 	if e.ID != "" {
 		add(printable.Quote(e.ID))
 	}
+	if e.Write != "" {
+		add("write " + printable.Quote(e.Write))
+	}
 	if e.Count > 1 {
 		add(grouped(e.Count) + " times")
 	}

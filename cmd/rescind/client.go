@@ -48,6 +48,14 @@ type call struct {
 	wait         time.Duration // that the call asks the API for
 }
 
+// set adds a parameter to the query.
+func (c *call) set(name, value string) {
+	if c.query == nil {
+		c.query = url.Values{}
+	}
+	c.query.Set(name, value)
+}
+
 // answer is a success: a 2xx.
 type answer struct {
 	status int

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -34,14 +33,11 @@ func (f *guardFlags) check(w *waitFlags) error {
 	return nil
 }
 
-// ask adds the flags to a call.
+// addTo adds the flags to a call.
 func (f *guardFlags) addTo(c *call) {
-	if c.query == nil {
-		c.query = url.Values{}
-	}
 	for name, set := range map[string]bool{"dry_run": f.dryRun, "confirm": f.yes, "unknown_issuer": f.unknownIssuer} {
 		if set {
-			c.query.Set(name, "true")
+			c.set(name, "true")
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,9 +21,10 @@ JSON object as POST /v1/revocations takes it, such as
   {"issuer": "https://idp.example.com/", "claims": {"sub": "alice"}}
 
 The file is sent in parts of at most 100,000 lines. A part is revoked as a whole
-or not at all. After a failure the command prints the line to go on from. To
-import the whole file again is safe too, but a line without issued_before means
-now, so it then denies tokens of later logins as well.
+or not at all, and the command prints how to undo each part. After a failure it
+prints the line to go on from. To import the whole file again is safe too, but a
+line without issued_before means now, so it then denies tokens of later logins as
+well.
 
 Each part is weighed as a revocation is: by the traffic seen lately that all of
 its lines hit together. --dry-run prints that traffic for the whole file.`
@@ -39,9 +41,24 @@ type importer struct {
 
 	sending []int // lines of the file
 	status  int   // of the last answer
-	total   control.Import
+	total   imported
 	lines   int                    // of the parts of a dry run
 	impact  control.ImpactDocument // of the parts of a dry run
+}
+
+// imported is the answer to an import: that of its last part, the lines of all
+// parts together, and the parts.
+type imported struct {
+	control.Import
+	Parts []importedPart `json:"parts"`
+}
+
+// importedPart is one write of an import.
+type importedPart struct {
+	FirstLine int    `json:"first_line"`
+	LastLine  int    `json:"last_line"`
+	Revision  uint64 `json:"revision"`
+	Write     string `json:"write,omitempty"` // empty: every line was in force before
 }
 
 func (a *app) importFile() *cobra.Command {
@@ -107,7 +124,7 @@ func (a *app) openInput(name string) (in io.ReadCloser, size int64, err error) {
 
 // run imports the parts one after the other, and prints the summary.
 func (i *importer) run(ctx context.Context) error {
-	i.status = http.StatusCreated
+	i.status, i.total.Parts = http.StatusCreated, []importedPart{}
 	begun := i.now()
 	for {
 		more, err := i.reader.next()
@@ -162,11 +179,15 @@ func (i *importer) send(ctx context.Context, body []byte, numbers []int, last bo
 	if err := res.into(&done); err != nil {
 		return err
 	}
+	part := importedPart{FirstLine: numbers[0], LastLine: numbers[len(numbers)-1], Revision: done.Revision, Write: done.Write}
 	i.status = res.status
 	for _, w := range done.Warnings {
 		note(i.errs, "warning: %s", printable.Quote(w))
 	}
-	i.total = control.Import{Accepted: i.total.Accepted + done.Accepted, Revision: done.Revision, Replicas: done.Replicas}
+	done.Accepted += i.total.Accepted
+	done.Write, done.Seen, done.Warnings = "", nil, nil // of this part alone
+	i.total.Import = done
+	i.total.Parts = append(i.total.Parts, part)
 	i.progress.at(i.total.Accepted, i.reader.read)
 	return nil
 }
@@ -214,7 +235,22 @@ func (i *importer) summary(took time.Duration) error {
 	if t := inForce(i.total.Replicas); t != "" && err == nil {
 		_, err = fmt.Fprintln(i.out, t)
 	}
+	if undo := i.undo(); undo != "" && err == nil {
+		_, err = fmt.Fprintln(i.out, undo)
+	}
 	return err
+}
+
+// undo returns the commands that undo the parts that are in force. It is empty if
+// every line was in force before.
+func (i *importer) undo() string {
+	var lines []string
+	for _, p := range i.total.Parts {
+		if p.Write != "" {
+			lines = append(lines, fmt.Sprintf("to undo lines %d to %d: rescind restore --revision %d --write %s", p.FirstLine, p.LastLine, p.Revision, p.Write))
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // stopped returns an error that says how far the import has got and how to go on.
@@ -245,6 +281,9 @@ func (i *importer) stopped(err error) error {
 	hint := fmt.Sprintf("it stopped at lines %d to %d: %s", first, last, outcome)
 	if i.total.Accepted > 0 {
 		hint += fmt.Sprintf("; the %s revocations before them are in force", grouped(i.total.Accepted))
+	}
+	if undo := i.undo(); undo != "" {
+		hint += "\n" + undo
 	}
 	hint += fmt.Sprintf("\nto go on: rescind import %s --from-line %d", i.name, first)
 	if f.hint != "" {

@@ -48,7 +48,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("RESCIND_TOKEN", tokenOf("operator"))
 			env.Setenv("RESCIND_AUTHZ", r.addr)
 			for name, text := range map[string]string{
-				"viewer.token": tokenOf("viewer"), "good.jwt": r.token(nil), "revoked.jwt": r.token(map[string]any{"sub": "mallory"}),
+				"viewer.token": tokenOf("viewer"), "revoker.token": tokenOf("revoker"), "good.jwt": r.token(nil), "revoked.jwt": r.token(map[string]any{"sub": "mallory"}),
 			} {
 				if err := os.WriteFile(filepath.Join(env.WorkDir, name), []byte(text+"\n"), 0o600); err != nil {
 					return err

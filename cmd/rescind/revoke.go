@@ -83,7 +83,7 @@ func (a *app) revoke() *cobra.Command {
 		w.addTo(&post)
 		guard.addTo(&post)
 		if !guard.dryRun {
-			post.query.Set("seen", "true")
+			post.set("seen", "true")
 		}
 		res, err := c.do(cmd.Context(), post)
 		if err != nil {

@@ -67,6 +67,14 @@ func grouped(n int) string {
 	return s
 }
 
+// counted returns a count with its noun, such as 1 line or 2 lines.
+func counted(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return grouped(n) + " " + noun
+}
+
 // targetText returns the target of a revocation, with claims as --claim takes them.
 func targetText(t *control.Target) string {
 	switch {
