@@ -5,19 +5,17 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"maps"
-	"net/http"
-	"slices"
-	"strconv"
+	"net"
+	"net/netip"
 	"strings"
 	"time"
 
-	"github.com/charmbracelet/lipgloss"
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"rescind/authz"
+	"rescind/cmd/internal/config"
 	"rescind/cmd/internal/daemon"
 	"rescind/envoy"
 	"rescind/revocation/printable"
@@ -27,44 +25,57 @@ const defaultAuthz = "127.0.0.1:9191"
 
 const checkLong = `Asks a replica about a token, exactly as Envoy would, and prints the decision and
 the headers that Envoy would set. The exit status is 0 if the replica answered,
-whatever its answer. An empty TOKEN stands for a request without a token.`
+whatever its answer. An empty TOKEN stands for a request without a token.
+
+A denial is explained. The token's own claim is read from the token itself,
+without verifying it. --config names the configuration of the replica, and shows
+the demand that the claim does not meet. With an admin token, the revocation that
+denies the token is shown as well, with the command that undoes it.`
+
+const checkExample = `  rescind check - <token.jwt
+  rescind check --config authz.yaml --policy reports - <token.jwt
+  rescind check --config authz.yaml --fetch-keys - <token.jwt
+  rescind check --authz 10.0.0.5:9191 -o json "$TOKEN"`
 
 // question holds the flags of check.
 type question struct {
-	addr, policy                          string
-	headers                               []string
-	tls                                   bool
-	caFile, certFile, keyFile, serverName string
-	timeout                               time.Duration
+	conn                     *connection
+	addr, policy, serverName string
+	configFile, place        string
+	headers                  []string
+	tls, explicitTLS         bool
+	fetchKeys                bool
+	timeout                  time.Duration
+	config                   *config.Authz // nil without --config
 }
 
 func (a *app) check() *cobra.Command {
 	var q question
 	cmd := &cobra.Command{
 		Use:   "check TOKEN",
-		Short: "Ask a replica about a token, as Envoy would",
-		Long:  checkLong,
-		Example: `  rescind check - <token.jwt
-  rescind check --authz 10.0.0.5:9191 --policy reports -o json "$TOKEN"`,
-		Args: exactly("a token, or - for standard input,"),
+		Short: "Ask a replica about a token, as Envoy would, and explain its answer",
+		Long:  checkLong, Example: checkExample,
+		Args: oneToken,
 	}
 	f := cmd.Flags()
-	f.StringVar(&q.addr, "authz", "", "`address` of the replica, host:port or unix:///path (or RESCIND_AUTHZ; default "+defaultAuthz+")")
+	f.StringVar(&q.addr, "authz", "", "`address` of the replica, host:port or unix:///path (or RESCIND_AUTHZ; default: grpc.listen of --config, or "+defaultAuthz+")")
 	f.StringVar(&q.policy, "policy", "", "name this policy, as a route of Envoy does (default: name none)")
+	f.StringVar(&q.configFile, "config", "", "the replica's configuration `file`, such as authz.yaml: explains a denial, and puts the token where the policy reads it")
+	f.StringVar(&q.place, "place", "", "with --config: put the token into the first header, cookie, query or websocket_protocol of the policy's tokens_from (default: its first `kind`)")
+	f.BoolVar(&q.fetchKeys, "fetch-keys", false, "with --config: fetch the issuer's keys as the replica does, and list them if none fits the token")
 	f.StringArrayVar(&q.headers, "header", nil, "another header of the request, `name=value`; may be repeated")
-	f.BoolVar(&q.tls, "tls", false, "use TLS; implied by the flags that follow")
-	f.StringVar(&q.caFile, "ca-file", "", "trust the authorities in this PEM `file`, and no others")
-	f.StringVar(&q.certFile, "cert-file", "", "client certificate, a PEM `file`")
-	f.StringVar(&q.keyFile, "key-file", "", "key of the client certificate, a PEM `file`")
+	f.BoolVar(&q.tls, "tls", false, "use TLS for the replica; implied by the files of TLS, unless --tls=false")
 	f.StringVar(&q.serverName, "server-name", "", "the `name` in the replica's certificate (default: the host of its address)")
 	q.timeout = 5 * time.Second
 	durationVar(f, &q.timeout, "timeout", "longest wait for the answer")
+	q.conn = a.connection(cmd)
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ask, err := q.ask(cmd, a)
 		if err != nil {
 			return err
 		}
-		config, err := q.config()
+		secure, err := q.clientTLS()
 		if err != nil {
 			return err
 		}
@@ -75,38 +86,68 @@ func (a *app) check() *cobra.Command {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
 		defer cancel()
-		o, err := envoy.Check(ctx, q.addr, config, ask)
+		o, err := envoy.Check(ctx, q.addr, secure, ask)
 		if err != nil {
-			return unanswered(q.addr, err)
+			return unanswered(q.addr, secure != nil, err)
 		}
-		return a.printOutcome(o)
+		return a.printAnswer(q.explained(cmd.Context(), a, ask, o))
 	}
 	return cmd
 }
 
+// oneToken demands one argument. Its error repeats none, because an argument may
+// be a token.
+func oneToken(_ *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return usage("a token, or - for standard input, is missing")
+	case len(args) > 1:
+		return usage("one token is expected, and there are %d arguments; put the token in quotes", len(args))
+	}
+	return nil
+}
+
 // unanswered returns the failure of a replica that gave no answer. It keeps the
 // description of a gRPC error alone.
-func unanswered(addr string, err error) error {
+func unanswered(addr string, secure bool, err error) error {
 	why := err.Error()
 	if i := strings.LastIndex(why, "desc = "); i >= 0 {
 		why = strings.Trim(why[i+len("desc = "):], `"`)
 	}
-	if errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded {
+	hint := "is rescind authz running there? --authz or RESCIND_AUTHZ names its address"
+	const files = "--ca-file names the authority of its certificate, --cert-file and --key-file a client certificate"
+	switch {
+	case errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded:
 		why = "it does not answer"
+	case strings.Contains(why, "first record does not look like a TLS handshake"):
+		why, hint = "it does not speak TLS", "leave out --tls and --ca-file, or add --tls=false"
+	case strings.Contains(why, "HTTP/1.1 header"):
+		why = "it speaks HTTP/1.1, so it is not the gRPC listener of a replica"
+	case status.Code(err) != codes.Unavailable || strings.Contains(why, "dial "): // another answer, or no connection
+	case secure:
+		hint = files
+	default:
+		why, hint = "it closed the connection, as a replica with TLS does", files
 	}
-	return &failure{status: statusFailed, message: fmt.Sprintf("the replica at %s: %s", printable.Quote(addr), why), cause: err,
-		hint: "is rescind authz running there? --authz or RESCIND_AUTHZ names its address; --tls or --ca-file is for one with TLS"}
+	return &failure{status: statusFailed, message: fmt.Sprintf("the replica at %s: %s", printable.Quote(addr), why), cause: err, hint: hint}
 }
 
+// ask returns the request of Envoy, still without its token.
 func (q *question) ask(cmd *cobra.Command, a *app) (ask envoy.Question, err error) {
+	q.explicitTLS = cmd.Flags().Changed("tls")
+	if q.timeout <= 0 {
+		return ask, usage("--timeout must be more than 0; it is %s", q.timeout)
+	}
+	if q.configFile != "" {
+		if q.config, err = config.ReadAuthz(q.configFile); err != nil {
+			return ask, &config.Unusable{Err: err}
+		}
+	}
 	if q.addr == "" {
 		q.addr = a.getenv("RESCIND_AUTHZ")
 	}
 	if q.addr == "" {
-		q.addr = defaultAuthz
-	}
-	if q.timeout <= 0 {
-		return ask, usage("--timeout must be more than 0; it is %s", q.timeout)
+		q.addr = q.listens()
 	}
 	if cmd.Flags().Changed("policy") {
 		ask.Policy = &q.policy
@@ -118,73 +159,64 @@ func (q *question) ask(cmd *cobra.Command, a *app) (ask envoy.Question, err erro
 		}
 		ask.Headers = append(ask.Headers, authz.Header{Name: name, Value: value})
 	}
-	return ask, nil
+	ask.Place, err = q.placeOf()
+	return ask, err
 }
 
-// config returns the TLS configuration, or nil for plaintext.
-func (q *question) config() (*tls.Config, error) {
-	if !q.tls && q.caFile == "" && q.certFile == "" && q.keyFile == "" && q.serverName == "" {
+// listens returns the address of the replica in its configuration, as this
+// machine reaches it.
+func (q *question) listens() string {
+	if q.config == nil {
+		return defaultAuthz
+	}
+	l := q.config.GRPC
+	if l.Network == "unix" {
+		return "unix://" + l.Address
+	}
+	host, port, err := net.SplitHostPort(l.Address)
+	switch ip, _ := netip.ParseAddr(host); {
+	case err != nil || port == "0":
+		return defaultAuthz
+	case host == "" || ip.IsValid() && ip.IsUnspecified():
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return l.Address
+}
+
+// placeOf returns the place for the token: the policy's first, or the first of the
+// kind that was asked for.
+func (q *question) placeOf() (authz.Place, error) {
+	if q.config == nil {
+		if q.place != "" || q.fetchKeys {
+			return authz.Place{}, usage("--place and --fetch-keys need --config, which says where")
+		}
+		return authz.Place{}, nil
+	}
+	name := q.policy
+	if name == "" {
+		name = authz.DefaultPolicy
+	}
+	places := q.config.Policies[name].TokensFrom
+	if len(places) == 0 {
+		places = []authz.Place{{Header: "authorization", Scheme: "Bearer"}}
+	}
+	for _, p := range places {
+		if kind, _, _ := strings.Cut(p.String(), " "); q.place == "" || q.place == kind {
+			return p, nil
+		}
+	}
+	return authz.Place{}, usage("--place %s: the policy %s reads a token from %v alone", printable.Quote(q.place), printable.Quote(name), places)
+}
+
+// clientTLS returns the TLS configuration, or nil for plaintext.
+func (q *question) clientTLS() (*tls.Config, error) {
+	c := q.conn
+	if q.explicitTLS && !q.tls || !q.tls && c.caFile == "" && c.certFile == "" && c.keyFile == "" && q.serverName == "" {
 		return nil, nil
 	}
-	config, err := daemon.ClientTLS(q.caFile, q.certFile, q.keyFile, q.serverName, nil)()
+	secure, err := daemon.ClientTLS(c.caFile, c.certFile, c.keyFile, q.serverName, nil)()
 	if err != nil {
 		return nil, usage("%w", err)
 	}
-	return config, nil
-}
-
-// printOutcome prints the action that Envoy would take. Values of the token are
-// quoted unless they are printable.
-func (a *app) printOutcome(o *envoy.Outcome) error {
-	decision := "deny"
-	if o.Allowed {
-		decision = "allow"
-	}
-	if a.output == "json" {
-		return a.printValue(struct {
-			Decision string `json:"decision"`
-			Reason   string `json:"reason"`
-			*envoy.Outcome
-		}{decision, o.Reason(), o})
-	}
-	colour := lipgloss.Color("1")
-	if o.Allowed {
-		colour = lipgloss.Color("2")
-	}
-	style := lipgloss.NewRenderer(a.out).NewStyle().Bold(true).Foreground(colour)
-	if _, err := fmt.Fprintf(a.out, "%s  %s\n", style.Render(decision), printable.Quote(o.Reason())); err != nil {
-		return err
-	}
-	t := columns(a.out)
-	if !o.Allowed {
-		row(t, "status", fmt.Sprintf("%d %s", o.Status, http.StatusText(o.Status)))
-	}
-	for _, name := range slices.Sorted(maps.Keys(o.Metadata)) {
-		value := fieldOf(o.Metadata[name])
-		if name != "decision" && name != "reason" && value != "" {
-			row(t, printable.Quote(name), value)
-		}
-	}
-	set := "header set"
-	if !o.Allowed {
-		set = "response header"
-	}
-	for _, h := range o.Headers {
-		row(t, set, printable.Quote(h.Name)+": "+printable.Quote(h.Value))
-	}
-	for _, name := range o.Removed {
-		row(t, "header removed", printable.Quote(name))
-	}
-	if o.Body != "" {
-		row(t, "body", printable.Quote(o.Body))
-	}
-	return t.Flush()
-}
-
-// fieldOf returns a value of the metadata as text. All its numbers are floats.
-func fieldOf(v any) string {
-	if f, ok := v.(float64); ok {
-		return strconv.FormatFloat(f, 'f', -1, 64)
-	}
-	return printable.Quote(fmt.Sprint(v))
+	return secure, nil
 }

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -179,9 +181,13 @@ func TestCheckOverTLS(t *testing.T) {
 		return rescind(t, nil, "", append([]string{"check", r.token(nil), "--timeout", "5s", "--authz", r.addr}, args...)...)
 	}
 	check("--ca-file", ca, "--cert-file", cert, "--key-file", key).want(0, "allow  ok")
-	check("--ca-file", ca).want(1, "is rescind authz running there?")
+	check("--ca-file", ca).want(1, "--cert-file and --key-file a client certificate")
 	check("--tls", "--cert-file", cert, "--key-file", key).want(1, "certificate")
-	check().want(1, "--tls or --ca-file")
+	check().want(1, "it closed the connection, as a replica with TLS does", "--ca-file names the authority")
+	check("--ca-file", ca, "--tls=false").want(1, "it closed the connection, as a replica with TLS does")
+	plain := startReplica(t, nil)
+	rescind(t, nil, "", "check", plain.token(nil), "--authz", plain.addr, "--tls").want(1, "it does not speak TLS", "--tls=false")
+	rescind(t, nil, "", "check", plain.token(nil), "--authz", plain.addr, "--ca-file", ca, "--tls=false").want(0, "allow  ok")
 }
 
 func TestCheckWithoutAReplica(t *testing.T) {
@@ -189,6 +195,9 @@ func TestCheckWithoutAReplica(t *testing.T) {
 	mute := must(t, l, err)
 	defer mute.Close()
 	rescind(t, nil, "", "check", "x", "--authz", mute.Addr().String(), "--timeout", "100ms").want(1, "it does not answer", "is rescind authz running there?")
+	page := httptest.NewServer(http.NotFoundHandler())
+	defer page.Close()
+	rescind(t, nil, "", "check", "x", "--authz", page.Listener.Addr().String()).want(1, "it speaks HTTP/1.1, so it is not the gRPC listener of a replica")
 	rescind(t, nil, "", "check", "x", "--authz", "unix:///no/such.sock").want(1, "the replica at unix:///no/such.sock: ")
 	rescind(t, map[string]string{"RESCIND_AUTHZ": "127.0.0.1:1"}, "", "check", "x").want(1, "the replica at 127.0.0.1:1: ", "connection refused")
 }

@@ -61,14 +61,20 @@ func (c *connection) open() (*client, error) {
 	}}, nil
 }
 
-func (c *connection) url() (*url.URL, error) {
-	text, source := c.control, "--control"
+// address returns the URL of the control endpoint as it was given, and where.
+func (c *connection) address() (text, source string) {
+	text, source = c.control, "--control"
 	if text == "" {
 		text, source = c.getenv("RESCIND_CONTROL"), "RESCIND_CONTROL"
 	}
 	if text == "" {
 		text = defaultControl
 	}
+	return text, source
+}
+
+func (c *connection) url() (*url.URL, error) {
+	text, source := c.address()
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, usage("%s: %q is not the URL of a control endpoint, such as %s", source, printable.Quote(text), defaultControl)
@@ -82,6 +88,26 @@ func (c *connection) url() (*url.URL, error) {
 		}
 	}
 	return u, nil
+}
+
+// hasToken reports whether an admin token was given.
+func (c *connection) hasToken() bool { return c.tokenFile != "" || c.getenv("RESCIND_TOKEN") != "" }
+
+// flags returns the flags that were given, for a command that another person
+// copies. The environment is not among them.
+func (c *connection) flags() string {
+	var b strings.Builder
+	for _, f := range []struct{ name, value string }{
+		{"control", c.control}, {"token-file", c.tokenFile}, {"ca-file", c.caFile}, {"cert-file", c.certFile}, {"key-file", c.keyFile},
+	} {
+		if f.value != "" {
+			b.WriteString(" --" + f.name + " " + shellQuote(f.value))
+		}
+	}
+	if c.plaintext {
+		b.WriteString(" --plaintext")
+	}
+	return b.String()
 }
 
 func (c *connection) tls() (*tls.Config, error) {

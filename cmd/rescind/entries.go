@@ -11,6 +11,8 @@ import (
 
 	"rescind/revocation/insight"
 	"rescind/revocation/ledger"
+
+	"rescind/revocation/printable"
 )
 
 // entryWriter prints the entries of a list that can be followed.
@@ -53,7 +55,7 @@ func (w *entryWriter[E]) lines(items []json.RawMessage) error {
 		return w.page(items)
 	}
 	for _, item := range items {
-		if _, err := fmt.Fprintf(w.out, "%s\n", escapeUnprintable(item)); err != nil {
+		if _, err := fmt.Fprintf(w.out, "%s\n", printable.JSON(item)); err != nil {
 			return err
 		}
 	}

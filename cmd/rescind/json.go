@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"rescind/revocation/printable"
 )
@@ -38,7 +36,7 @@ func (a *app) printJSON(body []byte) error {
 		return fmt.Errorf("the control endpoint answered something else than JSON: %w", err)
 	}
 	b.WriteByte('\n')
-	_, err := a.out.Write(escapeUnprintable(b.Bytes()))
+	_, err := a.out.Write(printable.JSON(b.Bytes()))
 	return err
 }
 
@@ -49,28 +47,4 @@ func (a *app) printValue(v any) error {
 		return err
 	}
 	return a.printJSON(b)
-}
-
-// escapeUnprintable returns the valid JSON text with each character that is not
-// printable written as \uXXXX, two of them for a character beyond U+FFFF. The
-// value of the text stays the same. A byte that is not UTF-8 becomes \ufffd,
-// because a JSON reader takes it for that.
-func escapeUnprintable(text []byte) []byte {
-	out := make([]byte, 0, len(text))
-	for len(text) > 0 {
-		r, size := utf8.DecodeRune(text)
-		switch {
-		case r < ' ': // space between the values: within a string JSON forbids it
-			out = append(out, text[:size]...)
-		case printable.Rune(r) && (r != utf8.RuneError || size > 1):
-			out = append(out, text[:size]...)
-		case r > 0xFFFF:
-			high, low := utf16.EncodeRune(r)
-			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
-		default:
-			out = fmt.Appendf(out, `\u%04x`, r)
-		}
-		text = text[size:]
-	}
-	return out
 }

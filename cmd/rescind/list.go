@@ -210,7 +210,7 @@ func (l *jsonList) page(items []json.RawMessage) error {
 		}
 		l.count++
 	}
-	_, err := l.w.Write(escapeUnprintable(b.Bytes()))
+	_, err := l.w.Write(printable.JSON(b.Bytes()))
 	return err
 }
 

@@ -309,6 +309,9 @@ func TestWrongUsage(t *testing.T) {
 		{"check x --header y", "it must be name=value"},
 		{"check x --timeout 0s", "must be more than 0"},
 		{"check x --ca-file /no/such", "no such file"},
+		{"check x eyJhbGciOiJub25lIn0.e30.x", "one token is expected, and there are 2 arguments; put the token in quotes"},
+		{"check x --place cookie", "--place and --fetch-keys need --config"},
+		{"check x --fetch-keys", "--place and --fetch-keys need --config"},
 	} {
 		env := map[string]string{"RESCIND_CONTROL": s.URL, "RESCIND_TOKEN": "secret"}
 		got := rescind(t, env, "", strings.Fields(c.args)...).want(statusUsage, c.want)
