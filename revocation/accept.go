@@ -164,8 +164,8 @@ func (a *acceptance) end() {
 	member, at := "expires_at", a.ExpiresAt
 	if at.IsZero() {
 		at = a.latest
-		if a.token != nil && a.token.Expires.Set {
-			member, at = "token", Micros(a.token.Expires.Micros).Time()
+		if exp, ok := a.tokenEnd(); ok {
+			member, at = "token", exp
 			if !at.After(a.latest) { // the grace alone is no reason to refuse
 				at = at.Add(tokenGrace)
 				if at.After(a.latest) {
@@ -183,6 +183,21 @@ func (a *acceptance) end() {
 		a.fault(member, "must be at most %s: store.retention of the control endpoint allows no later end", a.latest.UTC().Format(time.RFC3339))
 	}
 	a.out.ExpiresAt = MicrosOf(at)
+}
+
+// tokenEnd returns the exp of a raw token. ok is false if the revocation need not
+// last until then. No replica accepts a token that is signed with a secret, so
+// its revocation may end earlier. Keycloak writes an exp of 0, or one that is
+// months ahead, into such tokens.
+func (a *acceptance) tokenEnd() (exp time.Time, ok bool) {
+	if a.token == nil || !a.token.Expires.Set {
+		return time.Time{}, false
+	}
+	exp = Micros(a.token.Expires.Micros).Time()
+	if withSecret(a.token) && (a.token.Expires.Micros == 0 || exp.After(a.latest)) {
+		return time.Time{}, false
+	}
+	return exp, true
 }
 
 func (a *acceptance) reason() {

@@ -102,6 +102,33 @@ func TestRevokeAToken(t *testing.T) {
 	}
 }
 
+// The command prints the warnings of the control endpoint on standard error. JSON
+// has them in the document.
+func TestRevokeWarns(t *testing.T) {
+	e := serve(t)
+	id := jwtOf(fmt.Sprintf(`{"iss":%q,"sid":"3f2a","nonce":"n","exp":%d}`, idp, time.Now().Add(time.Hour).Unix()))
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--token", id}, "warning: the token looks like an ID token (it has the claim nonce). It alone is revoked, and access tokens of the same login stay good. To deny those, revoke by sid 3f2a\n"},
+		{[]string{"--issuer", idp, "--sid", "3f2a"}, "warning: the session goes on at the issuer. Its tokens are denied here, also refreshed ones. End the session at the issuer too\n"},
+		{[]string{"--issuer", idp, "--sid", "3f2a", "--dry-run"}, "warning: the session goes on at the issuer."},
+	} {
+		got := e.rescind(append([]string{"revoke"}, c.args...)...).want(0)
+		if !strings.Contains(got.errs, c.want) {
+			t.Errorf("revoke %v: got %q on standard error, want %q", c.args, got.errs, c.want)
+		}
+	}
+	d := e.rescind("-o", "json", "revoke", "--token", id).want(0).document()
+	if len(d.Warnings) != 1 || !strings.Contains(d.Warnings[0], "an ID token") {
+		t.Errorf("revoke --token of an ID token, as JSON: got the warnings %q, want one of an ID token", d.Warnings)
+	}
+	if got := e.rescind("revoke", "--issuer", idp, "--sub", "alice").want(0); strings.Contains(got.errs, "warning") {
+		t.Errorf("revoke --sub: got %q on standard error, want no warning", got.errs)
+	}
+}
+
 func TestWaiting(t *testing.T) {
 	e := serve(t)
 	e.rescind("revoke", "--issuer", idp, "--jti", "a", "--wait").want(0, "revoked, durable, no replica follows at the moment")

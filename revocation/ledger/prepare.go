@@ -62,6 +62,7 @@ func (a *Authority) prepare(ctx context.Context, c *Caller, o *Order) (*prepared
 		}
 		p.warnings = append(p.warnings, fmt.Sprintf("no replica accepts the issuer of %d of the revocations, so these deny nobody for now", len(faults)))
 	}
+	p.warnings = append(p.warnings, read.warnings.texts(o.Action)...)
 	return p, nil
 }
 
@@ -71,6 +72,7 @@ type reading struct {
 	token      string
 	faults     []Fault
 	denials    []Fault
+	warnings   lineWarnings
 }
 
 // reader reads the lines of one order.
@@ -103,13 +105,14 @@ func (r *reader) read(lines []Line) reading {
 		out.candidates = append(out.candidates, p.candidates...)
 		out.faults = append(out.faults, p.faults...)
 		out.denials = append(out.denials, p.denials...)
+		out.warnings.addAll(p.warnings)
 	}
 	return out
 }
 
 // add reads one line, and decides whether the caller may revoke it.
 func (r *reader) add(to *reading, line *Line) {
-	candidate, token, faults := r.authority.accept(r.caller, line, r.now)
+	candidate, request, faults := r.authority.accept(r.caller, line, r.now)
 	for _, f := range faults {
 		to.faults = append(to.faults, Fault{line.Number, f})
 	}
@@ -120,31 +123,31 @@ func (r *reader) add(to *reading, line *Line) {
 		to.denials = append(to.denials, Fault{line.Number, revocation.Fault{Message: why}})
 	}
 	to.candidates = append(to.candidates, candidate)
-	to.token = token
+	to.token = request.Token
+	for _, w := range request.Warnings() {
+		to.warnings.add(w, 1)
+	}
 }
 
 // enough is by how much less than asked for an existing revocation may last
 // and still be the answer to a repeated request.
 const enough = time.Minute
 
-// accept makes a candidate of one line. token is the raw token of a revocation
-// by token.
-func (a *Authority) accept(c *Caller, line *Line, now time.Time) (_ Candidate, token string, faults []revocation.Fault) {
-	request := line.Request
-	if request == nil {
-		parsed, faults := revocation.ParseRequest(line.Body)
-		if faults != nil {
-			return Candidate{}, "", faults
+// accept makes a candidate of one line. It also returns the request that the
+// line asks with.
+func (a *Authority) accept(c *Caller, line *Line, now time.Time) (_ Candidate, request *revocation.Request, faults []revocation.Fault) {
+	if request = line.Request; request == nil {
+		if request, faults = revocation.ParseRequest(line.Body); faults != nil {
+			return Candidate{}, nil, faults
 		}
-		request = parsed
 	}
 	r, faults := request.Accept(now, a.ledger.retention, c.Name)
 	if faults != nil {
-		return Candidate{}, "", faults
+		return Candidate{}, nil, faults
 	}
 	out := newCandidate(r, revocation.MicrosOf(r.ExpiresAt.Time().Add(-enough)))
 	out.Line = line.Number
-	return out, request.Token, nil
+	return out, request, nil
 }
 
 // issuers returns the issuers of the candidates, as many as an entry of the audit
