@@ -75,6 +75,7 @@ type Server struct {
 	requests   *slots
 	imports    *slots
 	waits      *slots
+	refused    refusedImports
 	bodyTime   time.Duration
 }
 
@@ -89,6 +90,7 @@ func NewServer(o Options) (*Server, error) {
 		ask: o.Ask, alerts: o.Alerts,
 		metrics: newMetrics(o.Replicas),
 		mux:     http.NewServeMux(), operations: map[string]string{},
+		refused:  refusedImports{of: map[string]debt{}},
 		failures: rate.NewLimiter(10, 50),
 		noted:    rate.NewLimiter(rate.Every(10*time.Second), 20),
 		requests: newSlots("requests", maxRequests, maxRequests/2, maxRequests/8),
@@ -185,6 +187,10 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request, c *call, operatio
 	slots := s.requests
 	if operation == importOperation || operation == restoreWriteOperation {
 		slots = s.imports
+		if p := s.refused.check(&c.Caller); p != nil {
+			s.metrics.refused.WithLabelValues("refused_imports").Inc()
+			return p
+		}
 	}
 	place := slots.take(&c.Caller)
 	if place == nil {

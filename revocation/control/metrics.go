@@ -14,7 +14,7 @@ var replicasDesc = prometheus.NewDesc("rescind_control_replicas", "Replicas that
 func newMetrics(replicas func() []Replica) *metrics {
 	return &metrics{replicas: replicas, refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "rescind_control_requests_refused_total",
-		Help: "Requests that met a bound of requests, imports (restorations of a write among them) or waits at once.",
+		Help: "Requests that met a bound: requests, imports (restorations of a write among them) or waits at once, or refused_imports (a credential whose imports are refused too often).",
 	}, []string{"bound"}), requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "rescind_admin_requests_total",
 		Help: "Requests of the admin API, by operation and status. The operation none is of requests that no operation takes.",

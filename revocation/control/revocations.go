@@ -41,8 +41,17 @@ type Import struct {
 
 // post revokes, or answers with the traffic that a revocation would hit.
 func (s *Server) post(ctx context.Context, in *postInput) (*postOutput, error) {
-	c := callOf(ctx)
 	order, wait, refusal := in.order()
+	out, err := s.revoke(ctx, in, order, wait, refusal)
+	if order.Action == ledger.ActImport {
+		s.refused.add(&callOf(ctx).Caller, len(order.Lines), err)
+	}
+	return out, err
+}
+
+// revoke carries out an order, unless there is a refusal already.
+func (s *Server) revoke(ctx context.Context, in *postInput, order *ledger.Order, wait time.Duration, refusal *ledger.Refusal) (*postOutput, error) {
+	c := callOf(ctx)
 	if refusal != nil {
 		return nil, s.authority.Refuse(ctx, s.authority.Entry(&c.Caller, order.Action), refusal)
 	}
