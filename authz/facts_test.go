@@ -302,7 +302,7 @@ func TestRealIssuers(t *testing.T) {
 			t.Errorf("an access token: got %s and questions %q, want %s and one for rsa1/RS256", got, keys.asked, KeysUnavailable)
 		}
 	})
-	t.Run("2: a session ends by its sid, whatever the jti", func(t *testing.T) {
+	t.Run("2: a session ends by its sid, with any jti", func(t *testing.T) {
 		o := options(t, key)
 		o.Revocations = following(t, revoked("sid", "s1"))
 		a := authorizer(t, o)

@@ -87,8 +87,8 @@ func TestTextsThatBreakOutOfAChallenge(t *testing.T) {
 	}
 }
 
-// The guard reads what the largest issuer accepts. A token above its own issuer's
-// limit is still refused, before a key is looked for.
+// The guard reads tokens up to the limit of the largest issuer. A token above its
+// own issuer's limit is still refused, before a key is looked for.
 func TestEachIssuerHasItsOwnMaxToken(t *testing.T) {
 	small, large := ringOf(edKey()), ringOf(edKey())
 	o := options(t)

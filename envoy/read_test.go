@@ -94,7 +94,7 @@ func full() *authv3.CheckRequest {
 	}}
 }
 
-// walked returns what walk reads, in the form of plain.
+// walked returns the request that walk reads, in the form of plain.
 func walked(wire []byte) string {
 	r, http, _ := walk(string(wire))
 	return plain(r, http)

@@ -18,7 +18,7 @@ import (
 	"rescind/test/testcert"
 )
 
-// modulus is odd and of this many bits; nobody knows its factors.
+// modulus returns an odd number of this many bits, whose factors are unknown.
 func modulus(bits int) string {
 	n := must(rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), uint(bits))))
 	n.SetBit(n, bits-1, 1).SetBit(n, 0, 1)

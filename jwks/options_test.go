@@ -34,7 +34,7 @@ func TestOptions(t *testing.T) {
 		{"a host that looks like loopback", func(o *Options) { o.URI = "http://127.0.0.1.evil.example/" }, []string{"allow_http"}},
 		{"a host that is called like it", func(o *Options) { o.URI = "http://localhost.evil.example/" }, []string{"allow_http"}},
 		{"http for discovery", func(o *Options) { o.Issuer, o.URI, o.Discovery = "http://idp.example/", "", true }, []string{"allow_http"}},
-		{"discovery of what is no URL", func(o *Options) { o.Issuer, o.URI, o.Discovery = "accounts.example", "", true }, []string{"not an https URL"}},
+		{"discovery of a name that is no URL", func(o *Options) { o.Issuer, o.URI, o.Discovery = "accounts.example", "", true }, []string{"not an https URL"}},
 		{"discovery with a query", func(o *Options) { o.Issuer, o.URI, o.Discovery = "https://idp.example/?a", "", true }, []string{"query"}},
 		{"discovery with a fragment", func(o *Options) { o.Issuer, o.URI, o.Discovery = "https://idp.example/#a", "", true }, []string{"fragment"}},
 		{"a scheme of another kind", func(o *Options) { o.URI, o.AllowHTTP = "ftp://idp.example/jwks", true }, []string{"not an https URL"}},

@@ -303,7 +303,7 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
-// A denial says what is known of the key, and nothing more.
+// A denial states the known facts about the key, and nothing more.
 func TestReasonsOfDenials(t *testing.T) {
 	o := originOf("")
 	o.set("", answer{status: 503})

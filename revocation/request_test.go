@@ -38,7 +38,7 @@ func TestRequestDefaults(t *testing.T) {
 	tests := []struct {
 		name, body string
 		kind       Kind
-		before     time.Time // zero: whatever the iat
+		before     time.Time // zero: any iat
 		expires    time.Time
 	}{
 		{"claims", `{"issuer":"https://idp.example.com/","claims":{"sub":"alice"}}`, KindClaims, nextSecond, testNow.Add(testRetention)},

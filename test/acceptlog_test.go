@@ -15,7 +15,7 @@ import (
 	"rescind/test/eventually"
 )
 
-// A replica keeps its set when the log is gone, and says what to do. It takes the
+// A replica keeps its set when the log is gone, and logs the remedy. It takes the
 // new log once an operator has named the old one.
 func TestALostLogIsReplacedByName(t *testing.T) {
 	s := start(t, envoytest.Options{Replicas: 1})

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -14,21 +15,33 @@ var (
 	// behind it that is not a path.
 	quotedPath = regexp.MustCompile("`((?:cmd|authz|jwks|revocation|envoy|test|\\.github|\\.ci)/[A-Za-z0-9_./-]*)`")
 	linkTarget = regexp.MustCompile(`\]\(([^)#]+)(?:#[^)]*)?\)`)
+
+	// The patterns of go test, with or without quotes. A table escapes a bar.
+	testPattern  = regexp.MustCompile(`go (?:-C \S+ )?test [^` + "`" + `]*`)
+	patternFlag  = regexp.MustCompile(`-(run|bench|fuzz) ('[^']*'|\S+)`)
+	testFunction = regexp.MustCompile(`(?m)^func (Test|Benchmark|Fuzz)(\w*)\(`)
 )
 
-// A document for people names only files and folders that exist, in backquotes and
-// in links.
-func TestDocumentsNameExistingFiles(t *testing.T) {
-	documents := []string{"../README.md", "FIGURES.md"}
+// documents returns the paths of the documents for people.
+func documents(t *testing.T) []string {
+	t.Helper()
+	all := []string{"../README.md", "FIGURES.md"}
 	err := filepath.WalkDir("../.github", func(path string, _ fs.DirEntry, err error) error {
 		if strings.HasSuffix(path, ".md") {
-			documents = append(documents, path)
+			all = append(all, path)
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return all
+}
+
+// A document for people names only files and folders that exist, in backquotes and
+// in links.
+func TestDocumentsNameExistingFiles(t *testing.T) {
+	documents := documents(t)
 	paths := 0
 	exists := func(document, name, path string) {
 		paths++
@@ -52,5 +65,46 @@ func TestDocumentsNameExistingFiles(t *testing.T) {
 	}
 	if paths < 50 {
 		t.Errorf("wanted at least 50 paths in %d documents, got %d: do the patterns still match?", len(documents), paths)
+	}
+}
+
+// A command in a document runs at least one test, benchmark or fuzz target.
+func TestDocumentsNameExistingTests(t *testing.T) {
+	names := map[string][]string{}
+	err := filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, f := range testFunction.FindAllStringSubmatch(string(text), -1) {
+			names[f[1]] = append(names[f[1]], f[1]+f[2])
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]string{"run": "Test", "bench": "Benchmark", "fuzz": "Fuzz"}
+	commands := 0
+	for _, document := range documents(t) {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range testPattern.FindAllString(string(text), -1) {
+			for _, flag := range patternFlag.FindAllStringSubmatch(command, -1) {
+				pattern := strings.ReplaceAll(strings.Trim(flag[2], "'"), `\|`, "|")
+				if pattern == "^$" || pattern == "-" || pattern == "xxx" { // no test beside the benchmarks
+					continue
+				}
+				commands++
+				if !slices.ContainsFunc(names[kinds[flag[1]]], regexp.MustCompile(pattern).MatchString) {
+					t.Errorf("%s: %s: got no %s that matches %s, want one", document, command, kinds[flag[1]], pattern)
+				}
+			}
+		}
+	}
+	if commands < 15 {
+		t.Errorf("wanted at least 15 commands in the documents, got %d: do the patterns still match?", commands)
 	}
 }

@@ -205,8 +205,7 @@ func (e *editions) denies(replica int, when string) {
 	}
 }
 
-// letsNoneThrough demands that a replica allows no revoked token, whatever else it
-// answers.
+// letsNoneThrough demands that a replica allows no revoked token.
 func (e *editions) letsNoneThrough(replica int, when string) {
 	e.t.Helper()
 	for _, c := range targets {

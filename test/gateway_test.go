@@ -214,7 +214,7 @@ func TestRotationOfKeys(t *testing.T) {
 	}
 }
 
-// A thief who holds a key leaves its kid out of the tokens that it signs.
+// A thief with a stolen key leaves its kid out of the tokens.
 func TestRevokedKeyIsDeniedWithoutItsKid(t *testing.T) {
 	s := start(t, envoytest.Options{})
 	signed := func(kid any) string {

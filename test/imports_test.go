@@ -1,7 +1,9 @@
 package test
 
 import (
+	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -81,6 +83,21 @@ func TestImportsFollowTheArrows(t *testing.T) {
 					t.Errorf("%s imports %s, want it imported by %s alone", pkg, imp, owner)
 				}
 			}
+		}
+	}
+}
+
+// TestImportsAreInThePicture holds that ARCHITECTURE.md has a place for every
+// package.
+func TestImportsAreInThePicture(t *testing.T) {
+	text, err := os.ReadFile("../.github/ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range arrows {
+		name := strings.TrimPrefix(pkg, "rescind/")
+		if !regexp.MustCompile("(?m)(^|[ `])" + regexp.QuoteMeta(name) + "([ ,`]|$)").Match(text) {
+			t.Errorf("ARCHITECTURE.md has no place for %s, want one in the picture or in the table", name)
 		}
 	}
 }

@@ -151,7 +151,7 @@ func madeUpReplicas(ctx context.Context, s *envoytest.Stack, said *tally) {
 	}
 }
 
-// madeUp follows until the stream ends, and acknowledges what comes.
+// madeUp follows until the stream ends, and acknowledges each revision.
 func madeUp(ctx context.Context, conn *grpc.ClientConn, name string) error {
 	stream, err := feedpb.NewFeedClient(conn).Follow(ctx)
 	if err != nil {

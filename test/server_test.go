@@ -110,7 +110,7 @@ policies:
 		w.nothingLost(t, sent, lost)
 		w.issue("server")
 	})
-	t.Run("mTLS: who may ask", func(t *testing.T) {
+	t.Run("mTLS: the clients that may ask", func(t *testing.T) {
 		addr := secure.addr("grpc")
 		for _, c := range []struct {
 			name string
@@ -150,7 +150,7 @@ policies:
 			}
 		}
 	})
-	t.Run("what a denied request hears", func(t *testing.T) {
+	t.Run("the answer to a denied request", func(t *testing.T) {
 		for _, c := range []struct {
 			name, path, token string
 			status            int
@@ -173,7 +173,7 @@ policies:
 			}
 		}
 	})
-	t.Run("what a gRPC caller hears", func(t *testing.T) {
+	t.Run("the answer to a gRPC caller", func(t *testing.T) {
 		conn, err := grpc.NewClient("passthrough:///"+strings.TrimPrefix(urls["socket"], "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			t.Fatal(err)
@@ -210,7 +210,7 @@ policies:
 	t.Run("a token bound to a certificate", func(t *testing.T) {
 		with := func(certs ...tls.Certificate) *http.Client {
 			config := &tls.Config{RootCAs: w.ca.Pool()}
-			if len(certs) > 0 { // it is shown, whomever Envoy says it trusts
+			if len(certs) > 0 { // sent even if Envoy asks for certificates of another authority
 				config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certs[0], nil }
 			}
 			return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: config}}
@@ -269,7 +269,7 @@ policies:
 	t.Run("a new configuration comes into force", func(t *testing.T) {
 		reload(t, w, behind, urls["edge"])
 	})
-	t.Run("what ends leaves no socket", func(t *testing.T) {
+	t.Run("no socket is left at the end", func(t *testing.T) {
 		if status := local.stop(); status != 0 {
 			t.Errorf("wanted exit status 0, got %d", status)
 		}

@@ -183,7 +183,7 @@ func TestNothingGrows(t *testing.T) {
 		r := &authz.Request{Headers: []authz.Header{{Name: "x-request-id", Value: text}}, Source: netip.AddrFrom4([4]byte{byte(i), byte(i >> 8), byte(i >> 16), 1})}
 		l.Record(r, &authz.Decision{ID: "x", Reason: authz.Revoked, Policy: text, Subject: text, TokenID: text}, time.Now(), 0, trace.SpanContext{})
 	}
-	for range 5000 { // what is allocated once
+	for range 5000 { // the allocations that are made once
 		record(rand.Uint64())
 	}
 	runtime.GC()

@@ -120,7 +120,7 @@ func TestClaimNameFaults(t *testing.T) {
 	}
 }
 
-// One claim has one name, whatever its spelling.
+// All spellings of the name of a claim are one name.
 func TestClaimNameEquality(t *testing.T) {
 	for _, c := range []struct {
 		a, b  string

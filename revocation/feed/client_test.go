@@ -270,8 +270,8 @@ func TestANodeAMomentBehind(t *testing.T) {
 	}
 }
 
-// By the word of an operator of the control endpoint, and only by that, a
-// replica takes another log, or an older copy of its own under another name.
+// A replica takes another log, or an older copy of its own under another name,
+// only if an operator of the control endpoint has named its log.
 func TestALogIsReplacedByTheOperatorsWord(t *testing.T) {
 	old := newLog("log-1")
 	old.revoke("alice")

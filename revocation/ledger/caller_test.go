@@ -44,7 +44,7 @@ func TestRolesByMeaning(t *testing.T) {
 		{"block", reported, issuerA, `"claims":{"sub":"a"},"block":true`, false},
 		{"issued_before within a minute", reported, issuerA, fmt.Sprintf(`"claims":{"sub":"a"},"issued_before":%q`, at(time.Minute)), true},
 		{"issued_before later", reported, issuerA, fmt.Sprintf(`"claims":{"sub":"a"},"issued_before":%q`, at(time.Minute+time.Second)), false},
-		{"a session, whatever the iat", reported, issuerA, `"claims":{"sid":"s"}`, true},
+		{"a session, with any iat", reported, issuerA, `"claims":{"sid":"s"}`, true},
 	}
 	for _, tt := range tests {
 		l, stop := run(t, ledgertest.New(), clock.Now)

@@ -71,8 +71,8 @@ func TestQuoteLeavesPrintableTextAlone(t *testing.T) {
 	}
 }
 
-// FuzzClean shows that whatever comes in, printable text within the limit comes
-// out, and that text which needs no cleaning is left alone.
+// FuzzClean shows that every text becomes a printable text within the limit,
+// and that a text which needs no cleaning is left alone.
 func FuzzClean(f *testing.F) {
 	f.Add("left the company", 8)
 	f.Add("a\u202e\xff\u2028", 4)

@@ -62,7 +62,7 @@ func FuzzAuthorize(f *testing.F) {
 			t.Errorf("%q %q: rescind allows it, want go-jose to accept it: %v", header, payload, err)
 		}
 		if claims.Expiry == nil || claims.Subject != d.Subject || claims.ID != d.TokenID {
-			t.Errorf("%q: rescind reads %+v, want what go-jose reads, %+v", payload, d, claims)
+			t.Errorf("%q: rescind reads %+v, want the same as go-jose reads, %+v", payload, d, claims)
 		}
 	})
 }

@@ -1,8 +1,9 @@
 // Package interop runs rescind against programs of other authors: the
 // OpenTelemetry collector's own receiver, the OpenID provider of zitadel/oidc,
 // and go-jose as a second opinion about tokens. It is a module of its own, so
-// that the product's go.mod lists only what the product uses. The tests of
-// rescind/test need no other program than Envoy; those here need these libraries.
+// that the product's go.mod lists only the modules that the product uses. The
+// tests of rescind/test need no other program than Envoy; those here need these
+// libraries.
 package interop
 
 import (

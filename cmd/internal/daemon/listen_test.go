@@ -111,7 +111,7 @@ func TestListenReplacesAStaleSocket(t *testing.T) {
 	_ = c.Close()
 }
 
-// The mode holds from the moment the socket exists, whatever the umask.
+// The mode holds from the moment the socket exists, under any umask.
 func TestSocketIsNeverTooOpen(t *testing.T) {
 	umask := syscall.Umask(0)
 	defer syscall.Umask(umask)

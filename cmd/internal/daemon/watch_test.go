@@ -111,7 +111,7 @@ func TestWatch(t *testing.T) {
 			change()
 			select {
 			case <-called:
-				for { // of what a change did in several steps
+				for { // a change in several steps may cause several calls
 					select {
 					case <-called:
 					case <-time.After(50 * time.Millisecond):
