@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"maps"
 	"net/url"
 	"slices"
@@ -70,21 +69,18 @@ memory is bounded, and lost when they restart.`,
 func (a *app) printActivity(d *control.ActivityDocument) error {
 	a.warnPartial(d.Replicas, d.Partial)
 	if d.Count == 0 {
-		note(a.errs, "no request was seen%s", sinceWhen(d.Since, a.now()))
+		note(a.errs, "no request with%s was seen%s", a.filters, a.sinceWhen(d.Since))
 		return nil
 	}
-	t := columns(a.out)
-	row(t, "first seen", timeText(d.First, a.now()))
-	row(t, "last seen", timeText(d.Last, a.now()))
-	row(t, "requests", grouped(int(d.Count)))
-	if err := t.Flush(); err != nil {
+	s := a.screen()
+	if err := s.fields([2]string{"requests", grouped(int(d.Count))}, [2]string{"first seen", s.instant(d.First)}, [2]string{"last seen", s.instant(d.Last)}); err != nil {
 		return err
 	}
 	for _, part := range []struct {
 		title string
 		of    map[string]uint64
 	}{{"OUTCOME", d.Outcomes}, {"POLICY", d.Policies}, {"NETWORK", d.Networks}} {
-		if err := printCounts(a.out, part.title, part.of); err != nil {
+		if err := s.counts(part.title, part.of); err != nil {
 			return err
 		}
 	}
@@ -95,24 +91,28 @@ func (a *app) printActivity(d *control.ActivityDocument) error {
 // shown.
 const mostCounts = 20
 
-// printCounts prints counts by name, the most frequent first.
-func printCounts(w io.Writer, title string, of map[string]uint64) error {
+// counts prints counts by name, the most frequent first, below an empty line.
+func (s *screen) counts(title string, of map[string]uint64) error {
 	if len(of) == 0 {
 		return nil
 	}
 	names := slices.Collect(maps.Keys(of))
 	slices.SortFunc(names, func(a, b string) int { return cmp.Or(-cmp.Compare(of[a], of[b]), cmp.Compare(a, b)) })
-	t := columns(w)
-	row(t, "")
-	row(t, title, "REQUESTS")
-	for i, name := range names {
-		if i == mostCounts {
-			row(t, fmt.Sprintf("and %d more", len(names)-i))
-			break
+	t := &table{screen: s, columns: []column{{title: title, least: 12}, {title: "REQUESTS"}}}
+	for _, name := range names[:min(len(names), mostCounts)] {
+		text := cell{text: printable.Quote(name)}
+		if title == "OUTCOME" && name == "revoked" {
+			text.tone = bad
 		}
-		row(t, clip(printable.Quote(name), 60), grouped(int(of[name])))
+		t.add(text, cell{text: grouped(int(of[name]))})
 	}
-	return t.Flush()
+	if more := len(names) - mostCounts; more > 0 {
+		t.add(cell{text: fmt.Sprintf("and %d more", more)}, cell{})
+	}
+	if err := s.print("\n"); err != nil {
+		return err
+	}
+	return t.flush()
 }
 
 // warnPartial prints why an answer may be incomplete.
@@ -129,9 +129,9 @@ func (a *app) warnPartial(of control.Answered, partial bool) {
 }
 
 // sinceWhen returns the beginning of the memory, in words.
-func sinceWhen(since, now time.Time) string {
+func (a *app) sinceWhen(since time.Time) string {
 	if since.IsZero() {
 		return ""
 	}
-	return " since " + timeText(since, now)
+	return " since " + a.screen().instant(since)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,49 +41,52 @@ tries a limit without denying.`,
 func (a *app) printAdvice(d *control.AdviceDocument) error {
 	a.warnPartial(d.Replicas, d.Partial)
 	if len(d.Items) == 0 {
-		note(a.errs, "the replicas saw no traffic%s", sinceWhen(d.Since, a.now()))
+		note(a.errs, "the replicas saw no traffic%s", a.sinceWhen(d.Since))
 	}
+	s := a.screen()
 	for i := range d.Items {
-		if err := a.printRecommendation(&d.Items[i], i > 0); err != nil {
+		if i > 0 {
+			if err := s.print("\n"); err != nil {
+				return err
+			}
+		}
+		if err := s.recommendation(&d.Items[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// printRecommendation prints the statistics and the recommendation for one issuer,
-// client and policy.
-func (a *app) printRecommendation(r *insight.Recommendation, more bool) error {
-	if more {
-		if _, err := fmt.Fprintln(a.out); err != nil {
-			return err
-		}
-	}
-	client := printable.Quote(r.Client)
+// adviceColumns are the columns of advise.
+var adviceColumns = []column{
+	{title: "LIFETIME"}, {title: "EXPOSURE"}, {title: "CUT OFF"}, {title: "REFRESHES/H"}, {title: "MAX_LIFETIME DENIES"}, {title: "MAX_AGE DENIES"},
+}
+
+// recommendation prints the recommendation for one issuer, client and policy, and
+// the statistics behind it.
+func (s *screen) recommendation(r *insight.Recommendation) error {
+	client := pair("client", r.Client)
 	if r.Client == "" {
-		client = "(none)"
+		client = "no client"
 	}
-	_, err := fmt.Fprintf(a.out, "issuer %s  client %s  policy %s\n%s requests, %.0f an hour, with %s tokens of %s sessions or subjects\nlifetime %s, age at use %s, between uses %s (median; p99 %s, %s, %s)\n\n",
-		clip(printable.Quote(r.Issuer), 80), clip(client, 40), clip(printable.Quote(r.Policy), 40),
-		grouped(int(r.Requests)), r.RequestsPerHour, grouped(int(r.Tokens)), grouped(int(r.Holders)),
-		short(r.Lifetime.P50), short(r.Age.P50), short(r.Gap.P50), short(r.Lifetime.P99), short(r.Age.P99), short(r.Gap.P99))
-	if err != nil {
+	head := s.pairs([]string{pair("issuer", r.Issuer), client, pair("policy", r.Policy)}, 0) +
+		s.wrap(fmt.Sprintf("%s requests, %s an hour, with %s tokens of %s sessions or subjects",
+			grouped(int(r.Requests)), grouped(int(math.Round(r.RequestsPerHour))), grouped(int(r.Tokens)), grouped(int(r.Holders))), 0) +
+		s.wrap(fmt.Sprintf("lifetime %s, age at use %s, between uses %s (median; p99 %s, %s, %s)",
+			short(r.Lifetime.P50), short(r.Age.P50), short(r.Gap.P50), short(r.Lifetime.P99), short(r.Age.P99), short(r.Gap.P99)), 0)
+	if err := s.print(head + s.wrap(printable.Quote(r.Reason), 0) + "\n"); err != nil {
 		return err
 	}
-	t := columns(a.out)
-	row(t, "LIFETIME", "EXPOSURE", "CUT OFF", "REFRESHES/H", "MAX_LIFETIME DENIES", "MAX_AGE DENIES")
+	t := &table{screen: s, columns: adviceColumns}
 	for _, c := range r.Candidates {
-		name := short(c.Lifetime)
+		name := cell{text: short(c.Lifetime)}
 		if c.Lifetime == r.Recommended {
-			name += " ←"
+			name = cell{name.text + " ←", good}
 		}
-		row(t, name, short(c.ExposureMean), short(c.ExposureCutOff), fmt.Sprintf("%.0f", c.RefreshesPerHour), percent(c.DeniedByMaxLifetime), percent(c.DeniedByMaxAge))
+		t.add(name, cell{text: short(c.ExposureMean)}, cell{text: short(c.ExposureCutOff)}, cell{text: grouped(int(math.Round(c.RefreshesPerHour)))},
+			cell{text: percent(c.DeniedByMaxLifetime)}, cell{text: percent(c.DeniedByMaxAge)})
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(a.out, "\n%s\n", printable.Quote(r.Reason))
-	return err
+	return t.flush()
 }
 
 // short returns a duration, rounded and without needless parts: 5m, 1h30m.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -124,24 +123,3 @@ type collector []json.RawMessage
 
 func (c *collector) page(items []json.RawMessage) error { *c = append(*c, items...); return nil }
 func (c *collector) end(string) error                   { return nil }
-
-// alertText returns an alert for people.
-func alertText(a *insight.Alert, now time.Time) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %s  %s\n", timeText(a.Last, now), printable.Quote(string(a.Detector)), printable.Quote(a.Summary))
-	var facts []string
-	for _, f := range []struct{ name, value string }{
-		{"times", grouped(int(a.Count))}, {"issuer", a.Issuer}, {"sub", a.Subject}, {"jti", a.TokenID}, {"sid", a.Session}, {"client", a.Client}, {"kid", a.KeyID},
-		{"policy", a.Policy}, {"revocation", a.RevocationID}, {"networks", strings.Join(a.Networks, ", ")}, {"replicas", strings.Join(a.Replicas, ", ")},
-		{"credentials", strings.Join(a.Credentials, ", ")},
-	} {
-		if f.value != "" && (f.name != "times" || a.Count > 1) {
-			facts = append(facts, f.name+" "+clip(printable.Quote(f.value), 80))
-		}
-	}
-	if a.Hearsay {
-		facts = append(facts, "hearsay: none of the replicas accepts this issuer")
-	}
-	fmt.Fprintf(&b, "    %s\n", strings.Join(facts, "  "))
-	return b.String()
-}

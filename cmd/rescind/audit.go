@@ -170,45 +170,62 @@ search:
 	return fresh, now, nil
 }
 
-// auditWidth is the width of a line of the audit.
-const auditWidth = 80
+// byWidth is the width of a caller's name in the lines of the audit.
+const byWidth = 18
 
-// auditText returns an entry for people. The option -o json has the whole texts.
-func auditText(e *ledger.AuditEntry, now time.Time) string {
-	by := e.By
-	if by == "" {
-		by = "unknown credential"
+// auditText returns an entry for people.
+func auditText(s *screen, e *ledger.AuditEntry) string {
+	by := cell{text: printable.Quote(e.By)}
+	if e.By == "" {
+		by = cell{"unknown credential", warning}
 	}
-	lines := []string{fmt.Sprintf("%-8s  %-20s  %-8s  %-18s  %s", e.Outcome, e.At.UTC().Format("2006-01-02T15:04:05Z"),
-		relative(e.At.Sub(now)), clip(printable.Quote(by), 18), e.Action)}
+	if s.width > 0 && !s.wide {
+		by.text = fit(by.text, byWidth)
+	}
+	var b strings.Builder
+	b.WriteString(s.paint(pad(printable.Quote(e.Outcome), 8), outcomeTone(e.Outcome)) + "  " + pad(s.when(e.At), 8) + "  " +
+		s.paint(pad(by.text, byWidth), by.tone) + "  " + printable.Quote(e.Action) + "\n")
 	var facts []string
-	add := func(text string) { facts = append(facts, text) }
 	if e.ID != "" {
-		add(printable.Quote(e.ID))
+		facts = append(facts, printable.Quote(e.ID))
 	}
 	if e.Write != "" {
 		add("write " + printable.Quote(e.Write))
 	}
 	if e.Count > 1 {
-		add(grouped(e.Count) + " times")
+		facts = append(facts, grouped(e.Count)+" times")
 	}
 	if e.Target != nil {
-		add(clip(targetText(e.Target), 32))
+		facts = append(facts, targetText(e.Target))
 	}
 	if len(e.Issuers) > 0 {
-		text := printable.Quote(e.Issuers[0])
+		text := pair("issuer", e.Issuers[0])
 		if more := len(e.Issuers) - 1 + e.IssuersOmitted; more > 0 {
 			text += fmt.Sprintf(" and %d more", more)
 		}
-		add(text)
+		facts = append(facts, text)
 	}
-	for _, text := range []string{strings.Join(facts, "  "), printable.Quote(e.Detail), printable.Quote(e.Reason)} {
-		if text != "" && text != `""` {
-			lines = append(lines, "    "+text)
+	if s.wide && e.From != "" {
+		facts = append(facts, pair("from", e.From))
+	}
+	b.WriteString(s.pairs(facts, indent))
+	for _, text := range []string{e.Detail, e.Reason} {
+		if text != "" {
+			b.WriteString(s.wrap(printable.Quote(text), indent))
 		}
 	}
-	for i := range lines {
-		lines[i] = clip(lines[i], auditWidth) + "\n"
+	return b.String()
+}
+
+// outcomeTone returns the tone of an outcome of the audit.
+func outcomeTone(outcome string) tone {
+	switch outcome {
+	case ledger.Accepted:
+		return good
+	case ledger.Denied, ledger.Failed:
+		return bad
+	case ledger.Refused:
+		return warning
 	}
-	return strings.Join(lines, "")
+	return quiet
 }

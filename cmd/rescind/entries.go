@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -18,9 +17,10 @@ import (
 // entryWriter prints the entries of a list that can be followed.
 type entryWriter[E any] struct {
 	*app
-	text         func(e *E, now time.Time) string
+	text         func(s *screen, e *E) string
 	one, several string // the noun, for the lines about the whole list
 	count        int
+	following    bool
 }
 
 // alertEntries returns a writer that prints a line for each alert, and a line about
@@ -35,13 +35,17 @@ func auditEntries(a *app) *entryWriter[ledger.AuditEntry] {
 	return &entryWriter[ledger.AuditEntry]{app: a, text: auditText, one: "entry of the audit", several: "entries"}
 }
 
+// page prints entries. The lines of --follow stay on the screen, so their times
+// are absolute.
 func (w *entryWriter[E]) page(items []json.RawMessage) error {
+	s := w.screen()
+	s.absolute = s.absolute || w.following
 	for _, item := range items {
 		var e E
 		if err := (&answer{body: item}).into(&e); err != nil {
 			return err
 		}
-		if _, err := io.WriteString(w.out, w.text(&e, w.now())); err != nil {
+		if err := s.print(w.text(s, &e)); err != nil {
 			return err
 		}
 	}
@@ -65,7 +69,7 @@ func (w *entryWriter[E]) lines(items []json.RawMessage) error {
 func (w *entryWriter[E]) end(next string) error {
 	switch {
 	case w.count == 0:
-		note(w.errs, "no %s matches", w.one)
+		w.nothing(w.one)
 	case next != "":
 		note(w.errs, "there are more %s than these %s; --limit 0 shows all", w.several, grouped(w.count))
 	}
@@ -81,6 +85,7 @@ const pollEvery = 500 * time.Millisecond
 // unavailable.
 func (w *entryWriter[E]) follow(ctx context.Context, fresh func(ctx context.Context, began bool) ([]json.RawMessage, error)) error {
 	began := false
+	w.following = true
 	for ctx.Err() == nil {
 		items, err := fresh(ctx, began)
 		switch {

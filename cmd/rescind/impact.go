@@ -87,15 +87,14 @@ func (a *app) printHit(d *control.ImpactDocument) error {
 		return err
 	}
 	a.warnPartial(d.Replicas, d.Partial)
-	if _, err := fmt.Fprintf(a.out, "nothing is revoked; seen%s, it would have hit\n", sinceWhen(d.Since, a.now())); err != nil {
+	if _, err := fmt.Fprintf(a.out, "nothing is revoked; seen%s, it would have hit\n", a.sinceWhen(d.Since)); err != nil {
 		return err
 	}
-	t := columns(a.out)
-	row(t, "tokens", grouped(int(d.Tokens)))
-	row(t, "subjects", grouped(int(d.Subjects)))
-	row(t, "sessions", grouped(int(d.Sessions)))
-	row(t, "requests", fmt.Sprintf("%s of %s (%s)", grouped(int(d.Requests)), grouped(int(d.Total)), percent(d.Share)))
-	return t.Flush()
+	return a.screen().fields(
+		[2]string{"tokens", grouped(int(d.Tokens))},
+		[2]string{"subjects", grouped(int(d.Subjects))},
+		[2]string{"sessions", grouped(int(d.Sessions))},
+		[2]string{"requests", fmt.Sprintf("%s of %s (%s)", grouped(int(d.Requests)), grouped(int(d.Total)), percent(d.Share))})
 }
 
 // addImpact adds the dry run of another part of an import to d. Each part was

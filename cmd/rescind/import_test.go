@@ -90,7 +90,7 @@ func TestPartsThatCannotBeRead(t *testing.T) {
 func importing(t *testing.T, e *endpoint, url, file string) (*importer, *bytes.Buffer, *bytes.Buffer) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	a := &app{out: &out, errs: &errs, getenv: func(string) string { return tokenOf("operator") }, now: time.Now, terminal: func(any) bool { return false }}
+	a := &app{out: &out, errs: &errs, getenv: func(string) string { return tokenOf("operator") }, now: time.Now, width: noTerminal}
 	conn := &connection{app: a, control: url}
 	c, err := conn.open()
 	if err != nil {
@@ -252,7 +252,7 @@ func TestImportOfAFile(t *testing.T) {
 func TestProgress(t *testing.T) {
 	var b bytes.Buffer
 	now := time.Now()
-	a := &app{errs: &b, now: func() time.Time { return now }, terminal: func(any) bool { return false }}
+	a := &app{errs: &b, now: func() time.Time { return now }, width: noTerminal}
 	p := newProgress(a, 100)
 	p.at(1000, 10)
 	now = now.Add(progressInterval)
@@ -263,7 +263,7 @@ func TestProgress(t *testing.T) {
 		t.Errorf("progress without a terminal: got %q, want one line of 2,000", b.String())
 	}
 	b.Reset()
-	a.terminal = func(any) bool { return true }
+	a.width = func(any) int { return 80 }
 	for _, size := range []int64{100, 0, -1} {
 		p = newProgress(a, size)
 		p.at(1000, 10)

@@ -58,7 +58,7 @@ func (a *app) list() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.printList(cmd.Context(), c, "/v1/revocations", v, q.limit, &textList{app: a})
+		return a.printList(cmd.Context(), c, "/v1/revocations", v, q.limit, newTextList(a))
 	}
 	return cmd
 }
@@ -162,33 +162,42 @@ func followPages(ctx context.Context, c *client, path string, v url.Values, limi
 	}
 }
 
+// revocationColumns are the columns of list.
+var revocationColumns = []column{
+	{title: "STATE"}, {title: "ID"}, {title: "REVOKED", least: 20}, {title: "ISSUER", least: 12}, {title: "MADE"}, {title: "EXPIRES"},
+	{title: "BY", least: 8}, {title: "REASON", least: 16}, {title: "ISSUED BEFORE", wide: true},
+}
+
 // textList prints a table. The columns of each page have their own widths.
 type textList struct {
 	*app
+	table *table
 	count int
 }
 
+func newTextList(a *app) *textList {
+	return &textList{app: a, table: &table{screen: a.screen(), columns: revocationColumns}}
+}
+
 func (l *textList) page(items []json.RawMessage) error {
-	t, now := columns(l.out), l.now()
-	if l.count == 0 && len(items) > 0 {
-		row(t, "ID", "ISSUER", "REVOKED", "ISSUED BEFORE", "EXPIRES", "BY", "STATE", "REASON")
-	}
+	t := l.table
 	l.count += len(items)
 	for _, item := range items {
 		var d control.Document
 		if err := (&answer{body: item}).into(&d); err != nil {
 			return err
 		}
-		row(t, d.ID, clip(printable.Quote(d.Issuer), 60), clip(targetText(&d.Target), 60), cutoffText(&d), timeText(d.ExpiresAt, now),
-			clip(printable.Quote(d.CreatedBy), 40), stateText(&d), clip(printable.Quote(d.Reason), 40))
+		t.add(stateCell(&d), cell{text: d.ID}, cell{text: targetText(&d.Target)}, t.issuer(d.Issuer),
+			cell{text: t.when(d.CreatedAt)}, cell{text: t.when(d.ExpiresAt)}, cell{text: printable.Quote(d.CreatedBy)},
+			cell{text: printable.Quote(d.Reason)}, cell{text: cutoffText(&d)})
 	}
-	return t.Flush()
+	return t.flush()
 }
 
 func (l *textList) end(next string) error {
 	switch {
 	case l.count == 0:
-		note(l.errs, "no revocation fits")
+		l.nothing("revocation")
 	case next != "":
 		note(l.errs, "there are more than these %s; --limit 0 shows all", grouped(l.count))
 	}
@@ -239,9 +248,7 @@ func (a *app) show() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return unknown(printDocument(cmd.Context(), a, c, path, nil, func(d *control.Document) error {
-			return details(a.out, d, a.now())
-		}))
+		return unknown(printDocument(cmd.Context(), a, c, path, nil, a.details))
 	}
 	return cmd
 }

@@ -17,7 +17,7 @@ type page struct {
 
 func TestList(t *testing.T) {
 	e := serve(t)
-	e.rescind("list").want(0, "no revocation fits")
+	e.rescind("list").want(0, "there is no revocation\n")
 	var none page
 	e.rescind("list", "-o", "json").want(0).json(&none)
 	if none.Items == nil || len(none.Items) != 0 {
@@ -34,16 +34,16 @@ func TestList(t *testing.T) {
 	}{
 		{"", []string{restored, "block", "in force", "sub=alice"}},
 		{"--active", []string{"block", "sub=alice"}},
-		{"--restored", []string{restored, "kid key 1", "any", "restored"}},
-		{"--issuer " + idp, []string{idp, "long long…"}},
+		{"--restored", []string{restored, `kid="key 1"`, "restored"}},
+		{"--issuer " + idp, []string{idp, "long long"}},
 		{"--issuer " + other, []string{other, "block"}},
 		{"--claim sub:alice", []string{idp, other}},
-		{"--claim sub:bob", []string{"no revocation fits"}},
+		{"--claim sub:bob", []string{"no revocation fits --claim sub:bob"}},
 		{"--limit 1", []string{restored, "there are more than these 1; --limit 0 shows all"}},
 	} {
 		e.rescind(append([]string{"list"}, strings.Fields(c.args)...)...).want(0, c.want...)
 	}
-	if got := e.rescind("list", "--restored").want(0); strings.Count(got.out, "\n") != 2 || !strings.HasPrefix(got.out, "ID ") {
+	if got := e.rescind("list", "--restored").want(0); strings.Count(got.out, "\n") != 2 || !strings.HasPrefix(got.out, "STATE ") {
 		t.Errorf("list --restored: got\n%s\nwant a heading and one line", got.out)
 	}
 	var one page
@@ -83,7 +83,7 @@ func TestReplicas(t *testing.T) {
 	e.rescind("replicas").want(0, "no replica follows")
 	ack := time.Now().Add(-3 * time.Second)
 	e.follows(control.Replica{Name: "replica-a", Connected: true, Revision: 17, Entries: 5, LastAck: &ack}, control.Replica{Name: "replica-\x1b", Revision: 15, Behind: 2})
-	got := e.rescind("replicas").want(0, "NAME", "LAST ACK", "replica-a       yes        17        0       5", "(3s ago)", `"replica-\x1b"`, "never")
+	got := e.rescind("replicas").want(0, "NAME", "LAST ACK", "connected  replica-a       17        0       5        3s ago", "lost ", `"replica-\x1b"`, "never")
 	if strings.ContainsRune(got.out, '\x1b') {
 		t.Errorf("a replica's name with U+001B: got %q, want it escaped", got.out)
 	}
@@ -95,7 +95,6 @@ func TestReplicas(t *testing.T) {
 }
 
 func TestWords(t *testing.T) {
-	now := time.Date(2026, 11, 24, 7, 0, 0, 0, time.UTC)
 	for d, want := range map[time.Duration]string{
 		0: "now", 500 * time.Millisecond: "now", 3 * time.Second: "in 3s", -90 * time.Second: "90s ago", 5 * time.Minute: "in 5m",
 		-100 * time.Minute: "100m ago", 25 * time.Hour: "in 25h", 720 * time.Hour: "in 30d",
@@ -103,9 +102,6 @@ func TestWords(t *testing.T) {
 		if got := relative(d); got != want {
 			t.Errorf("%s: %q, want %q", d, got, want)
 		}
-	}
-	if got := timeText(now.Add(time.Hour), now); got != "2026-11-24T08:00:00Z (in 60m)" {
-		t.Errorf("an hour from now: got %s, want 2026-11-24T08:00:00Z (in 60m)", got)
 	}
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 12345678: "12,345,678"} {
 		if got := grouped(n); got != want {
@@ -116,8 +112,5 @@ func TestWords(t *testing.T) {
 		if got := printable.Quote(s); got != want {
 			t.Errorf("%q: %s, want %s", s, got, want)
 		}
-	}
-	if got := clip("résumé", 4); got != "rés…" {
-		t.Errorf("résumé clipped to 4 is %s, want rés…", got)
 	}
 }

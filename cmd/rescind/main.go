@@ -11,17 +11,22 @@
 //
 // # Output
 //
-// Standard output is the answer: text, or with -o json the JSON of the API.
+// Standard output is the answer: text, or with -o json the JSON of the API. On a
+// terminal the text fits its width and has colours where they mean something.
+// Outside a terminal the same text is neither cut nor coloured. Tables begin with
+// the state and have relative times; -o wide prints all columns and absolute times.
 // Standard error is everything else: progress, errors, and advice. Admin tokens
 // and JWTs are never printed. Text that other people wrote (claims, reasons,
 // names) is quoted unless it is printable.
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,6 +34,7 @@ import (
 
 	"rescind/cmd/internal/config"
 	"rescind/cmd/internal/daemon"
+	"rescind/revocation/printable"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv)) }
@@ -45,18 +51,23 @@ const (
 func run(args []string, in io.Reader, out, errs io.Writer, getenv func(string) string) int {
 	ctx, stop := daemon.Context()
 	defer stop()
-	a := &app{in: in, out: out, errs: errs, getenv: getenv, now: time.Now, terminal: isTerminal}
+	a := &app{in: in, out: out, errs: errs, getenv: getenv, now: time.Now, width: terminalWidth}
+	return a.run(ctx, args)
+}
+
+// run runs the command that the arguments name, and returns the exit status.
+func (a *app) run(ctx context.Context, args []string) int {
 	root := a.command()
 	root.SetArgs(args)
-	root.SetIn(in)
-	root.SetOut(out)
-	root.SetErr(errs)
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.errs)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !a.begun { // cobra refused flags or arguments
 		err = usage("%w", err)
 	}
 	if err != nil {
-		return report(errs, cmd.CommandPath(), err)
+		return report(a.errs, cmd.CommandPath(), err)
 	}
 	return 0
 }
@@ -67,15 +78,28 @@ type app struct {
 	out, errs io.Writer
 	getenv    func(string) string
 	now       func() time.Time
-	terminal  func(any) bool
-	output    string // text or json
-	begun     bool   // a command runs, so cobra has accepted its flags and arguments
+	width     func(stream any) int // columns of a terminal; 0: no terminal
+	output    string               // text, wide or json
+	filters   string               // the filters of the command that runs, behind a space
+	begun     bool                 // a command runs, so cobra has accepted its flags and arguments
 }
 
-func isTerminal(stream any) bool {
+func (a *app) terminal(stream any) bool { return a.width(stream) > 0 }
+
+// terminalWidth returns the columns of a terminal, or 0 for a stream that is none.
+// A terminal that does not know its size counts as 80 columns wide.
+func terminalWidth(stream any) int {
 	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0
+	}
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+		return width
+	}
+	return 80
 }
+
+var outputs = []string{"text", "wide", "json"}
 
 const (
 	groupServers  = "servers"
@@ -99,13 +123,13 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 			return errors.Join(cmd.Help(), &failure{status: statusUsage})
 		},
 		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if a.output != "text" && a.output != "json" {
-				return usage("-o %s: the output must be text or json", a.output)
+			if !slices.Contains(outputs, a.output) {
+				return usage("-o %s: the output must be text, wide or json", printable.Quote(a.output))
 			}
 			return nil
 		},
 	}
-	root.PersistentFlags().StringVarP(&a.output, "output", "o", "text", "text, or json: the JSON of the API")
+	root.PersistentFlags().StringVarP(&a.output, "output", "o", "text", "text, wide (all columns, uncut, with absolute times) or json (the JSON of the API)")
 	cobra.EnableCommandSorting = false
 	root.AddGroup(&cobra.Group{ID: groupServers, Title: "Servers:"},
 		&cobra.Group{ID: groupRevoking, Title: "Revoking:"}, &cobra.Group{ID: groupLooking, Title: "Looking:"})
@@ -121,7 +145,7 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 			c.GroupID = g.id
 			runs := c.RunE
 			c.RunE = func(cmd *cobra.Command, args []string) error {
-				a.begun = true
+				a.begun, a.filters = true, filtersOf(cmd)
 				return runs(cmd, args)
 			}
 			root.AddCommand(c)

@@ -86,6 +86,8 @@ func capture(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], found)
 }
 
+func noTerminal(any) int { return 0 }
+
 const idp = "https://idp.example.com/"
 
 func tokenOf(name string) string { return "secret-of-" + name }
@@ -238,7 +240,7 @@ func TestWrongUsage(t *testing.T) {
 		{"revoke --sud alice", "did you mean --sub or --sid?"},
 		{"list --outptu json", "did you mean --output?"},
 		{"list --\x1b[31m", `unknown flag --"\x1b[31m"`},
-		{"list -o xml", "the output must be text or json"},
+		{"list -o xml", "the output must be text, wide or json"},
 		{"authz", `required flag(s) "config" not set`},
 		{"list extra", "one argument too many"},
 		{"list --active --restored", "--active and --restored exclude each other"},

@@ -27,28 +27,44 @@ func (a *app) replicas() *cobra.Command {
 	return cmd
 }
 
+// replicaColumns are the columns of replicas. A name is never cut, because the
+// names of pods differ in their last characters.
+var replicaColumns = []column{
+	{title: "STATE"}, {title: "NAME"}, {title: "REVISION"}, {title: "BEHIND"}, {title: "ENTRIES"}, {title: "LAST ACK"},
+	{title: "VERSION", least: 7}, {title: "ISSUERS", least: 12}, {title: "CREDENTIAL", wide: true},
+}
+
 func (a *app) printReplicas(list *struct{ Items []control.Replica }) error {
 	if len(list.Items) == 0 {
 		note(a.errs, "no replica follows, nor did one in the last minute")
 		return nil
 	}
-	t := columns(a.out)
-	row(t, "NAME", "CONNECTED", "REVISION", "BEHIND", "ENTRIES", "LAST ACK", "VERSION", "ISSUERS")
+	t := &table{screen: a.screen(), columns: replicaColumns}
 	for _, r := range list.Items {
-		connected, ack := "no", "never"
-		if r.Connected {
-			connected = "yes"
-		}
-		if r.Incomplete {
-			connected = "incomplete"
-		}
+		ack, behind := "never", cell{text: strconv.FormatUint(r.Behind, 10)}
 		if r.LastAck != nil {
-			ack = timeText(*r.LastAck, a.now())
+			ack = t.when(*r.LastAck)
 		}
-		row(t, printable.Quote(r.Name), connected, strconv.FormatUint(r.Revision, 10),
-			strconv.FormatUint(r.Behind, 10), strconv.FormatUint(r.Entries, 10), ack, versionText(r.Version), issuersText(r.Issuers))
+		if r.Behind > 0 {
+			behind.tone = warning
+		}
+		t.add(replicaState(&r), cell{text: printable.Quote(r.Name)}, cell{text: strconv.FormatUint(r.Revision, 10)}, behind,
+			cell{text: strconv.FormatUint(r.Entries, 10)}, cell{text: ack}, cell{text: versionText(r.Version)},
+			cell{text: issuersText(r.Issuers)}, cell{text: printable.Quote(r.Credential)})
 	}
-	return t.Flush()
+	return t.flush()
+}
+
+// replicaState returns the state of a replica. An incomplete one loads all
+// revocations again, and a lost one was connected within the last minute.
+func replicaState(r *control.Replica) cell {
+	switch {
+	case r.Incomplete:
+		return cell{"incomplete", bad}
+	case r.Connected:
+		return cell{"connected", good}
+	}
+	return cell{"lost", bad}
 }
 
 // versionText returns the version of a replica. The first edition reports none.

@@ -134,7 +134,7 @@ func (a *app) revoked(res *answer, w *waitFlags) error {
 	if _, err := fmt.Fprintln(a.out, done); err != nil {
 		return err
 	}
-	if err := details(a.out, &d, a.now()); err != nil {
+	if err := a.details(&d); err != nil {
 		return err
 	}
 	return w.confirmed(res.status, d.Replicas)

@@ -59,7 +59,7 @@ func TestRevokeByEachFlag(t *testing.T) {
 func TestRevokeReadsWell(t *testing.T) {
 	e := serve(t)
 	args := []string{"revoke", "--issuer", idp, "--jti", "t1", "--reason", "lost"}
-	e.rescind(args...).want(0, "revoked, durable\n", "id       r", "revoked  jti=t1", "reaches  tokens whenever issued\n", "expires  ", " (in 30d)", "reason   lost", "by operator")
+	e.rescind(args...).want(0, "revoked, durable\n", "state    in force\n", "id       r", "revoked  jti=t1\n", "reaches  tokens whenever issued\n", "expires  in 30d (", "reason   lost", "by operator")
 	e.rescind(args...).want(0, "revoked already\n")
 	e.rescind("revoke", "--issuer", idp, "--sub", "a", "--block").want(0, "those of a later login too, until restored")
 	got := e.rescind("revoke", "--issuer", idp, "--claim", "x=\x1b[2J", "--claim", "y=two words").want(0, `revoked  x="\x1b[2J" y="two words"`)
@@ -86,7 +86,7 @@ func TestRevokeAToken(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"", []string{"--token", good}, 0, "token with SHA-256 "},
+		{"", []string{"--token", good}, 0, "token=sha256:"},
 		{"\n" + good + "\r\n", []string{"--token", "-"}, 0, "revoked already"},
 		{"", []string{"--token", named, "--issuer", idp}, 0, "revoked  jti=t7"},
 		{"", []string{"--token", named, "--issuer", "https://other.example/"}, 1, "issuer: is not the issuer of the token"},

@@ -21,19 +21,7 @@ func row(w *tabwriter.Writer, cells ...string) {
 	_, _ = io.WriteString(w, strings.Join(cells, "\t")+"\n")
 }
 
-// clip shortens a cell of a table. The command show has the whole text.
-func clip(s string, most int) string {
-	if runes := []rune(s); len(runes) > most {
-		return string(runes[:most-1]) + "…"
-	}
-	return s
-}
-
-// timeText returns an instant, absolute and relative to now.
-func timeText(t, now time.Time) string {
-	return fmt.Sprintf("%s (%s)", t.UTC().Format(time.RFC3339), relative(t.Sub(now)))
-}
-
+// relative returns a time from now in words.
 func relative(d time.Duration) string {
 	switch {
 	case d > -time.Second && d < time.Second:
@@ -81,26 +69,24 @@ func targetText(t *control.Target) string {
 	case t.All:
 		return "every token"
 	case t.KeyID != "":
-		return "kid " + printable.Quote(t.KeyID)
+		return pair("kid", t.KeyID)
 	case t.TokenSHA256 != "":
-		return "token with SHA-256 " + clip(t.TokenSHA256, 13)
+		return pair("token", "sha256:"+t.TokenSHA256)
 	}
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(t.Claims)) {
-		parts = append(parts, printable.Quote(name)+equality(t.Claims[name]))
+		parts = append(parts, pair(name, fmt.Sprint(t.Claims[name])))
 	}
 	return strings.Join(parts, " ")
 }
 
-func equality(v any) string {
-	s, isString := v.(string)
-	switch {
-	case !isString:
-		return fmt.Sprintf(":=%v", v)
-	case strings.ContainsAny(s, " \"'"):
-		return "=" + strconv.Quote(s)
+// pair returns name=value as a flag takes it. A value with a space or a quote, and
+// a text that is not printable, is quoted.
+func pair(name, value string) string {
+	if strings.ContainsAny(value, " \"'") {
+		return printable.Quote(name) + "=" + strconv.Quote(value)
 	}
-	return "=" + printable.Quote(s)
+	return printable.Quote(name) + "=" + printable.Quote(value)
 }
 
 // cutoffText returns which tokens of the target are denied.
@@ -114,37 +100,45 @@ func cutoffText(d *control.Document) string {
 	return "any"
 }
 
-func stateText(d *control.Document) string {
-	if d.Active {
-		return "in force"
+// stateCell returns the state of a revocation.
+func stateCell(d *control.Document) cell {
+	switch {
+	case !d.Active:
+		return cell{"restored", quiet}
+	case d.Block:
+		return cell{"block", good}
 	}
-	return "restored"
+	return cell{"in force", good}
 }
 
 // details prints one revocation.
-func details(w io.Writer, d *control.Document, now time.Time) error {
-	t := columns(w)
-	row(t, "id", d.ID)
-	row(t, "issuer", printable.Quote(d.Issuer))
-	row(t, "revoked", targetText(&d.Target))
+func (a *app) details(d *control.Document) error {
+	s := a.screen()
+	state := stateCell(d)
+	rows := [][2]string{
+		{"state", s.paint(state.text, state.tone)}, {"id", d.ID}, {"revoked", targetText(&d.Target)}, {"issuer", printable.Quote(d.Issuer)},
+		{"reaches", reachText(s, d)}, {"made", s.instant(d.CreatedAt) + " by " + printable.Quote(d.CreatedBy)}, {"expires", s.instant(d.ExpiresAt)},
+	}
+	add := func(name, value string) { rows = append(rows, [2]string{name, value}) }
+	if d.Reason != "" {
+		add("reason", printable.Quote(d.Reason))
+	}
+	if text := seenText(d.Seen); text != "" {
+		add("seen", text)
+	}
+	if d.RestoredAt != nil {
+		add("restored", s.instant(*d.RestoredAt)+" by "+printable.Quote(d.RestoredBy))
+	}
+	return s.fields(rows...)
+}
+
+// reachText returns which tokens of the target are denied.
+func reachText(s *screen, d *control.Document) string {
 	switch {
 	case d.Block:
-		row(t, "reaches", "tokens whenever issued, those of a later login too, until restored")
+		return "tokens whenever issued, those of a later login too, until restored"
 	case d.IssuedBefore != nil:
-		row(t, "reaches", "tokens issued before "+timeText(*d.IssuedBefore, now))
-	default:
-		row(t, "reaches", "tokens whenever issued")
+		return "tokens issued before " + d.IssuedBefore.UTC().Format(time.RFC3339Nano) + ", " + relative(d.IssuedBefore.Sub(s.now))
 	}
-	row(t, "expires", timeText(d.ExpiresAt, now))
-	if text := seenText(d.Seen); text != "" {
-		row(t, "seen", text)
-	}
-	if d.Reason != "" {
-		row(t, "reason", printable.Quote(d.Reason))
-	}
-	row(t, "created", timeText(d.CreatedAt, now)+" by "+printable.Quote(d.CreatedBy))
-	if d.RestoredAt != nil {
-		row(t, "restored", timeText(*d.RestoredAt, now)+" by "+printable.Quote(d.RestoredBy))
-	}
-	return t.Flush()
+	return "tokens whenever issued"
 }
