@@ -190,7 +190,7 @@ func auditText(s *screen, e *ledger.AuditEntry) string {
 		facts = append(facts, printable.Quote(e.ID))
 	}
 	if e.Write != "" {
-		add("write " + printable.Quote(e.Write))
+		facts = append(facts, pair("write", e.Write))
 	}
 	if e.Count > 1 {
 		facts = append(facts, grouped(e.Count)+" times")

@@ -75,7 +75,7 @@ func (a *app) printAnswer(c *checkAnswer) error {
 	if _, err := fmt.Fprintf(a.out, "\nthe revocation %s:\n", d.ID); err != nil {
 		return err
 	}
-	return details(a.out, &d, a.now())
+	return a.details(&d)
 }
 
 // rows prints the answer as Envoy gets it.
