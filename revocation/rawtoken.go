@@ -16,17 +16,29 @@ func (a *acceptance) rawToken() {
 		a.fault("token", "%s", err)
 		return
 	}
-	a.token = t
-	a.out.Target = Target{Kind: KindToken, Token: t.Hash()}
-	if id, _ := t.Claims["jti"].(string); id != "" && len(id) <= MaxValue {
-		a.out.Target = Target{Kind: KindClaims, Claims: []Claim{{"jti", Value{'s', id}}}}
-	}
+	a.token, a.out.Target = t, targetOf(t)
 	switch {
 	case a.Issuer == "":
 		a.out.Issuer = t.Issuer
 	case a.Issuer != t.Issuer:
 		a.fault("issuer", "is not the issuer of the token; leave issuer out, it is read from the token")
 	}
+}
+
+// TargetOfToken returns the issuer and the target of a revocation of a raw token.
+func TargetOfToken(raw string) (issuer string, _ Target, err error) {
+	t, err := readToken(raw)
+	if err != nil {
+		return "", Target{}, err
+	}
+	return t.Issuer, targetOf(t), nil
+}
+
+func targetOf(t *jwt.Token) Target {
+	if id, _ := t.Claims["jti"].(string); id != "" && len(id) <= MaxValue {
+		return Target{Kind: KindClaims, Claims: []Claim{{"jti", Value{'s', id}}}}
+	}
+	return Target{Kind: KindToken, Token: t.Hash()}
 }
 
 // readToken reads a token as replicas do. A token that replicas refuse for its

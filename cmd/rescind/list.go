@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,35 +20,19 @@ import (
 // pageSize is the largest page of the API.
 const pageSize = 1000
 
-// query holds the filters of list.
-type query struct {
-	issuer           string
-	claims           []string
-	by, since        string
-	active, restored bool
-	limit            int // 0 = all
-}
-
 func (a *app) list() *cobra.Command {
 	var q query
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List revocations, newest first",
 		Example: `  rescind list --issuer https://idp.example.com/ --claim sub=alice --since 30d
-  rescind list --active --limit 0 -o json`,
+  rescind list --active --all -o json`,
 		Args: exactly(),
 	}
 	conn := a.connection(cmd)
-	f := cmd.Flags()
-	f.StringVar(&q.issuer, "issuer", "", "only revocations for this issuer")
-	f.StringArrayVar(&q.claims, "claim", nil, "only revocations with this equality, `name=value`; may be repeated, and all must be in it")
-	f.StringVar(&q.by, "by", "", "only revocations by the credential of this `name`")
-	f.StringVar(&q.since, "since", "", "only revocations made since a `time` as 2026-11-24T07:00:01Z, or within a duration, as 1h or 30d")
-	f.BoolVar(&q.active, "active", false, "only revocations in force")
-	f.BoolVar(&q.restored, "restored", false, "only revocations that were restored")
-	f.IntVar(&q.limit, "limit", 100, "largest `number` of lines; 0 for all")
+	q.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		v, err := q.values(cmd, a.now())
+		v, err := q.values(cmd, a)
 		if err != nil {
 			return err
 		}
@@ -61,56 +43,6 @@ func (a *app) list() *cobra.Command {
 		return a.printList(cmd.Context(), c, "/v1/revocations", v, q.limit, newTextList(a))
 	}
 	return cmd
-}
-
-func (q *query) check() error {
-	for _, c := range q.claims {
-		name, value, ok := strings.Cut(c, "=")
-		if !ok {
-			name, value, ok = strings.Cut(c, ":") // as the first edition takes it
-		}
-		if !ok || name == "" || value == "" {
-			return usage("--claim %s: it must be name=value, such as sub=alice", printable.Quote(c))
-		}
-	}
-	switch {
-	case q.active && q.restored:
-		return usage("--active and --restored exclude each other; leave both out to see all")
-	case q.limit < 0:
-		return usage("--limit must be 0 or more; it is %d", q.limit)
-	}
-	return nil
-}
-
-// values returns the query of the API, or an error that names the wrong flag.
-func (q *query) values(cmd *cobra.Command, now time.Time) (url.Values, error) {
-	if err := q.check(); err != nil {
-		return nil, err
-	}
-	v := url.Values{}
-	switch {
-	case q.by != "":
-		v.Set("by", q.by)
-	case cmd.Flags().Changed("by"):
-		return nil, usage("--by is empty; give it a value or leave it out")
-	}
-	if cmd.Flags().Changed("since") {
-		since, err := sinceTime(q.since, now)
-		if err != nil {
-			return nil, err
-		}
-		v.Set("since", since)
-	}
-	if q.issuer != "" {
-		v.Set("issuer", q.issuer)
-	}
-	for _, c := range q.claims {
-		v.Add("claim", c)
-	}
-	if q.active || q.restored {
-		v.Set("active", strconv.FormatBool(q.active))
-	}
-	return v, nil
 }
 
 // printList prints a list of the API up to the limit: with -o json as one document,

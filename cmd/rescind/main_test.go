@@ -47,6 +47,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("RESCIND_CONTROL", e.url)
 			env.Setenv("RESCIND_TOKEN", tokenOf("operator"))
 			env.Setenv("RESCIND_AUTHZ", r.addr)
+			env.Setenv("JWT", r.token(nil))
+			env.Setenv("NAMELESS", r.token(map[string]any{"jti": ""}))
 			for name, text := range map[string]string{
 				"viewer.token": tokenOf("viewer"), "revoker.token": tokenOf("revoker"), "good.jwt": r.token(nil), "revoked.jwt": r.token(map[string]any{"sub": "mallory"}),
 			} {

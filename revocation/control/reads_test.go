@@ -76,6 +76,45 @@ func TestGetRevocations(t *testing.T) {
 	}
 }
 
+// A list is narrowed to a kind of target, to one key, and to one token.
+func TestGetRevocationsByTarget(t *testing.T) {
+	e := serve(t, ledgertest.New())
+	withID := jwt(fmt.Sprintf(`{"iss":%q,"jti":"j1","exp":%d}`, issuerA, time.Now().Add(time.Hour).Unix()))
+	without := jwt(fmt.Sprintf(`{"iss":%q,"exp":%d}`, issuerA, time.Now().Add(time.Hour).Unix()))
+	var hash string
+	for _, body := range []string{
+		claims(issuerA, `{"sub":"alice"}`), fmt.Sprintf(`{"issuer":%q,"kid":"k1"}`, issuerA), fmt.Sprintf(`{"issuer":%q,"kid":"k1"}`, issuerB),
+		fmt.Sprintf(`{"issuer":%q,"kid":"k10"}`, issuerA), fmt.Sprintf(`{"issuer":%q,"all":true}`, issuerA),
+		fmt.Sprintf(`{"token":%q}`, withID), fmt.Sprintf(`{"token":%q}`, without), claims(issuerA, `{"sub":"k1","n":12345}`), claims(issuerA, `{"n":"12345"}`),
+	} {
+		d := e.do("operator", "POST", "/v1/revocations?confirm=true", body).want(201).document()
+		hash = max(hash, d.TokenSHA256)
+	}
+	for query, want := range map[string]string{
+		"kind=claims": "r10.0 r9.0 r7.0 r2.0", "kind=kid": "r5.0 r4.0 r3.0", "kind=all": "r6.0", "kind=token": "r8.0",
+		"kid=k1": "r4.0 r3.0", "kid=k1&issuer=" + issuerB: "r4.0", "kid=k": "", "kid=k1&kind=all": "", "kid=k1&claim=sub=k1": "",
+		"token_sha256=" + hash: "r8.0", "token_sha256=" + hash + "&issuer=" + issuerB: "", "token_sha256=" + strings.Repeat("0", 64): "",
+		"kind=claims&claim=jti=j1": "r7.0", "kind=kid&claim=jti=j1": "", "claim=n=12345": "r10.0 r9.0",
+	} {
+		var page Page
+		e.do("viewer", "GET", "/v1/revocations?"+query, "").want(200).json(&page)
+		var got []string
+		for _, d := range page.Items {
+			got = append(got, d.ID)
+		}
+		if s := strings.Join(got, " "); s != want {
+			t.Errorf("?%s: got %q, want %q", query, s, want)
+		}
+	}
+	for query, member := range map[string]string{"kind=jti": "kind", "kind=": "kind", "kid=": "kid", "kid=" + strings.Repeat("k", 257): "kid",
+		"token_sha256=abc": "token_sha256", "token_sha256=" + strings.ToUpper(hash): "token_sha256", "token=" + without: "token"} {
+		p := e.do("viewer", "GET", "/v1/revocations?"+query, "").want(422).problem()
+		if len(p.Errors) != 1 || p.Errors[0].Member != member {
+			t.Errorf("?%s: faults %+v, want one of %s", query, p.Errors, member)
+		}
+	}
+}
+
 // Revocations that are made between two pages do not move the later pages.
 func TestPagingIsStableUnderWrites(t *testing.T) {
 	e := serve(t, ledgertest.New())

@@ -3,6 +3,7 @@ package control
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"strings"
@@ -172,6 +173,9 @@ type listInput struct {
 	Paging
 	Issuer string    `query:"issuer" maxLength:"1024" doc:"Only those of this issuer"`
 	Claim  []string  `query:"claim,explode" maxItems:"16" doc:"name=value, split at the first =; only those with this equality. May be repeated: all must be there. name:value is accepted where there is no =" example:"sub=alice"`
+	Kind   string    `query:"kind" enum:"claims,kid,token,all" doc:"Only those with such a target. A token that has a jti is revoked by that claim"`
+	KeyID  string    `query:"kid" maxLength:"256" doc:"Only those of this key"`
+	Token  string    `query:"token_sha256" pattern:"^[0-9a-f]{64}$" doc:"Only the one of the token whose header.payload has this SHA-256"`
 	By     string    `query:"by" maxLength:"256" doc:"Only those made by the credential of this name"`
 	Since  time.Time `query:"since" doc:"Only those made at that time or later" example:"2026-11-24T07:00:01Z"`
 	Active string    `query:"active" enum:"true,false" doc:"true: in force; false: restored; left out: both"`
@@ -205,6 +209,11 @@ func (s *Server) list(ctx context.Context, in *listInput) (*listOutput, error) {
 	return out, nil
 }
 
+// kinds are the kinds of targets by their names in the API.
+var kinds = map[string]revocation.Kind{
+	"claims": revocation.KindClaims, "kid": revocation.KindKeyID, "token": revocation.KindToken, "all": revocation.KindAll,
+}
+
 // claimFilter reads name=value, or name:value where the text has no equals sign.
 func claimFilter(text string) (f ledger.ClaimFilter, ok bool) {
 	if name, value, ok := strings.Cut(text, "="); ok {
@@ -215,7 +224,13 @@ func claimFilter(text string) (f ledger.ClaimFilter, ok bool) {
 }
 
 func (in *listInput) query() (q ledger.Query, err error) {
-	q = ledger.Query{By: in.By, Since: in.Since, Limit: in.Limit}
+	q = ledger.Query{Kind: kinds[in.Kind], KeyID: in.KeyID, By: in.By, Since: in.Since, Limit: in.Limit}
+	if in.Token != "" {
+		q.Token = new([32]byte)
+		if _, err := hex.Decode(q.Token[:], []byte(in.Token)); err != nil { // the pattern lets nothing else through
+			return q, err
+		}
+	}
 	for _, c := range in.Claim {
 		f, ok := claimFilter(c)
 		if !ok {

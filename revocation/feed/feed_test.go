@@ -113,6 +113,34 @@ func TestAReplicaResumes(t *testing.T) {
 	}
 }
 
+// A restoration of 100,000 revocations is one revision. A replica that follows
+// and one that resumes take all of it, and the disk has it.
+func TestALongRestorationIsTakenWhole(t *testing.T) {
+	log := newLog("log-1")
+	s := serve(t, log, ServerOptions{})
+	f, late := openFollower(t), openFollower(t)
+	following(t, f, options(s.addr))
+	o := options(s.addr)
+	o.Name = "late"
+	stop := following(t, late, o)
+	subs := manySubjects(100_000)
+	log.revoke("alice")
+	everywhere(t, s.Server, log.revoke(subs...), 2)
+	if !denies(t, f, subs[0]) || !denies(t, f, subs[len(subs)-1]) {
+		t.Fatal("after a long revision: the first or the last subject is allowed, want both denied")
+	}
+	stop()
+	revision := log.restore(subs...)
+	following(t, late, o)
+	for _, f := range []*replica.Follower{f, late} {
+		eventually.True(t, "the restoration is applied", at(f, revision))
+		if denies(t, f, subs[0]) || denies(t, f, subs[len(subs)-1]) || !denies(t, f, "alice") || f.Status().Entries != 1 {
+			t.Errorf("after the restoration: %d entries, the first denied %v, the last %v, alice %v; want 1, false, false, true",
+				f.Status().Entries, denies(t, f, subs[0]), denies(t, f, subs[len(subs)-1]), denies(t, f, "alice"))
+		}
+	}
+}
+
 func TestTooFarBehindGetsASnapshot(t *testing.T) {
 	log := newLog("log-1")
 	log.remember = 5

@@ -13,6 +13,9 @@ import (
 type Query struct {
 	Issuers [][]string    // the issuer must be in each of these sets; a nil set has every issuer
 	Claims  []ClaimFilter // each must be one of the equalities
+	Kind    revocation.Kind
+	KeyID   string        // only revocations of this key
+	Token   *[32]byte     // only the revocation of the token with this SHA-256
 	By      string        // name of the credential that revoked
 	Since   time.Time     // only those created at that time or later
 	Active  *bool         // true: in force; false: restored
@@ -140,10 +143,12 @@ func (f *filter) chooses(r *rows, c *chunk, w *row) bool {
 			return false
 		}
 	}
-	if !bytes.Contains(packed, []byte(f.By)) {
-		return false
+	for _, text := range []string{f.By, f.KeyID} {
+		if !bytes.Contains(packed, []byte(text)) {
+			return false
+		}
 	}
-	return len(s.values) == 0 && f.By == "" && f.Since.IsZero() || f.holds(packed)
+	return len(s.values) == 0 && f.By == "" && f.KeyID == "" && f.Token == nil && f.Since.IsZero() || f.holds(packed)
 }
 
 // shape returns the part of the decision that follows from the shape alone.
@@ -152,6 +157,9 @@ func (f *filter) shape(s revocation.Shape) (out shapeFilter) {
 		if set != nil && !slices.Contains(set, s.Issuer) {
 			return shapeFilter{never: true}
 		}
+	}
+	if f.Kind != 0 && s.Kind != f.Kind || f.KeyID != "" && s.Kind != revocation.KindKeyID || f.Token != nil && s.Kind != revocation.KindToken {
+		return shapeFilter{never: true}
 	}
 	for _, claim := range f.Claims {
 		var found []claimText // a name may contain a colon, so there may be several
@@ -172,11 +180,13 @@ func (f *filter) shape(s revocation.Shape) (out shapeFilter) {
 	return out
 }
 
-// holds reports whether a packed row has every equality of the query, its
-// credential and its time.
+// holds reports whether a packed row has every equality of the query, its key or
+// token, its credential and its time.
 func (f *filter) holds(packed []byte) bool {
 	r := unpack(packed, newInterner())
-	if f.By != "" && r.CreatedBy != f.By || r.CreatedAt.Before(f.Since) {
+	switch {
+	case f.By != "" && r.CreatedBy != f.By, r.CreatedAt.Before(f.Since),
+		f.KeyID != "" && r.Target.KeyID != f.KeyID, f.Token != nil && r.Target.Token != *f.Token:
 		return false
 	}
 	for _, claim := range f.Claims {
