@@ -52,12 +52,12 @@ type tokenModel struct {
 	everywhere bool // every replica had the change in force when it was acknowledged
 }
 
-// long selects the long form: RESCIND_LONG=1 go test -run Faults -timeout 60m ./test
-var long = os.Getenv("RESCIND_LONG") != ""
+// longForm selects the long form: RESCIND_LONG=1 go test -run Faults -timeout 60m ./test
+var longForm = os.Getenv("RESCIND_LONG") != ""
 
 // rounds returns the number of times that a test makes its fault.
 func rounds(short, inFull int) int {
-	if long {
+	if longForm {
 		return inFull
 	}
 	return short

@@ -38,7 +38,7 @@ func TestFaultsControlIsKilled(t *testing.T) {
 		g.restart(0)
 		took := g.inForce(t, revoked)
 		longest = max(longest, took)
-		if long && took > 1500*time.Millisecond {
+		if longForm && took > 1500*time.Millisecond {
 			t.Errorf("wanted %d acknowledged revocations in force within 1.5s of readiness, it took %v", len(revoked), took)
 		}
 		stop()

@@ -25,7 +25,7 @@ import (
 //	RESCIND_LONG=1 go test -run LogFlood -v ./test
 func TestLogFlood(t *testing.T) {
 	length, atLeast := time.Second, 0
-	if long {
+	if longForm {
 		length, atLeast = 10*time.Second, 20_000
 	}
 	s := start(t, envoytest.Options{Replicas: 1})

@@ -25,7 +25,7 @@ import (
 // RESCIND_BINARY names another binary of this edition. (The first edition knows no
 // confirm=true.)
 func TestOverload(t *testing.T) {
-	if !long {
+	if !longForm {
 		t.Skip("a measurement: RESCIND_LONG=1 go test -run Overload -timeout 30m -v ./test")
 	}
 	for _, c := range []struct {

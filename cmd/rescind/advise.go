@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -73,38 +72,20 @@ func (s *screen) recommendation(r *insight.Recommendation) error {
 		s.wrap(fmt.Sprintf("%s requests, %s an hour, with %s tokens of %s sessions or subjects",
 			grouped(int(r.Requests)), grouped(int(math.Round(r.RequestsPerHour))), grouped(int(r.Tokens)), grouped(int(r.Holders))), 0) +
 		s.wrap(fmt.Sprintf("lifetime %s, age at use %s, between uses %s (median; p99 %s, %s, %s)",
-			short(r.Lifetime.P50), short(r.Age.P50), short(r.Gap.P50), short(r.Lifetime.P99), short(r.Age.P99), short(r.Gap.P99)), 0)
+			r.Lifetime.P50.Short(), r.Age.P50.Short(), r.Gap.P50.Short(), r.Lifetime.P99.Short(), r.Age.P99.Short(), r.Gap.P99.Short()), 0)
 	if err := s.print(head + s.wrap(printable.Quote(r.Reason), 0) + "\n"); err != nil {
 		return err
 	}
 	t := &table{screen: s, columns: adviceColumns}
 	for _, c := range r.Candidates {
-		name := cell{text: short(c.Lifetime)}
+		name := cell{text: c.Lifetime.Short()}
 		if c.Lifetime == r.Recommended {
 			name = cell{name.text + " ←", good}
 		}
-		t.add(name, cell{text: short(c.ExposureMean)}, cell{text: short(c.ExposureCutOff)}, cell{text: grouped(int(math.Round(c.RefreshesPerHour)))},
+		t.add(name, cell{text: c.ExposureMean.Short()}, cell{text: c.ExposureCutOff.Short()}, cell{text: grouped(int(math.Round(c.RefreshesPerHour)))},
 			cell{text: percent(c.DeniedByMaxLifetime)}, cell{text: percent(c.DeniedByMaxAge)})
 	}
 	return t.flush()
-}
-
-// short returns a duration, rounded and without needless parts: 5m, 1h30m.
-func short(d insight.Duration) string {
-	v := time.Duration(d)
-	switch {
-	case v >= 10*time.Minute:
-		v = v.Round(time.Minute)
-	case v >= time.Second:
-		v = v.Round(time.Second)
-	}
-	s := v.String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if n := len(s) - 2; n > 0 && s[n-1:] == zero {
-			s = s[:n]
-		}
-	}
-	return s
 }
 
 // percent returns a share in words.

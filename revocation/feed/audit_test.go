@@ -19,7 +19,7 @@ func TestALostEntryIsFoundOut(t *testing.T) {
 		var logged lines
 		log := newLog("log-1")
 		log.revoke("alice", "bob", "carol")
-		wire := &bus{hear: map[string]func(string, []byte){}}
+		wire := &bus{receivers: map[string]func(string, []byte){}}
 		s, net := serveInMemory(t, log, ServerOptions{Logger: logged.logger(), Nodes: on{wire, "n1"}, Others: 1})
 		other, _ := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n2"}, Others: 1})
 		f := net.follower(t, "replica-a", nil)
@@ -120,7 +120,7 @@ func TestADifferenceMustLast(t *testing.T) {
 		log.revoke("alice")
 		s, net := serveInMemory(t, log, ServerOptions{})
 		r, _ := net.call(t, newHello("replica-a", "log-1", 1))
-		r.hear()
+		r.receive()
 		minute := uint64(revocation.MinuteOf(time.Now()))
 		ack := func(lasting uint64) {
 			r.say(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Ack{Ack: &feedpb.Ack{Revision: 1, Minute: minute, Lasting: lasting}}})

@@ -135,7 +135,7 @@ func (n *connection) acknowledge() error {
 		return nil
 	}
 	in.due = false
-	ack := &feedpb.Ack{Revision: in.at, Entries: held(in.follower), Ahead: in.aheadOf()}
+	ack := &feedpb.Ack{Revision: in.at, Entries: entriesOf(in.follower), Ahead: in.aheadOf()}
 	if lasting, ok := in.follower.Lasting(in.minute); ok && in.minute > 0 && len(ack.Ahead) == 0 {
 		ack.Minute, ack.Lasting = uint64(in.minute), uint64(lasting)
 	}

@@ -262,10 +262,10 @@ func TestANodeAMomentBehind(t *testing.T) {
 	r := call(t, s.addr, newHello("replica-a", "log-1", 2))
 	eventually.True(t, "it follows", func() bool { return len(s.Replicas()) == 1 })
 	log.revoke("bob")
-	if g := r.hear().GetGreeting(); g.GetRevision() != 2 {
+	if g := r.receive().GetGreeting(); g.GetRevision() != 2 {
 		t.Errorf("the greeting to a replica at revision 2: got %v, want one at revision 2", g)
 	}
-	if h := r.hear().GetHeartbeat(); h.GetRevision() != 2 {
+	if h := r.receive().GetHeartbeat(); h.GetRevision() != 2 {
 		t.Errorf("after the greeting: heartbeat %v, want one at revision 2", h)
 	}
 }

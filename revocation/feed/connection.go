@@ -99,7 +99,7 @@ func (n *connection) greet() (silence time.Duration, err error) {
 	}
 	logID, revision := c.follower.Position()
 	hello := &feedpb.Hello{
-		Name: c.Name, Instance: c.instance[:], LogId: logID, Revision: revision, Entries: held(c.follower),
+		Name: c.Name, Instance: c.instance[:], LogId: logID, Revision: revision, Entries: entriesOf(c.follower),
 		Rules: revocation.Rules, Version: c.Version,
 	}
 	if c.Profile != nil {

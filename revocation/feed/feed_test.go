@@ -74,18 +74,18 @@ func TestResumeSendsOnlyChanges(t *testing.T) {
 	}
 	s := serve(t, log, ServerOptions{})
 	r := call(t, s.addr, newHello("replica-a", "log-1", 7))
-	if g := r.hear().GetGreeting(); g.GetLogId() != "log-1" || g.GetRevision() != 10 || g.GetRetention().AsDuration() != 720*time.Hour || g.GetHeartbeat().AsDuration() != time.Second || time.Since(g.GetTime().AsTime()) > time.Minute {
+	if g := r.receive().GetGreeting(); g.GetLogId() != "log-1" || g.GetRevision() != 10 || g.GetRetention().AsDuration() != 720*time.Hour || g.GetHeartbeat().AsDuration() != time.Second || time.Since(g.GetTime().AsTime()) > time.Minute {
 		t.Fatalf("got the greeting %v, want log-1 at revision 10 with 720h of retention, a heartbeat every second and the present time", g)
 	}
-	c := r.hear().GetChanges().GetChanges()
+	c := r.receive().GetChanges().GetChanges()
 	if len(c) != 3 || c[0].Revision != 8 || c[2].Revision != 10 {
 		t.Fatalf("from revision 7: got the changes %v, want revisions 8 to 10", c)
 	}
-	if h := r.hear().GetHeartbeat(); h.GetRevision() != 10 {
+	if h := r.receive().GetHeartbeat(); h.GetRevision() != 10 {
 		t.Fatalf("after the changes: got the heartbeat %v, want one at revision 10", h)
 	}
 	log.revoke("user-10")
-	if c := r.hear().GetChanges().GetChanges(); len(c) != 1 || c[0].Revision != 11 {
+	if c := r.receive().GetChanges().GetChanges(); len(c) != 1 || c[0].Revision != 11 {
 		t.Fatalf("after one more revocation: got the changes %v, want revision 11 alone", c)
 	}
 	if n := log.taken(); n != 0 {
@@ -172,7 +172,7 @@ func TestARevisionOfManyEntriesComesWhole(t *testing.T) {
 	f := openFollower(t)
 	following(t, f, options(s.addr))
 	watch := call(t, s.addr, newHello("watch", "log-1", 1))
-	watch.hear()
+	watch.receive()
 	eventually.True(t, "alice", at(f, 1))
 
 	subs := make([]string, 60_000)
@@ -206,7 +206,7 @@ func TestARevisionOfManyEntriesComesWhole(t *testing.T) {
 	}
 	n := 0
 	for more := true; more; {
-		for _, c := range watch.hear().GetChanges().GetChanges() {
+		for _, c := range watch.receive().GetChanges().GetChanges() {
 			n++
 			more = c.More
 			if len(c.Added) > maxPart {

@@ -15,8 +15,8 @@ import (
 
 // bus carries the messages of nodes to all other subscribed nodes, as NATS does.
 type bus struct {
-	mu   sync.Mutex
-	hear map[string]func(string, []byte)
+	mu        sync.Mutex
+	receivers map[string]func(string, []byte)
 }
 
 // on is a node's place on the bus.
@@ -28,7 +28,7 @@ type on struct {
 func (b on) Broadcast(message []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for node, f := range b.hear {
+	for node, f := range b.receivers {
 		if node != b.node {
 			f(b.node, message)
 		}
@@ -39,21 +39,21 @@ func (b on) Broadcast(message []byte) error {
 func (b on) Subscribe(f func(string, []byte)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.hear[b.node] = f
+	b.receivers[b.node] = f
 	return nil
 }
 
 func (b *bus) cut(node string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.hear, node)
+	delete(b.receivers, node)
 }
 
 // TestEveryReplicaOfEveryNode shows that "everywhere" at one node includes the
 // replicas of the other nodes.
 func TestEveryReplicaOfEveryNode(t *testing.T) {
 	log := newLog("log-1")
-	wire := &bus{hear: map[string]func(string, []byte){}}
+	wire := &bus{receivers: map[string]func(string, []byte){}}
 	var told sync.Map
 	nodes := []*control{
 		serve(t, log, ServerOptions{Nodes: on{wire, "n1"}, Others: 1, OnApplied: func(name string, revision uint64) { told.Store(name, revision) }}),
@@ -79,7 +79,7 @@ func TestEveryReplicaOfEveryNode(t *testing.T) {
 
 	// One that does not keep up holds up both.
 	slow := call(t, nodes[1].addr, newHello("replica-c", "log-1", log.Revision()))
-	slow.hear()
+	slow.receive()
 	eventually.True(t, "both nodes to know the slow one", func() bool { return len(nodes[0].Replicas()) == 3 })
 	revision = log.revoke("carol")
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -94,7 +94,7 @@ func TestEveryReplicaOfEveryNode(t *testing.T) {
 // A replica that moves on to another node is still one.
 func TestAReplicaThatChangesItsNode(t *testing.T) {
 	log := newLog("log-1")
-	wire := &bus{hear: map[string]func(string, []byte){}}
+	wire := &bus{receivers: map[string]func(string, []byte){}}
 	n1 := serve(t, log, ServerOptions{Nodes: on{wire, "n1"}, Others: 1})
 	n2 := serve(t, log, ServerOptions{Nodes: on{wire, "n2"}, Others: 1})
 	f := openFollower(t)
@@ -119,10 +119,10 @@ func TestTheWordOfNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog("log-1")
 		log.revoke("alice")
-		wire := &bus{hear: map[string]func(string, []byte){}}
+		wire := &bus{receivers: map[string]func(string, []byte){}}
 		s, net := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n1"}, Others: 1})
 		other := on{wire, "n2"}
-		tell := func(g gossip) {
+		broadcast := func(g gossip) {
 			t.Helper()
 			if err := other.Broadcast(encoded(t, g)); err != nil {
 				t.Fatalf("broadcasting %+v: got %v, want no error", g, err)
@@ -135,7 +135,7 @@ func TestTheWordOfNodes(t *testing.T) {
 			t.Errorf("before the other node is heard: got %+v, want its replicas pending", a)
 		}
 		x := replicaRow{Name: "replica-x", Instance: [16]byte{1}, Connected: true, Joined: time.Now(), Revision: 1}
-		tell(gossip{All: true, Replicas: []replicaRow{x}})
+		broadcast(gossip{All: true, Replicas: []replicaRow{x}})
 		if a := applied(s, 1); a.Applied != 1 || a.Total != 1 || len(a.Pending) != 0 {
 			t.Errorf("with a replica at the other node: got %+v, want 1 of 1 applied", a)
 		}
@@ -145,7 +145,7 @@ func TestTheWordOfNodes(t *testing.T) {
 		h.Instance = x.Instance[:]
 		time.Sleep(time.Second)
 		here, _ := net.call(t, h)
-		here.hear()
+		here.receive()
 		synctest.Wait()
 		log.revoke("bob")
 		here.ack(2)
@@ -153,7 +153,7 @@ func TestTheWordOfNodes(t *testing.T) {
 		lost := x
 		lost.Connected = false
 		for _, late := range []replicaRow{x, lost} {
-			tell(gossip{Replicas: []replicaRow{late}})
+			broadcast(gossip{Replicas: []replicaRow{late}})
 			if a := applied(s, 2); a.Applied != 1 || a.Total != 1 {
 				t.Errorf("after the late row %+v: got %+v, want 1 of 1 applied", late, a)
 			}
@@ -161,7 +161,7 @@ func TestTheWordOfNodes(t *testing.T) {
 
 		// It goes back: the stream here is at an end.
 		x.Joined, x.Revision = time.Now().Add(time.Millisecond), 2
-		tell(gossip{All: true, Replicas: []replicaRow{x}})
+		broadcast(gossip{All: true, Replicas: []replicaRow{x}})
 		if err := here.end(); err == nil {
 			t.Error("after the replica has moved back: the stream here ended without an error, want one")
 		}

@@ -154,7 +154,7 @@ func (r *raw) ack(revision uint64) {
 	r.say(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Ack{Ack: &feedpb.Ack{Revision: revision}}})
 }
 
-func (r *raw) hear() *feedpb.ServerMessage {
+func (r *raw) receive() *feedpb.ServerMessage {
 	r.t.Helper()
 	m, err := r.Recv()
 	if err != nil {

@@ -18,13 +18,13 @@ import (
 	"rescind/test/eventually"
 )
 
-// teller is a replica that reports, by hand.
-type teller struct {
+// rawReporter is a replica that reports, by hand.
+type rawReporter struct {
 	feedpb.Feed_ReportClient
 	t testing.TB
 }
 
-func tell(t testing.TB, addr string, h *feedpb.Hello) *teller {
+func callReport(t testing.TB, addr string, h *feedpb.Hello) *rawReporter {
 	t.Helper()
 	ctx, cancel := context.WithCancel(withToken(context.Background(), secret))
 	t.Cleanup(cancel)
@@ -39,19 +39,19 @@ func tell(t testing.TB, addr string, h *feedpb.Hello) *teller {
 	if err != nil {
 		t.Fatalf("opening a Report stream to %s: got %v, want no error", addr, err)
 	}
-	r := &teller{stream, t}
+	r := &rawReporter{stream, t}
 	r.say(&feedpb.ReplicaMessage{Kind: &feedpb.ReplicaMessage_Hello{Hello: h}})
 	return r
 }
 
-func (r *teller) say(m *feedpb.ReplicaMessage) {
+func (r *rawReporter) say(m *feedpb.ReplicaMessage) {
 	r.t.Helper()
 	if err := r.Send(m); err != nil && !errors.Is(err, io.EOF) {
 		r.t.Fatalf("sending %v: got %v, want no error", m, err)
 	}
 }
 
-func (r *teller) alerts(number uint64, alerts ...string) {
+func (r *rawReporter) alerts(number uint64, alerts ...string) {
 	r.t.Helper()
 	r.say(newAlerts(number, alerts...))
 }
@@ -68,7 +68,7 @@ func newAnswer(id uint64, answer string) *feedpb.ReplicaMessage {
 	return &feedpb.ReplicaMessage{Kind: &feedpb.ReplicaMessage_Answer{Answer: &feedpb.Answer{Id: id, Answer: []byte(answer)}}}
 }
 
-func (r *teller) hear() *feedpb.ControlMessage {
+func (r *rawReporter) receive() *feedpb.ControlMessage {
 	r.t.Helper()
 	m, err := r.Recv()
 	if err != nil {
@@ -95,7 +95,7 @@ func TestReportsThatDoNotFit(t *testing.T) {
 		"too many at once": {hello, []*feedpb.ReplicaMessage{newAlerts(1, make([]string, maxAlerts+1)...)}, codes.InvalidArgument},
 		"too large":        {hello, []*feedpb.ReplicaMessage{newAnswer(1, string(make([]byte, maxReport)))}, codes.ResourceExhausted},
 	} {
-		r := tell(t, s.addr, c.hello)
+		r := callReport(t, s.addr, c.hello)
 		for _, m := range c.messages {
 			r.say(m)
 		}
@@ -108,9 +108,9 @@ func TestReportsThatDoNotFit(t *testing.T) {
 		}
 	}
 	// Unreadable alerts are acknowledged, because they would be as unreadable the next time.
-	r := tell(t, s.addr, hello)
+	r := callReport(t, s.addr, hello)
 	r.alerts(7, "", "{", `{"key":7}`, `{"key":"a","key":"b"}`, "{\"key\":\"\xff\"}", `{"key":"`+string(make([]byte, maxAlert))+`"}`, `{"key":"good","later":"unknown"}`)
-	if n := r.hear().GetTaken().GetNumber(); n != 7 {
+	if n := r.receive().GetTaken().GetNumber(); n != 7 {
 		t.Errorf("after alerts of which one is readable: got Taken %d, want 7", n)
 	}
 	if got := d.list(); len(got) != 1 || got[0] != "replica-x/good×0" {
@@ -157,7 +157,7 @@ func TestNoHelloToAReport(t *testing.T) {
 // holds up no other replica.
 func TestAReplicaThatDoesNotRead(t *testing.T) {
 	s := serve(t, newLog("log-1"), ServerOptions{})
-	deaf := tell(t, s.addr, newHello("deaf", "", 0))
+	deaf := callReport(t, s.addr, newHello("deaf", "", 0))
 	deaf.alerts(1)
 	good := reporting(t, "replica-a", s.addr, ReporterOptions{Answer: echo("a")})
 	query := make([]byte, maxQuery)

@@ -47,7 +47,7 @@ func TestAFeedTokenSpeaksForItsOwnReplicasAlone(t *testing.T) {
 		s, net := serveInMemory(t, log, ServerOptions{Tokens: twoTokens()})
 		victim := newHello("replica-a", "log-1", 0)
 		a, hangUp := net.call(t, victim)
-		a.hear()
+		a.receive()
 		log.revoke("alice")
 		thief, _ := net.callAs(t, "other-token", victim)
 		thief.ack(1)
@@ -60,7 +60,7 @@ func TestAFeedTokenSpeaksForItsOwnReplicasAlone(t *testing.T) {
 		hangUp()
 		synctest.Wait()
 		again, _ := net.callAs(t, "other-token", newHello("replica-a", "log-1", 1))
-		again.hear()
+		again.receive()
 		again.say(goodbye())
 		thief.say(goodbye())
 		wantApplied(t, "goodbye by another token", s, 1, 0, 1, "replica-a")
@@ -137,7 +137,7 @@ func TestTheBoundOfACredentialIsSaidToTheReplica(t *testing.T) {
 		_, net := serveInMemory(t, newLog("log-1"), ServerOptions{Tokens: few})
 		for i := range 2 {
 			r, _ := net.call(t, newHello(fmt.Sprint("replica-", i), "", 0))
-			r.hear()
+			r.receive()
 		}
 		r, _ := net.call(t, newHello("one-more", "", 0))
 		_, err := r.Recv()
@@ -172,7 +172,7 @@ func (m *wires) follower(t *testing.T, name string, change func(*ClientOptions))
 func TestARollingUpdateLeavesNobodyWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog("log-1")
-		wire := &bus{hear: map[string]func(string, []byte){}}
+		wire := &bus{receivers: map[string]func(string, []byte){}}
 		s, net := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n1"}, Others: 1})
 		other, _ := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n2"}, Others: 1})
 		var running []*follower

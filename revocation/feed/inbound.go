@@ -300,5 +300,5 @@ func (in *inbound) end(e *feedpb.SnapshotEnd) error {
 	return nil
 }
 
-// held returns the number of entries of the follower.
-func held(f *replica.Follower) uint64 { return uint64(f.Status().Entries) }
+// entriesOf returns the number of entries of the follower.
+func entriesOf(f *replica.Follower) uint64 { return uint64(f.Status().Entries) }

@@ -161,7 +161,7 @@ func TestMadeUpIssuersCostTheirOwnCredential(t *testing.T) {
 func TestNodesTellEachOtherTheIssuers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog("log-1")
-		wire := &bus{hear: map[string]func(string, []byte){}}
+		wire := &bus{receivers: map[string]func(string, []byte){}}
 		s1, net1 := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n1"}, Others: 1})
 		s2, _ := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n2"}, Others: 1})
 		time.Sleep(time.Second)

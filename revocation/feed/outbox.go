@@ -54,7 +54,7 @@ func (o *outbox) add(a insight.Alert) {
 	}
 	o.pending[a.Key] = &a
 	o.order = append(o.order, a.Key)
-	o.stir()
+	o.wakeUp()
 }
 
 // most returns the newest key of the detector with the most alerts, or "" if that
@@ -88,8 +88,8 @@ func (o *outbox) forget(key string) {
 	o.order = slices.Delete(o.order, i, i+1)
 }
 
-// stir wakes the reporter, and does not wait.
-func (o *outbox) stir() {
+// wakeUp wakes the reporter, and does not wait.
+func (o *outbox) wakeUp() {
 	select {
 	case o.wake <- struct{}{}:
 	default:
@@ -149,7 +149,7 @@ func (o *outbox) taken(number uint64) {
 		close(o.empty)
 		o.empty = nil
 	}
-	o.stir()
+	o.wakeUp()
 }
 
 // drained returns a channel that is closed when all alerts are taken, or nil if

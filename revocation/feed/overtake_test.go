@@ -32,13 +32,13 @@ func TestAShortRevisionOvertakesALongOne(t *testing.T) {
 		t.Run(fmt.Sprint("rules ", rules), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				log := newLog("log-1")
-				wire := &bus{hear: map[string]func(string, []byte){}}
+				wire := &bus{receivers: map[string]func(string, []byte){}}
 				s, net := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n1"}, Others: 1})
 				other, _ := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n2"}, Others: 1})
 				hello := newHello("replica-a", "log-1", 0)
 				hello.Rules = rules
 				r, _ := net.call(t, hello)
-				r.hear()
+				r.receive()
 				time.Sleep(time.Second)
 				log.revoke(manySubjects(60_000)...)
 				synctest.Wait() // the stream is full
@@ -50,7 +50,7 @@ func TestAShortRevisionOvertakesALongOne(t *testing.T) {
 				var ahead, inTurn []uint64
 				whole := false
 				for len(inTurn) < 3 {
-					for _, c := range r.hear().GetChanges().GetChanges() {
+					for _, c := range r.receive().GetChanges().GetChanges() {
 						switch {
 						case c.Ahead && whole:
 							t.Errorf("revision %d came ahead after revision 1 was whole, want it in its turn alone", c.Revision)
@@ -96,7 +96,7 @@ func TestAnAcknowledgementAheadReleasesItsCaller(t *testing.T) {
 		log.revoke("first")
 		s, net := serveInMemory(t, log, ServerOptions{OnApplied: func(_ string, revision uint64) { applied = append(applied, revision) }})
 		r, _ := net.call(t, newHello("replica-a", "log-1", 1))
-		r.hear()
+		r.receive()
 		log.revoke("long")
 		log.revoke("short")
 		done := make(chan Applied, 1)
@@ -206,7 +206,7 @@ func TestOvertakingAgainstTheLog(t *testing.T) {
 	log := newLog("log-1")
 	log.revoke("canary")
 	s := serve(t, log, ServerOptions{Heartbeat: 20 * time.Millisecond})
-	proxy, _ := cutter(t, s.addr, 7)
+	proxy, _ := flakyProxy(t, s.addr, 7)
 	f, err := replica.Open(replica.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatalf("opening a set on disk: got %v, want no error", err)

@@ -36,7 +36,7 @@ func (h *heard) has(alert string) func() bool {
 // any node, and that each node hears of the alerts at the other nodes.
 func TestReportsToSeveralNodes(t *testing.T) {
 	log := newLog("log-1")
-	wire := &bus{hear: map[string]func(string, []byte){}}
+	wire := &bus{receivers: map[string]func(string, []byte){}}
 	h := []*heard{{}, {}, {}}
 	var nodes []*control
 	var reporters []*Reporter
@@ -71,7 +71,7 @@ func TestReportsToSeveralNodes(t *testing.T) {
 	}
 	reporters[0].Add(alertOf(insight.BadSignatures, "k"))
 	for _, other := range h[1:] {
-		eventually.True(t, "the others to hear", other.has("replica-0a/k"))
+		eventually.True(t, "the other nodes have the alert", other.has("replica-0a/k"))
 	}
 	if h[0].has("replica-0a/k")() {
 		t.Error("the node that kept replica-0a/k: got it as an alert of another node, want it only at the other nodes")
@@ -90,7 +90,7 @@ func TestReportsToSeveralNodes(t *testing.T) {
 func TestASlowAnswerElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog("log-1")
-		wire := &bus{hear: map[string]func(string, []byte){}}
+		wire := &bus{receivers: map[string]func(string, []byte){}}
 		here, _ := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n1"}, Others: 1})
 		_, net := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n2"}, Others: 1})
 		release := make(chan struct{})
@@ -113,7 +113,7 @@ func TestASlowAnswerElsewhere(t *testing.T) {
 
 // TestWordsThatDoNotFit shows that messages that do not fit change nothing.
 func TestWordsThatDoNotFit(t *testing.T) {
-	wire := &bus{hear: map[string]func(string, []byte){}}
+	wire := &bus{receivers: map[string]func(string, []byte){}}
 	h := &heard{}
 	s := serve(t, newLog("log-1"), ServerOptions{Nodes: on{wire, "n1"}, Others: 1, OnPeerAlerts: h.take})
 	reporting(t, "replica-a", s.addr, ReporterOptions{Answer: echo("a")})

@@ -75,7 +75,7 @@ func TestAsk(t *testing.T) {
 func TestLateReplicaIsNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog("log-1")
-		wire := &bus{hear: map[string]func(string, []byte){}}
+		wire := &bus{receivers: map[string]func(string, []byte){}}
 		here, near := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n1"}, Others: 1})
 		_, far := serveInMemory(t, log, ServerOptions{Nodes: on{wire, "n2"}, Others: 1})
 		var hold atomic.Pointer[chan struct{}]

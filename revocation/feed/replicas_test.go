@@ -34,8 +34,8 @@ func TestEveryReplica(t *testing.T) {
 
 		a, hangUp := net.call(t, newHello("replica-a", "log-1", 1))
 		b, _ := net.call(t, newHello("replica-b", "log-1", 0))
-		a.hear()
-		b.hear()
+		a.receive()
+		b.receive()
 		synctest.Wait()
 		if got := applied(s, 1); got.Applied != 1 || got.Total != 2 || !slices.Equal(got.Pending, []string{"replica-b"}) {
 			t.Errorf("with replica-b behind: got %+v, want 1 of 2 applied and replica-b pending", got)
@@ -82,7 +82,7 @@ func TestALostReplicaThatComesBackCounts(t *testing.T) {
 		h := newHello("replica-a", "log-1", 0)
 		for range 3 { // each time the minute begins anew
 			r, hangUp := net.call(t, h)
-			r.hear()
+			r.receive()
 			hangUp()
 			time.Sleep(45 * time.Second)
 			if n := len(s.Replicas()); n != 1 {
@@ -106,9 +106,9 @@ func TestOneNameTwice(t *testing.T) {
 		// the same process again: the newer stream replaces the older
 		h := newHello("replica-a", "log-1", 1)
 		older, _ := net.call(t, h)
-		older.hear()
+		older.receive()
 		newer, hangUp := net.call(t, h)
-		newer.hear()
+		newer.receive()
 		if err := older.end(); status.Code(err) != codes.Aborted {
 			t.Errorf("the older stream of one process: got %v, want Aborted", err)
 		}
@@ -119,7 +119,7 @@ func TestOneNameTwice(t *testing.T) {
 
 		// another process that is given the name: both decide, both count
 		other, _ := net.call(t, newHello("replica-a", "log-1", 0))
-		other.hear()
+		other.receive()
 		if got := applied(s, 1); got.Total != 2 || !slices.Equal(got.Pending, []string{"replica-a"}) {
 			t.Errorf("two processes of one name: got %+v, want 2 in total and replica-a pending", got)
 		}
@@ -134,7 +134,7 @@ func TestOneNameTwice(t *testing.T) {
 			t.Errorf("after one of two processes is lost: got %d replicas, want 2", n)
 		}
 		again, _ := net.call(t, newHello("replica-a", "log-1", 1))
-		again.hear()
+		again.receive()
 		if list := s.Replicas(); len(list) != 2 || !list[0].Connected || !list[1].Connected {
 			t.Errorf("after the restart of the lost process: replicas %+v, want 2 connected", list)
 		}
@@ -155,8 +155,8 @@ func TestOnAppliedIsToldEachRevisionOnce(t *testing.T) {
 	for range 5 {
 		log.revoke("user")
 	}
-	a.hear()
-	b.hear()
+	a.receive()
+	b.receive()
 	a.ack(1) // its snapshot: nobody waited for it
 	a.ack(3)
 	a.ack(3)

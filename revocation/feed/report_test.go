@@ -127,7 +127,7 @@ func TestAtLeastOnce(t *testing.T) {
 	d := &desk{}
 	s := serve(t, newLog("log-1"), ServerOptions{OnAlerts: d.take})
 	for seed := range uint64(3) {
-		addr, cuts := cutter(t, s.addr, seed)
+		addr, cuts := flakyProxy(t, s.addr, seed)
 		r := reporting(t, fmt.Sprint("replica-", seed), addr, ReporterOptions{})
 		for i := range 500 {
 			r.Add(alertOf(insight.SubjectRate, fmt.Sprint("k", i)))
@@ -227,17 +227,17 @@ func TestAnOldControlEndpoint(t *testing.T) {
 func TestAReplicaThatReportsAgain(t *testing.T) {
 	s := serve(t, newLog("log-1"), ServerOptions{})
 	h := newHello("replica-a", "", 0)
-	first := tell(t, s.addr, h)
+	first := callReport(t, s.addr, h)
 	first.alerts(1)
-	if n := first.hear().GetTaken().GetNumber(); n != 1 {
+	if n := first.receive().GetTaken().GetNumber(); n != 1 {
 		t.Errorf("the first stream: got Taken %d, want 1", n)
 	}
-	second := tell(t, s.addr, h)
+	second := callReport(t, s.addr, h)
 	second.alerts(2)
 	if _, err := first.Recv(); status.Code(err) != codes.Aborted {
 		t.Errorf("the first stream after the second: got %v, want Aborted", err)
 	}
-	if n := second.hear().GetTaken().GetNumber(); n != 2 {
+	if n := second.receive().GetTaken().GetNumber(); n != 2 {
 		t.Errorf("the second stream: got Taken %d, want 2", n)
 	}
 }

@@ -19,7 +19,7 @@ func TestAReplicaOfEarlierRulesIsPendingForWhatItCannotMatch(t *testing.T) {
 		s, net := serveInMemory(t, log, ServerOptions{})
 		old := newHello("replica-old", "log-1", 1)
 		older, hangUp := net.call(t, old)
-		if g := older.hear().GetGreeting(); g.GetRules() != revocation.Rules {
+		if g := older.receive().GetGreeting(); g.GetRules() != revocation.Rules {
 			t.Errorf("the greeting has rules %d, want %d", g.GetRules(), revocation.Rules)
 		}
 		current := newHello("replica-new", "log-1", 1)

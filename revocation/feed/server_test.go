@@ -57,7 +57,7 @@ func TestNotReady(t *testing.T) {
 	}
 	log.setReady(nil)
 	r = call(t, s.addr, newHello("replica-a", "", 0))
-	r.hear()
+	r.receive()
 	log.setReady(errNoLog)
 	if err := r.end(); status.Code(err) != codes.Unavailable {
 		t.Errorf("after the log was lost: got %v, want Unavailable", err)
@@ -67,7 +67,7 @@ func TestNotReady(t *testing.T) {
 func TestCloseEndsStreams(t *testing.T) {
 	s := serve(t, newLog("log-1"), ServerOptions{})
 	r := call(t, s.addr, newHello("replica-a", "", 0))
-	r.hear()
+	r.receive()
 	s.Close()
 	if err := r.end(); status.Code(err) != codes.Unavailable {
 		t.Errorf("an open stream when the server closes: got %v, want Unavailable", err)

@@ -29,6 +29,24 @@ func (d *Duration) UnmarshalText(text []byte) error {
 
 func (d Duration) String() string { return time.Duration(d).String() }
 
+// Short returns d for people, rounded and without needless parts: 5m, 1h30m.
+func (d Duration) Short() string {
+	v := time.Duration(d)
+	switch {
+	case v >= 10*time.Minute:
+		v = v.Round(time.Minute)
+	case v >= time.Second:
+		v = v.Round(time.Second)
+	}
+	s := v.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if n := len(s) - 2; n > 0 && s[n-1:] == zero {
+			s = s[:n]
+		}
+	}
+	return s
+}
+
 // Lifetimes are the lifetimes that advice compares.
 var Lifetimes = [...]time.Duration{
 	time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 4 * time.Hour, 12 * time.Hour, 24 * time.Hour,

@@ -162,13 +162,13 @@ func (i *item) recommend() {
 		}
 		i.Recommended = c.Lifetime
 		i.Reason = fmt.Sprintf("Tokens live for %v and could live for %v. That costs %s, which is %s of the requests. A theft that nobody notices then ends after %v at most, not after %v.",
-			short(issued), short(c.Lifetime), refreshes(c.RefreshesPerHour), share(c.RefreshesPerHour/i.RequestsPerHour), short(c.Lifetime), short(issued))
+			issued.Short(), c.Lifetime.Short(), refreshes(c.RefreshesPerHour), share(c.RefreshesPerHour/i.RequestsPerHour), c.Lifetime.Short(), issued.Short())
 		return
 	}
 	i.Recommended = issued
-	i.Reason = fmt.Sprintf("Tokens live for %v. With a shorter life the refreshes would be more than %s of the requests.", short(issued), share(affordable))
+	i.Reason = fmt.Sprintf("Tokens live for %v. With a shorter life the refreshes would be more than %s of the requests.", issued.Short(), share(affordable))
 	if time.Duration(issued) <= shortest*11/10 {
-		i.Reason = fmt.Sprintf("Tokens live for %v. A shorter life would gain little.", short(issued))
+		i.Reason = fmt.Sprintf("Tokens live for %v. A shorter life would gain little.", issued.Short())
 	}
 }
 
@@ -198,21 +198,4 @@ func share(of float64) string {
 		return "less than 0.1 %"
 	}
 	return fmt.Sprintf("%.1f %%", 100*of)
-}
-
-// short returns d without needless parts: 5m, 1h, 1h30m.
-func short(d Duration) string {
-	v := time.Duration(d)
-	for _, unit := range []time.Duration{time.Hour, time.Minute} {
-		if v >= 10*unit {
-			v = v.Round(unit / 60)
-		}
-	}
-	s := v.String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if n := len(s) - 2; n > 0 && s[n-1:] == zero {
-			s = s[:n]
-		}
-	}
-	return s
 }

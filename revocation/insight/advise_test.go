@@ -170,8 +170,8 @@ func TestSpoken(t *testing.T) {
 		0: "0s", 5 * time.Second: "5s", time.Minute: "1m", 90 * time.Second: "1m30s", time.Hour: "1h", 90 * time.Minute: "1h30m",
 		24*time.Hour + 3*time.Second: "24h", 10 * time.Minute: "10m", 20 * time.Second: "20s", 100 * time.Hour: "100h",
 	} {
-		if got := short(Duration(in)); got != want {
-			t.Errorf("short(%v): got %s, want %s", in, got, want)
+		if got := Duration(in).Short(); got != want {
+			t.Errorf("%v in short: got %s, want %s", in, got, want)
 		}
 	}
 	var d Duration

@@ -242,8 +242,8 @@ func TestSingleRevocationsShareQuestions(t *testing.T) {
 			t.Errorf("%d callers at once: got %d questions, want a few", callers, n)
 		}
 		synctest.Wait()
-		if w.flights != 0 || len(w.waiting) != 0 {
-			t.Errorf("afterwards: got %d flights and %d waiting, want none", w.flights, len(w.waiting))
+		if w.questions != 0 || len(w.waiting) != 0 {
+			t.Errorf("afterwards: got %d questions and %d waiting, want none", w.questions, len(w.waiting))
 		}
 	})
 }

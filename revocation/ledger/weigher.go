@@ -15,9 +15,9 @@ const (
 	// maxQuestion is the size of the largest question, in bytes. The feed
 	// carries no larger one.
 	maxQuestion = 60 << 10
-	// maxFlights is how many questions about single revocations are under way
+	// maxQuestions is how many questions about single revocations are under way
 	// at once. Those that come meanwhile share the next question.
-	maxFlights = 2
+	maxQuestions = 2
 	// batchTime bounds the weighing of a batch. The weight of the lines that
 	// are left by then is not known.
 	batchTime = 2 * time.Second
@@ -30,9 +30,9 @@ type weigher struct {
 	ask    Ask
 	logger *slog.Logger
 
-	mu      sync.Mutex
-	waiting []*single
-	flights int
+	mu        sync.Mutex
+	waiting   []*single
+	questions int
 }
 
 // single is one revocation that waits for its weight.
@@ -78,9 +78,9 @@ func (w *weigher) one(ctx context.Context, q insight.ImpactQuery) weight {
 	s := &single{query: q, size: size, done: make(chan struct{})}
 	w.mu.Lock()
 	w.waiting = append(w.waiting, s)
-	if w.flights < maxFlights {
-		w.flights++
-		go w.fly() //nolint:gosec // it serves other callers too; it ends when nothing waits, and each round takes 100 ms at most
+	if w.questions < maxQuestions {
+		w.questions++
+		go w.askWaiting() //nolint:gosec // it serves other callers too; it ends when nothing waits, and each round takes 100 ms at most
 	}
 	w.mu.Unlock()
 	select {
@@ -98,15 +98,15 @@ func sizeOf(q insight.ImpactQuery) (n int, ok bool) {
 	return len(b) + 1, err == nil && len(b) < maxQuestion-2
 }
 
-// fly asks about the revocations that wait, until there are none.
-func (w *weigher) fly() {
+// askWaiting asks about the revocations that wait, until there are none.
+func (w *weigher) askWaiting() {
 	for {
 		w.mu.Lock()
 		n := fitting(len(w.waiting), func(i int) (*insight.ImpactQuery, int) { return &w.waiting[i].query, w.waiting[i].size })
 		taken := w.waiting[:n:n]
 		w.waiting = w.waiting[n:]
 		if n == 0 {
-			w.flights--
+			w.questions--
 			w.mu.Unlock()
 			return
 		}

@@ -35,8 +35,8 @@ const runSize = 256
 
 func (b *run) last() *record { return &b.records[len(b.records)-1] }
 
-// measure sets reach and expires.
-func (b *run) measure() {
+// setBounds sets reach and expires.
+func (b *run) setBounds() {
 	b.reach, b.expires = 0, 0
 	for i := range b.records {
 		b.include(&b.records[i])
@@ -96,8 +96,8 @@ func (o *overflow) add(r record) {
 	}
 	upper := &run{records: slices.Clone(b.records[runSize/2:])}
 	b.records = slices.Clip(b.records[:runSize/2])
-	b.measure()
-	upper.measure()
+	b.setBounds()
+	upper.setBounds()
 	o.runs = slices.Insert(o.runs, in+1, upper)
 }
 
@@ -115,7 +115,7 @@ func (o *overflow) remove(r *record) (removed record, ok bool) {
 		o.runs = slices.Delete(o.runs, in, in+1)
 		return removed, true
 	}
-	b.measure()
+	b.setBounds()
 	o.merge(in)
 	return removed, true
 }

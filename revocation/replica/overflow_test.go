@@ -79,7 +79,7 @@ func TestOverflowAgainstAModel(t *testing.T) {
 				}
 				for i, run := range o.runs {
 					reach, expires := run.reach, run.expires
-					if run.measure(); len(run.records) == 0 || len(run.records) >= runSize || reach != run.reach || expires != run.expires {
+					if run.setBounds(); len(run.records) == 0 || len(run.records) >= runSize || reach != run.reach || expires != run.expires {
 						t.Fatalf("run %d has %d records, reach %d and end %d; want 1 to %d records, reach %d and end %d", i, len(run.records), reach, expires, runSize-1, run.reach, run.expires)
 					}
 				}

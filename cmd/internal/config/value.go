@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/agnivade/levenshtein"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
 )
@@ -266,10 +267,10 @@ func join(path, key string) string {
 func unknown(key string, known []string) string {
 	best, near := "", 3
 	for _, k := range known {
-		if max(len(key)-len(k), len(k)-len(key)) >= near {
+		if max(len(key)-len(k), len(k)-len(key)) >= near { // a key may be very long
 			continue
 		}
-		if d := distance(key, k); d < near && 2*d <= len(k)+1 {
+		if d := levenshtein.ComputeDistance(key, k); d < near && 2*d <= len(k)+1 {
 			best, near = k, d
 		}
 	}
@@ -277,26 +278,4 @@ func unknown(key string, known []string) string {
 		return fmt.Sprintf("there is no such key; did you mean %s?", best)
 	}
 	return "there is no such key; the keys here are " + strings.Join(known, ", ")
-}
-
-// distance returns the number of letters to change, add or remove to turn a into
-// b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

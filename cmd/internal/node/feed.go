@@ -37,7 +37,7 @@ func (n *node) build() (err error) {
 	}
 	n.feed.HandleAlerts(func(ctx context.Context, from feed.Replica, all []insight.Alert) error {
 		return alerts.Take(ctx, alert.Reporter{Replica: from.Name, Credential: from.Credential, Issuers: namesOf(from.Issuers)}, all)
-	}, alerts.Heard)
+	}, alerts.TakeFromNode)
 	api, err := control.NewServer(control.Options{
 		Authority: n.authority, Credentials: n.credentials(), Version: n.options.Version,
 		Replicas: n.replicas, WaitApplied: n.waitApplied, Ask: n.feed.Ask,

@@ -205,10 +205,10 @@ func (in *Inbox) Take(ctx context.Context, from Reporter, alerts []insight.Alert
 	}
 }
 
-// Heard takes alerts that another control node keeps and hands on, with the
+// TakeFromNode takes alerts that another control node keeps and hands on, with the
 // reporter that the other node noted in them. They are known here too then, but
 // they may be lost.
-func (in *Inbox) Heard(replica string, alerts []insight.Alert) {
+func (in *Inbox) TakeFromNode(replica string, alerts []insight.Alert) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if !in.closed && in.takeFrom(replica, alerts, false) > 0 {

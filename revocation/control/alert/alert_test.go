@@ -63,7 +63,7 @@ func TestHeardOf(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "alerts.json")
 	d := &told{}
 	in := open(t, Options{File: file, Targets: []Target{d.target("a")}})
-	in.Heard("replica-x", []insight.Alert{alertOf(insight.SubjectRate, "k"), alertOf("made_up", "y")})
+	in.TakeFromNode("replica-x", []insight.Alert{alertOf(insight.SubjectRate, "k"), alertOf("made_up", "y")})
 	take(t, in, "replica-a", alertOf(insight.SubjectRate, "k"), alertOf(insight.SubjectRate, "z"))
 	p := in.List(Query{Limit: 10})
 	if len(p.Items) != 2 || p.Items[1].Count != 2 || fmt.Sprint(p.Items[1].Replicas) != "[replica-a replica-x]" {
@@ -74,7 +74,7 @@ func TestHeardOf(t *testing.T) {
 	if got := d.list(); !slices.Equal(got, []string{"z×1"}) {
 		t.Errorf("an alert that another node keeps and one of this node: the target was told %v, want [z×1]", got)
 	}
-	in.Heard("replica-x", []insight.Alert{alertOf(insight.SubjectRate, "late")})
+	in.TakeFromNode("replica-x", []insight.Alert{alertOf(insight.SubjectRate, "late")})
 	if again := open(t, Options{File: file}).List(Query{Limit: 10}); len(again.Items) != 2 {
 		t.Errorf("after a restart: got %+v, want the 2 alerts from before", again.Items)
 	}

@@ -14,7 +14,7 @@ func BenchmarkSave(b *testing.B) {
 	for i := range maxAlerts {
 		a := alertOf(insight.Detectors[i%9], fmt.Sprint("k", i))
 		a.Subject, a.TokenID, a.Session, a.Networks = "alice@example.com", "t1234567890", "s1234567890", []string{"203.0.113.0/24"}
-		in.Heard("replica-a", []insight.Alert{a})
+		in.TakeFromNode("replica-a", []insight.Alert{a})
 	}
 	for b.Loop() {
 		in.save()

@@ -72,7 +72,7 @@ func TestHearsayOfAnotherNode(t *testing.T) {
 		if err := elsewhere.Take(t.Context(), Reporter{Replica: "replica-x", Credential: "stolen"}, madeUp); err != nil {
 			t.Fatal(err)
 		}
-		in.Heard("replica-x", madeUp)
+		in.TakeFromNode("replica-x", madeUp)
 		if got := in.List(Query{Limit: 1}).Items[0]; !got.Hearsay || fmt.Sprint(got.Credentials) != "[stolen]" {
 			t.Errorf("heard of: got %+v, want hearsay by the credential stolen", got)
 		}

@@ -15,9 +15,9 @@ import (
 	"rescind/test/eventually"
 )
 
-// cutter is a TCP proxy that cuts each connection after a random number of
+// flakyProxy starts a TCP proxy that cuts each connection after a random number of
 // bytes, mostly few. Every eighth it leaves alone.
-func cutter(t testing.TB, to string, seed uint64) (addr string, cuts *atomic.Int64) {
+func flakyProxy(t testing.TB, to string, seed uint64) (addr string, cuts *atomic.Int64) {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -91,7 +91,7 @@ func TestCutAtRandom(t *testing.T) {
 	delete(log.of, "canary")
 	log.grow(r, 300)
 	s := serve(t, log, ServerOptions{Heartbeat: 20 * time.Millisecond})
-	proxy, cuts := cutter(t, s.addr, seed)
+	proxy, cuts := flakyProxy(t, s.addr, seed)
 	f := openFollower(t)
 	stop := following(t, f, options(proxy))
 
