@@ -27,6 +27,10 @@ type connection struct {
 
 func (a *app) connection(cmd *cobra.Command) *connection {
 	c := &connection{app: a}
+	if a.connections == nil {
+		a.connections = map[*cobra.Command]*connection{}
+	}
+	a.connections[cmd] = c
 	f := cmd.Flags()
 	f.StringVar(&c.control, "control", "", "`URL` of the control endpoint (or RESCIND_CONTROL; default "+defaultControl+")")
 	f.StringVar(&c.tokenFile, "token-file", "", "`file` with the admin token (or RESCIND_TOKEN: the token itself)")

@@ -92,6 +92,15 @@ func TestReplicas(t *testing.T) {
 	if len(list.Items) != 2 || list.Items[1].Behind != 2 {
 		t.Errorf("replicas -o json prints %+v, want two, the second one 2 behind", list)
 	}
+	if got := e.rescind("replicas", "replica-a").want(0); strings.Count(got.out, "\n") != 2 || !strings.Contains(got.out, "replica-a") {
+		t.Errorf("replicas replica-a: got\n%swant a heading and one replica", got.out)
+	}
+	list.Items = nil
+	e.rescind("replicas", "replica-a", "-o", "json").want(0).json(&list)
+	if len(list.Items) != 1 || list.Items[0].Name != "replica-a" {
+		t.Errorf("replicas replica-a -o json prints %+v, want one", list)
+	}
+	e.rescind("replicas", "replica-a", "nosuch").want(1, "no replica is named nosuch\nrescind replicas shows the names\n")
 }
 
 func TestWords(t *testing.T) {

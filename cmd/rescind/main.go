@@ -59,9 +59,6 @@ func run(args []string, in io.Reader, out, errs io.Writer, getenv func(string) s
 func (a *app) run(ctx context.Context, args []string) int {
 	root := a.command()
 	root.SetArgs(args)
-	root.SetIn(a.in)
-	root.SetOut(a.out)
-	root.SetErr(a.errs)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !a.begun { // cobra refused flags or arguments
 		err = usage("%w", err)
@@ -74,14 +71,15 @@ func (a *app) run(ctx context.Context, args []string) int {
 
 // app holds the surroundings that all commands share.
 type app struct {
-	in        io.Reader
-	out, errs io.Writer
-	getenv    func(string) string
-	now       func() time.Time
-	width     func(stream any) int // columns of a terminal; 0: no terminal
-	output    string               // text, wide or json
-	filters   string               // the filters of the command that runs, behind a space
-	begun     bool                 // a command runs, so cobra has accepted its flags and arguments
+	in          io.Reader
+	out, errs   io.Writer
+	getenv      func(string) string
+	now         func() time.Time
+	width       func(stream any) int           // columns of a terminal; 0: no terminal
+	output      string                         // text, wide or json
+	filters     string                         // the filters of the command that runs, behind a space
+	connections map[*cobra.Command]*connection // of the commands that call the admin API
+	begun       bool                           // a command runs, so cobra has accepted its flags and arguments
 }
 
 func (a *app) terminal(stream any) bool { return a.width(stream) > 0 }
@@ -129,6 +127,9 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 			return nil
 		},
 	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.errs)
 	root.PersistentFlags().StringVarP(&a.output, "output", "o", "text", "text, wide (all columns, uncut, with absolute times) or json (the JSON of the API)")
 	cobra.EnableCommandSorting = false
 	root.AddGroup(&cobra.Group{ID: groupServers, Title: "Servers:"},
@@ -151,10 +152,20 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 			root.AddCommand(c)
 		}
 	}
+	a.complete(root)
 	root.SetFlagErrorFunc(explainFlag)
 	root.InitDefaultHelpCmd()
-	if help, _, err := root.Find([]string{"help"}); err == nil {
-		help.Args = topic
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = topic
+		case "completion":
+			cmd.Args = known
+			cmd.RunE = func(*cobra.Command, []string) error {
+				return usage("name the shell: rescind completion bash, zsh, fish or powershell")
+			}
+		}
 	}
 	return root
 }

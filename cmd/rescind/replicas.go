@@ -1,6 +1,11 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,19 +17,59 @@ import (
 
 func (a *app) replicas() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "replicas",
-		Short: "List the replicas, with the revision, the lag and the issuers of each",
-		Args:  exactly(),
+		Use:   "replicas [NAME]...",
+		Short: "The replicas: at which revision, how far behind, which issuers they accept",
+		Example: `  rescind replicas
+  rescind replicas replica-a -o wide`,
+		Args: cobra.ArbitraryArgs,
 	}
 	conn := a.connection(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = func(cmd *cobra.Command, names []string) error {
 		c, err := conn.open()
 		if err != nil {
 			return err
 		}
-		return printDocument(cmd.Context(), a, c, "/v1/replicas", nil, a.printReplicas)
+		if len(names) == 0 {
+			return printDocument(cmd.Context(), a, c, "/v1/replicas", nil, a.printReplicas)
+		}
+		return a.namedReplicas(cmd.Context(), c, names)
 	}
 	return cmd
+}
+
+// namedReplicas prints the replicas with these names. It fails unless there is one
+// for each name.
+func (a *app) namedReplicas(ctx context.Context, c *client, names []string) error {
+	res, err := c.do(ctx, call{method: http.MethodGet, path: "/v1/replicas"})
+	if err != nil {
+		return err
+	}
+	var all listPage
+	if err := res.into(&all); err != nil {
+		return err
+	}
+	found := map[string]bool{}
+	var items []json.RawMessage // as the API wrote them
+	var list struct{ Items []control.Replica }
+	for _, item := range all.Items {
+		var r control.Replica
+		if err := (&answer{body: item}).into(&r); err != nil {
+			return err
+		}
+		if slices.Contains(names, r.Name) {
+			found[r.Name] = true
+			items, list.Items = append(items, item), append(list.Items, r)
+		}
+	}
+	for _, name := range names {
+		if !found[name] {
+			return &failure{status: statusFailed, message: fmt.Sprintf("no replica is named %s", printable.Quote(name)), hint: "rescind replicas shows the names"}
+		}
+	}
+	if a.output == "json" {
+		return a.printValue(map[string]any{"items": items})
+	}
+	return a.printReplicas(&list)
 }
 
 // replicaColumns are the columns of replicas. A name is never cut, because the
