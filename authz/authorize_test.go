@@ -131,11 +131,12 @@ func TestSubjectIsVerified(t *testing.T) {
 		{"expired", key.token(map[string]any{"exp": 1}), idp, "alice"},
 		{"a bad signature", newEd25519(key.kid).token(nil), idp, ""},
 		{"an unknown issuer", key.token(map[string]any{"iss": "https://evil.example/"}), "", ""},
-		{"a subject that is no string", key.token(map[string]any{"sub": 17}), idp, ""},
+		{"a subject that is a number", key.token(map[string]any{"sub": 17}), idp, "17"},
+		{"a subject that is an object", key.token(map[string]any{"sub": map[string]any{"a": "b"}}), idp, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := a.Authorize(t.Context(), carrying(c.token))
-			if d.Issuer != c.issuer || d.Subject != c.subject || (d.TokenID != "") != (c.name == "a subject that is no string" || c.subject != "") {
+			if d.Issuer != c.issuer || d.Subject != c.subject || (d.TokenID != "") != (c.name == "a subject that is an object" || c.subject != "") {
 				t.Errorf("got issuer %q, subject %q and ID %q, want issuer %q, subject %q, and an ID if the signature is good", d.Issuer, d.Subject, d.TokenID, c.issuer, c.subject)
 			}
 		})

@@ -111,12 +111,26 @@ func (p *Policy) challenge() Challenge {
 
 // Facts are claims of a verified token. They are the issuer's word.
 type Facts struct {
-	KeyID    string            // of the key that verified the signature, also where the token names none
-	Session  string            // sid
-	Client   string            // client_id, or else azp
+	KeyID    string // of the key that verified the signature, also where the token names none
+	Session  string // sid
+	Clients  Clients
 	IssuedAt revocation.Micros // 0: it has no iat
 	Expires  revocation.Micros // 0: it has no exp
 	Hash     [32]byte          // SHA-256 of header.payload; identifies a token without jti
+}
+
+// Clients are the claims in which issuers write the client of a token, in the
+// order of [revocation.ClientNames]. Mostly one of them is not empty.
+type Clients [len(revocation.ClientNames)]string
+
+// First returns the client for people: client_id, or else azp, cid or appid.
+func (c *Clients) First() string {
+	for _, text := range c {
+		if text != "" {
+			return text
+		}
+	}
+	return ""
 }
 
 func (d Decision) deny(r Reason) Decision {

@@ -29,6 +29,34 @@ func TestRevoked(t *testing.T) {
 	}
 }
 
+// Numbers and booleans are revoked, and shown, by their text, and a client by each
+// claim that issuers write it in.
+func TestRevokedByTheShownText(t *testing.T) {
+	key := edKey()
+	for _, c := range []struct {
+		claim, value string
+		token        map[string]any
+		shown        func(*Decision) string
+	}{
+		{"sub", "12345", map[string]any{"sub": 12345}, func(d *Decision) string { return d.Subject }},
+		{"sub", "12345", map[string]any{"sub": "12345"}, func(d *Decision) string { return d.Subject }},
+		{"jti", "9007199254740993", map[string]any{"jti": 9007199254740993}, func(d *Decision) string { return d.TokenID }},
+		{"sid", "7", map[string]any{"sid": 7}, func(d *Decision) string { return d.Facts.Session }},
+		{"client_id", "17", map[string]any{"client_id": 17}, func(d *Decision) string { return d.Facts.Clients.First() }},
+		{"client_id", "app", map[string]any{"client_id": nil, "azp": "app"}, func(d *Decision) string { return d.Facts.Clients.First() }},
+		{"client_id", "app", map[string]any{"client_id": nil, "cid": "app"}, func(d *Decision) string { return d.Facts.Clients.First() }},
+		{"client_id", "app", map[string]any{"client_id": nil, "appid": "app"}, func(d *Decision) string { return d.Facts.Clients.First() }},
+		{"admin", "true", map[string]any{"admin": true}, nil},
+	} {
+		o := options(t, key)
+		o.Revocations = following(t, revoked(c.claim, c.value))
+		d := authorizer(t, o).Authorize(t.Context(), carrying(key.token(c.token)))
+		if d.Reason != Revoked || c.shown != nil && c.shown(&d) != c.value {
+			t.Errorf("%s=%s and a token with %v: got %+v with facts %+v, want %s, and the value shown", c.claim, c.value, c.token, d, d.Facts, Revoked)
+		}
+	}
+}
+
 // Each kind of revocation reaches the token, and not the one beside it.
 func TestRevokedByEachKind(t *testing.T) {
 	key := ecKey()

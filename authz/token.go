@@ -30,11 +30,9 @@ func (t *verified) has(name jwt.ClaimName) bool {
 	return claim != nil
 }
 
-// text returns a claim that is a string. It returns "" for every other claim.
-func (t *verified) text(claim string) string {
-	s, _ := t.Claims[claim].(string)
-	return s
-}
+// text returns a claim that is a string, a number or a boolean, as rescind shows
+// it. It returns "" for every other claim.
+func (t *verified) text(claim string) string { return revocation.Shown(t.Claims[claim]) }
 
 // issuedAt returns iat, or 0 if t has none.
 func (t *verified) issuedAt() revocation.Micros { return revocation.Micros(t.IssuedAt.Micros) }
@@ -43,11 +41,11 @@ func (t *verified) issuedAt() revocation.Micros { return revocation.Micros(t.Iss
 func (t *verified) expires() revocation.Micros { return revocation.Micros(t.Expires.Micros) }
 
 func (t *verified) facts() *Facts {
-	client := t.text("client_id")
-	if client == "" {
-		client = t.text("azp")
+	var clients Clients
+	for i, name := range revocation.ClientNames {
+		clients[i] = t.text(name)
 	}
-	return &Facts{KeyID: t.keyID, Session: t.text("sid"), Client: client, IssuedAt: t.issuedAt(), Expires: t.expires(), Hash: t.hash}
+	return &Facts{KeyID: t.keyID, Session: t.text("sid"), Clients: clients, IssuedAt: t.issuedAt(), Expires: t.expires(), Hash: t.hash}
 }
 
 // revocable returns t as the set of revocations looks it up. The hash leaves

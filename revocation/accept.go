@@ -81,37 +81,47 @@ func (a *acceptance) target() {
 }
 
 func (a *acceptance) claims() {
-	claims := slices.Clone(a.Claims)
-	slices.SortFunc(claims, func(x, y Claim) int { return strings.Compare(x.Name, y.Name) })
-	if len(claims) > MaxClaims {
-		a.fault("claims", "has %d members; at most %d are possible", len(claims), MaxClaims)
+	if len(a.Claims) > MaxClaims {
+		a.fault("claims", "has %d members; at most %d are possible", len(a.Claims), MaxClaims)
 	}
-	for i, c := range claims {
+	claims := make([]Claim, 0, len(a.Claims))
+	for _, c := range a.Claims {
 		member := "claims." + clip(c.Name)
-		if i > 0 && claims[i-1].Name == c.Name {
-			a.fault(member, "is a duplicate; remove one of the two")
-		} else if text := c.fault(); text != "" {
+		name, err := jwt.ParseClaimName(c.Name)
+		if err != nil {
+			a.fault(member, "%v", err)
+			continue
+		}
+		c.Name = name.String()
+		if text := c.fault(name); text != "" {
 			a.fault(member, "%s", text)
 		}
+		if slices.ContainsFunc(claims, func(o Claim) bool { return o.Name == c.Name }) {
+			a.fault(member, "is a duplicate; remove one of the two")
+		}
+		if claims = append(claims, c); len(claims) > MaxClaims {
+			break
+		}
 	}
+	sortClaims(claims)
 	a.out.Target = Target{Kind: KindClaims, Claims: claims}
 }
 
 // fault returns why no revocation can have this claim; "" if one can.
-func (c *Claim) fault() string {
+func (c *Claim) fault(name jwt.ClaimName) string {
 	switch {
-	case c.Name == "" || len(c.Name) > MaxName:
-		return fmt.Sprintf("must have a name of 1 to %d bytes", MaxName)
+	case len(wireName(c.Name)) > MaxName:
+		return fmt.Sprintf("must have a name of 1 to %d bytes, or a JSON Pointer of at most %d", MaxName, MaxName-len(nestedMark))
 	case !printable.Valid(c.Name):
 		return fmt.Sprintf("must have a printable name; this one %v", printable.Check(c.Name))
-	case c.Name == "iss":
+	case name.Member() == "iss":
 		return "cannot be revoked by; name the issuer in issuer, and use all to revoke every token of it"
 	case len(c.Value.text) > MaxValue:
 		return fmt.Sprintf("has %d bytes; at most %d are possible", len(c.Value.text), MaxValue)
 	case c.Value.text == "":
 		return "must not be empty: no token would match"
-	case c.Name == "scope" && c.Value.kind == 's' && strings.ContainsFunc(c.Value.text, unicode.IsSpace):
-		return "must be a single word, because it is compared with each word of a token's scope"
+	case isWords(c.Name) && c.Value.kind == 's' && strings.ContainsFunc(c.Value.text, unicode.IsSpace):
+		return "must be a single word, because it is compared with each word of a token's " + c.Name
 	}
 	return ""
 }

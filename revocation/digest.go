@@ -57,13 +57,17 @@ func (t *Target) digest(s Shape) Digest {
 // ones on one core of an Intel Xeon.
 const LookupBudget = 1 << 14
 
+// freeDigests is how many digests of one shape take nothing from the budget: two
+// claims without arrays have so many, if both look like numbers.
+const freeDigests = 4
+
 // ErrTooManyCombinations reports a token whose claims are long arrays, several
 // of which one revocation names together. Such a token cannot be looked up in
 // bounded time, so it is denied.
 var ErrTooManyCombinations = errors.New("the token's arrays have too many combinations to look up")
 
 // Digests yields the digests under s by which t can be revoked, until yield
-// returns false. The first digest is free; the others take from budget. If
+// returns false. A few digests are free; the others take from budget. If
 // budget is not enough, Digests yields nothing and returns
 // [ErrTooManyCombinations].
 func (t *Token) Digests(s *Shape, budget *int, yield func(Digest) (more bool)) error {
@@ -86,26 +90,20 @@ func (t *Token) Digests(s *Shape, budget *int, yield func(Digest) (more bool)) e
 // claimDigests yields the digests of all combinations of the values of the
 // claims of s.
 func (t *Token) claimDigests(s *Shape, buffer []byte, budget *int, yield func(Digest) bool) error {
-	if strings.IndexByte(s.names, 0) < 0 && s.names != "scope" { // one name; mostly it has one text
-		if text, ok := t.Claims[s.names].(string); ok {
-			if len(text) <= MaxValue {
-				yield(sum(appendValue(appendShape(buffer, s), Value{'s', text})))
-			}
+	if strings.IndexByte(s.names, 0) < 0 { // one name; mostly it has one text
+		if text, ok := t.text(s.names); ok {
+			yield(sum(appendValue(appendShape(buffer, s), Value{'s', text})))
 			return nil
 		}
 	}
 	var values [MaxClaims][]Value
-	var single [MaxClaims]Value // of the claims that are no arrays, so that they cost no memory
+	var single [MaxClaims]Value // of the claims that have one value, so that they cost no memory
 	n := 0
 	for name := range strings.SplitSeq(s.names, "\x00") {
-		claim, ok := t.Claims[name]
-		if !ok {
-			return nil
-		}
-		if text, ok := claim.(string); ok && name != "scope" && len(text) <= MaxValue {
+		if text, ok := t.text(name); ok {
 			single[n] = Value{'s', text}
 			values[n] = single[n : n+1]
-		} else if values[n] = candidates(name, claim); len(values[n]) == 0 {
+		} else if values[n] = t.values(name); len(values[n]) == 0 {
 			return nil
 		}
 		n++
@@ -136,12 +134,12 @@ func (t *Token) claimDigests(s *Shape, buffer []byte, budget *int, yield func(Di
 	}
 }
 
-// pay takes the cost of all combinations but one from budget, or returns
-// [ErrTooManyCombinations] and takes nothing.
+// pay takes the cost of all combinations but the free ones from budget, or
+// returns [ErrTooManyCombinations] and takes nothing.
 func pay(budget *int, prefix int, values [][]Value) error {
 	combinations, longest := 1, prefix
 	for _, v := range values {
-		if combinations *= len(v); combinations > *budget+1 {
+		if combinations *= len(v); combinations > *budget+freeDigests {
 			return ErrTooManyCombinations
 		}
 		most := 0
@@ -151,37 +149,10 @@ func pay(budget *int, prefix int, values [][]Value) error {
 		longest += most + 5 // the kind and the length before a value
 	}
 	const block, padding = 64, 9
-	cost := (combinations - 1) * ((longest + padding + block - 1) / block)
+	cost := max(0, combinations-freeDigests) * ((longest + padding + block - 1) / block)
 	if cost > *budget {
 		return ErrTooManyCombinations
 	}
 	*budget -= cost
 	return nil
-}
-
-// candidates returns the values that an equality with this claim can name: each
-// element of an array, each word of a scope. It leaves out values that are too
-// long for any revocation.
-func candidates(name string, claim any) []Value {
-	var one [1]any
-	elements, ok := claim.([]any)
-	if !ok {
-		one[0] = claim
-		elements = one[:]
-	}
-	out := make([]Value, 0, len(elements))
-	for _, e := range elements {
-		if text, ok := e.(string); ok && name == "scope" {
-			for word := range strings.FieldsSeq(text) {
-				if len(word) <= MaxValue {
-					out = append(out, Value{'s', word})
-				}
-			}
-			continue
-		}
-		if v, ok := ValueOf(e); ok && len(v.text) <= MaxValue {
-			out = append(out, v)
-		}
-	}
-	return out
 }

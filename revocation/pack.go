@@ -40,7 +40,7 @@ func AppendEntries(b []byte, entries []Entry) []byte {
 func appendPackedShape(b []byte, s Shape) []byte {
 	text := func(b []byte, s string) []byte { return append(binary.AppendUvarint(b, uint64(len(s))), s...) }
 	b = append(text(b, s.Issuer), byte(s.Kind))
-	names := s.Names()
+	names := s.wireNames()
 	b = binary.AppendUvarint(b, uint64(len(names)))
 	for _, n := range names {
 		b = text(b, n)

@@ -35,8 +35,8 @@ func TargetOfToken(raw string) (issuer string, _ Target, err error) {
 }
 
 func targetOf(t *jwt.Token) Target {
-	if id, _ := t.Claims["jti"].(string); id != "" && len(id) <= MaxValue {
-		return Target{Kind: KindClaims, Claims: []Claim{{"jti", Value{'s', id}}}}
+	if id, _ := ValueOf(t.Claims["jti"]); id.text != "" && len(id.text) <= MaxValue {
+		return Target{Kind: KindClaims, Claims: []Claim{{"jti", id}}}
 	}
 	return Target{Kind: KindToken, Token: t.Hash()}
 }

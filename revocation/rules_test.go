@@ -9,6 +9,7 @@ func TestRulesNeededByKindOfTarget(t *testing.T) {
 		want   int
 	}{
 		{"claims", Target{Kind: KindClaims, Claims: []Claim{{"sub", Value{'s', "alice"}}}}, 1},
+		{"claims that look like a number", Target{Kind: KindClaims, Claims: []Claim{{"sub", Value{'s', "17"}}}}, 3},
 		{"kid", Target{Kind: KindKeyID, KeyID: "k1"}, 2},
 		{"token", Target{Kind: KindToken}, 1},
 		{"all", Target{Kind: KindAll}, 1},

@@ -1,6 +1,9 @@
 package revocation
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Kind is the part of a token that a target is compared with.
 type Kind uint8
@@ -16,22 +19,30 @@ const (
 // fields is set.
 type Target struct {
 	Kind   Kind
-	Claims []Claim  // KindClaims: sorted by name, names distinct, at least one
+	Claims []Claim  // KindClaims: in the order of their wire names, which are distinct; at least one
 	KeyID  string   // KindKeyID
 	Token  [32]byte // KindToken: SHA-256 of "header.payload"
 }
 
 // Claim is one equality.
 type Claim struct {
+	// Name is the name as [jwt.ClaimName.String] writes it: a nested claim is a
+	// JSON Pointer, and so is a member whose name begins with a slash. So a claim
+	// has one name, whatever the spelling in the request.
 	Name  string
 	Value Value
+}
+
+// sortClaims puts claims in the order of a [Target].
+func sortClaims(claims []Claim) {
+	slices.SortFunc(claims, func(x, y Claim) int { return strings.Compare(wireName(x.Name), wireName(y.Name)) })
 }
 
 // Shape returns the shape under which issuer's tokens are compared with t.
 func (t *Target) Shape(issuer string) Shape {
 	names := make([]string, len(t.Claims))
 	for i, c := range t.Claims {
-		names[i] = c.Name
+		names[i] = wireName(c.Name)
 	}
 	return Shape{issuer, t.Kind, strings.Join(names, "\x00")}
 }

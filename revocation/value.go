@@ -9,6 +9,10 @@ import (
 // Value is a string, a number or a boolean of JSON in canonical form. Two values
 // are equal (==) exactly when the JSON values are equal. For example, 1, 1.0 and
 // 10e-1 are one number, 0, -0 and 0e9 are one number, and "1" is another value.
+//
+// A revocation compares values by the text that [Value.String] returns, whatever
+// their types: the number 1.0 is shown as 1, so the string "1" names it too. The
+// string "1.0" does not. Conditions of the configuration compare with ==.
 type Value struct {
 	kind byte   // 's', 'n', 'b'
 	text string // the string; the canonical number; "true" or "false"
@@ -43,8 +47,43 @@ func (v Value) JSON() any {
 	return nil
 }
 
-// String returns v without quotes, for people.
+// String returns the text of v without quotes. Rescind shows v as this text
+// everywhere. It is exact for every number.
 func (v Value) String() string { return v.text }
+
+// Shown returns the text that rescind shows for a claim that is a string, a number
+// or a boolean, and "" for every other claim.
+func Shown(claim any) string {
+	v, _ := ValueOf(claim)
+	return v.text
+}
+
+// twin returns the value of another type that is shown as the same text: the
+// string of a number or a boolean, and the number or the boolean that a string
+// looks like. Most strings have none.
+func (v Value) twin() (_ Value, ok bool) {
+	switch {
+	case v.kind != 's':
+		return Value{'s', v.text}, true
+	case v.text == "true", v.text == "false":
+		return Value{'b', v.text}, true
+	case isShownNumber(v.text):
+		return Value{'n', v.text}, true
+	}
+	return Value{}, false
+}
+
+// isShownNumber reports whether a number is shown as s. The first loop spares
+// nearly all texts the rest.
+func isShownNumber(s string) bool {
+	for i := range len(s) {
+		if b := s[i]; (b < '0' || b > '9') && b != '.' && b != '-' && b != 'e' {
+			return false
+		}
+	}
+	text, ok := canonicalNumber(s)
+	return ok && text == s
+}
 
 // maxExponent bounds the decimal exponent of a canonical number.
 const maxExponent = 1 << 30

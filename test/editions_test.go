@@ -80,6 +80,8 @@ type editions struct {
 	*envoytest.Stack
 	t         *testing.T
 	old       string
+	oldNode   bool         // the control endpoint is of the first edition
+	isOld     map[int]bool // the replicas of the first edition
 	replicas  []*envoy.Client
 	tokens    map[string]string // by the name of the revocation that hits it
 	untouched string            // a token that no revocation hits
@@ -96,7 +98,7 @@ func startEditions(t *testing.T, oldControl, oldReplicas bool) *editions {
 		}
 		return rescind
 	}
-	e := &editions{t: t, old: old, tokens: map[string]string{}}
+	e := &editions{t: t, old: old, oldNode: oldControl, isOld: map[int]bool{0: oldReplicas, 1: oldReplicas}, tokens: map[string]string{}}
 	e.Stack = start(t, envoytest.Options{Binary: choose(oldControl), ReplicaBinary: choose(oldReplicas), Issuer: "    max_lifetime: 24h\n"})
 	for _, addr := range e.GRPC {
 		c, err := envoy.Dial(addr, nil)
@@ -114,25 +116,41 @@ type target struct {
 	revocation map[string]any
 	token      map[string]any
 	inFull     bool // a replica of the first edition matches it in full
+	missed     bool // a replica of the first edition allows this token
+	nested     bool // a control endpoint of the first edition reads the name as a plain one
 }
 
 // targets are revocations of every kind, each beside the claims of a token that it
 // hits. The token of the revocation "kid" is signed by a key of its own.
 var targets = []target{
-	{"jti", map[string]any{"claims": map[string]any{"jti": "one"}}, map[string]any{"jti": "one"}, true},
-	{"sub", map[string]any{"claims": map[string]any{"sub": "mallory"}}, map[string]any{"sub": "mallory"}, true},
-	{"sid", map[string]any{"claims": map[string]any{"sid": "s-1"}}, map[string]any{"sid": "s-1"}, true},
-	{"client_id", map[string]any{"claims": map[string]any{"client_id": "app"}}, map[string]any{"client_id": "app"}, true},
-	{"two claims", map[string]any{"claims": map[string]any{"tenant": "acme", "sub": "bob"}}, map[string]any{"tenant": "acme", "sub": "bob"}, true},
-	{"a number", map[string]any{"claims": map[string]any{"level": 5}}, map[string]any{"level": 5}, true},
-	{"zero", map[string]any{"claims": map[string]any{"zero": 0}}, map[string]any{"zero": 0}, true},
-	{"a boolean", map[string]any{"claims": map[string]any{"admin": true}}, map[string]any{"admin": true}, true},
-	{"an element", map[string]any{"claims": map[string]any{"groups": "ops"}}, map[string]any{"groups": []string{"dev", "ops"}}, true},
-	{"a scope", map[string]any{"claims": map[string]any{"scope": "pay"}}, map[string]any{"scope": "openid pay"}, true},
-	{"a block", map[string]any{"claims": map[string]any{"sub": "blocked"}, "block": true}, map[string]any{"sub": "blocked"}, true},
-	{"not ASCII", map[string]any{"claims": map[string]any{"sub": "Zoë"}}, map[string]any{"sub": "Zoë"}, true},
-	{"kid", nil, nil, false},
+	{name: "jti", revocation: claimed("jti", "one"), token: map[string]any{"jti": "one"}, inFull: true},
+	{name: "sub", revocation: claimed("sub", "mallory"), token: map[string]any{"sub": "mallory"}, inFull: true},
+	{name: "sid", revocation: claimed("sid", "s-1"), token: map[string]any{"sid": "s-1"}, inFull: true},
+	{name: "client_id", revocation: claimed("client_id", "app"), token: map[string]any{"client_id": "app"}},
+	{name: "client_id of azp", revocation: claimed("client_id", "phone"), token: map[string]any{"client_id": nil, "azp": "phone"}, missed: true},
+	{name: "two claims", revocation: map[string]any{"claims": map[string]any{"tenant": "acme", "sub": "bob"}}, token: map[string]any{"tenant": "acme", "sub": "bob"}, inFull: true},
+	{name: "a number", revocation: claimed("level", 5), token: map[string]any{"level": 5}},
+	{name: "a number named by a string", revocation: claimed("sub", "4711"), token: map[string]any{"sub": 4711}, missed: true},
+	{name: "a string named by a number", revocation: claimed("rank", 6), token: map[string]any{"rank": "6"}, missed: true},
+	{name: "zero", revocation: claimed("zero", 0), token: map[string]any{"zero": 0}},
+	{name: "a boolean", revocation: claimed("admin", true), token: map[string]any{"admin": true}},
+	{name: "an element", revocation: claimed("groups", "ops"), token: map[string]any{"groups": []string{"dev", "ops"}}, inFull: true},
+	{name: "a scope", revocation: claimed("scope", "pay"), token: map[string]any{"scope": "openid pay"}, inFull: true},
+	{name: "a word of scp", revocation: claimed("scp", "wipe"), token: map[string]any{"scp": "read wipe"}, missed: true},
+	{name: "a nested claim", revocation: claimed("/realm_access/roles", "root"), token: map[string]any{"realm_access": map[string]any{"roles": []string{"user", "root"}}}, missed: true, nested: true},
+	{name: slashed, revocation: claimed("/odd", "x"), token: map[string]any{"/odd": "x"}, inFull: true},
+	{name: "a block", revocation: map[string]any{"claims": map[string]any{"sub": "blocked"}, "block": true}, token: map[string]any{"sub": "blocked"}, inFull: true},
+	{name: "not ASCII", revocation: claimed("sub", "Zoë"), token: map[string]any{"sub": "Zoë"}, inFull: true},
+	{name: "kid"},
 }
+
+func claimed(name string, value any) map[string]any {
+	return map[string]any{"claims": map[string]any{name: value}}
+}
+
+// slashed is the target of a claim with the plain name /odd, which this edition
+// spells /~1odd.
+const slashed = "a name with a slash"
 
 // revokeTargets revokes every target with wait=all and remembers the tokens. Both
 // editions read confirm=yes.
@@ -149,9 +167,15 @@ func (e *editions) revokeTargets(accepted func(name string, status int, pending 
 	}
 	for _, c := range targets {
 		body, token := c.revocation, byOldKey
-		if c.name == "kid" {
+		switch {
+		case c.nested && e.oldNode:
+			continue
+		case c.name == slashed && !e.oldNode:
+			body = claimed("/~1odd", "x")
+		case c.name == "kid":
 			body = map[string]any{"kid": oldKey}
-		} else {
+		}
+		if c.name != "kid" {
 			token = minted(e.t, e.Stack, c.token)
 		}
 		full := map[string]any{"issuer": e.Issuer.URL()}
@@ -191,13 +215,21 @@ func (e *editions) decides(replica int, when, token, want string) {
 	})
 }
 
-// denies demands that a replica denies every revoked token now, and allows the
-// untouched one.
+// denies demands that a replica denies now every revoked token that its edition
+// matches, and allows the untouched one.
 func (e *editions) denies(replica int, when string) {
 	e.t.Helper()
 	for _, c := range targets {
-		if got, err := e.reason(replica, e.tokens[c.name]); err != nil || got != "revoked" {
-			e.t.Errorf("%s, %s about the revocation of %s: wanted revoked, got %q, %v", when, envoytest.ReplicaName(replica), c.name, got, err)
+		token, revoked := e.tokens[c.name]
+		if !revoked {
+			continue
+		}
+		want := "revoked"
+		if c.missed && e.isOld[replica] {
+			want = "ok"
+		}
+		if got, err := e.reason(replica, token); err != nil || got != want {
+			e.t.Errorf("%s, %s about the revocation of %s: wanted %s, got %q, %v", when, envoytest.ReplicaName(replica), c.name, want, got, err)
 		}
 	}
 	if got, err := e.reason(replica, e.untouched); err != nil || got != "ok" {
@@ -208,9 +240,9 @@ func (e *editions) denies(replica int, when string) {
 // letsNoneThrough demands that a replica allows no revoked token.
 func (e *editions) letsNoneThrough(replica int, when string) {
 	e.t.Helper()
-	for _, c := range targets {
-		if got, err := e.reason(replica, e.tokens[c.name]); err == nil && got == "ok" {
-			e.t.Errorf("%s, %s allows a token that the revocation of %s hits", when, envoytest.ReplicaName(replica), c.name)
+	for name, token := range e.tokens {
+		if got, err := e.reason(replica, token); err == nil && got == "ok" {
+			e.t.Errorf("%s, %s allows a token that the revocation of %s hits", when, envoytest.ReplicaName(replica), name)
 		}
 	}
 }
@@ -218,7 +250,7 @@ func (e *editions) letsNoneThrough(replica int, when string) {
 func (e *editions) replaceReplica(i int, binary string) {
 	e.t.Helper()
 	e.Replicas[i].Stop()
-	e.ReplicaBinary = binary
+	e.ReplicaBinary, e.isOld[i] = binary, binary == e.old
 	if err := e.StartReplica(e.t.Context(), i); err != nil {
 		e.t.Fatal(err)
 	}
@@ -227,7 +259,7 @@ func (e *editions) replaceReplica(i int, binary string) {
 func (e *editions) replaceControl(binary string) {
 	e.t.Helper()
 	e.Control[0].Stop()
-	e.Binary = binary
+	e.Binary, e.oldNode = binary, binary == e.old
 	if err := e.StartControl(e.t.Context(), 0); err != nil {
 		e.t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func denied() (*authz.Request, *authz.Decision) {
 			Source: netip.MustParseAddr("203.0.113.77"), Path: "/orders/17?access_token=" + jwt, Host: "api.example:8443",
 		}, &authz.Decision{
 			Reason: authz.Revoked, ID: "D1", Policy: "default", Issuer: "https://idp.example/", Subject: "alice", TokenID: "t1",
-			Facts:    &authz.Facts{KeyID: "k", Session: "s1", Client: "phone"},
+			Facts:    &authz.Facts{KeyID: "k", Session: "s1", Clients: authz.Clients{"phone"}},
 			Revision: 17, RevocationID: revocation.ID{}, Stale: true,
 		}
 }
@@ -188,7 +188,7 @@ func hostile(text string) *Record {
 	}, Source: netip.MustParseAddr("10.0.0.1")}
 	d := &authz.Decision{
 		ID: "x", Reason: authz.Revoked, Policy: text, Detail: text, Subject: text, TokenID: text,
-		Facts: &authz.Facts{KeyID: text, Session: text, Client: text},
+		Facts: &authz.Facts{KeyID: text, Session: text, Clients: authz.Clients{text}},
 	}
 	record := NewRecord(r, d, time.Now(), time.Millisecond)
 	record.Rate, record.Trace = 1, Parent(r.Headers)

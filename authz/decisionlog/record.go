@@ -83,7 +83,7 @@ func NewRecord(r *authz.Request, d *authz.Decision, at time.Time, took time.Dura
 		id:     d.ID, policy: d.Policy, detail: d.Detail, subject: d.Subject, tokenID: d.TokenID,
 	}
 	if f := d.Facts; f != nil {
-		out.session, out.client, out.keyID = f.Session, f.Client, f.KeyID
+		out.session, out.client, out.keyID = f.Session, f.Clients.First(), f.KeyID
 	} else {
 		out.unverifiedIssuer, out.unverifiedKey = d.Unverified.Issuer, d.Unverified.KeyID
 	}

@@ -164,7 +164,7 @@ func TestLimit(t *testing.T) {
 func TestHostileSpans(t *testing.T) {
 	tracer, exported := started(t, Options{})
 	for _, text := range []string{strings.Repeat("a", 8<<10), strings.Repeat("\xff", 8<<10), "a\n\x1b[31m\u202e\x00", "eyJhbGciOiJ9.eyJ9.c2ln"} {
-		d := &authz.Decision{ID: "x", Reason: authz.Revoked, Policy: text, Subject: text, TokenID: text, Detail: text, Facts: &authz.Facts{Session: text, Client: text, KeyID: text}}
+		d := &authz.Decision{ID: "x", Reason: authz.Revoked, Policy: text, Subject: text, TokenID: text, Detail: text, Facts: &authz.Facts{Session: text, Clients: authz.Clients{text}, KeyID: text}}
 		tracer.Record(t.Context(), request("traceparent", sampled, "tracestate", text, "x-request-id", text, ":method", text), d, time.Now(), 0)
 	}
 	spans := exported()

@@ -3,6 +3,7 @@ package watch
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,7 +86,7 @@ func (m *memory) about(q insight.ActivityQuery) (func(*token) bool, error) {
 	if q.By == insight.ByClient {
 		return func(k *token) bool {
 			o := &m.names.origins[k.origin()]
-			return o.client == value && (q.Issuer == "" || o.issuer.name == q.Issuer)
+			return slices.Contains(o.clients[:], value) && (q.Issuer == "" || o.issuer.name == q.Issuer)
 		}, nil
 	}
 	match, known := map[insight.Dimension]func(*issuer) func(*token) bool{

@@ -148,7 +148,7 @@ func keyOf(d insight.Detector, of []string) string {
 func (e *event) describe(a *insight.Alert) {
 	a.Issuer, a.Policy = insight.Text(e.issuer), insight.Text(e.policy)
 	a.Subject, a.Session = insight.Text(e.subject), insight.Text(e.session)
-	a.Client, a.KeyID = insight.Text(e.client), insight.Text(e.keyID)
+	a.Client, a.KeyID = insight.Text(e.clients.First()), insight.Text(e.keyID)
 	a.TokenID = insight.Text(e.name())
 	if e.revocation.Revision != 0 {
 		a.RevocationID = e.revocation.String()
@@ -171,8 +171,8 @@ func (e *event) holder() string {
 	switch {
 	case e.subject != "":
 		return "subject " + strconv.Quote(insight.Text(e.subject))
-	case e.client != "":
-		return "client " + strconv.Quote(insight.Text(e.client))
+	case e.clients.First() != "":
+		return "client " + strconv.Quote(insight.Text(e.clients.First()))
 	}
 	return "a token " + strconv.Quote(insight.Text(e.name()))
 }

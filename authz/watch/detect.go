@@ -175,7 +175,7 @@ func (m *memory) issued(e *event, i *issuer) {
 		return
 	}
 	m.alerts.raise(sighting{
-		detector: insight.TokenLifetime, of: []string{i.name, e.client}, times: 1, at: e.at, network: e.network, issuer: i.name,
+		detector: insight.TokenLifetime, of: []string{i.name, e.clients.First()}, times: 1, at: e.at, network: e.network, issuer: i.name,
 		describe: func(a *insight.Alert) {
 			e.describe(a)
 			a.Summary = fmt.Sprintf("A token of %s lives for %v; 99 of 100 of this issuer's live for at most %v.", e.holder(), life, usual.Round(time.Second))

@@ -25,7 +25,7 @@ type event struct {
 	subject  string
 	tokenID  string // jti
 	session  string
-	client   string
+	clients  authz.Clients
 	keyID    string
 	hash     uint64 // of header.payload
 	issuedAt revocation.Micros
@@ -52,7 +52,10 @@ func eventOf(r *authz.Request, d *authz.Decision, at time.Time) event {
 	if f := d.Facts; f != nil {
 		e.verified = true
 		e.subject, e.tokenID = short(d.Subject), short(d.TokenID)
-		e.session, e.client, e.keyID = short(f.Session), short(f.Client), short(f.KeyID)
+		e.session, e.keyID = short(f.Session), short(f.KeyID)
+		for i := range f.Clients {
+			e.clients[i] = short(f.Clients[i])
+		}
 		e.hash = be64(f.Hash[:])
 		e.issuedAt, e.expires = f.IssuedAt, f.Expires
 		e.revocation, e.revokedBy = d.RevocationID, d.RevokedBy

@@ -14,7 +14,7 @@ import (
 // Impact returns the part of the traffic seen lately that a revocation would
 // have hit. A claim that is not remembered is passed over and makes the answer
 // partial. A revocation without any claim that is remembered hits nothing, and
-// its answer is partial. client_id and azp are remembered as one.
+// its answer is partial.
 func (w *Watcher) Impact(q insight.ImpactQuery) (a insight.Impact, err error) {
 	if q.Issuer == "" {
 		return a, errNoIssuer

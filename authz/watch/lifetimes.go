@@ -96,9 +96,9 @@ func holderOf(e *event, k *token) uint64 {
 	if e.session != "" {
 		return max(k.session.hash(), 1)
 	}
-	client := uint64(14695981039346656037) // FNV-1a is enough here: a collision merges two holders in a statistic
-	for i := range len(e.client) {
-		client = (client ^ uint64(e.client[i])) * 1099511628211
+	client, name := uint64(14695981039346656037), e.clients.First() // FNV-1a is enough here: a collision merges two holders in a statistic
+	for i := range len(name) {
+		client = (client ^ uint64(name[i])) * 1099511628211
 	}
 	return max(spread(k.subject.hash()^client), 1)
 }
@@ -123,7 +123,7 @@ func (m *memory) pause(id uint64, now stamp) time.Duration {
 
 // learn adds an allowed request to the statistics.
 func (m *memory) learn(e *event, i *issuer, k *token, fresh bool, now stamp) {
-	g := m.lifetimes.of(groupKey{i, e.client, e.policy})
+	g := m.lifetimes.of(groupKey{i, e.clients.First(), e.policy})
 	g.requests++
 	id := holderOf(e, k)
 	g.holders.InsertHash(id)

@@ -280,7 +280,7 @@ func TestTableAgainstMap(t *testing.T) {
 
 func TestImpactOfRevocations(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		r.see(seen{jti: "a", subject: "alice", client: "web"}, seen{jti: "b", subject: "alice"}, seen{subject: "carol"})
+		r.see(seen{jti: "a", subject: "alice", client: "web"}, seen{jti: "b", subject: "alice"}, seen{subject: "carol"}, seen{jti: "c", subject: "7", reason: authz.OK})
 		for _, c := range []struct {
 			request string
 			tokens  uint64
@@ -290,10 +290,12 @@ func TestImpactOfRevocations(t *testing.T) {
 			{`{"issuer": "https://idp.example/", "claims": {"sub": "alice", "client_id": "web"}}`, 1, false},
 			{`{"issuer": "https://idp.example/", "claims": {"sub": "alice", "tenant": "acme"}}`, 2, true},
 			{`{"issuer": "https://idp.example/", "claims": {"tenant": "acme"}}`, 0, true},
-			{`{"issuer": "https://idp.example/", "claims": {"sub": 7}}`, 0, true},
-			{`{"issuer": "https://idp.example/", "all": true}`, 3, false},
+			{`{"issuer": "https://idp.example/", "claims": {"sub": 7}}`, 1, false},
+			{`{"issuer": "https://idp.example/", "claims": {"sub": "7"}}`, 1, false},
+			{`{"issuer": "https://idp.example/", "claims": {"/sub": "alice"}}`, 2, false},
+			{`{"issuer": "https://idp.example/", "all": true}`, 4, false},
 			{`{"issuer": "https://idp.example/", "all": true, "issued_before": "1999-01-01T00:00:00Z"}`, 0, false},
-			{`{"issuer": "https://idp.example/", "all": true, "block": true}`, 3, false},
+			{`{"issuer": "https://idp.example/", "all": true, "block": true}`, 4, false},
 			{`{"issuer": "https://nobody.example/", "all": true}`, 0, false},
 		} {
 			req, faults := revocation.ParseRequest([]byte(c.request))
@@ -305,8 +307,8 @@ func TestImpactOfRevocations(t *testing.T) {
 				t.Fatalf("%s: got the faults %v, want none", c.request, faults)
 			}
 			got, err := r.Impact(insight.ImpactQueryOf(&rev))
-			if err != nil || got.Tokens != c.tokens || got.Partial != c.partial || got.Total != 3 {
-				t.Errorf("impact of %s: got %+v and error %v, want %d of 3 requests' tokens, partial: %v", c.request, got, err, c.tokens, c.partial)
+			if err != nil || got.Tokens != c.tokens || got.Partial != c.partial || got.Total != 4 {
+				t.Errorf("impact of %s: got %+v and error %v, want %d of 4 requests' tokens, partial: %v", c.request, got, err, c.tokens, c.partial)
 			}
 		}
 		_, d := seen{subject: "carol"}.decision(time.Now())

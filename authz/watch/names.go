@@ -83,8 +83,9 @@ type origin struct {
 }
 
 type source struct {
-	issuer        *issuer
-	client, keyID string
+	issuer  *issuer
+	clients authz.Clients
+	keyID   string
 }
 
 // route is a policy and an outcome.

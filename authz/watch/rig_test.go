@@ -64,6 +64,7 @@ func bubble(t *testing.T, change func(*Settings), test func(*rig)) {
 // seen is one decision. The zero fields are those of a good request.
 type seen struct {
 	issuer, subject, jti, session, client, kid, policy string
+	authorized                                         string // azp
 
 	from    string
 	reason  authz.Reason
@@ -97,7 +98,7 @@ func (s seen) decision(at time.Time) (*authz.Request, *authz.Decision) {
 	}
 	if !s.nothing {
 		d.Subject, d.TokenID = s.subject, s.jti
-		d.Facts = &authz.Facts{KeyID: s.kid, Session: s.session, Client: s.client, Hash: sha256.Sum256([]byte(s.issuer + s.jti + s.subject + s.client))}
+		d.Facts = &authz.Facts{KeyID: s.kid, Session: s.session, Clients: authz.Clients{s.client, s.authorized}, Hash: sha256.Sum256([]byte(s.issuer + s.jti + s.subject + s.client))}
 		if s.issued.IsZero() {
 			s.issued = at
 		}

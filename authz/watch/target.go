@@ -2,6 +2,7 @@ package watch
 
 import (
 	"encoding/hex"
+	"slices"
 
 	"rescind/revocation"
 	"rescind/revocation/insight"
@@ -12,6 +13,8 @@ type target struct {
 	hits  func(*token) bool
 	none  bool // no token can be hit
 	whole bool // every part of the revocation is remembered
+
+	origin bool // it is about a client or a key, which are not known of every token
 
 	// The shortest way to the tokens: zero where the revocation has no such
 	// equality.
@@ -38,6 +41,7 @@ func (m *memory) target(q insight.ImpactQuery) target {
 	}
 	if q.KeyID != "" {
 		key := short(q.KeyID)
+		t.origin = true
 		tests = append(tests, func(k *token) bool { return m.names.origins[k.origin()].keyID == key })
 	}
 	if b, err := hex.DecodeString(q.Hash); err == nil && len(b) == 32 {
@@ -47,8 +51,8 @@ func (m *memory) target(q insight.ImpactQuery) target {
 	if len(tests) == named && !q.All {
 		return target{hits: never, none: true}
 	}
-	if _, client := q.Claims["client_id"]; q.KeyID != "" || client || q.Claims["azp"] != nil {
-		t.whole = t.whole && !m.names.short(i)
+	if t.origin && m.names.short(i) {
+		t.whole = false
 	}
 	t.hits = func(k *token) bool {
 		for _, test := range tests {
@@ -66,11 +70,10 @@ func never(*token) bool { return false }
 // claim returns a test for tokens with this claim, or nil if the claim is not
 // remembered. It notes in t a short way to these tokens.
 func (m *memory) claim(i *issuer, name string, value any, t *target) func(*token) bool {
-	text, ok := value.(string)
-	if !ok || text == "" {
+	text := short(revocation.Shown(value))
+	if text == "" {
 		return nil
 	}
-	text = short(text)
 	switch name {
 	case "sub":
 		t.subject = briefOf(i.of(ofSubject, text))
@@ -82,8 +85,14 @@ func (m *memory) claim(i *issuer, name string, value any, t *target) func(*token
 	case "sid":
 		t.session = briefOf(i.of(ofSession, text))
 		return isSession(i, text)
-	case "client_id", "azp":
-		return func(k *token) bool { return m.names.origins[k.origin()].client == text }
 	}
-	return nil
+	n := slices.Index(revocation.ClientNames[:], name)
+	if n < 0 {
+		return nil
+	}
+	t.origin = true
+	if n == 0 { // client_id names each of them
+		return func(k *token) bool { return slices.Contains(m.names.origins[k.origin()].clients[:], text) }
+	}
+	return func(k *token) bool { return m.names.origins[k.origin()].clients[n] == text }
 }

@@ -144,7 +144,7 @@ func (t *tokens) forget(gone *token) {
 // begin fills in a new token, and indexes it by its subject.
 func (t *tokens) begin(k *token, e *event, i *issuer, now stamp) {
 	k.subject, k.session = briefOf(i.of(ofSubject, e.subject)), briefOf(i.of(ofSession, e.session))
-	k.link = uint32(t.names.join(source{i, e.client, e.keyID}))
+	k.link = uint32(t.names.join(source{i, e.clients, e.keyID}))
 	if e.issuedAt > 0 {
 		k.issued = uint32(min(max(int64(e.issuedAt)/1e6, 1), math.MaxUint32))
 	}

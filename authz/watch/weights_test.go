@@ -20,6 +20,7 @@ func TestWeights(t *testing.T) {
 		r.see(
 			seen{jti: "a", subject: "alice", session: "s1", client: "web", repeat: 3},
 			seen{jti: "b", subject: "alice", session: "s2"},
+			seen{jti: "e", subject: "17", authorized: "app", repeat: 2},
 			seen{jti: "c", subject: "bob", reason: authz.Revoked},
 			seen{jti: "d", subject: "alice", issuer: other},
 		)
@@ -33,6 +34,14 @@ func TestWeights(t *testing.T) {
 			{subjectQuery("nobody"), 0, 0, false},
 			{insight.ImpactQuery{Issuer: idp, Claims: map[string]any{"jti": "a"}}, 1, 3, false},
 			{insight.ImpactQuery{Issuer: idp, Claims: map[string]any{"sid": "s2"}}, 1, 1, false},
+			{insight.ImpactQuery{Issuer: idp, Claims: map[string]any{"sub": json.Number("17")}}, 1, 2, false},
+			{insight.ImpactQuery{Issuer: idp, Claims: map[string]any{"sub": json.Number("17.0")}}, 1, 2, false},
+			{subjectQuery("17"), 1, 2, false},
+			{insight.ImpactQuery{Issuer: idp, Claims: map[string]any{"client_id": "web"}}, 1, 3, false},
+			{insight.ImpactQuery{Issuer: idp, Claims: map[string]any{"client_id": "app"}}, 1, 2, false},
+			{insight.ImpactQuery{Issuer: idp, Claims: map[string]any{"azp": "app"}}, 1, 2, false},
+			{insight.ImpactQuery{Issuer: idp, Claims: map[string]any{"azp": "web"}}, 0, 0, false},
+			{insight.ImpactQuery{Issuer: idp, Claims: map[string]any{"appid": "app"}}, 0, 0, false},
 			{insight.ImpactQuery{Issuer: idp, Claims: map[string]any{"sub": "alice", "tenant": "acme"}}, 2, 4, true},
 			{insight.ImpactQuery{Issuer: idp, Claims: map[string]any{"tenant": "acme"}}, 0, 0, true},
 			{insight.ImpactQuery{Issuer: "https://nobody.example/", All: true}, 0, 0, false},
@@ -42,8 +51,8 @@ func TestWeights(t *testing.T) {
 			if err != nil || !got.Fits(3) {
 				t.Fatalf("%+v: got %+v and error %v, want 3 items", c.query, got, err)
 			}
-			if w := got.Items[1]; w.Tokens != c.tokens || w.Requests != c.requests || w.Partial != c.partial || got.Total != 5 || got.Partial {
-				t.Errorf("%+v: got %+v of %d requests (partial: %v), want %d tokens, %d of 5 requests, partial: %v",
+			if w := got.Items[1]; w.Tokens != c.tokens || w.Requests != c.requests || w.Partial != c.partial || got.Total != 7 || got.Partial {
+				t.Errorf("%+v: got %+v of %d requests (partial: %v), want %d tokens, %d of 7 requests, partial: %v",
 					c.query, w, got.Total, got.Partial, c.tokens, c.requests, c.partial)
 			}
 		}

@@ -25,13 +25,11 @@ works. --block also denies tokens that are issued later, until the revocation is
 restored or expires. A revocation by jti, sid, token or kid denies a token
 whenever it was issued.
 
-A --claim name=value is compared as a string. For a number or a boolean write
-name:=json:
-  --claim tenant=17       the string "17"
-  --claim tenant:=17      the number
-  --claim admin:=true     the boolean
-A claim of the token that is an array matches if any element does, and scope
-matches by each of its words.`
+Values are compared by the text that rescind shows for them, so --claim tenant=17
+matches the string "17" and the number 17, and --claim admin=true the boolean too.
+A claim of the token that is an array matches if any element does. scope and scp
+match by each of their words. A name that begins with / is a JSON Pointer to a
+nested claim: --claim /realm_access/roles=admin.`
 
 const revokeExample = `  rescind revoke --issuer https://idp.example.com/ --sub alice --reason "left the company" --wait
   rescind revoke --issuer https://idp.example.com/ --sub alice --client phone
@@ -147,7 +145,7 @@ func (t *target) register(cmd *cobra.Command) {
 	f.StringVar(&t.jti, "jti", "", "one token, by its `ID`")
 	f.StringVar(&t.sub, "sub", "", "tokens of this `subject`")
 	f.StringVar(&t.sid, "sid", "", "tokens of this `session`")
-	f.StringVar(&t.client, "client", "", "tokens of this `client`: the claim client_id (for Keycloak and Google use --claim azp=…)")
+	f.StringVar(&t.client, "client", "", "tokens of this `client`, by client_id, azp, cid or appid")
 	f.StringArrayVar(&t.claims, "claim", nil, "tokens with this claim, `name=value` or name:=json; may be repeated, and all must match")
 	f.StringVar(&t.kid, "kid", "", "tokens signed by the `key` of this ID")
 	f.StringVar(&t.token, "token", "", "one `token` itself; - reads it from standard input, where no list of processes shows it")

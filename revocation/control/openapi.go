@@ -53,7 +53,9 @@ func requestSchema() *huma.Schema {
 		Properties: map[string]*huma.Schema{
 			"issuer": {Type: huma.TypeString, MaxLength: most(revocation.MaxIssuer), Description: "The iss of the tokens, byte for byte; left out beside token, which has it"},
 			"claims": {Type: huma.TypeObject, MinProperties: most(1), MaxProperties: most(revocation.MaxClaims),
-				Description: "Equalities, all of which must hold",
+				Description: "Equalities, all of which must hold. Values are compared by the text that is shown for them, so \"12345\" matches the number 12345 and the reverse. " +
+					"A claim that is an array matches if any element does, and scope and scp match by each word. client_id also matches azp, cid and appid. " +
+					"A name that begins with / is a JSON Pointer (RFC 6901) to a nested claim: /realm_access/roles",
 				AdditionalProperties: &huma.Schema{OneOf: []*huma.Schema{
 					{Type: huma.TypeString, MinLength: most(1), MaxLength: most(revocation.MaxValue)}, {Type: huma.TypeNumber}, {Type: huma.TypeBoolean}}}},
 			"kid":           {Type: huma.TypeString, MinLength: most(1), MaxLength: most(revocation.MaxKeyID), Description: "Every token signed by this key"},

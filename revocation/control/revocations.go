@@ -172,7 +172,7 @@ func (s *Server) get(ctx context.Context, in *idInput) (*getOutput, error) {
 type listInput struct {
 	Paging
 	Issuer string    `query:"issuer" maxLength:"1024" doc:"Only those of this issuer"`
-	Claim  []string  `query:"claim,explode" maxItems:"16" doc:"name=value, split at the first =; only those with this equality. May be repeated: all must be there. name:value is accepted where there is no =" example:"sub=alice"`
+	Claim  []string  `query:"claim,explode" maxItems:"16" doc:"name=value, split at the first =; only those with this equality. May be repeated: all must be there. name:value is accepted where there is no =. The value is compared with the text that is shown, so sub=17 also finds the number. A name that begins with / is a JSON Pointer to a nested claim" example:"sub=alice"`
 	Kind   string    `query:"kind" enum:"claims,kid,token,all" doc:"Only those with such a target. A token that has a jti is revoked by that claim"`
 	KeyID  string    `query:"kid" maxLength:"256" doc:"Only those of this key"`
 	Token  string    `query:"token_sha256" pattern:"^[0-9a-f]{64}$" doc:"Only the one of the token whose header.payload has this SHA-256"`
@@ -215,12 +215,26 @@ var kinds = map[string]revocation.Kind{
 }
 
 // claimFilter reads name=value, or name:value where the text has no equals sign.
-func claimFilter(text string) (f ledger.ClaimFilter, ok bool) {
-	if name, value, ok := strings.Cut(text, "="); ok {
-		return ledger.ClaimFilter{Name: name, Value: value}, name != "" && value != ""
+// The name of a JSON Pointer ends at the first of these.
+func claimFilter(text string) (f ledger.ClaimFilter, err error) {
+	name, value, ok := strings.Cut(text, "=")
+	if ok || strings.HasPrefix(text, "/") {
+		if !ok {
+			name, value, _ = strings.Cut(text, ":")
+		}
+		f.Value = value
+		f.Name, err = revocation.ClaimName(name)
+	} else {
+		name, value, _ = strings.Cut(text, ":")
+		f.Value = text
 	}
-	name, value, ok := strings.Cut(text, ":")
-	return ledger.ClaimFilter{Value: text}, ok && name != "" && value != ""
+	if name == "" || value == "" {
+		return f, invalid("claim", "must be name=value, such as sub=alice")
+	}
+	if err != nil {
+		return f, invalid("claim", err.Error())
+	}
+	return f, nil
 }
 
 func (in *listInput) query() (q ledger.Query, err error) {
@@ -232,9 +246,9 @@ func (in *listInput) query() (q ledger.Query, err error) {
 		}
 	}
 	for _, c := range in.Claim {
-		f, ok := claimFilter(c)
-		if !ok {
-			return q, invalid("claim", "must be name=value, such as sub=alice")
+		f, err := claimFilter(c)
+		if err != nil {
+			return q, err
 		}
 		q.Claims = append(q.Claims, f)
 	}

@@ -38,7 +38,7 @@ func remembering(b *testing.B, tokens int) *watch.Watcher {
 	for n := range tokens {
 		d := &authz.Decision{
 			Allow: true, Reason: authz.OK, Policy: "default", Issuer: issuerA, Subject: fmt.Sprint("user-", n/2), TokenID: fmt.Sprint("jti-", n),
-			Facts: &authz.Facts{KeyID: "k1", Session: fmt.Sprint("sid-", n/2), Client: "web", IssuedAt: revocation.MicrosOf(now), Expires: revocation.MicrosOf(now.Add(time.Hour))},
+			Facts: &authz.Facts{KeyID: "k1", Session: fmt.Sprint("sid-", n/2), Clients: authz.Clients{"web"}, IssuedAt: revocation.MicrosOf(now), Expires: revocation.MicrosOf(now.Add(time.Hour))},
 		}
 		binary.BigEndian.PutUint64(d.Facts.Hash[:], uint64(n))
 		w.Observe(nil, d, now)

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -30,7 +31,7 @@ func TestAReplicaOfEarlierRulesIsPendingForWhatItCannotMatch(t *testing.T) {
 			name             string
 			rules            int
 			applied, waiting int
-		}{{"that every edition matches", 1, 2, 0}, {"of a kid", 2, 1, 1}, {"of unknown needs", 0, 2, 0}} {
+		}{{"that every edition matches", 1, 2, 0}, {"of a kid", 2, 1, 1}, {"of a client", 3, 1, 1}, {"of unknown needs", 0, 2, 0}} {
 			began := time.Now()
 			var a Applied
 			if c.waiting == 0 {
@@ -49,8 +50,8 @@ func TestAReplicaOfEarlierRulesIsPendingForWhatItCannotMatch(t *testing.T) {
 			}
 		}
 		list := s.Replicas()
-		if list[0].Version != "2.0" || list[0].Rules != 2 || list[1].Version != "" || list[1].Rules != 1 {
-			t.Errorf("listed: %+v, want versions 2.0 and none, rules 2 and 1", list)
+		if list[0].Version != "2.0" || list[0].Rules != revocation.Rules || list[1].Version != "" || list[1].Rules != 1 {
+			t.Errorf("listed: %+v, want versions 2.0 and none, rules %d and 1", list, revocation.Rules)
 		}
 
 		// Its upgrade releases the caller.
@@ -75,7 +76,7 @@ func TestAControlEndpointOfNewerRulesIsRefused(t *testing.T) {
 	g := newGreeting(100)
 	g.Rules = revocation.Rules + 1
 	_, err := in.greet(g)
-	if err == nil || !strings.Contains(err.Error(), "version 3 of the matching rules, and this replica has version 2; upgrade the replica") {
+	if want := fmt.Sprintf("version %d of the matching rules, and this replica has version %d; upgrade the replica", g.Rules, revocation.Rules); err == nil || !strings.Contains(err.Error(), want) {
 		t.Fatalf("a greeting with rules %d: got %v, want a refusal that names both versions", g.Rules, err)
 	}
 	if s := f.Status(); s.Refused != err.Error() {

@@ -16,7 +16,7 @@ func TestRolesByMeaning(t *testing.T) {
 	clock := ledgertest.NewClock()
 	at := func(d time.Duration) string { return clock.Now().Add(d).Format(time.RFC3339) }
 	reported := revocation.KnownIssuers{Settled: true, AnyReplica: true, Issuers: []revocation.AcceptedIssuer{
-		{Issuer: issuerA, Audiences: []string{"api", "web"}, Claims: map[string][]string{"typ": {"Bearer"}, "tier": {"1", "2"}}},
+		{Issuer: issuerA, Audiences: []string{"api", "web"}, Claims: map[string][]string{"typ": {"Bearer"}, "tier": {"1", "2"}, "azp": {"app"}, "scp": {"openid profile"}, "/realm/name": {"main"}}},
 		{Issuer: issuerB, AnyAudience: true},
 	}}
 	unreported := revocation.KnownIssuers{Settled: true, AnyReplica: true, Every: true}
@@ -34,6 +34,16 @@ func TestRolesByMeaning(t *testing.T) {
 		{"a condition of the issuer", reported, issuerA, `"claims":{"typ":"Bearer"}`, false},
 		{"a condition of the issuer, as a number", reported, issuerA, `"claims":{"tier":2}`, false},
 		{"a condition and an audience", reported, issuerA, `"claims":{"typ":"Bearer","aud":"web"}`, false},
+		{"a condition of the issuer, as a string", reported, issuerA, `"claims":{"tier":"2"}`, false},
+		{"a condition, as a pointer", reported, issuerA, `"claims":{"/typ":"Bearer"}`, false},
+		{"a nested condition", reported, issuerA, `"claims":{"/realm/name":"main"}`, false},
+		{"a nested claim without a condition", reported, issuerA, `"claims":{"/realm/id":"main"}`, true},
+		{"an accepted audience, as a pointer", reported, issuerA, `"claims":{"/aud":"api"}`, false},
+		{"an accepted audience, by its place", reported, issuerA, `"claims":{"/aud/0":"api"}`, false},
+		{"a condition on an alias of client_id", reported, issuerA, `"claims":{"client_id":"app"}`, false},
+		{"a word of a condition on scopes", reported, issuerA, `"claims":{"scp":"openid"}`, false},
+		{"an audience by its place, not reported", unreported, issuerA, `"claims":{"/aud/0":"other"}`, false},
+		{"a session, as a pointer", reported, issuerA, `"claims":{"/sid":"s"}`, true},
 		{"a condition with another value", reported, issuerA, `"claims":{"typ":"ID"}`, true},
 		{"a condition and a subject", reported, issuerA, `"claims":{"typ":"Bearer","sub":"a"}`, true},
 		{"a sole audience, not reported", unreported, issuerA, `"claims":{"aud":"other"}`, false},

@@ -13,7 +13,7 @@ import (
 // that some replica accepts. Such a target is all of its kind, or each of its
 // equalities is on aud, or on a claim that the issuer's configuration demands,
 // with a value that some replica accepts. While a replica does not report its
-// configuration, any equality on aud alone counts.
+// configuration, any equality on aud alone counts. An element of aud counts as aud.
 func matchesEveryToken(r *revocation.Revocation, known *revocation.KnownIssuers) bool {
 	switch r.Target.Kind {
 	case revocation.KindAll:
@@ -22,7 +22,7 @@ func matchesEveryToken(r *revocation.Revocation, known *revocation.KnownIssuers)
 	default:
 		return false
 	}
-	if claims := r.Target.Claims; len(claims) == 1 && claims[0].Name == "aud" && (known.Every || !known.AnyReplica || !known.Settled) {
+	if claims := r.Target.Claims; len(claims) == 1 && claims[0].Member() == "aud" && (known.Every || !known.AnyReplica || !known.Settled) {
 		return true
 	}
 	configured := known.Of(r.Issuer)
@@ -35,18 +35,24 @@ func matchesEveryToken(r *revocation.Revocation, known *revocation.KnownIssuers)
 }
 
 // demands reports whether a replica accepts tokens of the issuer only with this
-// claim, or with one of several values of which this is one. It never does for
-// jti and sid, because a made-up configuration must not make one token or
-// session count as all.
+// claim, or with one of several values of which this is one. The claim may be an
+// element of the one that the replica demands. demands is never true for jti and
+// sid, because a made-up configuration must not make one token or session count
+// as all.
 func demands(a *revocation.AcceptedIssuer, c *revocation.Claim) bool {
 	if c.Name == "jti" || c.Name == "sid" {
 		return false
 	}
 	text := c.Value.String()
-	if c.Name == "aud" && (a.AnyAudience || slices.Contains(a.Audiences, text)) {
+	if c.Member() == "aud" && (a.AnyAudience || slices.Contains(a.Audiences, text)) {
 		return true
 	}
-	return slices.Contains(a.Claims[c.Name], text)
+	for name, values := range a.Claims {
+		if slices.ContainsFunc(values, func(value string) bool { return c.FollowsFrom(name, value) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // Bounds of the search for the nearest issuer.

@@ -107,11 +107,11 @@ func appendRestoration(b []byte, r *restoration) []byte {
 // readBatch returns the operations of the batch at revision. They point into b.
 func readBatch(b []byte, revision uint64, in *interner) (writer string, ops []operation, err error) {
 	d := decoder{b: b, in: in}
-	version := d.byte()
+	version, rules := d.byte(), uint64(1)
 	switch version {
 	case firstBatchVersion:
 	case beforeWritesVersion, batchVersion:
-		if rules := d.uvarint(); rules > revocation.Rules {
+		if rules = d.uvarint(); rules > revocation.Rules {
 			return "", nil, newerLog(revision, fmt.Sprintf("version %d of the matching rules, and this program knows %d", rules, revocation.Rules))
 		}
 	default:
@@ -122,7 +122,7 @@ func readBatch(b []byte, revision uint64, in *interner) (writer string, ops []op
 	ops = make([]operation, 0, min(n, uint64(len(d.b)/2))) // none is shorter
 	index, last := uint32(0), operation{}
 	for ; n > 0 && !d.bad; n-- {
-		op, first := d.operation()
+		op, first := d.operation(int(rules))
 		if op.packed != nil {
 			op.entry.ID = revocation.ID{Revision: revision, Index: index}
 			if version < batchVersion {
@@ -146,9 +146,10 @@ func newerLog(revision uint64, why string) error {
 	return fmt.Errorf("revision %d of the log is from a newer rescind (%s): run the version of rescind that wrote it, or a later one", revision, why)
 }
 
-// operation reads one operation, and whether it begins a write. A revocation has
-// no ID yet.
-func (d *decoder) operation() (op operation, first bool) {
+// operation reads one operation of a batch under these rules, and whether it
+// begins a write. A revocation has no ID yet. Its packed form is one of this
+// version.
+func (d *decoder) operation(rules int) (op operation, first bool) {
 	kind := d.byte()
 	body := d.bytes()
 	switch kind {
@@ -157,6 +158,9 @@ func (d *decoder) operation() (op operation, first bool) {
 		if r == nil {
 			d.bad = true
 			return op, false
+		}
+		if renamed(r, rules) {
+			body = pack(r)
 		}
 		op = operation{packed: body, entry: r.Entry(), block: r.Block, cover: kind&^firstOfWrite == opCover, by: r.CreatedBy, at: r.CreatedAt}
 		return op, kind&firstOfWrite != 0
@@ -177,6 +181,18 @@ func (d *decoder) restoration(kind byte, body []byte) restoration {
 	r.At, r.By = time.UnixMicro(e.varint()).UTC(), e.text()
 	d.bad = d.bad || e.bad
 	return r
+}
+
+// renamed gives the claims of r, which was written under these rules, the names
+// that they have now. It reports whether a name is another one.
+func renamed(r *revocation.Revocation, rules int) (changed bool) {
+	for i := range r.Target.Claims {
+		c := &r.Target.Claims[i]
+		old := c.Name
+		c.Name = revocation.NameUnder(rules, old)
+		changed = changed || c.Name != old
+	}
+	return changed
 }
 
 const flagBlock = 0x80 // on the kind of the target

@@ -23,9 +23,13 @@ import (
 // snapshot without an end is damaged. A journal goes on with changes, of which
 // a long one is in several parts. A journal may end within its last change, which
 // then was never acknowledged.
+//
+// Format 1 has the same frames. The first edition writes it, and does not look at
+// the rules of a header. It takes a file of format 2 for a damaged one, and so
+// never uses entries that it cannot match in full.
 const (
 	magic      = "rescind revocations 1\n"
-	diskFormat = 1
+	diskFormat = 2
 	maxFrame   = 256 << 20
 	usualFrame = 1 << 20 // a frame of a snapshot has less
 
@@ -94,7 +98,7 @@ func openFrames(f io.Reader) (*frames, header, error) {
 		return nil, head, io.ErrUnexpectedEOF
 	case err != nil:
 		return nil, head, err
-	case kind != frameHeader || json.Unmarshal(b, &head) != nil || head.Format != diskFormat || head.Log == "":
+	case kind != frameHeader || json.Unmarshal(b, &head) != nil || head.Format < 1 || head.Format > diskFormat || head.Log == "":
 		return nil, head, fmt.Errorf("%w: its header cannot be read", errDamaged)
 	}
 	head.Rules = max(head.Rules, 1)

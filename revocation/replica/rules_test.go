@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"log/slog"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rescind/revocation"
 )
 
 // withoutRules rewrites the header of a snapshot or a journal as the first
@@ -19,13 +22,13 @@ func withoutRules(t *testing.T, path string) {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	noError(t, "ReadFile", err)
-	const member = `"rules":2,`
+	members, first := fmt.Sprintf(`"format":%d,"rules":%d,`, diskFormat, revocation.Rules), `"format":1,`
 	begin := len(magic)
 	length := int(binary.BigEndian.Uint32(b[begin:]))
 	frame, rest := b[begin+8:begin+8+length], b[begin+8+length:]
-	old := bytes.Replace(frame, []byte(member), nil, 1)
-	if len(old) != len(frame)-len(member) {
-		t.Fatalf("the header of %s is %s, want %s in it", path, frame, member)
+	old := bytes.Replace(frame, []byte(members), []byte(first), 1)
+	if len(old) != len(frame)-len(members)+len(first) {
+		t.Fatalf("the header of %s is %s, want %s in it", path, frame, members)
 	}
 	out := append([]byte(magic), make([]byte, 8)...)
 	binary.BigEndian.PutUint32(out[begin:], uint32(len(old)))

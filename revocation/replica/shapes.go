@@ -123,18 +123,30 @@ func (t *shapeTable) clone() map[shapeNumber]revocation.Shape {
 }
 
 // issuerShapes are the shapes in use of one issuer. A token is looked up under
-// all shapes without claim names, and under those groups whose name it has as a
-// claim. It is never changed.
+// all shapes without claim names, and under those groups that it has a member of.
+// It is never changed.
 type issuerShapes struct {
 	nameless []revocation.Shape
 	groups   []shapeGroup
-	byName   map[string]int // into groups; nil: groups are few
+	byMember map[string]int // into groups that have one member; nil: groups are few
+	several  []int          // into groups that have several members
 }
 
-// shapeGroup are shapes that have a claim name in common.
+// shapeGroup are shapes with a claim that can only be in one of these members of a
+// payload.
 type shapeGroup struct {
-	name   string
-	shapes []revocation.Shape
+	members []string
+	shapes  []revocation.Shape
+}
+
+// of reports whether a token with these claims can be revoked under the group.
+func (g *shapeGroup) of(claims map[string]any) bool {
+	for _, m := range g.members {
+		if _, ok := claims[m]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 // fewGroups is the number of groups up to which a look-up goes through all of
@@ -143,34 +155,46 @@ type shapeGroup struct {
 const fewGroups = 64
 
 // index groups the shapes of one issuer. Each shape goes to the group of its
-// rarest name, so that a token is spared as many shapes as possible.
+// rarest claim, so that a token is spared as many shapes as possible.
 func (t *shapeTable) index(numbers map[shapeNumber]bool) *issuerShapes {
 	out := &issuerShapes{}
-	frequency := map[string]int{}
+	frequency := map[string]int{} // by the first member of a claim
 	for number := range numbers {
-		for _, name := range t.uses[number].shape.Names() {
-			frequency[name]++
+		for _, members := range t.uses[number].shape.Members() {
+			frequency[members[0]]++
 		}
 	}
-	groups := map[string]int{}
+	type claim struct {
+		member  string
+		several bool
+	}
+	groups := map[claim]int{}
 	for number := range numbers {
 		shape := t.uses[number].shape
-		names := shape.Names()
-		if names == nil {
+		claims := shape.Members()
+		if claims == nil {
 			out.nameless = append(out.nameless, shape)
 			continue
 		}
-		rarest := slices.MinFunc(names, func(a, b string) int { return frequency[a] - frequency[b] })
-		i, ok := groups[rarest]
+		rarest := slices.MinFunc(claims, func(a, b []string) int { return frequency[a[0]] - frequency[b[0]] })
+		in := claim{rarest[0], len(rarest) > 1}
+		i, ok := groups[in]
 		if !ok {
 			i = len(out.groups)
-			groups[rarest] = i
-			out.groups = append(out.groups, shapeGroup{name: rarest})
+			groups[in] = i
+			out.groups = append(out.groups, shapeGroup{members: rarest})
 		}
 		out.groups[i].shapes = append(out.groups[i].shapes, shape)
 	}
 	if len(out.groups) > fewGroups {
-		out.byName = groups
+		out.byMember = map[string]int{}
+		for in, i := range groups {
+			if in.several {
+				out.several = append(out.several, i)
+			} else {
+				out.byMember[in.member] = i
+			}
+		}
 	}
 	return out
 }
@@ -183,16 +207,21 @@ func (s *issuerShapes) under(claims map[string]any, yield func(*revocation.Shape
 			return
 		}
 	}
-	if s.byName == nil {
+	if s.byMember == nil {
 		for i := range s.groups {
-			if _, ok := claims[s.groups[i].name]; ok && !s.groups[i].each(yield) {
+			if g := &s.groups[i]; g.of(claims) && !g.each(yield) {
 				return
 			}
 		}
 		return
 	}
-	for name := range claims {
-		if i, ok := s.byName[name]; ok && !s.groups[i].each(yield) {
+	for _, i := range s.several {
+		if g := &s.groups[i]; g.of(claims) && !g.each(yield) {
+			return
+		}
+	}
+	for member := range claims {
+		if i, ok := s.byMember[member]; ok && !s.groups[i].each(yield) {
 			return
 		}
 	}
