@@ -1,13 +1,13 @@
 package test
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -40,6 +40,11 @@ func startDeployment(t *testing.T, secure bool, flags []string) {
 	}
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(upstream.Close)
+	for _, part := range []string{"control", "authz"} {
+		if out, err := exec.CommandContext(t.Context(), rescind, part, "--config", filepath.Join(dir, part+".yaml"), "--check").CombinedOutput(); err != nil {
+			t.Errorf("rescind %s --check of what init wrote failed: %v\n%s", part, err, out)
+		}
+	}
 	ports := movePorts(t, dir, strings.TrimPrefix(upstream.URL, "http://127.0.0.1:"))
 
 	in := func(name, command string) *child { return w.run(name, "sh", "-c", "cd "+dir+" && exec "+command) }
@@ -70,21 +75,37 @@ func startDeployment(t *testing.T, secure bool, flags []string) {
 		}
 	}
 	eventually.Succeeds(t, "a token of the issuer is allowed", answers(http.StatusOK))
-	control, tls := "http", []string(nil)
 	if secure {
-		control, tls = "https", []string{"--ca-file", "ca.crt", "--cert-file", "operator.crt", "--key-file", "operator.key"}
 		renewed(t, dir)
 	}
-	revoke := exec.CommandContext(context.Background(), rescind, append([]string{
-		"revoke", "--control", control + "://127.0.0.1:" + ports["9390"], "--token-file", "operator.token",
-		"--issuer", issuer.URL(), "--sub", "alice", "--wait",
-	}, tls...)...)
-	revoke.Dir = dir
-	if out, err := revoke.CombinedOutput(); err != nil {
-		t.Fatalf("%v: got %v, want exit status 0\n%s", revoke, err, out)
+
+	// As an operator, with the environment that init wrote.
+	operator := func(command string) string {
+		t.Helper()
+		c := exec.CommandContext(t.Context(), "sh", "-c", ". "+filepath.Join(dir, "operator.env")+" && "+rescind+" "+command)
+		c.Stdin = strings.NewReader(token)
+		out, err := c.CombinedOutput()
+		if err != nil {
+			t.Fatalf("rescind %s failed: %v\n%s", command, err, out)
+		}
+		return string(out)
 	}
+	check := "check --config " + filepath.Join(dir, "authz.yaml") + " -"
+	if out := operator(check); !strings.HasPrefix(out, "allow  ok\n") {
+		t.Errorf("rescind %s before the revocation: got %s, want allow", check, out)
+	}
+	operator("revoke --issuer " + issuer.URL() + " --sub alice --wait")
 	if err := answers(http.StatusUnauthorized)(); err != nil {
-		t.Errorf("after the revocation was in force everywhere: got %v, want 401", err)
+		t.Errorf("after the revocation was in force everywhere: %v", err)
+	}
+	out := operator(check)
+	undo := regexp.MustCompile(`(?m)^undo +rescind (.*)$`).FindStringSubmatch(out)
+	if !strings.HasPrefix(out, "deny  revoked\n") || !strings.Contains(out, "sub=alice") || undo == nil {
+		t.Fatalf("rescind %s after the revocation: got %s, want the revocation and the command that undoes it", check, out)
+	}
+	operator(undo[1] + " --wait")
+	if err := answers(http.StatusOK)(); err != nil {
+		t.Errorf("after the revocation was undone: %v", err)
 	}
 }
 
@@ -97,7 +118,7 @@ func movePorts(t *testing.T, dir, upstream string) map[string]string {
 	for i, addr := range freeport.Addrs(t, len(olds)) {
 		ports[olds[i]] = strings.TrimPrefix(addr, "127.0.0.1:")
 	}
-	for _, name := range []string{"control.yaml", "authz.yaml", "envoy.yaml"} {
+	for _, name := range []string{"control.yaml", "authz.yaml", "envoy.yaml", "operator.env"} {
 		path := filepath.Join(dir, name)
 		text, err := os.ReadFile(path)
 		if err != nil {

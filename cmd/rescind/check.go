@@ -64,7 +64,7 @@ func (a *app) check() *cobra.Command {
 	f.StringVar(&q.place, "place", "", "with --config: put the token into the first header, cookie, query or websocket_protocol of the policy's tokens_from (default: its first `kind`)")
 	f.BoolVar(&q.fetchKeys, "fetch-keys", false, "with --config: fetch the issuer's keys as the replica does, and list them if none fits the token")
 	f.StringArrayVar(&q.headers, "header", nil, "another header of the request, `name=value`; may be repeated")
-	f.BoolVar(&q.tls, "tls", false, "use TLS for the replica; implied by the files of TLS, unless --tls=false")
+	f.BoolVar(&q.tls, "tls", false, "use TLS for the replica (default: as grpc.tls of --config says, or if a file of TLS is named)")
 	f.StringVar(&q.serverName, "server-name", "", "the `name` in the replica's certificate (default: the host of its address)")
 	q.timeout = 5 * time.Second
 	durationVar(f, &q.timeout, "timeout", "longest wait for the answer")
@@ -120,7 +120,7 @@ func unanswered(addr string, secure bool, err error) error {
 	case errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded:
 		why = "it does not answer"
 	case strings.Contains(why, "first record does not look like a TLS handshake"):
-		why, hint = "it does not speak TLS", "leave out --tls and --ca-file, or add --tls=false"
+		why, hint = "it does not speak TLS", "--tls=false asks it in plain text"
 	case strings.Contains(why, "HTTP/1.1 header"):
 		why = "it speaks HTTP/1.1, so it is not the gRPC listener of a replica"
 	case status.Code(err) != codes.Unavailable || strings.Contains(why, "dial "): // another answer, or no connection
@@ -208,15 +208,23 @@ func (q *question) placeOf() (authz.Place, error) {
 	return authz.Place{}, usage("--place %s: the policy %s reads a token from %v alone", printable.Quote(q.place), printable.Quote(name), places)
 }
 
-// clientTLS returns the TLS configuration, or nil for plaintext.
+// clientTLS returns the TLS configuration, or nil for plaintext. The replica's
+// configuration says whether it has TLS. Without it, the files of TLS say so.
 func (q *question) clientTLS() (*tls.Config, error) {
-	c := q.conn
-	if q.explicitTLS && !q.tls || !q.tls && c.caFile == "" && c.certFile == "" && c.keyFile == "" && q.serverName == "" {
+	ca, cert, key := q.conn.tlsFiles()
+	secure := q.tls
+	if !q.explicitTLS {
+		secure = ca != "" || cert != "" || key != "" || q.serverName != ""
+		if q.config != nil {
+			secure = q.config.GRPC.TLS != nil
+		}
+	}
+	if !secure {
 		return nil, nil
 	}
-	secure, err := daemon.ClientTLS(c.caFile, c.certFile, c.keyFile, q.serverName, nil)()
+	c, err := daemon.ClientTLS(ca, cert, key, q.serverName, nil)()
 	if err != nil {
 		return nil, usage("%w", err)
 	}
-	return secure, nil
+	return c, nil
 }

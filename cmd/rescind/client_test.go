@@ -170,6 +170,13 @@ func TestOverTLS(t *testing.T) {
 	cert, key := filepath.Join(dir, "client.pem"), filepath.Join(dir, "client.key")
 	testcert.NewAuthority(t, "ca").IssueFiles(t, "client", cert, key)
 	rescind(t, nil, "", "list", "--control", s.URL, "--ca-file", ca, "--cert-file", cert, "--key-file", key, "--token-file", tokenFile).want(0)
+	env := map[string]string{"RESCIND_CONTROL": s.URL, "RESCIND_CA_FILE": ca, "RESCIND_CERT_FILE": cert, "RESCIND_KEY_FILE": key, "RESCIND_TOKEN_FILE": tokenFile}
+	rescind(t, env, "", "list").want(0)
+	env["RESCIND_CERT_FILE"] = "/no/such"
+	rescind(t, env, "", "list", "--cert-file", cert).want(0) // a flag comes before the environment
+	rescind(t, env, "", "list").want(statusUsage, "/no/such")
+	env["RESCIND_TOKEN_FILE"] = "/no/token"
+	rescind(t, env, "", "list", "--cert-file", cert).want(statusUsage, "RESCIND_TOKEN_FILE: open /no/token")
 	if presented.Load() != 1 {
 		t.Errorf("--cert-file: got %d certificates presented, want 1", presented.Load())
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"net"
 	"net/http"
@@ -33,10 +34,10 @@ func (a *app) connection(cmd *cobra.Command) *connection {
 	a.connections[cmd] = c
 	f := cmd.Flags()
 	f.StringVar(&c.control, "control", "", "`URL` of the control endpoint (or RESCIND_CONTROL; default "+defaultControl+")")
-	f.StringVar(&c.tokenFile, "token-file", "", "`file` with the admin token (or RESCIND_TOKEN: the token itself)")
-	f.StringVar(&c.caFile, "ca-file", "", "trust the authorities in this PEM `file`, and no others")
-	f.StringVar(&c.certFile, "cert-file", "", "client certificate, a PEM `file`")
-	f.StringVar(&c.keyFile, "key-file", "", "key of the client certificate, a PEM `file`")
+	f.StringVar(&c.tokenFile, "token-file", "", "`file` with the admin token (or RESCIND_TOKEN_FILE, or RESCIND_TOKEN: the token itself)")
+	f.StringVar(&c.caFile, "ca-file", "", "trust the authorities in this PEM `file`, and no others (or RESCIND_CA_FILE)")
+	f.StringVar(&c.certFile, "cert-file", "", "client certificate, a PEM `file` (or RESCIND_CERT_FILE)")
+	f.StringVar(&c.keyFile, "key-file", "", "key of the client certificate, a PEM `file` (or RESCIND_KEY_FILE)")
 	f.BoolVar(&c.plaintext, "plaintext", false, "send the admin token over http to another host")
 	return c
 }
@@ -95,7 +96,15 @@ func (c *connection) url() (*url.URL, error) {
 }
 
 // hasToken reports whether an admin token was given.
-func (c *connection) hasToken() bool { return c.tokenFile != "" || c.getenv("RESCIND_TOKEN") != "" }
+func (c *connection) hasToken() bool {
+	return c.tokenFile != "" || c.getenv("RESCIND_TOKEN") != "" || c.getenv("RESCIND_TOKEN_FILE") != ""
+}
+
+// tlsFiles returns the files of TLS: those of the flags, and those of the
+// environment for flags that are not given.
+func (c *connection) tlsFiles() (ca, cert, key string) {
+	return cmp.Or(c.caFile, c.getenv("RESCIND_CA_FILE")), cmp.Or(c.certFile, c.getenv("RESCIND_CERT_FILE")), cmp.Or(c.keyFile, c.getenv("RESCIND_KEY_FILE"))
+}
 
 // flags returns the flags that were given, for a command that another person
 // copies. The environment is not among them.
@@ -115,7 +124,8 @@ func (c *connection) flags() string {
 }
 
 func (c *connection) tls() (*tls.Config, error) {
-	config, err := daemon.ClientTLS(c.caFile, c.certFile, c.keyFile, "", nil)()
+	ca, cert, key := c.tlsFiles()
+	config, err := daemon.ClientTLS(ca, cert, key, "", nil)()
 	if err != nil {
 		return nil, usage("%w", err)
 	}
@@ -124,16 +134,20 @@ func (c *connection) tls() (*tls.Config, error) {
 
 func (c *connection) token() (string, error) {
 	token, source := c.getenv("RESCIND_TOKEN"), "RESCIND_TOKEN"
-	if c.tokenFile != "" {
-		text, err := os.ReadFile(c.tokenFile)
+	path, named := c.tokenFile, "--token-file"
+	if path == "" && token == "" {
+		path, named = c.getenv("RESCIND_TOKEN_FILE"), "RESCIND_TOKEN_FILE"
+	}
+	if path != "" {
+		text, err := os.ReadFile(path)
 		if err != nil {
-			return "", usage("--token-file: %w", err)
+			return "", usage("%s: %w", named, err)
 		}
-		token, source = string(text), c.tokenFile
+		token, source = string(text), path
 	}
 	token = strings.TrimSpace(token)
 	switch {
-	case token == "" && c.tokenFile == "":
+	case token == "" && path == "":
 		return "", usage("there is no admin token: set RESCIND_TOKEN, or name its file with --token-file")
 	case token == "":
 		return "", usage("%s is empty; it must hold the admin token", source)

@@ -14,8 +14,9 @@ import (
 
 const initLong = `Writes a first deployment into DIR: the configuration of a control endpoint, a
 replica and an Envoy that work together on this machine, a token for the replica
-and one for you, and certificates of a private authority for mutual TLS between
-all of them. It prints the commands to start them. It never overwrites a file.
+and one for you, certificates of a private authority for mutual TLS between all
+of them, and operator.env, the environment of your commands. It prints the
+commands to start them. It never overwrites a file.
 
 --renew replaces the certificates alone, for one year. The servers read them
 again; Envoy needs a restart.`
@@ -68,10 +69,6 @@ func (a *app) renew(cmd *cobra.Command, dir string) error {
 
 // printStart prints the commands that start a deployment and try it.
 func printStart(w io.Writer, o deployment.Options) error {
-	control, tls := "http://127.0.0.1:9390", ""
-	if !o.Plaintext {
-		control, tls = "https://127.0.0.1:9390", " --ca-file ca.crt --cert-file operator.crt --key-file operator.key"
-	}
 	dir := shellQuote(o.Dir)
 	_, err := fmt.Fprintf(w, `%[1]s has a deployment for tokens of %[2]s. Start its parts, each in a terminal:
 
@@ -79,14 +76,13 @@ func printStart(w io.Writer, o deployment.Options) error {
   cd %[1]s && rescind authz --config %[4]s
   cd %[1]s && envoy -c %[5]s          # port 10000, in front of your service on port 8080
 
-Then try it:
+Then try it, with a token of the issuer in the file token.jwt:
 
-  cd %[1]s
-  export RESCIND_CONTROL=%[6]s
-  rescind check%[7]s "$TOKEN"
-  rescind revoke --token-file %[8]s%[7]s --issuer %[9]s --sub alice --wait
+  . %[6]s     # where the control endpoint is, and your token for it
+  rescind check --config %[7]s - <token.jwt
+  rescind revoke --issuer %[8]s --sub alice --wait
 `, dir, printable.Quote(o.Issuer), deployment.ControlConfig, deployment.AuthzConfig, deployment.EnvoyConfig,
-		control, tls, deployment.OperatorToken, shellQuote(o.Issuer))
+		shellQuote(sourced(filepath.Join(o.Dir, deployment.OperatorEnv))), shellQuote(filepath.Join(o.Dir, deployment.AuthzConfig)), shellQuote(o.Issuer))
 	if err == nil && !o.Plaintext {
 		_, err = fmt.Fprintf(w, `
 The certificates end in one year: rescind init --renew %s. Keep %s secret.
@@ -95,13 +91,14 @@ The certificates end in one year: rescind init --renew %s. Keep %s secret.
 	return err
 }
 
-// shellQuote returns s as one word of a POSIX shell.
-func shellQuote(s string) string {
-	plain := func(r rune) bool {
-		return r < 128 && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:@%+=,", r))
+// sourced returns path as the dot command of a shell finds it. A path without a
+// slash would be looked for in PATH.
+func sourced(path string) string {
+	if !strings.Contains(path, "/") {
+		return "./" + path
 	}
-	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return path
 }
+
+// shellQuote returns s as one word of a POSIX shell.
+func shellQuote(s string) string { return deployment.ShellWord(s) }

@@ -1,6 +1,7 @@
 // Package deployment writes the files of a first deployment: the configuration of
 // one control endpoint, one replica and one Envoy that work together, a token for
-// the replica and one for an operator, and certificates of a private authority.
+// the replica and one for an operator, certificates of a private authority, and the
+// environment of an operator's commands.
 //
 // # All or nothing
 //
@@ -51,6 +52,7 @@ const (
 	EnvoyConfig   = "envoy.yaml"
 	ReplicaToken  = "replica.token"
 	OperatorToken = "operator.token"
+	OperatorEnv   = "operator.env"
 )
 
 // file is one file of the deployment.
@@ -132,7 +134,12 @@ func render(o Options, now time.Time) ([]file, error) {
 	if err != nil {
 		return nil, err
 	}
+	env, err := operatorEnv(o)
+	if err != nil {
+		return nil, err
+	}
 	files := slices.Concat(c, []file{
+		env,
 		{ReplicaToken, 0o600, []byte(replica.Text + "\n")},
 		{OperatorToken, 0o600, []byte(operator.Text + "\n")},
 	})
@@ -141,6 +148,37 @@ func render(o Options, now time.Time) ([]file, error) {
 	}
 	certificates, err := newCertificates(now)
 	return append(files, certificates...), err
+}
+
+// operatorEnv returns the environment of the client commands, for a shell. Its
+// paths are absolute, so the commands work in every folder.
+func operatorEnv(o Options) (file, error) {
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return file{}, err
+	}
+	control, names := "http://127.0.0.1:9390", [][2]string{{"RESCIND_TOKEN_FILE", OperatorToken}}
+	if !o.Plaintext {
+		control = "https://127.0.0.1:9390"
+		names = append(names, [][2]string{{"RESCIND_CA_FILE", authorityCert}, {"RESCIND_CERT_FILE", "operator.crt"}, {"RESCIND_KEY_FILE", "operator.key"}}...)
+	}
+	text := "# For the client commands of an operator. A shell reads it with a dot:\n#\n#   . " +
+		ShellWord(filepath.Join(dir, OperatorEnv)) + "\n\nexport RESCIND_CONTROL=" + control + "\n"
+	for _, n := range names {
+		text += "export " + n[0] + "=" + ShellWord(filepath.Join(dir, n[1])) + "\n"
+	}
+	return file{OperatorEnv, 0o600, []byte(text)}, nil
+}
+
+// ShellWord returns s as one word of a POSIX shell.
+func ShellWord(s string) string {
+	plain := func(r rune) bool {
+		return r < 128 && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:@%+=,", r))
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // Token is a random bearer token.
