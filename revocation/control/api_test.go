@@ -16,6 +16,7 @@ import (
 
 	"rescind/revocation/ledger"
 	"rescind/test/eventually"
+	"rescind/test/syncbuffer"
 )
 
 const (
@@ -32,6 +33,7 @@ type endpoint struct {
 	server    *Server
 	log       ledger.Log
 	stop      func()
+	logged    syncbuffer.Buffer // the lines of the ledger, as JSON
 
 	mu       sync.Mutex
 	replicas []Replica
@@ -54,7 +56,8 @@ func serve(t testing.TB, log ledger.Log, changes ...func(*parts)) *endpoint {
 	t.Helper()
 	e := &endpoint{t: t, log: log}
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	e.ledger = ledger.New(log, ledger.Options{Retention: retention, Logger: logger})
+	lines := slog.New(slog.NewMultiHandler(logger.Handler(), slog.NewJSONHandler(&e.logged, nil)))
+	e.ledger = ledger.New(log, ledger.Options{Retention: retention, Logger: lines})
 	p := parts{ledger: e.ledger, authority: ledger.AuthorityOptions{Logger: logger}, api: Options{
 		Credentials: []Credential{
 			credential("operator", nil, ledger.Operator), credential("revoker", nil, ledger.Revoker), credential("viewer", nil, ledger.Viewer),

@@ -120,6 +120,7 @@ func dropBody(w http.ResponseWriter, r *http.Request) {
 
 // refuseBody writes the refusal of a body to the audit, and returns p.
 func (s *Server) refuseBody(r *http.Request, c *call, p *Problem) error {
+	c.decided = true
 	e := s.authority.Entry(&c.Caller, actionOf(r))
 	_ = s.authority.Refuse(r.Context(), e, &ledger.Refusal{Detail: p.Detail})
 	return p

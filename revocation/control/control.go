@@ -22,6 +22,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -71,7 +72,6 @@ type Server struct {
 	mux        *http.ServeMux
 	operations map[string]string // IDs by the pattern of mux
 	failures   *rate.Limiter     // of credentials: beyond, 429
-	noted      *rate.Limiter     // failed credentials that get an entry of the audit
 	requests   *slots
 	imports    *slots
 	waits      *slots
@@ -92,7 +92,6 @@ func NewServer(o Options) (*Server, error) {
 		mux:     http.NewServeMux(), operations: map[string]string{},
 		refused:  refusedImports{of: map[string]debt{}},
 		failures: rate.NewLimiter(10, 50),
-		noted:    rate.NewLimiter(rate.Every(10*time.Second), 20),
 		requests: newSlots("requests", maxRequests, maxRequests/2, maxRequests/8),
 		imports:  newSlots("imports", maxImports, 1, 1),
 		bodyTime: bodyTime,
@@ -123,6 +122,9 @@ func NewServer(o Options) (*Server, error) {
 type call struct {
 	ledger.Caller
 	slot *slot // which the request holds
+	// decided says that the authority has the request, so its outcome is in the
+	// log and in the audit.
+	decided bool
 }
 
 type callKey struct{}
@@ -168,16 +170,25 @@ func (s *Server) ServeHTTP(writer http.ResponseWriter, r *http.Request) {
 	if err := s.enter(w, r, c, operation); err != nil {
 		dropBody(w, r)
 		s.problemOf(err).write(w)
-		return
+	} else {
+		s.route(w, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
 	}
-	s.route(w, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
+	if changes(r) && !c.decided && w.status >= http.StatusBadRequest {
+		s.authority.Announce(&c.Caller, actionOf(r), fmt.Sprintf("answered %d %s", w.status, http.StatusText(w.status)))
+	}
+}
+
+// changes reports whether a request asks for a change.
+func changes(r *http.Request) bool {
+	return r.Method != http.MethodGet && r.Method != http.MethodHead
 }
 
 // enter decides from the credential and the request line, gives the call its
 // slot, and only then reads the body.
 func (s *Server) enter(w http.ResponseWriter, r *http.Request, c *call, operation string) error {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	if changes(r) {
 		if err := s.authority.Admit(r.Context(), &c.Caller, actionOf(r)); err != nil {
+			c.decided = true
 			return err
 		}
 	}
@@ -216,6 +227,7 @@ func actionOf(r *http.Request) string {
 // slowed down for all callers alike. A caller with a credential does not notice.
 func (s *Server) refuseUnknown(w http.ResponseWriter, r *http.Request, host string, why error) {
 	dropBody(w, r)
+	s.authority.FailedLogin(r.Context(), host, r.Method+" without a valid credential")
 	if !s.failures.Allow() {
 		problem(http.StatusTooManyRequests, "too many requests without a valid credential").retry().write(w)
 		return
@@ -223,10 +235,6 @@ func (s *Server) refuseUnknown(w http.ResponseWriter, r *http.Request, host stri
 	challenge := `Bearer realm="rescind"`
 	if !errors.Is(why, bearer.ErrMissing) {
 		challenge += `, error="invalid_token"`
-	}
-	if s.noted.Allow() {
-		e := s.authority.Entry(&ledger.Caller{From: host}, ledger.ActAuthenticate)
-		_ = s.authority.Refuse(r.Context(), e, &ledger.Refusal{Cause: ledger.Forbidden, Detail: r.Method + " without a valid credential"})
 	}
 	problem(http.StatusUnauthorized, why.Error()).with("WWW-Authenticate", challenge).write(w)
 }

@@ -42,6 +42,7 @@ func (s *Server) register(api huma.API) {
 func add[I, O any](s *Server, api huma.API, o huma.Operation, handle func(context.Context, *I) (*O, error)) {
 	s.operations[o.Method+" "+o.Path] = o.OperationID
 	huma.Register(api, o, func(ctx context.Context, in *I) (*O, error) {
+		callOf(ctx).decided = true
 		out, err := handle(ctx, in)
 		if err != nil {
 			return nil, s.problemOf(err)

@@ -50,6 +50,7 @@ const (
 // when they are durable.
 type note struct {
 	entries []AuditEntry
+	logged  bool   // the log has a line for each entry already
 	covers  uint64 // last revision of this writer that the entries are about; 0 is none
 	answer  func(error)
 }
@@ -57,14 +58,21 @@ type note struct {
 // noteEntries is how many entries share one message of the log.
 const noteEntries = 256
 
-// Record adds an entry to the audit, and returns when it is durable.
+// Record adds an entry to the audit and to the log, and returns when it is
+// durable.
 func (l *Ledger) Record(ctx context.Context, e AuditEntry) error {
+	l.lines.announce(&e)
+	return l.record(ctx, e)
+}
+
+// record adds an entry to the audit alone.
+func (l *Ledger) record(ctx context.Context, e AuditEntry) error {
 	if err := l.Ready(); err != nil {
 		return err
 	}
 	done := make(chan error, 1)
 	select {
-	case l.notes <- note{entries: []AuditEntry{e}, answer: func(err error) { done <- err }}:
+	case l.notes <- note{entries: []AuditEntry{e}, logged: true, answer: func(err error) { done <- err }}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -81,7 +89,8 @@ func (l *Ledger) Record(ctx context.Context, e AuditEntry) error {
 
 // audit writes notes in their order, as many together as wait. Entries of
 // accepted changes are kept until they are written, although their caller got an
-// error.
+// error. Each entry gets its line in the log, after its caller has the answer. A
+// caller that no longer waits for its change does not lose the line.
 func (l *Ledger) audit(ctx context.Context) error {
 	var owed []AuditEntry
 	var covers uint64
@@ -115,6 +124,19 @@ func (l *Ledger) audit(ctx context.Context) error {
 		}
 		if err == nil {
 			owed, covers = nil, 0
+		}
+		l.announceAll(notes)
+	}
+}
+
+// announceAll logs the entries of notes that have no line yet.
+func (l *Ledger) announceAll(notes []note) {
+	for i := range notes {
+		if notes[i].logged {
+			continue
+		}
+		for j := range notes[i].entries {
+			l.lines.announce(&notes[i].entries[j])
 		}
 	}
 }

@@ -201,11 +201,27 @@ func (a *Authority) Entry(c *Caller, action string) AuditEntry {
 // recordTimeout bounds the wait for the entry of a refusal.
 const recordTimeout = 5 * time.Second
 
-// record writes the entry of a refusal. The answer does not depend on it,
+// Announce writes the line of a request that the front end refused by itself, and
+// that the audit does not have.
+func (a *Authority) Announce(c *Caller, action, fault string) {
+	e := a.Entry(c, action)
+	e.Outcome, e.Detail = Refused, fault
+	a.ledger.lines.announce(&e)
+}
+
+// FailedLogin writes the line and the entry of a request without a known
+// credential.
+func (a *Authority) FailedLogin(ctx context.Context, from, fault string) {
+	e := a.Entry(&Caller{From: from}, ActAuthenticate)
+	_ = a.Refuse(ctx, e, &Refusal{Cause: Forbidden, Detail: fault})
+}
+
+// record writes the line and the entry of a refusal. The answer does not depend on it,
 // because it is a refusal either way. A caller that is refused more often than a
 // person or a program at work gets fewer entries, and the next one says how many
 // are missing.
 func (a *Authority) record(ctx context.Context, e AuditEntry) {
+	a.ledger.lines.announce(&e)
 	missing, ok := a.refusals.allow(e.By)
 	if !ok {
 		return
@@ -215,7 +231,7 @@ func (a *Authority) record(ctx context.Context, e AuditEntry) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	if err := a.ledger.Record(ctx, e); err != nil {
+	if err := a.ledger.record(ctx, e); err != nil {
 		a.logger.Warn("an attempt is not in the audit", "action", e.Action, "outcome", e.Outcome, "by", e.By, "from", e.From, "error", err)
 	}
 }

@@ -71,16 +71,16 @@ func (l *Ledger) restore(ctx context.Context, id revocation.ID, count uint32, en
 // submit gives an attempt to the committer, and waits for its outcome.
 func (l *Ledger) submit(ctx context.Context, a *attempt) outcome {
 	if err := l.Ready(); err != nil {
-		return outcome{err: err}
+		return l.unsent(a, err)
 	}
 	if a.size > l.log.MaxBody() {
-		return outcome{err: ErrTooLarge}
+		return l.unsent(a, ErrTooLarge)
 	}
 	a.done = make(chan outcome, 1)
 	select {
 	case l.queue <- a:
 	case <-ctx.Done():
-		return outcome{err: ctx.Err()}
+		return l.unsent(a, ctx.Err())
 	}
 	if l.Ready() != nil {
 		l.drain() // the committer has ended
@@ -91,6 +91,14 @@ func (l *Ledger) submit(ctx context.Context, a *attempt) outcome {
 	case <-ctx.Done():
 		return outcome{err: ctx.Err()}
 	}
+}
+
+// unsent logs an attempt that the committer does not get, and returns its outcome.
+func (l *Ledger) unsent(a *attempt, err error) outcome {
+	e := a.entry
+	e.Outcome, e.Detail = Failed, err.Error()
+	l.lines.announce(&e)
+	return outcome{err: err}
 }
 
 // drain answers waiting attempts and notes after the ledger has ended.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"sync"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -86,6 +87,9 @@ func (r *refusals) allow(by string) (missing int, ok bool) {
 	of := r.of[by]
 	if of == nil {
 		of = &refused{entries: rate.NewLimiter(5, 200)}
+		if by == "" { // failed logins
+			of.entries = rate.NewLimiter(rate.Every(10*time.Second), 20)
+		}
 		r.of[by] = of
 	}
 	if !of.entries.Allow() {

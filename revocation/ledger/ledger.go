@@ -86,6 +86,7 @@ type Ledger struct {
 	maxScan         int // rows that a page looks at
 	now             func() time.Time
 	logger          *slog.Logger
+	lines           *announcer
 
 	queue chan *attempt // to the committer
 	notes chan note     // to the auditor
@@ -127,8 +128,13 @@ func New(log Log, o Options) *Ledger {
 	if l.logger == nil {
 		l.logger = slog.New(slog.DiscardHandler)
 	}
+	l.lines = newAnnouncer(l.logger)
 	return l
 }
+
+// CloseLines logs the number of the lines about refusals and failed logins that
+// were left out in this second. It is called at the end of the process.
+func (l *Ledger) CloseLines() { l.lines.close() }
 
 // Run reads the log and serves until ctx ends or the log cannot be read. It
 // returns the cause. It runs once.

@@ -59,6 +59,12 @@ func Run(ctx context.Context, o Options) (err error) {
 	processes, ctx := daemon.NewProcesses(ctx)
 	go daemon.BoundGarbage(ctx)
 	n := &node{options: o, config: c, log: log, processes: processes, teardown: teardown, registry: registry}
+	teardown.Add("lines of refusals", daemon.Closing(func() error {
+		if n.ledger != nil {
+			n.ledger.CloseLines()
+		}
+		return nil
+	}))
 
 	admin, adminTLS, err := daemon.Open(ctx, c.HTTP, log)
 	if err != nil {
