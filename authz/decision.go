@@ -117,6 +117,7 @@ type Facts struct {
 	IssuedAt revocation.Micros // 0: it has no iat
 	Expires  revocation.Micros // 0: it has no exp
 	Hash     [32]byte          // SHA-256 of header.payload; identifies a token without jti
+	Claims   map[string]any    // all of them; nobody changes or keeps them
 }
 
 // Clients are the claims in which issuers write the client of a token, in the

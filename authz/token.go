@@ -45,7 +45,7 @@ func (t *verified) facts() *Facts {
 	for i, name := range revocation.ClientNames {
 		clients[i] = t.text(name)
 	}
-	return &Facts{KeyID: t.keyID, Session: t.text("sid"), Clients: clients, IssuedAt: t.issuedAt(), Expires: t.expires(), Hash: t.hash}
+	return &Facts{KeyID: t.keyID, Session: t.text("sid"), Clients: clients, IssuedAt: t.issuedAt(), Expires: t.expires(), Hash: t.hash, Claims: t.Claims}
 }
 
 // revocable returns t as the set of revocations looks it up. The hash leaves

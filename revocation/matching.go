@@ -21,6 +21,16 @@ func (c *Claim) Member() string {
 	return n.Member()
 }
 
+// Intended returns the JSON Pointer that was probably meant by a name with dots,
+// or "" for every other name.
+func (c *Claim) Intended() string {
+	n, err := jwt.ParseClaimName(c.Name)
+	if err != nil {
+		return ""
+	}
+	return n.Intended()
+}
+
 // FollowsFrom reports whether c matches each token whose claim of this name has
 // this value, shown as text. An element of an array is named by its place, so its
 // value may follow from the array's.

@@ -34,7 +34,7 @@ var arrows = map[string][]string{
 	"rescind/authz/decisionlog":            {"rescind/authz", "rescind/revocation/insight", "rescind/revocation/printable"},
 	"rescind/authz/tracing":                {"rescind/authz", "rescind/authz/decisionlog"},
 	"rescind/authz/otlp":                   nil,
-	"rescind/authz/watch":                  {"rescind/authz", "rescind/revocation", "rescind/revocation/insight"},
+	"rescind/authz/watch":                  {"rescind/authz", "rescind/jwks/jwt", "rescind/revocation", "rescind/revocation/insight"},
 	"rescind/authz/gate":                   {"rescind/authz"},
 	"rescind/authz/explain":                {"rescind/authz", "rescind/jwks", "rescind/jwks/jwt", "rescind/revocation", "rescind/revocation/printable"},
 	"rescind/envoy":                        {"rescind/authz", "rescind/authz/gate"},

@@ -30,6 +30,8 @@ type event struct {
 	hash     uint64 // of header.payload
 	issuedAt revocation.Micros
 	expires  revocation.Micros
+	layout   uint64      // of its claims; 0: not known
+	names    *claimNames // of a layout that may be new, and else nil
 
 	revocation revocation.ID
 	revokedBy  revocation.Kind

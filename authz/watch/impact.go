@@ -27,7 +27,7 @@ var errNoIssuer = errors.New("the query names no issuer")
 
 func (m *memory) impact(q insight.ImpactQuery, wall time.Time, breathe func()) insight.Impact {
 	now := m.stamp(wall)
-	t := m.target(q)
+	t := m.target(q, now)
 	a := insight.Impact{Since: m.since(wall), Partial: m.partial(wall) || !t.whole}
 	tokens, subjects, sessions := newDistinct(), newDistinct(), newDistinct()
 	m.scan(breathe, func(k *token) {

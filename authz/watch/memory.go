@@ -24,6 +24,7 @@ type memory struct {
 	holders   table[holder, *holder]
 	lifetimes *groups
 	alerts    *alerts
+	layouts   *layouts
 }
 
 // Sizes of the tables beside the tokens.
@@ -34,7 +35,7 @@ const (
 )
 
 func newMemory(s *Settings, now time.Time, out func(insight.Alert, uint64)) *memory {
-	m := &memory{settings: s, began: now, names: newNames(), alerts: newAlerts(out)}
+	m := &memory{settings: s, began: now, names: newNames(), alerts: newAlerts(out), layouts: new(layouts)}
 	m.tokens = newTokens(s.Tokens, s.Window, m.names)
 	m.subjects.limit, m.holders.limit, m.crossings.limit = maxSubjects, maxHolders, maxCrossings
 	m.bursts = newBursts()
@@ -86,6 +87,9 @@ func (m *memory) note(e *event) {
 	}
 	now := m.stamp(e.at)
 	i := m.names.issuer(e.issuer)
+	if i.carried.note(e, now) {
+		m.layouts.forget(e.layout)
+	}
 	k, fresh := m.tokens.put(i.identity(e), now)
 	if fresh {
 		m.tokens.begin(k, e, i, now)
@@ -115,6 +119,7 @@ func (m *memory) tick(now time.Time) {
 	m.bursts.sweep(share, at, m.settings.FailuresWithin)
 	for _, i := range m.names.issuers {
 		i.lifetimes.tick(now, m.settings.Window)
+		i.carried.sweep(at, m.settings.Window)
 	}
 	m.lifetimes.tick(now, m.settings.Window)
 	m.alerts.tick(now)

@@ -57,6 +57,7 @@ type issuer struct {
 	name      string
 	hash      uint64
 	lifetimes usual
+	carried   carried
 }
 
 // of returns the hash of a name within i, or 0 for an empty name.

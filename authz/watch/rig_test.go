@@ -66,6 +66,7 @@ type seen struct {
 	issuer, subject, jti, session, client, kid, policy string
 	authorized                                         string // azp
 
+	claims  map[string]any // nil: not known
 	from    string
 	reason  authz.Reason
 	life    time.Duration
@@ -98,7 +99,7 @@ func (s seen) decision(at time.Time) (*authz.Request, *authz.Decision) {
 	}
 	if !s.nothing {
 		d.Subject, d.TokenID = s.subject, s.jti
-		d.Facts = &authz.Facts{KeyID: s.kid, Session: s.session, Clients: authz.Clients{s.client, s.authorized}, Hash: sha256.Sum256([]byte(s.issuer + s.jti + s.subject + s.client))}
+		d.Facts = &authz.Facts{Claims: s.claims, KeyID: s.kid, Session: s.session, Clients: authz.Clients{s.client, s.authorized}, Hash: sha256.Sum256([]byte(s.issuer + s.jti + s.subject + s.client))}
 		if s.issued.IsZero() {
 			s.issued = at
 		}

@@ -32,14 +32,14 @@ func (w *Watcher) live() (over bool) {
 			w.log.Error("watcher failed, starting again with an empty memory", slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
 		}
 	}()
-	m := newMemory(w.settings.Load(), time.Now(), w.emit)
+	m := w.begin(w.settings.Load())
 	ticker := time.NewTicker(tickEvery)
 	defer ticker.Stop()
 	pause := time.NewTimer(rest)
 	defer pause.Stop()
 	for {
 		if s := w.settings.Load(); !m.configure(s) {
-			m = newMemory(s, time.Now(), w.emit)
+			m = w.begin(s)
 		}
 		var rested <-chan time.Time
 		busy := w.drain(m)
@@ -68,6 +68,13 @@ func (w *Watcher) live() (over bool) {
 			return true
 		}
 	}
+}
+
+// begin returns an empty memory. Events bring the names of every layout to it.
+func (w *Watcher) begin(s *Settings) *memory {
+	m := newMemory(s, time.Now(), w.emit)
+	w.layouts.Store(m.layouts)
+	return m
 }
 
 // drain handles the queued events, at most as many as the queue holds. It

@@ -23,8 +23,8 @@ type target struct {
 }
 
 // target reads a revocation. Tokens of an issuer that this replica does not
-// accept are never hit.
-func (m *memory) target(q insight.ImpactQuery) target {
+// accept are never hit. Nor is a token hit if no token seen has one of the claims.
+func (m *memory) target(q insight.ImpactQuery, now stamp) target {
 	i := m.names.issuers[q.Issuer]
 	if i == nil {
 		return target{hits: never, none: true, whole: true}
@@ -33,9 +33,12 @@ func (m *memory) target(q insight.ImpactQuery) target {
 	tests := []func(*token) bool{func(k *token) bool { return m.names.origins[k.origin()].issuer == i }}
 	named := len(tests)
 	for name, value := range q.Claims {
-		if test := m.claim(i, name, value, &t); test != nil {
+		switch test := m.claim(i, name, value, &t); {
+		case test != nil:
 			tests = append(tests, test)
-		} else {
+		case i.carried.lacks(name, now, m.settings.Window):
+			return target{hits: never, none: true, whole: true}
+		default:
 			t.whole = false
 		}
 	}

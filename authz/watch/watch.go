@@ -22,6 +22,8 @@
 // sketches (HyperLogLog, DDSketch). Where memory is short, the watcher forgets
 // the least recently used of a few tokens, and its answers say that they are
 // partial.
+// Of each issuer it knows the names of the claims of its tokens: at most 128
+// different sets of at most 256 names each.
 //
 // A token is forgotten a window after its last use. So is its use in one
 // network, under one policy and with one outcome.
@@ -66,6 +68,8 @@ type Watcher struct {
 	metrics  *metrics
 	log      *slog.Logger
 
+	layouts atomic.Pointer[layouts] // of the present memory
+
 	queue *xsync.MPMCQueue[event]
 	idle  atomic.Bool   // the goroutine waits on wake
 	wake  chan struct{} // holds one
@@ -102,6 +106,7 @@ func New(o Options) (*Watcher, error) {
 	if w.log == nil {
 		w.log = slog.Default()
 	}
+	w.layouts.Store(new(layouts))
 	w.SetSink(nil)
 	w.Configure(o.Settings)
 	go w.run()
@@ -145,6 +150,12 @@ func (w *Watcher) Observe(r *authz.Request, d *authz.Decision, at time.Time) {
 		return
 	}
 	e := eventOf(r, d, at)
+	if f := d.Facts; f != nil && f.Claims != nil {
+		e.layout = layoutOf(d.Issuer, f.Claims)
+		if w.layouts.Load().learn(e.layout) {
+			e.names = namesOf(f.Claims)
+		}
+	}
 	for range attempts {
 		if w.queue.TryEnqueue(e) {
 			// The goroutine sets idle and then looks at the queue once more, so

@@ -64,7 +64,7 @@ func (m *memory) weights(queries []insight.ImpactQuery, wall time.Time, breathe 
 		bySubject: map[brief][]*weighed{}, bySession: map[brief][]*weighed{},
 	}
 	for i := range queries {
-		w.items[i].target = m.target(queries[i])
+		w.items[i].target = m.target(queries[i], w.now)
 		w.add(&w.items[i])
 	}
 	if w.needsScan() || !m.total.known || m.tokens.n <= pageSize || w.now.since(m.total.at) > totalAge {

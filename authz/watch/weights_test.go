@@ -59,6 +59,87 @@ func TestWeights(t *testing.T) {
 	})
 }
 
+// A revocation by a claim that no token carries hits nothing, and that is certain.
+// By a claim that is carried and not remembered, it is not known.
+func TestClaimsThatNoTokenCarries(t *testing.T) {
+	bubble(t, func(s *Settings) { s.Window = 10 * time.Minute }, func(r *rig) {
+		keycloak := map[string]any{
+			"sub": "alice", "tenant": nil, "realm_access": map[string]any{"roles": []any{"admin"}},
+			"groups": []any{map[string]any{"name": "ops"}}, "a.b": "flat", "/odd": "x",
+		}
+		r.see(seen{jti: "a", subject: "alice", claims: keycloak, repeat: 3})
+		r.see(seen{jti: "b", subject: "alice", issuer: other, claims: map[string]any{"elsewhere": true}})
+		wanted := func(when string, carried map[string]bool) {
+			t.Helper()
+			for name, carried := range carried {
+				for _, claims := range []map[string]any{{name: "x"}, {name: "x", "sub": "alice"}} {
+					got, err := r.Weights([]insight.ImpactQuery{{Issuer: idp, Claims: claims}})
+					if err != nil || got.Partial || got.Items[0].Partial != carried || !carried && got.Items[0].Requests != 0 {
+						t.Errorf("%s: weight by %v: got %+v, %v, want it partial: %v, and nothing where it is not", when, claims, got, err, carried)
+					}
+				}
+			}
+		}
+		wanted("with a token", map[string]bool{
+			"tenant": true, "/realm_access/roles": true, "realm_access": true, "/groups/0/name": true, "/groups/x": true, "a.b": true, "/~1odd": true,
+			"realm_access.roles": false, "/realm_access/role": false, "/a/b": false, "/odd/x": false, "/tenant/x": false, "department": false, "elsewhere": false,
+		})
+		time.Sleep(11 * time.Minute)
+		wanted("after the window", map[string]bool{"tenant": false, "/realm_access/roles": false})
+		r.see(seen{jti: "a", subject: "alice", claims: keycloak})
+		wanted("seen again", map[string]bool{"tenant": true, "/realm_access/roles": true, "department": false})
+		r.see(seen{jti: "c", subject: "bob"}) // the claims are not known
+		wanted("with a token whose claims are not known", map[string]bool{"department": true})
+	})
+}
+
+// Layouts and names beyond the bounds make an answer partial, never wrong.
+func TestClaimNamesAreBounded(t *testing.T) {
+	many := map[string]any{}
+	for n := range maxNames + 1 {
+		many[fmt.Sprint("claim", n)] = true
+	}
+	for _, c := range []struct {
+		name   string
+		tokens []map[string]any
+	}{
+		{"more names than are kept", []map[string]any{many}},
+		{"more layouts than are kept", func() (all []map[string]any) {
+			for n := range maxLayouts + 1 {
+				all = append(all, map[string]any{fmt.Sprint("claim", n): true})
+			}
+			return all
+		}()},
+	} {
+		bubble(t, nil, func(r *rig) {
+			for n, claims := range c.tokens {
+				r.see(seen{jti: fmt.Sprint(n), claims: claims})
+			}
+			got, err := r.Weights([]insight.ImpactQuery{{Issuer: idp, Claims: map[string]any{"department": "x"}}})
+			if err != nil || !got.Items[0].Partial {
+				t.Errorf("%s: got %+v, %v, want a partial weight", c.name, got, err)
+			}
+		})
+	}
+}
+
+// The memory learns a layout again that its event did not bring.
+func TestALostLayoutIsBroughtAgain(t *testing.T) {
+	bubble(t, func(s *Settings) { s.Window = time.Minute }, func(r *rig) {
+		claims := map[string]any{"sub": "alice"}
+		r.layouts.Load().learn(layoutOf(idp, claims)) // as if the first event was dropped
+		for _, want := range []bool{true, true, false} {
+			r.see(seen{jti: "a", subject: "alice", claims: claims})
+			r.settle()
+			got, err := r.Weights([]insight.ImpactQuery{{Issuer: idp, Claims: map[string]any{"department": "x"}}})
+			if err != nil || got.Items[0].Partial != want {
+				t.Errorf("got %+v, %v, want a partial weight: %v", got, err, want)
+			}
+			time.Sleep(40 * time.Second)
+		}
+	})
+}
+
 // A watcher that is switched off must not read as a gateway without traffic.
 func TestSwitchedOffIsPartial(t *testing.T) {
 	bubble(t, func(s *Settings) { s.Enabled = false }, func(r *rig) {

@@ -140,6 +140,7 @@ func (a *Authority) Revoke(ctx context.Context, c *Caller, o *Order) (*Revoked, 
 		p.entry.ID, p.entry.Revision = out.ids[0].String(), out.revision
 		a.forward(p.token, p.entry)
 	}
+	done.Warnings = append(done.Warnings, a.dotted(ctx, p.candidates)...)
 	return done, nil
 }
 
@@ -162,7 +163,7 @@ func (a *Authority) Impact(ctx context.Context, c *Caller, o *Order) (*Impact, e
 		return nil, err
 	}
 	i := a.guard.impact(ctx, p.candidates, p.breadth, a.ledger.now())
-	i.Warnings = p.warnings
+	i.Warnings = append(p.warnings, a.dotted(ctx, p.candidates)...)
 	return i, nil
 }
 

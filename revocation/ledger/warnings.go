@@ -1,9 +1,12 @@
 package ledger
 
 import (
+	"context"
 	"fmt"
+	"slices"
 
 	"rescind/revocation"
+	"rescind/revocation/insight"
 )
 
 // lineWarnings counts the lines of an order that have the same warning. There are
@@ -29,6 +32,41 @@ func (l *lineWarnings) addAll(more lineWarnings) {
 	for _, w := range more {
 		l.add(w.Warning, w.count)
 	}
+}
+
+// maxDotted bounds the claim names of one order that the replicas are asked about.
+const maxDotted = 16
+
+// dotted returns a warning for each claim name that was probably meant as a JSON
+// Pointer and that no token seen lately has. Where a replica cannot tell, there is
+// no warning.
+func (a *Authority) dotted(ctx context.Context, candidates []Candidate) (out []string) {
+	var names []string
+	var queries []insight.ImpactQuery
+	for i := range candidates {
+		for _, c := range candidates[i].Target.Claims {
+			pointer := c.Intended()
+			if pointer == "" || len(queries) == maxDotted {
+				continue
+			}
+			q := insight.ImpactQuery{Issuer: candidates[i].Issuer, Claims: map[string]any{c.Name: c.Value.JSON()}}
+			if slices.ContainsFunc(queries, func(o insight.ImpactQuery) bool { _, same := o.Claims[c.Name]; return same && o.Issuer == q.Issuer }) {
+				continue
+			}
+			queries = append(queries, q)
+			names = append(names, fmt.Sprintf("no token seen lately has the claim %s. If a nested claim was meant, revoke by %s", c.Name, pointer))
+		}
+	}
+	if len(queries) == 0 {
+		return nil
+	}
+	all, _ := a.guard.weigher.question(ctx, queries)
+	for i, w := range all.Items {
+		if w.Tokens == 0 && !w.Partial && !all.Partial && !slices.Contains(out, names[i]) {
+			out = append(out, names[i])
+		}
+	}
+	return out
 }
 
 // texts returns the warnings as the answer to an order has them.
