@@ -14,21 +14,25 @@ type alertsInput struct {
 	Paging
 	Detector detector  `query:"detector" doc:"Only alerts of this detector"`
 	Since    time.Time `query:"since" doc:"Only alerts seen at that time or later"`
-	After    string    `query:"after" maxLength:"64" doc:"Only alerts raised after the alert with this id. A client that asks again and again with the newest id misses none"`
+	After    string    `query:"after" minLength:"1" maxLength:"64" doc:"Only alerts raised after the alert with this id. A client that asks again and again with the newest id misses none"`
 }
 
 // detector is an [insight.Detector] as a parameter.
 type detector insight.Detector
 
 // Schema lists the detectors.
-func (detector) Schema(huma.Registry) *huma.Schema { return oneOf(insight.Detectors) }
+func (detector) Schema(huma.Registry) *huma.Schema { return oneOf("detector", insight.Detectors) }
 
-// oneOf returns the schema of one of some names.
-func oneOf[S ~string](names []S) *huma.Schema {
+// oneOf returns the schema of one of some names. A generated client calls a name by
+// its noun and itself, because client alone would be the name of its own type.
+func oneOf[S ~string](noun string, names []S) *huma.Schema {
 	s := &huma.Schema{Type: huma.TypeString}
+	var called []string
 	for _, name := range names {
 		s.Enum = append(s.Enum, string(name))
+		called = append(called, noun+"_"+string(name))
 	}
+	s.Extensions = map[string]any{"x-enum-varnames": called}
 	s.PrecomputeMessages()
 	return s
 }

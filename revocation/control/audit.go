@@ -10,8 +10,8 @@ import (
 type auditInput struct {
 	Paging
 	After  time.Time `query:"after" doc:"Only entries later than this time" example:"2026-11-24T07:00:01Z"`
-	By     string    `query:"by" maxLength:"256" doc:"Only entries of the credential of this name"`
-	Issuer string    `query:"issuer" maxLength:"1024" doc:"Only entries about this issuer, also those that are about others too"`
+	By     string    `query:"by" minLength:"1" maxLength:"256" doc:"Only entries of the credential of this name"`
+	Issuer string    `query:"issuer" minLength:"1" maxLength:"1024" doc:"Only entries about this issuer, also those that are about others too"`
 }
 
 // AuditPage is one page of the audit.

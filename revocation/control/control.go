@@ -114,6 +114,7 @@ func NewServer(o Options) (*Server, error) {
 	config.RejectUnknownQueryParameters = true
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"bearer": {Type: "http", Scheme: "bearer"}}
 	config.Security = []map[string][]string{{"bearer": {}}}
+	config.Tags, config.Servers = tags, []*huma.Server{{URL: "/", Description: "The control endpoint that serves this description"}}
 	s.register(humago.New(s.mux, config))
 	return s, nil
 }

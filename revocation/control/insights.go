@@ -19,14 +19,14 @@ type Answered = ledger.Answered
 type activityInput struct {
 	By     dimension `query:"by" required:"true" doc:"The claim that has the value"`
 	Value  string    `query:"value" required:"true" minLength:"1" maxLength:"1024" example:"alice"`
-	Issuer string    `query:"issuer" maxLength:"1024" doc:"Only tokens of this issuer; a credential that is for some issuers must name one of them"`
+	Issuer string    `query:"issuer" minLength:"1" maxLength:"1024" doc:"Only tokens of this issuer; a credential that is for some issuers must name one of them"`
 }
 
 // dimension is an [insight.Dimension] as a parameter.
 type dimension insight.Dimension
 
 // Schema lists the dimensions.
-func (dimension) Schema(huma.Registry) *huma.Schema { return oneOf(insight.Dimensions) }
+func (dimension) Schema(huma.Registry) *huma.Schema { return oneOf("by", insight.Dimensions) }
 
 // ActivityDocument is the activity that the replicas saw.
 type ActivityDocument struct {

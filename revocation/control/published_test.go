@@ -2,16 +2,22 @@ package control
 
 import (
 	"bytes"
+	"fmt"
+	"maps"
 	"mime"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"pgregory.net/rapid"
 
+	"rescind/revocation"
 	"rescind/revocation/ledger/ledgertest"
 )
 
@@ -98,8 +104,9 @@ func dig(v any, path ...string) (any, bool) {
 	return v, true
 }
 
-// The request's schema accepts a body if ParseRequest does.
-func TestRequestSchema(t *testing.T) {
+// requestSchemaOf returns the published schema of a request.
+func requestSchemaOf(t *testing.T) *jsonschema.Schema {
+	t.Helper()
 	e := serve(t, ledgertest.New())
 	e.do("viewer", "GET", "/v1/replicas", "").want(200)
 	schemas.Lock()
@@ -108,16 +115,103 @@ func TestRequestSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return schema
+}
+
+// The request's schema accepts a body exactly if the API does. Each body is made
+// of members that the schema can tell apart: present, absent, empty, too long, and
+// of a wrong type.
+func TestRequestSchemaAgreesWithTheAPI(t *testing.T) {
+	schema := requestSchemaOf(t)
+	now := time.Now()
+	long := func(n int) string { return fmt.Sprintf("%q", strings.Repeat("x", n)) }
+	many := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `,"c%d":%d`, i, i)
+		}
+		return "{" + strings.TrimPrefix(b.String(), ",") + "}"
+	}
+	later := fmt.Sprintf("%q", now.Add(time.Hour).UTC().Format(time.RFC3339))
+	token := fmt.Sprintf("%q", jwt(fmt.Sprintf(`{"iss":%q,"exp":%d}`, issuerA, now.Add(time.Hour).Unix())))
+	values := map[string][]string{
+		"issuer": {"", fmt.Sprintf("%q", issuerA), `""`, "null", "1", long(1024), long(1025)},
+		"claims": {"", `{"sub":"a"}`, `{"a":"x","b":1.5,"c":true}`, "{}", `{"sub":""}`, `{"sub":null}`, `{"sub":["a"]}`, `{"sub":{}}`, "[]", `"sub"`, "null",
+			many(16), many(17), `{"sub":` + long(1024) + "}", `{"sub":` + long(1025) + "}"},
+		"kid":           {"", `"k"`, `""`, "1", "null", long(256), long(257)},
+		"token":         {"", token, `""`, `"a.b"`, "null"},
+		"all":           {"", "true", "false", "null", `"true"`},
+		"block":         {"", "true", "false", "null", "1"},
+		"issued_before": {"", later, `""`, `"yesterday"`, "1"},
+		"expires_at":    {"", later, `"2026-13-01T00:00:00Z"`, "null"},
+		"reason":        {"", `""`, `"left"`, "1", long(1024), long(1025)},
+		"isuer":         {"", `"x"`},
+	}
+	names := slices.Sorted(maps.Keys(values))
+	accepted := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		form := rapid.SampledFrom([]string{"claims", "kid", "all", "token"}).Draw(rt, "form")
+		members := map[string]string{form: values[form][1]}
+		if form != "token" {
+			members["issuer"] = values["issuer"][1]
+		}
+		for range rapid.IntRange(0, 3).Draw(rt, "changes") {
+			name := rapid.SampledFrom(names).Draw(rt, "name")
+			members[name] = rapid.SampledFrom(values[name]).Draw(rt, name)
+		}
+		var parts []string
+		for _, name := range names {
+			if members[name] != "" {
+				parts = append(parts, fmt.Sprintf("%q:%s", name, members[name]))
+			}
+		}
+		body := "{" + strings.Join(parts, ",") + "}"
+		v, err := jsonschema.UnmarshalJSON(strings.NewReader(body))
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if members["token"] == token && members["issuer"] == long(1024) {
+			return // a schema cannot say that it is not the issuer of the token
+		}
+		valid := schema.Validate(v)
+		request, faults := revocation.ParseRequest([]byte(body))
+		if faults == nil {
+			_, faults = request.Accept(now, retention, "x")
+		}
+		if (faults == nil) != (valid == nil) {
+			rt.Fatalf("%s: got the faults %v, want as the schema says: %v", body, faults, valid)
+		}
+		if faults == nil {
+			accepted++
+		}
+	})
+	if accepted == 0 {
+		t.Error("no body was accepted, want some")
+	}
+}
+
+// Each form of a request is accepted by the schema, and near misses are not.
+func TestRequestSchema(t *testing.T) {
+	schema := requestSchemaOf(t)
 	for body, valid := range map[string]bool{
 		claims(issuerA, `{"sub":"a","n":1,"b":true}`):                                    true,
 		`{"issuer":"https://a.example/","all":true,"expires_at":"2030-01-01T00:00:00Z"}`: true,
 		`{"issuer":"https://a.example/","kid":"k","block":true,"reason":"x"}`:            true,
-		`{"token":"a.b.c"}`:                                    true,
-		`{"issuer":"https://a.example/"}`:                      false,
-		`{"issuer":"https://a.example/","kid":"k","all":true}`: false,
-		claims(issuerA, `{}`):                                  false,
-		claims(issuerA, `{"sub":null}`):                        false,
-		`{"issuer":"https://a.example/","kid":"k","foo":1}`:    false,
+		`{"token":"a.b.c"}`: true,
+		`{"token":"a.b.c","issuer":"https://a.example/"}`:           true,
+		`{"issuer":"https://a.example/"}`:                           false,
+		`{"issuer":"https://a.example/","kid":"k","all":true}`:      false,
+		`{"issuer":"https://a.example/","kid":"k","all":false}`:     false,
+		`{"issuer":"https://a.example/","kid":"k","claims":{}}`:     false,
+		`{"issuer":"https://a.example/","kid":"k","token":"a.b.c"}`: false,
+		`{"claims":{"sub":"a"}}`:                                    false,
+		`{"kid":"k"}`:                                               false,
+		`{"all":true}`:                                              false,
+		claims(issuerA, `{}`):                                       false,
+		claims(issuerA, `{"sub":null}`):                             false,
+		`{"issuer":"https://a.example/","kid":"k","foo":1}`:         false,
+		`{"issuer":"https://a.example/","kid":"k","block":true,"issued_before":"2026-01-01T00:00:00Z"}`:  false,
+		`{"issuer":"https://a.example/","kid":"k","block":false,"issued_before":"2026-01-01T00:00:00Z"}`: true,
 	} {
 		v, err := jsonschema.UnmarshalJSON(strings.NewReader(body))
 		if err != nil {
@@ -126,5 +220,37 @@ func TestRequestSchema(t *testing.T) {
 		if err := schema.Validate(v); (err == nil) != valid {
 			t.Errorf("%s: got valid %v (%v), want valid %v", body, err == nil, err, valid)
 		}
+	}
+}
+
+// The description has what a generator of clients needs: a server, and for each
+// operation an ID and one of the tags that the description explains.
+func TestDescriptionIsWhole(t *testing.T) {
+	requestSchemaOf(t)
+	schemas.Lock()
+	defer schemas.Unlock()
+	if servers, _ := dig(schemas.doc, "servers"); fmt.Sprint(servers) == "<nil>" {
+		t.Error("the description: got no servers, want one")
+	}
+	known := map[string]bool{}
+	list, _ := dig(schemas.doc, "tags")
+	for _, tag := range list.([]any) {
+		known[tag.(map[string]any)["name"].(string)] = true
+	}
+	paths, _ := dig(schemas.doc, "paths")
+	ids := map[string]bool{}
+	for path, operations := range paths.(map[string]any) {
+		for method, o := range operations.(map[string]any) {
+			operation := o.(map[string]any)
+			id, _ := operation["operationId"].(string)
+			tags, _ := operation["tags"].([]any)
+			if id == "" || ids[id] || len(tags) != 1 || !known[tags[0].(string)] {
+				t.Errorf("%s %s: got the ID %q and the tags %v, want an ID of its own and one of %v", method, path, id, tags, known)
+			}
+			ids[id] = true
+		}
+	}
+	if len(ids) != 10 {
+		t.Errorf("the description: got the operations %v, want 10", ids)
 	}
 }

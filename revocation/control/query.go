@@ -46,7 +46,7 @@ func checkQuery(q url.Values) error {
 // Waiting is the pair of parameters that every change takes.
 type Waiting struct {
 	Wait    string `query:"wait" enum:"all" doc:"all: answer when every replica has the change in force"`
-	Timeout string `query:"timeout" doc:"With wait: how long at most, as 5s (default) or 500ms; at most 1m" example:"5s"`
+	Timeout string `query:"timeout" pattern:"^([0-9]+([.][0-9]+)?(ns|us|ms|s|m))+$" patternDescription:"a duration such as 5s, more than 0 and at most 1m" doc:"With wait: how long at most, as 5s (default) or 500ms; at most 1m" example:"5s"`
 }
 
 // limit returns how long to wait. It is 0 where the caller does not wait.

@@ -111,6 +111,7 @@ func TestGetRevocationsByTarget(t *testing.T) {
 		}
 	}
 	for query, member := range map[string]string{"kind=jti": "kind", "kind=": "kind", "kid=": "kid", "kid=" + strings.Repeat("k", 257): "kid",
+		"claim=": "claim", strings.Repeat("claim=a=b&", 17) + "limit=1": "claim",
 		"token_sha256=abc": "token_sha256", "token_sha256=" + strings.ToUpper(hash): "token_sha256", "token=" + without: "token"} {
 		p := e.do("viewer", "GET", "/v1/revocations?"+query, "").want(422).problem()
 		if len(p.Errors) != 1 || p.Errors[0].Member != member {

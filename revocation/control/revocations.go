@@ -19,7 +19,7 @@ type postInput struct {
 	Confirm       string `query:"confirm" enum:"true,false,yes" doc:"true: also where a 409 asks for a confirmation; yes means true"`
 	UnknownIssuer string `query:"unknown_issuer" enum:"true,false" doc:"true: also for an issuer that no replica accepts"`
 	Seen          string `query:"seen" enum:"true,false" doc:"true: the answer says which traffic it hits, also where nothing else asks for it"`
-	ContentType   string `header:"Content-Type"`
+	ContentType   string `header:"Content-Type" hidden:"true"`
 	RawBody       []byte `contentType:"application/json"`
 }
 
@@ -171,12 +171,12 @@ func (s *Server) get(ctx context.Context, in *idInput) (*getOutput, error) {
 
 type listInput struct {
 	Paging
-	Issuer string    `query:"issuer" maxLength:"1024" doc:"Only those of this issuer"`
-	Claim  []string  `query:"claim,explode" maxItems:"16" doc:"name=value, split at the first =; only those with this equality. May be repeated: all must be there. name:value is accepted where there is no =. The value is compared with the text that is shown, so sub=17 also finds the number. A name that begins with / is a JSON Pointer to a nested claim" example:"sub=alice"`
+	Issuer string    `query:"issuer" minLength:"1" maxLength:"1024" doc:"Only those of this issuer"`
+	Claim  []string  `query:"claim,explode" nullable:"false" minItems:"1" maxItems:"16" doc:"name=value, split at the first =; only those with this equality. May be repeated: all must be there. name:value is accepted where there is no =. The value is compared with the text that is shown, so sub=17 also finds the number. A name that begins with / is a JSON Pointer to a nested claim" example:"sub=alice"`
 	Kind   string    `query:"kind" enum:"claims,kid,token,all" doc:"Only those with such a target. A token that has a jti is revoked by that claim"`
-	KeyID  string    `query:"kid" maxLength:"256" doc:"Only those of this key"`
+	KeyID  string    `query:"kid" minLength:"1" maxLength:"256" doc:"Only those of this key"`
 	Token  string    `query:"token_sha256" pattern:"^[0-9a-f]{64}$" doc:"Only the one of the token whose header.payload has this SHA-256"`
-	By     string    `query:"by" maxLength:"256" doc:"Only those made by the credential of this name"`
+	By     string    `query:"by" minLength:"1" maxLength:"256" doc:"Only those made by the credential of this name"`
 	Since  time.Time `query:"since" doc:"Only those made at that time or later" example:"2026-11-24T07:00:01Z"`
 	Active string    `query:"active" enum:"true,false" doc:"true: in force; false: restored; left out: both"`
 }
@@ -213,6 +213,9 @@ func (s *Server) list(ctx context.Context, in *listInput) (*listOutput, error) {
 var kinds = map[string]revocation.Kind{
 	"claims": revocation.KindClaims, "kid": revocation.KindKeyID, "token": revocation.KindToken, "all": revocation.KindAll,
 }
+
+// claimPattern is the form of a text that claimFilter reads.
+const claimPattern = `^([^=]+=[\s\S]+|[^=:]+:[^=]+)$`
 
 // claimFilter reads name=value, or name:value where the text has no equals sign.
 // The name of a JSON Pointer ends at the first of these.

@@ -14,25 +14,25 @@ func (s *Server) register(api huma.API) {
 	reads := []int{401, 403, 404, 422, 429, 503}
 	changes := []int{400, 401, 403, 404, 408, 413, 415, 422, 429, 503}
 	revokes := append(slices.Clone(changes), 409)
-	add(s, api, huma.Operation{OperationID: "revoke", Method: http.MethodPost, Path: "/v1/revocations",
+	add(s, api, huma.Operation{OperationID: "revoke", Tags: []string{tagRevocations}, Method: http.MethodPost, Path: "/v1/revocations",
 		Summary: "Revoke", Errors: revokes, DefaultStatus: http.StatusCreated, MaxBodyBytes: -1, SkipValidateBody: true}, s.post)
-	add(s, api, huma.Operation{OperationID: "list", Method: http.MethodGet, Path: "/v1/revocations",
+	add(s, api, huma.Operation{OperationID: "list", Tags: []string{tagRevocations}, Method: http.MethodGet, Path: "/v1/revocations",
 		Summary: "List revocations", Errors: reads}, s.list)
-	add(s, api, huma.Operation{OperationID: "show", Method: http.MethodGet, Path: "/v1/revocations/{id}",
+	add(s, api, huma.Operation{OperationID: "show", Tags: []string{tagRevocations}, Method: http.MethodGet, Path: "/v1/revocations/{id}",
 		Summary: "Show one revocation", Errors: reads}, s.get)
-	add(s, api, huma.Operation{OperationID: "restore", Method: http.MethodDelete, Path: "/v1/revocations/{id}",
+	add(s, api, huma.Operation{OperationID: "restore", Tags: []string{tagRevocations}, Method: http.MethodDelete, Path: "/v1/revocations/{id}",
 		Summary: "Undo one revocation", Errors: changes}, s.delete)
-	add(s, api, huma.Operation{OperationID: restoreWriteOperation, Method: http.MethodDelete, Path: "/v1/revocations",
+	add(s, api, huma.Operation{OperationID: restoreWriteOperation, Tags: []string{tagRevocations}, Method: http.MethodDelete, Path: "/v1/revocations",
 		Summary: "Undo all that one write revoked, for example an import", Errors: revokes}, s.deleteWrite)
-	add(s, api, huma.Operation{OperationID: "replicas", Method: http.MethodGet, Path: "/v1/replicas",
+	add(s, api, huma.Operation{OperationID: "replicas", Tags: []string{tagReplicas}, Method: http.MethodGet, Path: "/v1/replicas",
 		Summary: "List the replicas, and how far behind each is", Errors: reads}, s.listReplicas)
-	add(s, api, huma.Operation{OperationID: "audit", Method: http.MethodGet, Path: "/v1/audit",
+	add(s, api, huma.Operation{OperationID: "audit", Tags: []string{tagAudit}, Method: http.MethodGet, Path: "/v1/audit",
 		Summary: "List changes and attempts, with their callers", Errors: reads}, s.listAudit)
-	add(s, api, huma.Operation{OperationID: "alerts", Method: http.MethodGet, Path: "/v1/alerts",
+	add(s, api, huma.Operation{OperationID: "alerts", Tags: []string{tagTraffic}, Method: http.MethodGet, Path: "/v1/alerts",
 		Summary: "List alerts", Errors: reads}, s.listAlerts)
-	add(s, api, huma.Operation{OperationID: "activity", Method: http.MethodGet, Path: "/v1/activity",
+	add(s, api, huma.Operation{OperationID: "activity", Tags: []string{tagTraffic}, Method: http.MethodGet, Path: "/v1/activity",
 		Summary: "Show the use of a subject, token, session or client", Errors: reads}, s.activity)
-	add(s, api, huma.Operation{OperationID: "advice", Method: http.MethodGet, Path: "/v1/advice",
+	add(s, api, huma.Operation{OperationID: "advice", Tags: []string{tagTraffic}, Method: http.MethodGet, Path: "/v1/advice",
 		Summary: "Advise on lifetimes that fit the traffic", Errors: reads}, s.advice)
 	describe(api.OpenAPI())
 }
