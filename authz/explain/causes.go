@@ -15,13 +15,13 @@ func (e *explanation) noToken() {
 		return
 	}
 	var places []string
-	for _, p := range e.policy.TokensFrom {
+	for _, p := range e.policy.TokensFrom[:min(len(e.policy.TokensFrom), longestList)] {
 		places = append(places, p.String())
 	}
 	if places == nil {
 		places = []string{"header authorization, scheme Bearer"}
 	}
-	e.want("none", "a token in %s (%s)", listText(places), e.ofPolicy("tokens_from"))
+	e.add(Finding{Wanted: printf("a token in the %s (%s)", strings.Join(places, ", or in the "), e.ofPolicy("tokens_from"))})
 }
 
 func (e *explanation) badRequest() {
@@ -67,7 +67,7 @@ func (e *explanation) wrongType() {
 	if e.issuer == nil {
 		e.add(Finding{Token: typ})
 	} else if !slices.ContainsFunc(e.issuer.TokenTypes, func(t string) bool { return jwt.MediaType(t) == e.token.Type }) {
-		e.want(typ, "%s (%s)", listText(e.issuer.TokenTypes), e.ofIssuer("token_types"))
+		e.want(typ, "%s (%s)", strings.ReplaceAll(listText(e.issuer.TokenTypes), `""`, "none"), e.ofIssuer("token_types"))
 	}
 }
 
@@ -180,7 +180,7 @@ func (e *explanation) insufficientScope() {
 		}
 	}
 	if missing != nil {
-		e.want(text, "%s too (%s)", strings.Join(missing, " "), e.ofPolicy("scopes"))
+		e.want(text, "%s in it (%s)", strings.Join(missing, " "), e.ofPolicy("scopes"))
 	}
 }
 

@@ -73,6 +73,8 @@ func (e *explanation) verdict(signer bool) {
 		e.note("%s holds the key that made the signature, and the replica does not yet: the issuer has changed a key and kept its kid", e.Keys.Source)
 	case e.Reason == authz.BadSignature:
 		e.note("no key of %s made the signature: the token was changed, or comes from somebody else", e.Keys.Source)
+	case signer && e.token.KeyID != "":
+		e.note("the key that made the signature has another kid in %s, so the replica does not try it; the issuer must name the key as it publishes it", e.Keys.Source)
 	case named:
 		e.note("%s holds the key now, and the replica does not yet: its log says why the last refresh of the keys failed", e.Keys.Source)
 	default:

@@ -12,7 +12,7 @@ func (e *explanation) expired() {
 	case e.issuer == nil:
 		e.add(Finding{Token: exp})
 	case e.until(e.token.Expires) <= -e.issuer.Leeway:
-		e.want(exp, "later than %s ago (%s)", e.issuer.Leeway, e.ofIssuer("leeway"))
+		e.want(exp, "at most %s ago (%s)", e.issuer.Leeway, e.ofIssuer("leeway"))
 	}
 }
 

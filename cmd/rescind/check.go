@@ -25,7 +25,8 @@ const defaultAuthz = "127.0.0.1:9191"
 
 const checkLong = `Asks a replica about a token, exactly as Envoy would, and prints the decision and
 the headers that Envoy would set. The exit status is 0 if the replica answered,
-whatever its answer. An empty TOKEN stands for a request without a token.
+whatever its answer. An empty TOKEN stands for a request without a token. To the
+replica this is a request like any other: it counts, and may raise an alert.
 
 A denial is explained. The token's own claim is read from the token itself,
 without verifying it. --config names the configuration of the replica, and shows
@@ -116,6 +117,7 @@ func unanswered(addr string, secure bool, err error) error {
 	}
 	hint := "is rescind authz running there? --authz or RESCIND_AUTHZ names its address"
 	const files = "--ca-file names the authority of its certificate, --cert-file and --key-file a client certificate"
+	_, dialing, dialled := strings.Cut(why, "while dialing: ")
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded:
 		why = "it does not answer"
@@ -123,12 +125,16 @@ func unanswered(addr string, secure bool, err error) error {
 		why, hint = "it does not speak TLS", "--tls=false asks it in plain text"
 	case strings.Contains(why, "HTTP/1.1 header"):
 		why = "it speaks HTTP/1.1, so it is not the gRPC listener of a replica"
-	case status.Code(err) != codes.Unavailable || strings.Contains(why, "dial "): // another answer, or no connection
+	case dialled:
+		why = dialing[strings.LastIndex(dialing, ": ")+1:]
+	case status.Code(err) != codes.Unavailable: // another answer
 	case secure:
-		hint = files
+		why, hint = strings.TrimPrefix(why, "transport: authentication handshake failed: "), files
+		why = strings.TrimPrefix(why, "error reading server preface: ")
 	default:
 		why, hint = "it closed the connection, as a replica with TLS does", files
 	}
+	why = strings.TrimSpace(why)
 	return &failure{status: statusFailed, message: fmt.Sprintf("the replica at %s: %s", printable.Quote(addr), why), cause: err, hint: hint}
 }
 
@@ -148,6 +154,9 @@ func (q *question) ask(cmd *cobra.Command, a *app) (ask envoy.Question, err erro
 	}
 	if q.addr == "" {
 		q.addr = q.listens()
+	}
+	if _, _, err := net.SplitHostPort(q.addr); err != nil && !strings.HasPrefix(q.addr, "unix:") {
+		return ask, usage("--authz %s: it must be host:port, or unix:///path", printable.Quote(q.addr))
 	}
 	if cmd.Flags().Changed("policy") {
 		ask.Policy = &q.policy

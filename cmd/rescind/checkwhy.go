@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 
@@ -38,6 +39,9 @@ func (q *question) explained(ctx context.Context, a *app, ask envoy.Question, o 
 		why.Keys = q.issuerKeys(ctx, a, ask.Token)
 	}
 	c.Explanation = explain.Denial(why)
+	if _, err := os.Stat(ask.Token); why.Reason == authz.Malformed && err == nil {
+		c.Explanation = append(c.Explanation, explain.Finding{Note: "a file has this name; rescind check - <FILE reads the token from it"})
+	}
 	if id, _ := o.Metadata["revocation_id"].(string); id != "" {
 		q.addRevocation(ctx, a, c, id)
 	}

@@ -206,7 +206,7 @@ func TestCheckExplainsEachReason(t *testing.T) {
 		token          string
 		want           []string
 	}{
-		{"no_token", "", "", []string{`wanted           a token in "header authorization, scheme Bearer" ` + ofPolicy("tokens_from", "default")}},
+		{"no_token", "", "", []string{`wanted           a token in the header authorization, scheme Bearer ` + ofPolicy("tokens_from", "default")}},
 		{"bad_request", "", r.token(map[string]any{"pad": strings.Repeat("x", 3000)}), []string{"wanted           at most 2000 bytes (max_token_size of its issuer)"}},
 		{"malformed", "", "Bearer " + r.token(nil), []string{"begins with the word Bearer"}},
 		{"malformed", "", "a.b.c.d.e", []string{"five segments"}},
@@ -219,9 +219,11 @@ func TestCheckExplainsEachReason(t *testing.T) {
 		{"unsupported_algorithm", "", r.token(map[string]any{".alg": "RS256"}), []string{`token            alg of the header: "RS256"`, `wanted           "EdDSA" ` + ofIssuer("algorithms")}},
 		{"unsupported_algorithm", "", r.token(map[string]any{".alg": "HS256"}), []string{`"HS256" proves nothing`}},
 		{"unknown_key", "", r.token(map[string]any{".kid": "removed", ".signer": "removed"}), []string{`token            kid of the header: "removed", alg: "EdDSA"`, `key              "shared": not used: the key is a shared secret`, `key              "k1" (Ed25519): has another kid`, "keys.json holds no key of this kid"}},
+		{"unknown_key", "", r.token(map[string]any{".kid": "other"}), []string{`key              "k1" (Ed25519): made the signature, and has another kid`, "the key that made the signature has another kid"}},
+		{"malformed", "", file, []string{"a file has this name; rescind check - <FILE reads the token from it"}},
 		{"bad_signature", "", r.token(map[string]any{".signer": "stranger"}), []string{`key              "k1" (Ed25519): did not make the signature`, "no key of " + filepath.Join(r.dir, "keys.json") + " made the signature"}},
 		{"bad_signature", "", r.token(map[string]any{".signer": "k2"}), []string{`key              "k2" (Ed25519): made the signature, and has another kid than the token names`}},
-		{"expired", "", r.token(map[string]any{"iat": ago(time.Hour), "exp": ago(30 * time.Minute)}), []string{fmt.Sprintf("token            exp: %d (%s, 30m", ago(30*time.Minute), now.Add(-30*time.Minute).UTC().Format(time.RFC3339)), "wanted           later than 30s ago " + ofIssuer("leeway")}},
+		{"expired", "", r.token(map[string]any{"iat": ago(time.Hour), "exp": ago(30 * time.Minute)}), []string{fmt.Sprintf("token            exp: %d (%s, 30m", ago(30*time.Minute), now.Add(-30*time.Minute).UTC().Format(time.RFC3339)), "wanted           at most 30s ago " + ofIssuer("leeway")}},
 		{"not_yet_valid", "", r.token(map[string]any{"nbf": ago(-2 * time.Minute)}), []string{"token            nbf: ", ", in ", "wanted           at most 30s ahead " + ofIssuer("leeway")}},
 		{"not_yet_valid", "", r.token(map[string]any{"iat": ago(-time.Minute)}), []string{"token            iat: ", "wanted           at most 2s ahead " + ofIssuer("iat_leeway"), "the issuer's clock is ahead"}},
 		{"lifetime_too_long", "", r.token(map[string]any{"exp": ago(-2 * time.Hour)}), []string{"token            exp - iat: 2h0m", "wanted           at most 1h0m0s " + ofIssuer("max_lifetime")}},
@@ -234,7 +236,7 @@ func TestCheckExplainsEachReason(t *testing.T) {
 		{"claim_refused", "", r.token(map[string]any{"kind": "\x1b[2Jid"}), []string{`token            kind: "\u001b[2Jid"`, `wanted           "access" ` + ofIssuer("claims")}},
 		{"claim_refused", "reports", r.token(map[string]any{"aud": "web", "tenant": 7, "scope": "reports:read reports:write"}), []string{"token            tenant: 7", `wanted           "acme" or "globex" ` + ofPolicy("claims", "reports")}},
 		{"claim_refused", "nested", r.token(map[string]any{"realm_access": map[string]any{"roles": []string{"user"}}}), []string{`token            /realm_access/roles: ["user"]`, `wanted           "admin" ` + ofPolicy("claims", "nested")}},
-		{"insufficient_scope", "reports", r.token(map[string]any{"aud": "web", "tenant": "acme", "scope": "reports:read"}), []string{`token            scope: "reports:read"`, "wanted           reports:write too " + ofPolicy("scopes", "reports")}},
+		{"insufficient_scope", "reports", r.token(map[string]any{"aud": "web", "tenant": "acme", "scope": "reports:read"}), []string{`token            scope: "reports:read"`, "wanted           reports:write in it " + ofPolicy("scopes", "reports")}},
 		{"step_up", "gold", r.token(nil), []string{"token            acr: absent", `wanted           "gold" ` + ofPolicy("claims", "gold"), "a stronger login"}},
 		{"unknown_policy", "report", r.token(nil), []string{`wanted           one of "cookie", "default", "gold", "nested", "partners", "public", "query", "recent", "reports", "socket" (policies of ` + file + ")", `the route names "report"`, `the nearest is "reports"`}},
 		{"revoked", "", r.token(map[string]any{"sub": "mallory"}), []string{"undo             rescind restore " + id + "\n", "another revocation may deny the token too", "the revocation " + id + ":", "sub=mallory", "left the company", "alice"}},

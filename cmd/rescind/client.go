@@ -138,6 +138,7 @@ func (c *client) once(ctx context.Context, r call) (*answer, error) {
 type refusal struct {
 	control.Problem
 	foreign bool // no problem document, so the API did not answer
+	secure  bool // a server of TLS has answered a request without TLS
 	after   time.Duration
 }
 
@@ -153,6 +154,7 @@ func refusalOf(res *http.Response, body []byte) *refusal {
 	contentType, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
 	if contentType != "application/problem+json" || json.Unmarshal(body, &r.Problem) != nil {
 		r.Problem, r.foreign = control.Problem{}, true
+		r.secure = bytes.Contains(body, []byte("HTTP request to an HTTPS server")) // as Go's server writes it
 	}
 	r.Status = res.StatusCode
 	if seconds, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil {
@@ -198,6 +200,7 @@ func (c *client) explain(ctx context.Context, err error) error {
 	var r *refusal
 	var resolving *net.DNSError
 	var untrusted *tls.CertificateVerificationError
+	var alert tls.AlertError
 	var plain tls.RecordHeaderError
 	var timeout net.Error
 	switch {
@@ -214,6 +217,9 @@ func (c *client) explain(ctx context.Context, err error) error {
 	case errors.As(err, &untrusted):
 		f.message = fmt.Sprintf("the certificate of %s is not trusted: %v", c.base.Host, untrusted.Err)
 		f.hint = "--ca-file names the authority that signed it"
+	case errors.As(err, &alert):
+		f.message = fmt.Sprintf("%s refused the connection: %v", c.base.Host, alert)
+		f.hint = "it may demand a client certificate: --cert-file and --key-file name one"
 	case errors.As(err, &plain), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		f.message = fmt.Sprintf("%s does not speak TLS", c.base.Host)
 		f.hint = fmt.Sprintf("is it http://%s?", c.base.Host)
@@ -228,6 +234,9 @@ func (c *client) explainRefusal(f *failure, r *refusal) {
 		f.faults = append(f.faults, faultOf(e, e.Line))
 	}
 	switch {
+	case r.secure:
+		f.message = fmt.Sprintf("%s speaks TLS", c.base.Host)
+		f.hint = fmt.Sprintf("is it https://%s? --ca-file names the authority of its certificate", c.base.Host)
 	case r.foreign:
 		f.message = fmt.Sprintf("%s answered %d %s, and not as a control endpoint does", c.base, r.Status, http.StatusText(r.Status))
 		f.hint = "--control or RESCIND_CONTROL says where it is, with https:// if it has a certificate"

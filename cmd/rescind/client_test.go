@@ -119,7 +119,7 @@ func TestWhereNoEndpointIs(t *testing.T) {
 		elsewhere.URL:                  {"answered 404 Not Found, and not as a control endpoint does"},
 		"https://" + elsewhere.URL[7:]: {"does not speak TLS", "is it " + elsewhere.URL + "?"},
 		secure.URL:                     {"is not trusted", "--ca-file"},
-		"http://" + secure.URL[8:]:     {"answered 400", "with https:// if it has a certificate"},
+		"http://" + secure.URL[8:]:     {secure.URL[8:] + " speaks TLS", "is it " + secure.URL + "?"},
 		"https://no-such-host.invalid": {"no-such-host.invalid", "--control or RESCIND_CONTROL"},
 	} {
 		rescind(t, map[string]string{"RESCIND_TOKEN": "x"}, "", "list", "--control", url).want(1, want...)

@@ -123,7 +123,7 @@ func seenText(s *ledger.Seen) string {
 	case s.Window == 0:
 		return "no replica could tell"
 	}
-	text := fmt.Sprintf("%s requests with %s tokens in the last %s", grouped(int(s.Requests)), grouped(int(s.Tokens)), window(time.Duration(s.Window)))
+	text := fmt.Sprintf("%s with %s in the last %s", counted(int(s.Requests), "request"), counted(int(s.Tokens), "token"), window(time.Duration(s.Window)))
 	switch {
 	case s.Tokens == 0 && !s.Partial:
 		text = fmt.Sprintf("no token seen in the last %s carries this", window(time.Duration(s.Window)))

@@ -246,7 +246,7 @@ func TestRevokeSaysSeen(t *testing.T) {
 		silent int
 		want   string
 	}{
-		"some":         {insight.Impact{Since: time.Now().Add(-time.Hour), Tokens: 1, Requests: 12, Total: 100}, 0, "seen     12 requests with 1 tokens in the last hour\n"},
+		"some":         {insight.Impact{Since: time.Now().Add(-time.Hour), Tokens: 1, Requests: 12, Total: 100}, 0, "seen     12 requests with 1 token in the last hour\n"},
 		"none":         {insight.Impact{Since: time.Now().Add(-time.Hour), Total: 100}, 0, "seen     no token seen in the last hour carries this\n"},
 		"half an hour": {insight.Impact{Since: time.Now().Add(-30 * time.Minute), Total: 100}, 0, "seen     no token seen in the last 30m carries this\n"},
 		"some unknown": {insight.Impact{Since: time.Now().Add(-time.Hour), Total: 100}, 1, "seen     no token that is known of in the last hour carries this; not every replica could tell\n"},

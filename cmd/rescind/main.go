@@ -153,6 +153,9 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 		}
 	}
 	a.complete(root)
+	b := version()
+	root.Version = b.Version // gives the root the flag --version
+	root.SetVersionTemplate(b.text())
 	root.SetFlagErrorFunc(explainFlag)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

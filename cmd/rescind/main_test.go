@@ -243,7 +243,8 @@ func TestWrongUsage(t *testing.T) {
 		{"list --outptu json", "did you mean --output?"},
 		{"list --\x1b[31m", `unknown flag --"\x1b[31m"`},
 		{"list -o xml", "the output must be text, wide or json"},
-		{"authz", `required flag(s) "config" not set`},
+		{"authz", "--config is missing; it names the configuration file"},
+		{"control --check", "--config is missing"},
 		{"list extra", "one argument too many"},
 		{"list --active --restored", "--active and --restored exclude each other"},
 		{"list --limit -1", "--limit must be 0 or more; it is -1"},
@@ -314,6 +315,7 @@ func TestWrongUsage(t *testing.T) {
 		{"check x --timeout 0s", "must be more than 0"},
 		{"check x --ca-file /no/such", "no such file"},
 		{"check x eyJhbGciOiJub25lIn0.e30.x", "one token is expected, and there are 2 arguments; put the token in quotes"},
+		{"check x --authz nonsense", "--authz nonsense: it must be host:port, or unix:///path"},
 		{"check x --place cookie", "--place and --fetch-keys need --config"},
 		{"check x --fetch-keys", "--place and --fetch-keys need --config"},
 	} {
@@ -343,7 +345,9 @@ func TestHelpAndVersion(t *testing.T) {
 		}
 	}
 	rescind(t, nil, "", "help").want(0, "Servers:", "Revoking:", "Looking:", "Exit statuses:")
-	rescind(t, nil, "", "version").want(0, "rescind ", "commit ", "go1.")
+	if got, want := rescind(t, nil, "", "--version").want(0).out, rescind(t, nil, "", "version").want(0, "rescind ", "commit ", "go1.").out; got != want {
+		t.Errorf("rescind --version: got %q, want %q, as rescind version", got, want)
+	}
 	var b build
 	rescind(t, nil, "", "-o", "json", "version").want(0).json(&b)
 	if b.Version == "" || b.Commit == "" || !strings.HasPrefix(b.Go, "go1.") {

@@ -87,7 +87,6 @@ type serverFlags struct {
 func (f *serverFlags) add(cmd *cobra.Command, example string) {
 	cmd.Flags().StringVar(&f.config, "config", "", "the configuration file, such as "+example+"; - reads standard input")
 	cmd.Flags().BoolVar(&f.check, "check", false, "read the configuration, print every fault of it, start nothing")
-	_ = cmd.MarkFlagRequired("config")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 }
 
@@ -106,6 +105,9 @@ func (f *serverFlags) inOrder(cmd *cobra.Command, warnings config.Faults) error 
 // readConfig reads the configuration with read, or with readFrom from standard
 // input.
 func readConfig[C any](f *serverFlags, cmd *cobra.Command, read func(path string) (*C, error), readFrom func(io.Reader) (*C, error)) (c *C, err error) {
+	if f.config == "" {
+		return nil, usage("--config is missing; it names the configuration file")
+	}
 	if f.config == config.Stdin {
 		c, err = readFrom(cmd.InOrStdin())
 	} else {

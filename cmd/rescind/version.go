@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -49,6 +50,10 @@ func version() build {
 	return b
 }
 
+func (b build) text() string {
+	return fmt.Sprintf("rescind %s\ncommit  %s\n%s\n", b.Version, b.Commit, b.Go)
+}
+
 func (a *app) version() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
@@ -63,7 +68,7 @@ func (a *app) version() *cobra.Command {
 				}
 				return a.printJSON(text)
 			}
-			_, err := fmt.Fprintf(a.out, "rescind %s\ncommit  %s\n%s\n", b.Version, b.Commit, b.Go)
+			_, err := io.WriteString(a.out, b.text())
 			return err
 		},
 	}
