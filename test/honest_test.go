@@ -155,6 +155,14 @@ type taken struct {
 
 func (h *honest) revocations(t *testing.T) {
 	rows := []taken{
+		{kind: "1: a subject that is a number", claims: node{"sub": 12345}, args: []string{"--sub", "12345"}},
+		{kind: "1: a subject that is text, by a number", claims: node{"sub": "67890"}, args: []string{"--claim", "sub:=67890"}},
+		{kind: "1: a jti that is a number", claims: node{"jti": 77}, args: []string{"--jti", "77"}, later: node{"jti": "77"}},
+		{kind: "3: by a nested claim", claims: node{"realm_access": node{"roles": []string{"viewer", "intern"}}}, args: []string{"--claim", "/realm_access/roles=intern"}},
+		{kind: "3: by a pointer of one step", claims: node{"jti": "p1"}, args: []string{"--claim", "/jti=p1"}, later: node{"jti": "p1"}},
+		{kind: "15: a client in azp", claims: node{"client_id": nil, "azp": "web-15"}, args: []string{"--client", "web-15", "--yes"}, credential: "operator"},
+		{kind: "15: a client in cid", claims: node{"client_id": nil, "cid": "cid-15"}, args: []string{"--client", "cid-15", "--yes"}, credential: "operator"},
+		{kind: "15: a client in appid", claims: node{"client_id": nil, "appid": "app-15"}, args: []string{"--client", "app-15", "--yes"}, credential: "operator"},
 		{kind: "14: a token of Keycloak's block", claims: node{"iss": "https://sso.example.com/realms/acme", "aud": "orders", "typ": "Bearer", "jti": "k1"}, args: []string{"--issuer", "https://sso.example.com/realms/acme", "--jti", "k1"}},
 		{kind: "15: a session, through refreshes", claims: node{"sid": "s1", "jti": "r1"}, args: []string{"--sid", "s1"}, later: node{"sid": "s1", "jti": "r2"}, says: "warning: the session goes on at the issuer"},
 		{kind: "6: a SPIFFE ID", claims: node{"iss": nil, "sub": "spiffe://example.org/gone"}, args: []string{"--issuer", "spiffe://example.org", "--sub", "spiffe://example.org/gone"}},
