@@ -217,6 +217,9 @@ func TestItStaysOnWhatItHolds(t *testing.T) {
 	b, c := serve(t, foreign, ServerOptions{}), serve(t, older, ServerOptions{})
 	o := options(b.addr, c.addr, a.addr)
 	o.Logger = logged.logger()
+	var attempts atomic.Int64
+	token := o.Token
+	o.Token = func() (string, error) { attempts.Add(1); return token() }
 	following(t, f, o)
 	count := func(part string) (n int) {
 		logged.mu.Lock()
@@ -231,8 +234,8 @@ func TestItStaysOnWhatItHolds(t *testing.T) {
 	eventually.True(t, "all three are told", func() bool {
 		return count("another log") > 0 && count("older revision, keeping") > 0 && count("endpoint not followed") > 0
 	})
-	eventually.True(t, "several more attempts", func() bool { return len(b.Replicas()) == 1 })
-	time.Sleep(300 * time.Millisecond)
+	more := attempts.Load() + 6
+	eventually.True(t, "two more attempts at each address", func() bool { return attempts.Load() >= more })
 	if count("another log") != 1 || count("older revision, keeping") != 1 || count("endpoint not followed") != 1 {
 		t.Errorf("after several attempts at another log, an older log and no log: log lines %q, want each of the three named once", logged.all)
 	}

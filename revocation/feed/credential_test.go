@@ -225,9 +225,11 @@ func TestTLS(t *testing.T) {
 	stranger.Plaintext = false
 	strangers := testcert.NewAuthority(t, "strangers").Pool()
 	stranger.TLS = func() (*tls.Config, error) { return &tls.Config{RootCAs: strangers}, nil }
+	var refused lines
+	stranger.Logger = refused.logger()
 	g := openFollower(t)
 	stop := following(t, g, stranger)
-	time.Sleep(200 * time.Millisecond)
+	eventually.True(t, "the refusal of the server's certificate is logged", func() bool { return strings.Contains(refused.text(), "certificate") })
 	stop()
 	if g.Status().Ready {
 		t.Error("a server of another authority: the replica is ready, want no feed")

@@ -13,6 +13,7 @@ import (
 
 	"rescind/revocation"
 	"rescind/revocation/replica"
+	"rescind/test/eventually"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,6 +31,7 @@ type memLog struct {
 	mu       sync.Mutex
 	unready  error
 	age      time.Duration
+	ages     int // how often the age was asked for
 	revision uint64
 	changes  []revocation.Change // of revision 1 and so on
 	standing map[revocation.ID]revocation.Entry
@@ -128,7 +130,20 @@ func (l *memLog) Retention() time.Duration { return l.retains }
 func (l *memLog) Age() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.ages++
 	return l.age
+}
+
+// awaitAges waits until heartbeats with the present age have been sent.
+func (l *memLog) awaitAges(t testing.TB) {
+	t.Helper()
+	asked := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.ages
+	}
+	from := asked()
+	eventually.True(t, "three more heartbeats", func() bool { return asked() > from+3 })
 }
 
 func (l *memLog) setAge(age time.Duration) {
