@@ -21,7 +21,7 @@ type AuditEntry struct {
 	IssuersOmitted int       `json:"issuers_omitted,omitempty" doc:"How many more issuers the entry leaves out"`
 	ID             string    `json:"id,omitempty" doc:"The revocation"`
 	Target         *Target   `json:"target,omitempty" doc:"The target of the revocation"`
-	Write          string    `json:"write,omitempty" doc:"The write that an import made, or that was undone: the ID of its first revocation"`
+	Write          string    `json:"write,omitempty" doc:"The write that an import made, or that was restored: the ID of its first revocation"`
 	Count          int       `json:"count,omitempty" doc:"Number of revocations, or of equal attempts"`
 	Revision       uint64    `json:"revision,omitempty" doc:"The revision of the change, or the revision that already had it"`
 	Reason         string    `json:"reason,omitempty" doc:"As the request gave it"`

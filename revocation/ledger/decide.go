@@ -312,10 +312,10 @@ func (d *decision) hides(c *crowd) int {
 	return len(c.shown)
 }
 
-// maxUndone bounds the rows that one restoration takes out of force and shows
+// maxRestored bounds the rows that one restoration takes out of force and shows
 // again. It is above the lines of an import, and below the entries that a replica
 // takes in one revision.
-const maxUndone = 1 << 18
+const maxRestored = 1 << 18
 
 // decideRestore adds a restoration to the batch, unless all of its revocations
 // are restored already.
@@ -323,14 +323,14 @@ func (l *Ledger) decideRestore(b *batch, r *restoration, now revocation.Micros) 
 	out := outcome{err: ErrUnknown}
 	var ends []revocation.ID
 	moved, lasts := 0, revocation.Micros(0)
-	for w := range l.rows.undoneBy(r) {
+	for w := range l.rows.restoredBy(r) {
 		if w.expires <= now {
 			continue
 		}
 		out.err = nil
 		switch id := w.id(); {
 		case w.state == restored:
-			out.revision = max(out.revision, l.rows.undone[id].revision)
+			out.revision = max(out.revision, l.rows.restorations[id].revision)
 		case b.restored[id] != 0:
 			out.revision = b.restored[id]
 		default:
@@ -342,9 +342,9 @@ func (l *Ledger) decideRestore(b *batch, r *restoration, now revocation.Micros) 
 	switch {
 	case len(ends) == 0:
 		return out
-	case moved > l.maxUndone:
+	case moved > l.maxRestored:
 		l.metrics.bounds.WithLabelValues("restored").Inc()
-		return outcome{err: &Refusal{Detail: fmt.Sprintf("it restores %d revocations and brings back those that they cover, %d in all; at most %d are possible at once. Restore some of them one by one", len(ends), moved, l.maxUndone)}}
+		return outcome{err: &Refusal{Detail: fmt.Sprintf("it restores %d revocations and brings back those that they cover, %d in all; at most %d are possible at once. Restore some of them one by one", len(ends), moved, l.maxRestored)}}
 	}
 	b.ops = append(b.ops, operation{restore: *r})
 	for _, id := range ends {

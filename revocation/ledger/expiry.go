@@ -69,7 +69,7 @@ func (r *rows) drop(w *row) {
 		r.end(w)
 	}
 	w.state = gone
-	delete(r.undone, w.id())
+	delete(r.restorations, w.id())
 	r.shapes.drop(w.shape)
 	r.leave(w)
 	r.unlink(w)

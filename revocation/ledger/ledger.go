@@ -82,7 +82,7 @@ type Ledger struct {
 	retention       time.Duration
 	shapesPerIssuer int
 	maxStanding     int // revocations in force of one digest
-	maxUndone       int // rows that one restoration moves
+	maxRestored     int // rows that one restoration moves
 	maxScan         int // rows that a page looks at
 	now             func() time.Time
 	logger          *slog.Logger
@@ -117,7 +117,7 @@ func New(log Log, o Options) *Ledger {
 		log: log, retention: o.Retention, now: o.Now, logger: o.Logger,
 		queue: make(chan *attempt, 256), notes: make(chan note, 256),
 		changed: make(chan struct{}), allRead: make(chan struct{}), rows: newRows(), metrics: newMetrics(),
-		shapesPerIssuer: o.ShapesPerIssuer, maxStanding: maxStanding, maxUndone: maxUndone, maxScan: maxScan,
+		shapesPerIssuer: o.ShapesPerIssuer, maxStanding: maxStanding, maxRestored: maxRestored, maxScan: maxScan,
 	}
 	if l.shapesPerIssuer <= 0 {
 		l.shapesPerIssuer = defaultShapesPerIssuer
@@ -266,8 +266,8 @@ func (l *Ledger) apply(revision uint64, ops []operation) {
 
 // applyRestoration takes revocations out of force. The caller holds order and mu.
 func (l *Ledger) applyRestoration(revision uint64, r *restoration) {
-	u := undone{revision: revision, at: r.At.UnixMicro(), by: r.By}
-	for w := range l.rows.undoneBy(r) {
+	u := restoredRow{revision: revision, at: r.At.UnixMicro(), by: r.By}
+	for w := range l.rows.restoredBy(r) {
 		if shown, ok := l.rows.restore(w, u); ok {
 			l.moves.add(revision, true, shown...)
 			l.moves.add(revision, false, w.id())
@@ -351,7 +351,7 @@ func (l *Ledger) item(c *chunk, w *row, in *interner) Item {
 	it := Item{Revocation: *unpack(c.packed(w), in)}
 	it.ID = w.id()
 	if w.state == restored {
-		u := l.rows.undone[it.ID]
+		u := l.rows.restorations[it.ID]
 		it.Restored = &Restored{Revision: u.revision, At: time.UnixMicro(u.at).UTC(), By: u.by}
 	}
 	return it

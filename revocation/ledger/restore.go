@@ -11,8 +11,8 @@ import (
 	"rescind/revocation"
 )
 
-// Undone is the answer to a restoration.
-type Undone struct {
+// RestoredRevocation is the answer to a restoration.
+type RestoredRevocation struct {
 	Wanted // the revision that undid it
 	ID     revocation.ID
 	At     time.Time
@@ -20,7 +20,7 @@ type Undone struct {
 }
 
 // Restore undoes a revocation. Repeated, it returns the first restoration.
-func (a *Authority) Restore(ctx context.Context, c *Caller, id string) (*Undone, error) {
+func (a *Authority) Restore(ctx context.Context, c *Caller, id string) (*RestoredRevocation, error) {
 	entry := c.audit(a.ledger.now(), ActRestore)
 	if !c.Has(Revoker, Operator) {
 		return nil, a.deny(ctx, entry, needsRole)
@@ -41,7 +41,7 @@ func (a *Authority) Restore(ctx context.Context, c *Caller, id string) (*Undone,
 	if o.err != nil {
 		return nil, o.err
 	}
-	u := &Undone{Wanted: Wanted{Revision: o.revision, Issuer: item.Issuer}, ID: item.ID, At: entry.At, By: entry.By}
+	u := &RestoredRevocation{Wanted: Wanted{Revision: o.revision, Issuer: item.Issuer}, ID: item.ID, At: entry.At, By: entry.By}
 	if item, err := a.ledger.Find(item.ID); err == nil && item.Restored != nil { // an earlier restoration counts
 		u.At, u.By = item.Restored.At, item.Restored.By
 	}
@@ -71,8 +71,8 @@ type Write struct {
 	Count     int       `json:"count" doc:"Number of its revocations that have not expired"`
 }
 
-// UndoneWrite is the answer to the restoration of a write.
-type UndoneWrite struct {
+// RestoredWrite is the answer to the restoration of a write.
+type RestoredWrite struct {
 	Wanted          // the last revision that undid a part of it
 	Write    string // its ID
 	Restored int    // revocations that were in force
@@ -81,7 +81,7 @@ type UndoneWrite struct {
 
 // RestoreWrite undoes all that one write revoked, or nothing. The ID of the write
 // may be empty where the revision holds one write that the caller may see.
-func (a *Authority) RestoreWrite(ctx context.Context, c *Caller, revision uint64, id string) (*UndoneWrite, error) {
+func (a *Authority) RestoreWrite(ctx context.Context, c *Caller, revision uint64, id string) (*RestoredWrite, error) {
 	entry := c.audit(a.ledger.now(), ActRestore)
 	if entry.Write = id; !c.Has(Revoker, Operator) {
 		return nil, a.deny(ctx, entry, needsRole)
@@ -109,7 +109,7 @@ func (a *Authority) RestoreWrite(ctx context.Context, c *Caller, revision uint64
 	if o.err != nil {
 		return nil, o.err
 	}
-	u := &UndoneWrite{Wanted: Wanted{Revision: o.revision}, Write: w.ID, Restored: o.fresh, Already: w.Count - o.fresh}
+	u := &RestoredWrite{Wanted: Wanted{Revision: o.revision}, Write: w.ID, Restored: o.fresh, Already: w.Count - o.fresh}
 	if len(w.issuers) == 1 {
 		u.Issuer = w.issuers[0]
 	}

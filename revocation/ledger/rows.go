@@ -18,15 +18,15 @@ import (
 //
 // The Ledger's lock guards all of it.
 type rows struct {
-	chunks  []*chunk // in the order of the log; the last chunk takes new rows
-	numbers []*chunk // by number; nil where free
-	free    []uint32 // numbers
-	shapes  *shapes
-	index   map[uint64]uint32 // first 8 bytes of a digest → slot of the newest row; older rows are linked to it
-	crowds  map[revocation.Digest]*crowd
-	undone  map[revocation.ID]undone
-	live    int // in force, as of the last sweep
-	hidden  int // of these, covered by another row: replicas do not hold them
+	chunks       []*chunk // in the order of the log; the last chunk takes new rows
+	numbers      []*chunk // by number; nil where free
+	free         []uint32 // numbers
+	shapes       *shapes
+	index        map[uint64]uint32 // first 8 bytes of a digest → slot of the newest row; older rows are linked to it
+	crowds       map[revocation.Digest]*crowd
+	restorations map[revocation.ID]restoredRow
+	live         int // in force, as of the last sweep
+	hidden       int // of these, covered by another row: replicas do not hold them
 
 	census revocation.Census // of the rows that replicas hold
 
@@ -84,15 +84,15 @@ const (
 	gone // expired at the last sweep
 )
 
-// undone is the restoration of a row.
-type undone struct {
+// restoredRow is the restoration of a row.
+type restoredRow struct {
 	revision uint64
 	at       int64 // µs
 	by       string
 }
 
 func newRows() *rows {
-	return &rows{shapes: newShapes(), index: map[uint64]uint32{}, crowds: map[revocation.Digest]*crowd{}, undone: map[revocation.ID]undone{}, crowdRows: crowdRows}
+	return &rows{shapes: newShapes(), index: map[uint64]uint32{}, crowds: map[revocation.Digest]*crowd{}, restorations: map[revocation.ID]restoredRow{}, crowdRows: crowdRows}
 }
 
 func (w *row) id() revocation.ID { return revocation.ID{Revision: w.revision, Index: w.index} }
@@ -230,7 +230,7 @@ func (r *rows) chain(d revocation.Digest) iter.Seq[*row] {
 // restore marks a row as restored. It reports false if the row was restored
 // before. It returns the rows that the row covered alone, which replicas hold
 // again.
-func (r *rows) restore(w *row, u undone) (shown []revocation.ID, ok bool) {
+func (r *rows) restore(w *row, u restoredRow) (shown []revocation.ID, ok bool) {
 	if w.state != standing {
 		return nil, false
 	}
@@ -239,7 +239,7 @@ func (r *rows) restore(w *row, u undone) (shown []revocation.ID, ok bool) {
 	}
 	r.end(w)
 	w.state = restored
-	r.undone[w.id()] = u
+	r.restorations[w.id()] = u
 	return r.uncover(w), true
 }
 
@@ -289,8 +289,8 @@ func (r *rows) from(id revocation.ID) iter.Seq2[*chunk, *row] {
 	}
 }
 
-// undoneBy yields the rows that a restoration is about.
-func (r *rows) undoneBy(u *restoration) iter.Seq[*row] {
+// restoredBy yields the rows that a restoration is about.
+func (r *rows) restoredBy(u *restoration) iter.Seq[*row] {
 	return func(yield func(*row) bool) {
 		for _, w := range r.from(u.ID) {
 			if w.index-u.ID.Index >= u.Count || !yield(w) {

@@ -44,7 +44,7 @@ func TestRowsAgainstModel(t *testing.T) {
 						break
 					}
 					_, w := r.find(id)
-					if _, ok := r.restore(w, undone{revision: revision}); ok == m.restored {
+					if _, ok := r.restore(w, restoredRow{revision: revision}); ok == m.restored {
 						rt.Fatalf("restore %v: got it restored now: %v, want %v", id, ok, !m.restored)
 					}
 					m.restored = true
@@ -93,8 +93,8 @@ func TestRowsAgainstModel(t *testing.T) {
 			rt.Fatalf("after all steps: got %d live and %d rows, want %d and %d", r.live, seen, live, len(model))
 		}
 		r.sweep(never - 1)
-		if len(r.chunks) != 0 || len(r.index) != 0 || len(r.undone) != 0 || r.live != 0 || len(r.crowds) != 0 || len(r.shapes.numbers) != 0 || len(r.shapes.issuers) != 0 {
-			rt.Fatalf("after all expired: %d chunks, index %d, undone %d, live %d, crowds %d, shapes %d and %d; want none", len(r.chunks), len(r.index), len(r.undone), r.live, len(r.crowds), len(r.shapes.numbers), len(r.shapes.issuers))
+		if len(r.chunks) != 0 || len(r.index) != 0 || len(r.restorations) != 0 || r.live != 0 || len(r.crowds) != 0 || len(r.shapes.numbers) != 0 || len(r.shapes.issuers) != 0 {
+			rt.Fatalf("after all expired: %d chunks, index %d, restorations %d, live %d, crowds %d, shapes %d and %d; want none", len(r.chunks), len(r.index), len(r.restorations), r.live, len(r.crowds), len(r.shapes.numbers), len(r.shapes.issuers))
 		}
 	})
 }

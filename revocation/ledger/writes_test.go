@@ -297,7 +297,7 @@ func TestLongestImportIsRestoredWhole(t *testing.T) {
 // A restoration that moves more entries than a replica takes at once is refused
 // with the bound.
 func TestRestorationIsBounded(t *testing.T) {
-	l, stop := run(t, ledgertest.New(), nil, func(l *Ledger) { l.maxUndone = 9 })
+	l, stop := run(t, ledgertest.New(), nil, func(l *Ledger) { l.maxRestored = 9 })
 	defer stop()
 	a := NewAuthority(l, AuthorityOptions{})
 	if _, err := a.Revoke(t.Context(), operator, linesOf(t, 10, nil)); err != nil {
