@@ -5,6 +5,7 @@ import (
 
 	"github.com/rivo/uniseg"
 
+	"rescind/cmd/internal/terminal"
 	"rescind/revocation/insight"
 	"rescind/revocation/printable"
 )
@@ -37,7 +38,7 @@ func alertText(s *screen, a *insight.Alert) string {
 		times = ", " + grouped(int(a.Count)) + " times"
 	}
 	var b strings.Builder
-	b.WriteString(s.paint(pad(severity.text, 8), severity.tone) + "  " + pad(s.when(a.Last), 8) + "  " + printable.Quote(string(a.Detector)) + times + "\n")
+	b.WriteString(s.paint(terminal.Pad(severity.text, 8), severity.tone) + "  " + terminal.Pad(s.when(a.Last), 8) + "  " + printable.Quote(string(a.Detector)) + times + "\n")
 	b.WriteString(s.wrap(printable.Quote(a.Summary), indent))
 	var facts []string
 	for _, f := range []struct{ name, value string }{

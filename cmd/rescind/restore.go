@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rescind/cmd/internal/terminal"
 	"rescind/revocation"
 	"rescind/revocation/control"
 	"rescind/revocation/ledger"
@@ -173,7 +174,7 @@ func explainWrites(err error, revision uint64) error {
 
 // writeText returns a write for people.
 func writeText(w *ledger.Write) string {
-	return fmt.Sprintf("%s  %s by %s at %s", w.ID, counted(w.Count, "revocation"), fit(printable.Quote(w.CreatedBy), 40), w.CreatedAt.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("%s  %s by %s at %s", w.ID, counted(w.Count, "revocation"), terminal.Fit(printable.Quote(w.CreatedBy), 40), w.CreatedAt.UTC().Format(time.RFC3339))
 }
 
 // one opens the client for a command about one revocation, and returns its path.

@@ -8,6 +8,8 @@ import (
 	"github.com/charmbracelet/lipgloss"
 	"github.com/muesli/termenv"
 	"github.com/rivo/uniseg"
+
+	"rescind/cmd/internal/terminal"
 )
 
 // screen is standard output as a person reads it. A terminal has a width, to which
@@ -80,7 +82,7 @@ func (s *screen) wrap(text string, indent int) string {
 	}
 	margin := strings.Repeat(" ", indent)
 	var b strings.Builder
-	for _, line := range lines(text, width) {
+	for _, line := range terminal.Lines(text, width) {
 		b.WriteString(margin + line + "\n")
 	}
 	return b.String()
@@ -116,7 +118,7 @@ func (s *screen) fields(of ...[2]string) error {
 	}
 	var b strings.Builder
 	for _, f := range of {
-		b.WriteString(pad(f[0], indent) + s.wrap(f[1], indent)[indent:])
+		b.WriteString(terminal.Pad(f[0], indent) + s.wrap(f[1], indent)[indent:])
 	}
 	return s.print(b.String())
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/rivo/uniseg"
 
+	"rescind/cmd/internal/terminal"
 	"rescind/revocation/printable"
 )
 
@@ -57,7 +58,7 @@ func (t *table) flush() error {
 		for n, i := range shown {
 			text := row[i].text
 			if !t.wide && t.width > 0 {
-				text = fit(text, widths[i])
+				text = terminal.Fit(text, widths[i])
 			}
 			space := strings.Repeat(" ", widths[i]-uniseg.StringWidth(text)+gap)
 			if n == len(shown)-1 {

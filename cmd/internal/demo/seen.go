@@ -25,7 +25,7 @@ func (s *story) noticed(ctx context.Context) error {
 		return err
 	}
 	s.t.request(fmt.Sprintf("GET %s/v1/alerts until the alert is there", s.s.ControlURLs[s.at]))
-	return until(ctx, "there was an alert for the revoked token", func() (bool, error) {
+	return s.until(ctx, "there was an alert for the revoked token", func() (bool, error) {
 		var list struct {
 			Items []struct {
 				Detector, Summary string
@@ -78,7 +78,7 @@ func (s *story) lookedBack(ctx context.Context) error {
 		Replicas           struct{ Answered int }
 	}
 	var a envoytest.Answer
-	err := until(ctx, "every replica had answered", func() (_ bool, err error) {
+	err := s.until(ctx, "every replica had answered", func() (_ bool, err error) {
 		a, err = s.s.AdminAt(ctx, s.at, http.MethodGet, "/v1/activity?by=sub&value=alice", nil, &seen)
 		return seen.Replicas.Answered >= len(s.s.Replicas), err
 	})
@@ -107,19 +107,22 @@ func (s *story) lookedBack(ctx context.Context) error {
 	return nil
 }
 
-// until repeats ask until it returns true or an error, for at most 30 s.
-func until(ctx context.Context, condition string, ask func() (bool, error)) error {
-	for begun := time.Now(); ; {
-		if is, err := ask(); is || err != nil {
-			return err
+// until repeats ask until it returns true or an error, for at most 30 s, and shows
+// that it waits.
+func (s *story) until(ctx context.Context, condition string, ask func() (bool, error)) error {
+	return s.t.wait(func() error {
+		for begun := time.Now(); ; {
+			if is, err := ask(); is || err != nil {
+				return err
+			}
+			if time.Since(begun) > 30*time.Second {
+				return fmt.Errorf("30 s went by before %s", condition)
+			}
+			select {
+			case <-time.After(10 * time.Millisecond):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
-		if time.Since(begun) > 30*time.Second {
-			return fmt.Errorf("30 s went by before %s", condition)
-		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	})
 }

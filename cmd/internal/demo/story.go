@@ -21,6 +21,10 @@ type story struct {
 
 	first, second, third string // tokens of alice: before the revocation, after it, after the rotation
 	stolen               string // another token from before the revocation
+
+	denied, letThrough int           // uses of revoked tokens
+	revocations        int           // with an answer that they are in force everywhere
+	slowest            time.Duration // of these, from the request to the answer
 }
 
 // play plays all steps in their order.
@@ -79,10 +83,16 @@ func (s *story) revoked(ctx context.Context) error {
 func (s *story) loggedInAgain(ctx context.Context) (err error) {
 	s.t.begin("She may come back: a new login is allowed, the old token is not")
 	s.t.say("the revocation reaches tokens issued before the next full second, so wait for that second")
-	select {
-	case <-time.After(time.Until(time.Now().Truncate(time.Second).Add(time.Second + 5*time.Millisecond))):
-	case <-ctx.Done():
-		return ctx.Err()
+	err = s.t.wait(func() error {
+		select {
+		case <-time.After(time.Until(time.Now().Truncate(time.Second).Add(time.Second + 5*time.Millisecond))):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	if err != nil {
+		return err
 	}
 	if s.second, err = s.s.Login(ctx, "alice"); err != nil {
 		return err
@@ -176,15 +186,21 @@ func (s *story) controlBack(ctx context.Context) error {
 	s.t.begin("They come back: nothing is lost, and revoking goes on")
 	s.t.request("start the control nodes, and wait until they agree")
 	begun := time.Now()
-	for i := range s.s.Control {
-		if err := s.s.StartControl(ctx, i); err != nil {
-			return err
+	err := s.t.wait(func() error {
+		for i := range s.s.Control {
+			if err := s.s.StartControl(ctx, i); err != nil {
+				return err
+			}
 		}
-	}
-	for i := range s.s.Control {
-		if err := s.s.WaitControl(ctx, i); err != nil {
-			return err
+		for i := range s.s.Control {
+			if err := s.s.WaitControl(ctx, i); err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	s.t.answer(true, "all ready", time.Since(begun))
 	if err := s.listed(ctx, "left the company", "lost laptop", "stolen phone"); err != nil {
@@ -232,14 +248,26 @@ func (s *story) visit(ctx context.Context, name, token string, want int) error {
 		text += ", the upstream saw x-jwt-subject: " + seen.Header.Get("X-Jwt-Subject")
 	}
 	s.t.answer(a.Status == want, text, a.Took)
+	if want == http.StatusUnauthorized {
+		s.count(a.Status == want)
+	}
 	return nil
+}
+
+// count counts a use of a revoked token.
+func (s *story) count(denied bool) {
+	if denied {
+		s.denied++
+	} else {
+		s.letThrough++
+	}
 }
 
 // revoke revokes through the admin API and waits until every replica has the
 // revocation in force. It returns the time that this took.
 func (s *story) revoke(ctx context.Context, claim string, value any, block bool, reason string) (time.Duration, error) {
 	body := map[string]any{"issuer": s.s.Issuer.URL(), "claims": map[string]any{claim: value}, "block": block, "reason": reason}
-	s.t.request(fmt.Sprintf("POST %s/v1/revocations?wait=all  %s = %v, %q", s.s.ControlURLs[s.at], claim, value, reason))
+	s.t.request(fmt.Sprintf("POST %s/v1/revocations?wait=all  %s=%v, %q", s.s.ControlURLs[s.at], claim, value, reason))
 	var got struct {
 		ID       string
 		Replicas struct{ Applied, Total int }
@@ -251,10 +279,14 @@ func (s *story) revoke(ctx context.Context, claim string, value any, block bool,
 	right := a.Status == http.StatusCreated && got.Replicas.Applied == len(s.s.Replicas) && got.Replicas.Total == len(s.s.Replicas)
 	s.t.answer(right, fmt.Sprintf("%d %s, %s durable and in force on %d of %d replicas",
 		a.Status, http.StatusText(a.Status), got.ID, got.Replicas.Applied, got.Replicas.Total), a.Took)
+	if right {
+		s.revocations++
+		s.slowest = max(s.slowest, a.Took)
+	}
 	return a.Took, nil
 }
 
-// askAll asks each replica as Envoy does.
+// askAll asks each replica about a revoked token, as Envoy does.
 func (s *story) askAll(ctx context.Context, name, token, want string) error {
 	for i, addr := range s.s.GRPC {
 		s.t.request(fmt.Sprintf("Check by %s of %s", envoytest.ReplicaName(i), name))
@@ -264,6 +296,7 @@ func (s *story) askAll(ctx context.Context, name, token, want string) error {
 			return err
 		}
 		s.t.answer(got.Reason() == want, got.Reason(), time.Since(begun))
+		s.count(!got.Allowed)
 	}
 	return nil
 }
@@ -272,7 +305,7 @@ func (s *story) askAll(ctx context.Context, name, token, want string) error {
 func (s *story) followed(ctx context.Context) error {
 	s.t.request(fmt.Sprintf("GET %s/v1/replicas until all follow again", s.s.ControlURLs[s.at]))
 	begun := time.Now()
-	return until(ctx, "all replicas followed the control endpoint again", func() (bool, error) {
+	return s.until(ctx, "all replicas followed the control endpoint again", func() (bool, error) {
 		var list struct{ Items []struct{ Connected bool } }
 		if _, err := s.s.AdminAt(ctx, s.at, http.MethodGet, "/v1/replicas", nil, &list); err != nil {
 			return false, err
@@ -289,4 +322,11 @@ func (s *story) followed(ctx context.Context) error {
 		s.t.answer(true, fmt.Sprintf("%d of %d", connected, len(s.s.Replicas)), time.Since(begun))
 		return true, nil
 	})
+}
+
+// conclude prints what the story showed.
+func (s *story) conclude() {
+	s.t.write("\n")
+	s.t.heading(fmt.Sprintf("Revoked tokens were used %d times: %d denied, %d let through. Each of the %d revocations was in force on every replica within %s.",
+		s.denied+s.letThrough, s.denied, s.letThrough, s.revocations, short(s.slowest)))
 }

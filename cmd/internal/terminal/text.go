@@ -1,4 +1,4 @@
-package main
+package terminal
 
 import (
 	"strings"
@@ -6,16 +6,13 @@ import (
 	"github.com/rivo/uniseg"
 )
 
-// The width of a text is counted in columns of a terminal: most characters take
-// one, those of East Asian scripts two, and an accent none.
-
-// pad returns the text with spaces up to width columns.
-func pad(text string, width int) string {
+// Pad returns the text with spaces up to width columns.
+func Pad(text string, width int) string {
 	return text + strings.Repeat(" ", max(0, width-uniseg.StringWidth(text)))
 }
 
-// fit returns the text, or its beginning and "…" if it is wider than width columns.
-func fit(text string, width int) string {
+// Fit returns the text, or its beginning and "…" if it is wider than width columns.
+func Fit(text string, width int) string {
 	if uniseg.StringWidth(text) <= width {
 		return text
 	}
@@ -40,9 +37,9 @@ func cut(text string, width int) (head, rest string) {
 	return text, ""
 }
 
-// lines divides the text into lines of at most width columns: at spaces, and
+// Lines divides the text into lines of at most width columns: at spaces, and
 // within a word that is too wide for one line.
-func lines(text string, width int) (out []string) {
+func Lines(text string, width int) (out []string) {
 	line := ""
 	for _, word := range strings.SplitAfter(text, " ") {
 		if uniseg.StringWidth(strings.TrimSuffix(line+word, " ")) > width && line != "" {

@@ -1,0 +1,69 @@
+package test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"rescind/test/eventually"
+)
+
+// A demo whose output nobody reads any more (rescind demo | head -1) leaves no
+// process and no folder behind.
+func TestDemoLeavesNothingBehind(t *testing.T) {
+	needEnvoy(t)
+	dir := t.TempDir()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var errs bytes.Buffer
+	demo := exec.Command(rescind, "demo", "--port", "0")
+	demo.Env, demo.Stdout, demo.Stderr = append(os.Environ(), "TMPDIR="+dir), w, &errs
+	if err := demo.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer demo.Process.Kill() //nolint:errcheck // it has ended unless the test fails
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually.Succeeds(t, "the demo has started its parts", func() error {
+		logs, err := filepath.Glob(filepath.Join(dir, "rescind-demo-*", "control-3.log"))
+		if err == nil && len(logs) == 0 {
+			err = errors.New("no log of control-3")
+		}
+		return err
+	})
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := demo.Wait(); demo.ProcessState.ExitCode() != 1 {
+		t.Errorf("the demo ended with %v, want exit status 1: %s", err, &errs)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("the demo left %v (%v), want nothing", left, err)
+	}
+	for _, cmdline := range processes(t) {
+		if bytes.Contains(cmdline, []byte(dir)) {
+			t.Errorf("the demo left the process %q, want none", cmdline)
+		}
+	}
+}
+
+// processes returns the command lines of all processes.
+func processes(t *testing.T) (lines [][]byte) {
+	t.Helper()
+	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		if line, err := os.ReadFile(path); err == nil { // the others have ended
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
