@@ -222,7 +222,12 @@ func FuzzClaimsToHeaders(f *testing.F) {
 	f.Add(`{"sub":"alice","scope":["a","b"],"exp":1}`, "x-jwt-subject", "x_jwt_admin")
 	f.Add(`{"sub":"a\r\nb","jti":" x","iss":{"a":1}}`, "X-JWT-ID", "x-jwt-")
 	f.Add(`{"sub":"é","scope":[[]],"exp":1e5}`, "\xff", "")
-	rules, err := newHeaders(Headers{})
+	f.Add(`{"a":{"b":["x y",{"c":"\n"}],"0":"z"},"":{"":"e"}}`, "x_jwt_nested", "x-jwt-index")
+	claims := maps.Clone(DefaultHeaders)
+	maps.Copy(claims, map[string]HeaderClaim{
+		"x-jwt-nested": {Claims: allNamed("/a/b", "/a/b/1/c", "//")}, "x-jwt-index": {Claims: allNamed("/a/b/0", "/a/0"), Encoding: Percent},
+	})
+	rules, err := newHeaders(Headers{Claims: claims})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -234,7 +239,7 @@ func FuzzClaimsToHeaders(f *testing.F) {
 		sent := []Header{field(name, "spoofed"), field(other, "spoofed")}
 		var d Decision
 		rules.apply(&d, sent, &verified{Token: token})
-		managed := slices.Collect(maps.Keys(DefaultHeaders))
+		managed := slices.Collect(maps.Keys(claims))
 		for _, h := range d.Set {
 			if !slices.Contains(managed, h.Name) || slices.Contains(d.Remove, h.Name) || !httpguts.ValidHeaderFieldValue(h.Value) || h.Value == "" {
 				t.Errorf("payload %q: set %q and removed %q, want managed names and valid values, each in one list", payload, d.Set, d.Remove)
