@@ -276,6 +276,10 @@ func TestUnknownIssuers(t *testing.T) {
 		t.Errorf("a known issuer: got\n%swant no warning", got.errs)
 	}
 	e.rescind("replicas").want(0, "VERSION", "ISSUERS", "v2             "+idp, "first edition  not reported")
+	e.follows(control.Replica{Name: "replica-c"}) // since the start of the control endpoint it was not connected
+	if got := e.rescind("replicas").want(0, "lost", "replica-c", "unknown"); strings.Contains(got.out, "first edition") {
+		t.Errorf("a replica that was not connected yet: got\n%swant the version unknown", got.out)
+	}
 }
 
 // An import is weighed as any other revocation is.

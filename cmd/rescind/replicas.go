@@ -94,7 +94,7 @@ func (a *app) printReplicas(list *struct{ Items []control.Replica }) error {
 			behind.tone = warning
 		}
 		t.add(replicaState(&r), cell{text: printable.Quote(r.Name)}, cell{text: strconv.FormatUint(r.Revision, 10)}, behind,
-			cell{text: strconv.FormatUint(r.Entries, 10)}, cell{text: ack}, cell{text: versionText(r.Version)},
+			cell{text: strconv.FormatUint(r.Entries, 10)}, cell{text: ack}, cell{text: versionText(&r)},
 			cell{text: issuersText(r.Issuers)}, cell{text: printable.Quote(r.Credential)})
 	}
 	return t.flush()
@@ -113,11 +113,16 @@ func replicaState(r *control.Replica) cell {
 }
 
 // versionText returns the version of a replica. The first edition reports none.
-func versionText(version string) string {
-	if version == "" {
+// Nothing is known of a replica that was not connected since the control endpoint
+// started.
+func versionText(r *control.Replica) string {
+	switch {
+	case r.Version == "" && !r.Connected && r.LastAck == nil:
+		return "unknown"
+	case r.Version == "":
 		return "first edition"
 	}
-	return printable.Quote(version)
+	return printable.Quote(r.Version)
 }
 
 // issuersText returns the issuers that a replica accepts.
