@@ -103,7 +103,7 @@ func TestMatchingByKind(t *testing.T) {
 }
 
 // TestOneClaimHasOneName shows that a claim is stored under one name and follows
-// one rule, whatever its spelling in the request.
+// one rule, for every spelling in a request.
 func TestOneClaimHasOneName(t *testing.T) {
 	for _, c := range []struct{ spelled, stored string }{
 		{"sub", "sub"}, {"/sub", "sub"}, {"/a~1b", "a/b"}, {"a/b", "a/b"}, {"/a/b", "/a/b"}, {"/~1a", "/~1a"}, {"/m~0n", "m~n"},

@@ -13,8 +13,8 @@ import (
 //	1  The first edition.
 //	2  A revocation of a kid also matches a token that names no kid, if the key
 //	   that verified the token has that kid.
-//	3  Values are compared by the text that is shown for them, whatever their
-//	   types. client_id also matches azp, cid and appid. scp matches by each word.
+//	3  Values are compared by the text that is shown for them, also values of
+//	   different types. client_id also matches azp, cid and appid. scp matches by each word.
 //	   Claims can be nested.
 //
 // A change of [Token.Digests], of [ValueOf] or of the input of a digest needs a

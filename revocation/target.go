@@ -28,7 +28,7 @@ type Target struct {
 type Claim struct {
 	// Name is the name as [jwt.ClaimName.String] writes it: a nested claim is a
 	// JSON Pointer, and so is a member whose name begins with a slash. So a claim
-	// has one name, whatever the spelling in the request.
+	// has one name, for every spelling in a request.
 	Name  string
 	Value Value
 }

@@ -10,9 +10,10 @@ import (
 // are equal (==) exactly when the JSON values are equal. For example, 1, 1.0 and
 // 10e-1 are one number, 0, -0 and 0e9 are one number, and "1" is another value.
 //
-// A revocation compares values by the text that [Value.String] returns, whatever
-// their types: the number 1.0 is shown as 1, so the string "1" names it too. The
-// string "1.0" does not. Conditions of the configuration compare with ==.
+// A revocation compares values by the text that [Value.String] returns, also
+// values of different types. The number 1.0 is shown as 1, so the string "1"
+// names it too. The string "1.0" does not. Conditions of the configuration
+// compare with ==.
 type Value struct {
 	kind byte   // 's', 'n', 'b'
 	text string // the string; the canonical number; "true" or "false"

@@ -1,5 +1,5 @@
-// Package explain says why a replica denied a token, for the person who looks for
-// the cause.
+// Package explain names the causes of a denial, for an operator who looks for
+// them.
 //
 // # Purpose
 //
@@ -58,7 +58,7 @@ type Finding struct {
 	Token  string `json:"token,omitempty"`  // the token's own words, such as aud: "web"
 	Wanted string `json:"wanted,omitempty"` // the demand that they do not meet
 	Key    string `json:"key,omitempty"`    // one key of the issuer
-	Note   string `json:"note,omitempty"`   // what follows, or what to do
+	Note   string `json:"note,omitempty"`   // the consequence, or the remedy
 }
 
 // Denial returns the causes of a denial. Without a configuration it returns the
@@ -83,7 +83,7 @@ func Denial(q Question) []Finding {
 	find(e)
 	switch {
 	case q.Demands == nil && (needsIssuer[q.Reason] || q.Reason == authz.UntrustedIssuer || q.Reason == authz.UnknownPolicy):
-		e.note("--config authz.yaml shows what was wanted")
+		e.note("--config authz.yaml shows the demand")
 	case q.Demands != nil && len(e.findings) == 0:
 		e.note("by %s the token passes this step: the replica has another configuration in force, or its clock differs", q.Demands.Source)
 	}
@@ -118,7 +118,7 @@ var causes = map[authz.Reason]func(*explanation){
 // advice is for the reasons that are not the token's fault.
 var advice = map[authz.Reason]string{
 	authz.KeysUnavailable: "the replica has no keys of this issuer; /readyz on its http address names the issuer, and its log says why the last refresh failed",
-	authz.NotReady:        "/readyz on the replica's http address says what is missing",
+	authz.NotReady:        "/readyz on the replica's http address names the missing part",
 	authz.Stale:           "the replica has heard nothing from the control endpoint for longer than max_staleness; rescind replicas shows which replicas follow",
 	authz.Internal:        "the replica's log has the cause, under the decision_id",
 }

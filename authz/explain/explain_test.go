@@ -31,8 +31,8 @@ func demands() *Demands {
 	}
 }
 
-// FuzzDenial wants printable and bounded findings for every reason, whatever the
-// token says and whether or not a configuration is at hand. None holds the token.
+// FuzzDenial wants printable and bounded findings for every reason and every
+// token, with a configuration at hand and without. None holds the token.
 func FuzzDenial(f *testing.F) {
 	for _, payload := range []string{
 		`{"iss":"i","aud":["\u202e","x"],"exp":1e9,"iat":1099511627776,"nbf":0.5,"scope":7,"scp":["a",{}],"kind":"\u001b[2J","cnf":{"jkt":"\u009b"}}`,
@@ -79,8 +79,8 @@ func TestDenialWithoutAConfiguration(t *testing.T) {
 	token := unsigned(`{"alg":"EdDSA"}`, `{"iss":"i","aud":"web"}`)
 	for reason, want := range map[authz.Reason][]Finding{
 		"made_up":           nil,
-		authz.WrongAudience: {{Token: `aud: "web"`}, {Note: "--config authz.yaml shows what was wanted"}},
-		authz.ClaimRefused:  {{Note: "--config authz.yaml shows what was wanted"}},
+		authz.WrongAudience: {{Token: `aud: "web"`}, {Note: "--config authz.yaml shows the demand"}},
+		authz.ClaimRefused:  {{Note: "--config authz.yaml shows the demand"}},
 		authz.NotReady:      {{Note: advice[authz.NotReady]}},
 	} {
 		if got := Denial(Question{Reason: reason, Token: token}); !slices.Equal(got, want) {

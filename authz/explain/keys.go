@@ -61,7 +61,7 @@ func (e *explanation) keyNote(p jwks.Published, signed bool) string {
 	return "did not make the signature"
 }
 
-// verdict says what the keys at hand tell about the reason.
+// verdict returns the conclusion about the reason from the keys at hand.
 func (e *explanation) verdict(signer bool) {
 	named := slices.ContainsFunc(e.Keys.Published, func(p jwks.Published) bool { return p.Unused == "" && p.ID == e.token.KeyID })
 	switch {

@@ -58,8 +58,9 @@ func alertText(s *screen, a *insight.Alert) string {
 	return b.String()
 }
 
-// nextCommand returns the words of the command that an operator runs next: it
-// shows what else the same holder did, or what the alert is about.
+// nextCommand returns the words of the command that an operator runs next. The
+// command shows the other requests of the same holder, or the revocation that
+// the alert names.
 func nextCommand(a *insight.Alert) []string {
 	switch {
 	case a.Detector == insight.DistrustedKeyUsed && a.RevocationID != "" && printable.Valid(a.RevocationID):

@@ -10,7 +10,7 @@ import (
 )
 
 // offered returns the words that the completion of the last argument offers, each
-// with its description, without the line about what the shell does with them.
+// with its description, without the line for the shell.
 func (s said) offered() []string {
 	s.t.Helper()
 	lines := strings.Split(strings.TrimSpace(s.want(0).out), "\n")

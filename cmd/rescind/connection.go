@@ -66,7 +66,8 @@ func (c *connection) open() (*client, error) {
 	}}, nil
 }
 
-// address returns the URL of the control endpoint as it was given, and where.
+// address returns the URL of the control endpoint, and the flag or the
+// variable that gave it.
 func (c *connection) address() (text, source string) {
 	text, source = c.control, "--control"
 	if text == "" {

@@ -46,8 +46,8 @@ func (e *endpoint) wantLine(door, begins, contains string) {
 	})
 }
 
-// Every change, every refusal and every failed login has one info line, whatever
-// its door.
+// Every change, every refusal and every failed login has one info line, at every
+// door.
 func TestEveryDoorIsLogged(t *testing.T) {
 	e := serve(t, ledgertest.New())
 	const from = " from=192.0.2.1"

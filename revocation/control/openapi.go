@@ -90,7 +90,7 @@ func requestSchemas() map[string]*huma.Schema {
 	request := func(doc, required string, properties map[string]*huma.Schema, never ...*huma.Schema) *huma.Schema {
 		maps.Copy(properties, map[string]*huma.Schema{
 			"issued_before": instant("Tokens with an earlier iat are denied, and those without one"),
-			"block":         {Type: huma.TypeBoolean, Description: "Denies whatever the iat; not beside issued_before"},
+			"block":         {Type: huma.TypeBoolean, Description: "Denies tokens with any iat; not beside issued_before"},
 			"expires_at":    instant("Past it the revocation is gone"),
 			"reason":        text(0, revocation.MaxReason, ""),
 		})
