@@ -38,6 +38,7 @@ require (
 
 require (
 	github.com/Microsoft/go-winio v0.6.4 // indirect
+	github.com/apapsch/go-jsonmerge/v2 v2.0.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/bmatcuk/doublestar/v4 v4.10.4 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
@@ -115,6 +116,9 @@ require (
 	golang.org/x/text v0.43.0 // indirect
 )
 
-require rescind v0.0.0
+require (
+	github.com/oapi-codegen/runtime v1.9.0
+	rescind v0.0.0
+)
 
 replace rescind => ../..
