@@ -33,6 +33,7 @@ type testReplica struct {
 	t       testing.TB
 	private ed25519.PrivateKey
 	addr    string
+	socket  string // unix:///path of the same replica
 }
 
 func (r *testReplica) Find(_ context.Context, kid, _ string) ([]jwks.Key, error) {
@@ -80,9 +81,14 @@ func startReplica(t testing.TB, config *tls.Config) *testReplica {
 	must(t, s, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	r.addr = must(t, l, err).Addr().String()
-	done := make(chan error, 1)
+	path := filepath.Join(t.TempDir(), "s")
+	socket, err := net.Listen("unix", path)
+	unix := must(t, socket, err)
+	r.socket = "unix://" + path
+	done := make(chan error, 2)
 	go func() { done <- s.Serve(l) }()
-	t.Cleanup(func() { _ = s.Shutdown(context.Background()); <-done })
+	go func() { done <- s.Serve(unix) }()
+	t.Cleanup(func() { _ = s.Shutdown(context.Background()); <-done; <-done })
 	return r
 }
 
@@ -115,6 +121,7 @@ func TestCheck(t *testing.T) {
 		want     []string
 	}{
 		{"allowed", "", []string{good}, []string{"allow  ok\n", "subject         alice\n", "header set      x-jwt-subject: alice\n", "header removed  x-jwt-scope\n"}},
+		{"over a socket", "", []string{good, "--authz", r.socket}, []string{"allow  ok\n"}},
 		{"from standard input", good + "\n", []string{"-"}, []string{"allow  ok\n"}},
 		{"revoked", "", []string{r.token(map[string]any{"sub": "mallory"})}, []string{"deny  revoked\n", "401 Unauthorized", "revocation_id    r8.0\n", `response header  www-authenticate: Bearer realm="rescind", error="invalid_token"`, "body"}},
 		{"nonsense", "", []string{"nonsense"}, []string{"deny  malformed\n"}},

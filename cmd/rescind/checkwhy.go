@@ -26,11 +26,14 @@ func (q *question) explained(ctx context.Context, a *app, ask envoy.Question, o 
 	if ask.Place.Source() != "authorization" && ask.Place != (authz.Place{}) {
 		c.place = ask.Place.String()
 	}
+	reason := o.Reason()
 	if o.Allowed {
 		c.Decision = "allow"
-		return c
+		if reason, _ = o.Metadata["would_deny"].(string); reason == "" {
+			return c
+		}
 	}
-	why := explain.Question{Reason: authz.Reason(o.Reason()), Token: ask.Token, Policy: q.policy, Now: a.now()}
+	why := explain.Question{Reason: authz.Reason(reason), Token: ask.Token, Policy: q.policy, Now: a.now()}
 	if q.config != nil {
 		issuers, policies := replica.Demands(&q.config.Reloadable)
 		why.Demands = &explain.Demands{Source: q.configFile, Issuers: issuers, Policies: policies}
@@ -38,7 +41,10 @@ func (q *question) explained(ctx context.Context, a *app, ask envoy.Question, o 
 	if slices.Contains([]authz.Reason{authz.UnknownKey, authz.AmbiguousKey, authz.BadSignature}, why.Reason) {
 		why.Keys = q.issuerKeys(ctx, a, ask.Token)
 	}
-	c.Explanation = explain.Denial(why)
+	if o.Allowed {
+		c.Explanation = append(c.Explanation, explain.Finding{Note: "the policy observes; with mode: enforce it would deny this with " + printable.Clean(reason, 100)})
+	}
+	c.Explanation = append(c.Explanation, explain.Denial(why)...)
 	if _, err := os.Stat(ask.Token); why.Reason == authz.Malformed && err == nil {
 		c.Explanation = append(c.Explanation, explain.Finding{Note: "a file has this name; rescind check - <FILE reads the token from it"})
 	}

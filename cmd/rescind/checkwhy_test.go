@@ -56,6 +56,7 @@ policies:
   reports: {audiences: [web], scopes: ["reports:read", "reports:write"], claims: {tenant: [acme, globex]}}
   recent: {max_age: 1m}
   gold: {claims: {acr: [gold]}}
+  trial: {mode: observe, scopes: [pay]}
   nested: {claims: {/realm_access/roles: [admin]}}
   partners: {issuers: [https://other.example.com/]}
   cookie: {tokens_from: [{cookie: session}, {header: x-api-token}]}
@@ -238,7 +239,7 @@ func TestCheckExplainsEachReason(t *testing.T) {
 		{"claim_refused", "nested", r.token(map[string]any{"realm_access": map[string]any{"roles": []string{"user"}}}), []string{`token            /realm_access/roles: ["user"]`, `wanted           "admin" ` + ofPolicy("claims", "nested")}},
 		{"insufficient_scope", "reports", r.token(map[string]any{"aud": "web", "tenant": "acme", "scope": "reports:read"}), []string{`token            scope: "reports:read"`, "wanted           reports:write in it " + ofPolicy("scopes", "reports")}},
 		{"step_up", "gold", r.token(nil), []string{"token            acr: absent", `wanted           "gold" ` + ofPolicy("claims", "gold"), "a stronger login"}},
-		{"unknown_policy", "report", r.token(nil), []string{`wanted           one of "cookie", "default", "gold", "nested", "partners", "public", "query", "recent", "reports", "socket" (policies of ` + file + ")", `the route names "report"`, `the nearest is "reports"`}},
+		{"unknown_policy", "report", r.token(nil), []string{`wanted           one of "cookie", "default", "gold", "nested", "partners", "public", "query", "recent", "reports", "socket", "trial" (policies of ` + file + ")", `the route names "report"`, `the nearest is "reports"`}},
 		{"revoked", "", r.token(map[string]any{"sub": "mallory"}), []string{"undo             rescind restore " + id + "\n", "another revocation may deny the token too", "the revocation " + id + ":", "sub=mallory", "left the company", "alice"}},
 	} {
 		t.Run(c.reason, func(t *testing.T) {
@@ -276,6 +277,8 @@ func (r *running) places(env map[string]string, file string) {
 	rescind(r.t, env, "", "check", "--config", file, "--policy", "cookie", "--place", "header", r.token(nil)).want(0, "allow  ok\n", "token in        header x-api-token\n")
 	rescind(r.t, env, "", "check", "--config", file, "--policy", "cookie", "--place", "query", r.token(nil)).want(2, "--place query: the policy cookie reads a token from [cookie session header x-api-token] alone")
 	rescind(r.t, env, "", "check", "--policy", "cookie", r.token(nil)).want(0, "deny  no_token\n")
+	rescind(r.t, env, "", "check", "--config", file, "--policy", "trial", r.token(nil)).want(0, "allow  ok\n",
+		"note            the policy observes; with mode: enforce it would deny this with insufficient_scope\n", "token           scope: absent\n", "wanted          pay in it (scopes of the policy \"trial\"")
 }
 
 // otherConfiguration explains with a file that the replica does not run.
