@@ -121,7 +121,7 @@ func encoded(claim any) (string, bool) {
 	var b bytes.Buffer
 	to := json.NewEncoder(&b)
 	to.SetEscapeHTML(false)
-	if err := to.Encode(claim); err != nil { // impossible for what was decoded from JSON
+	if err := to.Encode(claim); err != nil { // impossible for a value that was decoded from JSON
 		return "", false
 	}
 	return base64url.EncodeToString(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), true

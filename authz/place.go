@@ -123,7 +123,7 @@ func checkHeaderPlace(name string) error {
 	case lower == cookieHeader:
 		return errors.New("holds many cookies; write cookie: and the name of one")
 	case lower == protocolHeader:
-		return errors.New(`holds many protocols; write websocket_protocol: and what stands before the token, such as "bearer."`)
+		return errors.New(`holds many protocols; write websocket_protocol: and the text before the token, such as "bearer."`)
 	case !IsFieldName(name):
 		return fmt.Errorf("%.60q is not the name of a header", name)
 	case slices.Contains(reserved, lower):

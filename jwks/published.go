@@ -9,8 +9,8 @@ import (
 	"fmt"
 )
 
-// Published is a key of an issuer's document, for a person who looks for the key
-// of a token.
+// Published is a key of an issuer's document, for a look at the document by a
+// person.
 type Published struct {
 	Key           // of a key that is not used, its ID alone
 	Unused string // why the key is not used; empty if it is

@@ -42,7 +42,7 @@ func startDeployment(t *testing.T, secure bool, flags []string) {
 	t.Cleanup(upstream.Close)
 	for _, part := range []string{"control", "authz"} {
 		if out, err := exec.CommandContext(t.Context(), rescind, part, "--config", filepath.Join(dir, part+".yaml"), "--check").CombinedOutput(); err != nil {
-			t.Errorf("rescind %s --check of what init wrote failed: %v\n%s", part, err, out)
+			t.Errorf("rescind %s --check of the files of init failed: %v\n%s", part, err, out)
 		}
 	}
 	ports := movePorts(t, dir, strings.TrimPrefix(upstream.URL, "http://127.0.0.1:"))

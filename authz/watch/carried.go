@@ -31,7 +31,7 @@ type claimNames struct {
 	whole  bool // false: there are more names than are kept
 }
 
-// Bounds of what is remembered of one issuer.
+// Bounds of the memory of one issuer.
 const (
 	maxLayouts = 128
 	maxNames   = 256 // of one layout, each of at most [revocation.MaxName] bytes

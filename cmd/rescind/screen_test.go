@@ -115,7 +115,7 @@ func TestEveryDetectorHasASeverity(t *testing.T) {
 	}
 }
 
-// Colours are for terminals that have them, and for people who want them.
+// Colours are for terminals that have them, unless the environment says no.
 func TestColours(t *testing.T) {
 	for _, c := range []struct {
 		name  string

@@ -69,7 +69,7 @@ func Find(ctx context.Context, explicit string, note func(string)) (string, erro
 	return path, nil
 }
 
-// needed returns what a user of this operating system installs.
+// needed returns the programs that a user of this operating system installs.
 func needed(system string) string {
 	switch system {
 	case "darwin":

@@ -223,8 +223,9 @@ func TestRequestSchema(t *testing.T) {
 	}
 }
 
-// The description has what a generator of clients needs: a server, and for each
-// operation an ID and one of the tags that the description explains.
+// The description has the parts that a generator of clients needs: a server,
+// and for each operation an ID and one of the tags that the description
+// explains.
 func TestDescriptionIsWhole(t *testing.T) {
 	requestSchemaOf(t)
 	schemas.Lock()

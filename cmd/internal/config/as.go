@@ -24,7 +24,7 @@ func into[T any](x *T, read as[T]) func(value) {
 	}
 }
 
-// restrict reads a key that narrows what is accepted. Without a value the key is
+// restrict reads a key whose value is a restriction. Without a value the key is
 // a fault: a list whose elements are commented out would else accept everything.
 func restrict[T any](x *T, read as[T]) func(value) {
 	return func(v value) {
@@ -37,7 +37,7 @@ func restrict[T any](x *T, read as[T]) func(value) {
 	}
 }
 
-// need reads a key that must be there. The text says what it is for.
+// need reads a key that must be there. The text names its purpose.
 func need[T any](x *T, purpose string, read as[T]) func(value) {
 	return func(v value) {
 		if v.absent() {

@@ -18,7 +18,7 @@ import (
 	"rescind/test/syncbuffer"
 )
 
-// Each line fits the terminal, whatever the texts, and nothing of them is lost.
+// Each line fits the terminal for any texts, and no part of a text is lost.
 func TestTellerFits(t *testing.T) {
 	for _, width := range []int{40, 72, 80, 120} {
 		var b strings.Builder

@@ -324,7 +324,7 @@ func (s *story) followed(ctx context.Context) error {
 	})
 }
 
-// conclude prints what the story showed.
+// conclude prints the conclusion of the story.
 func (s *story) conclude() {
 	s.t.write("\n")
 	s.t.heading(fmt.Sprintf("Revoked tokens were used %d times: %d denied, %d let through. Each of the %d revocations was in force on every replica within %s.",
