@@ -20,7 +20,7 @@ func (a *app) activity() *cobra.Command {
 	of := map[insight.Dimension]*string{}
 	cmd := &cobra.Command{
 		Use:   "activity",
-		Short: "Show the recent use of a subject's, a session's or a client's tokens, or of one token",
+		Short: "Show when, from where and for what tokens were used lately",
 		Long: `Shows the requests that the replicas saw lately with the tokens of a subject, a
 session or a client, or with one token: when, how many, from which networks,
 under which policies and with which outcome. The replicas are asked now. Their

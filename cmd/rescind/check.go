@@ -23,15 +23,16 @@ import (
 
 const defaultAuthz = "127.0.0.1:9191"
 
-const checkLong = `Asks a replica about a token, exactly as Envoy would, and prints the decision and
-the headers that Envoy would set. The exit status is 0 if the replica answered,
-whatever its answer. An empty TOKEN stands for a request without a token. To the
-replica this is a request like any other: it counts, and may raise an alert.
+const checkLong = `Asks a replica about a token, exactly as Envoy would, and prints the decision
+and the headers that Envoy would set. The exit status is 0 if the replica
+answered, whatever its answer. An empty TOKEN stands for a request without a
+token. To the replica this is a request like any other: it counts, and may raise
+an alert.
 
 A denial is explained. The token's own claim is read from the token itself,
 without verifying it. --config names the configuration of the replica, and shows
-the demand that the claim does not meet. With an admin token, the revocation that
-denies the token is shown as well, with the command that undoes it.`
+the demand that the claim does not meet. With an admin token, the revocation
+that denies the token is shown as well, with the command that undoes it.`
 
 const checkExample = `  rescind check - <token.jwt
   rescind check --config authz.yaml --policy reports - <token.jwt
@@ -54,7 +55,7 @@ func (a *app) check() *cobra.Command {
 	var q question
 	cmd := &cobra.Command{
 		Use:   "check TOKEN",
-		Short: "Ask a replica about a token, as Envoy would, and explain its answer",
+		Short: "Ask a replica about a token, as Envoy would, and explain",
 		Long:  checkLong, Example: checkExample,
 		Args: oneToken,
 	}

@@ -7,9 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"text/tabwriter"
-
-	"github.com/charmbracelet/lipgloss"
 
 	"rescind/authz/explain"
 	"rescind/envoy"
@@ -35,58 +32,62 @@ func (a *app) printAnswer(c *checkAnswer) error {
 	if a.output == "json" {
 		return a.printValue(c)
 	}
-	colour := lipgloss.Color("1")
+	s, decision := a.screen(), bad
 	if c.Allowed {
-		colour = lipgloss.Color("2")
+		decision = good
 	}
-	style := lipgloss.NewRenderer(a.out).NewStyle().Bold(true).Foreground(colour)
-	if _, err := fmt.Fprintf(a.out, "%s  %s\n", style.Render(c.Decision), printable.Quote(c.Reason)); err != nil {
+	if err := s.print(s.paint(c.Decision, decision) + "  " + printable.Quote(c.Reason) + "\n"); err != nil {
 		return err
 	}
-	t := columns(a.out)
-	if text := descriptionOf(c.Body); text != "" {
-		row(t, "why", printable.Quote(text))
-	}
-	if c.Undo != "" {
-		row(t, "undo", c.Undo)
-	}
-	for _, f := range c.Explanation {
-		for _, part := range []struct{ label, text string }{{"token", f.Token}, {"wanted", f.Wanted}, {"key", f.Key}, {"note", f.Note}} {
-			switch {
-			case part.text == "" || part.label == "note" && f.Key != "":
-			case part.label == "key":
-				row(t, part.label, part.text+": "+f.Note)
-			default:
-				row(t, part.label, part.text)
-			}
-		}
-	}
-	if c.place != "" {
-		row(t, "token in", printable.Quote(c.place))
-	}
-	c.rows(t)
-	if err := t.Flush(); err != nil || c.Revocation == nil {
+	if err := s.fields(append(c.why(), c.rows()...)...); err != nil || c.Revocation == nil {
 		return err
 	}
 	var d control.Document
 	if err := (&answer{body: c.Revocation}).into(&d); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(a.out, "\nthe revocation %s:\n", d.ID); err != nil {
+	if err := s.print("\nthe revocation " + d.ID + ":\n"); err != nil {
 		return err
 	}
 	return a.details(&d)
 }
 
-// rows prints the answer as Envoy gets it.
-func (c *checkAnswer) rows(t *tabwriter.Writer) {
+// why returns the explanation of a denial.
+func (c *checkAnswer) why() (rows [][2]string) {
+	add := func(name, value string) {
+		if value != "" {
+			rows = append(rows, [2]string{name, value})
+		}
+	}
+	if text := descriptionOf(c.Body); text != "" {
+		add("why", printable.Quote(text))
+	}
+	add("undo", c.Undo)
+	for _, f := range c.Explanation {
+		add("token", f.Token)
+		add("wanted", f.Wanted)
+		if f.Key != "" {
+			add("key", f.Key+": "+f.Note)
+		} else {
+			add("note", f.Note)
+		}
+	}
+	if c.place != "" {
+		add("token in", printable.Quote(c.place))
+	}
+	return rows
+}
+
+// rows returns the answer as Envoy gets it.
+func (c *checkAnswer) rows() (rows [][2]string) {
+	add := func(name, value string) { rows = append(rows, [2]string{name, value}) }
 	if !c.Allowed {
-		row(t, "status", fmt.Sprintf("%d %s", c.Status, http.StatusText(c.Status)))
+		add("status", fmt.Sprintf("%d %s", c.Status, http.StatusText(c.Status)))
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Metadata)) {
 		value := fieldOf(c.Metadata[name])
 		if name != "decision" && name != "reason" && value != "" {
-			row(t, printable.Quote(name), value)
+			add(printable.Quote(name), value)
 		}
 	}
 	set := "header set"
@@ -94,14 +95,15 @@ func (c *checkAnswer) rows(t *tabwriter.Writer) {
 		set = "response header"
 	}
 	for _, h := range c.Headers {
-		row(t, set, printable.Quote(h.Name)+": "+printable.Quote(h.Value))
+		add(set, printable.Quote(h.Name)+": "+printable.Quote(h.Value))
 	}
 	for _, name := range c.Removed {
-		row(t, "header removed", printable.Quote(name))
+		add("header removed", printable.Quote(name))
 	}
 	if c.Body != "" {
-		row(t, "body", printable.Quote(c.Body))
+		add("body", printable.Quote(c.Body))
 	}
+	return rows
 }
 
 // descriptionOf returns the description in the body of a denial, or "".

@@ -47,7 +47,7 @@ func TestCompletion(t *testing.T) {
 		{"alerts --detector .", detectors},
 		{"list -o .", []string{"text", "wide", "json"}},
 		{"list .", nil},
-		{"help rep", []string{"replicas\tThe replicas: at which revision, how far behind, which issuers they accept"}},
+		{"help rep", []string{"replicas\tList the replicas, how far behind, and the issuers they accept"}},
 	} {
 		args := append([]string{"__complete"}, strings.Fields(c.args)...)
 		if last := len(args) - 1; args[last] == "." {

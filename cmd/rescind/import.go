@@ -16,15 +16,15 @@ import (
 	"rescind/revocation/printable"
 )
 
-const importLong = `Imports many revocations from a file, or from standard input (-). Each line is one
-JSON object as POST /v1/revocations takes it, such as
+const importLong = `Imports many revocations from a file, or from standard input (-). Each line is
+one JSON object as POST /v1/revocations takes it, such as
   {"issuer": "https://idp.example.com/", "claims": {"sub": "alice"}}
 
 The file is sent in parts of at most 100,000 lines. A part is revoked as a whole
 or not at all, and the command prints how to undo each part. After a failure it
 prints the line to go on from. To import the whole file again is safe too, but a
-line without issued_before means now, so it then denies tokens of later logins as
-well.
+line without issued_before means now, so it then denies tokens of later logins
+as well.
 
 Each part is weighed as a revocation is: by the traffic seen lately that all of
 its lines hit together. --dry-run prints that traffic for the whole file.`

@@ -180,17 +180,18 @@ func (a *app) show() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return unknown(printDocument(cmd.Context(), a, c, path, nil, a.details))
+		return unknown(args[0], printDocument(cmd.Context(), a, c, path, nil, a.details))
 	}
 	return cmd
 }
 
-// unknown adds to a 404 the command that lists the IDs.
-func unknown(err error) error {
+// unknown adds to a 404 the ID that was looked for, and the command that lists the
+// IDs.
+func unknown(id string, err error) error {
 	var f *failure
 	var r *refusal
 	if errors.As(err, &r) && r.Status == http.StatusNotFound && !r.foreign && errors.As(err, &f) {
-		f.faults, f.hint = nil, "rescind list shows the IDs"
+		f.message, f.faults, f.hint = id+": "+f.message, nil, "rescind list shows the IDs"
 	}
 	return err
 }

@@ -27,6 +27,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -139,6 +140,8 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 			root.AddCommand(c)
 		}
 	}
+	// A width of 0, outside a terminal, wraps nothing.
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", fmt.Sprintf(".FlagUsagesWrapped %d ", a.width(a.out))))
 	a.complete(root)
 	b := version()
 	root.Version = b.Version // gives the root the flag --version

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/pflag"
 
 	"rescind/cmd/internal/config"
 	"rescind/revocation/control"
@@ -335,6 +336,26 @@ func TestWrongUsage(t *testing.T) {
 	}
 	if asked > 0 {
 		t.Errorf("wrong usage: got %d requests to the control endpoint, want none", asked)
+	}
+}
+
+// Every flag that takes a duration takes whole days too.
+func TestDurationsOfFlags(t *testing.T) {
+	root := (&app{getenv: func(string) string { return "" }, width: noTerminal}).command()
+	durations := 0
+	for _, cmd := range root.Commands() {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Value.Type() != "duration" {
+				return
+			}
+			durations++
+			if err := f.Value.Set("2d"); err != nil || f.Value.String() != "48h0m0s" {
+				t.Errorf("%s --%s 2d: got %v and %s, want 48h", cmd.CommandPath(), f.Name, err, f.Value)
+			}
+		})
+	}
+	if durations < 4 {
+		t.Errorf("got %d flags with a duration, want --expires-in and each --timeout", durations)
 	}
 }
 

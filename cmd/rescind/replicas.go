@@ -18,7 +18,7 @@ import (
 func (a *app) replicas() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replicas [NAME]...",
-		Short: "The replicas: at which revision, how far behind, which issuers they accept",
+		Short: "List the replicas, how far behind, and the issuers they accept",
 		Example: `  rescind replicas
   rescind replicas replica-a -o wide`,
 		Args: cobra.ArbitraryArgs,

@@ -92,7 +92,7 @@ func (a *app) restoreOne(cmd *cobra.Command, conn *connection, w *waitFlags, id 
 	w.addTo(&request)
 	res, err := c.do(cmd.Context(), request)
 	if err != nil {
-		return unknown(err)
+		return unknown(id, err)
 	}
 	var r control.Restoration
 	if err := res.into(&r); err != nil {

@@ -26,10 +26,10 @@ restored or expires. A revocation by jti, sid, token or kid denies a token
 whenever it was issued.
 
 Values are compared by the text that rescind shows for them, so --claim tenant=17
-matches the string "17" and the number 17, and --claim admin=true the boolean too.
-A claim of the token that is an array matches if any element does. scope and scp
-match by each of their words. A name that begins with / is a JSON Pointer to a
-nested claim: --claim /realm_access/roles=admin.`
+matches the string "17" and the number 17, and --claim admin=true the boolean
+too. A claim of the token that is an array matches if any element does. scope
+and scp match by each of their words. A name that begins with / is a JSON
+Pointer to a nested claim: --claim /realm_access/roles=admin.`
 
 const revokeExample = `  rescind revoke --issuer https://idp.example.com/ --sub alice --reason "left the company" --wait
   rescind revoke --issuer https://idp.example.com/ --sub alice --client phone

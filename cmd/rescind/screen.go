@@ -116,6 +116,9 @@ func (s *screen) fields(of ...[2]string) error {
 	for _, f := range of {
 		indent = max(indent, len(f[0])+2)
 	}
+	if s.width > 0 {
+		indent = min(indent, s.width/2)
+	}
 	var b strings.Builder
 	for _, f := range of {
 		b.WriteString(terminal.Pad(f[0], indent) + s.wrap(f[1], indent)[indent:])

@@ -48,6 +48,17 @@ func TestWrapFits(t *testing.T) {
 	})
 }
 
+// The help fits a terminal.
+func TestHelpFits(t *testing.T) {
+	for _, args := range []string{"help", "revoke --help", "list --help", "import --help", "check --help", "alerts --help", "authz --help", "demo --help"} {
+		for line := range strings.Lines(onScreen(t, 80, nil, strings.Fields(args)...).want(0).out) {
+			if columns := uniseg.StringWidth(strings.TrimSuffix(line, "\n")); columns > 80 && !strings.Contains(line, "rescind ") { // an example is one line to copy
+				t.Errorf("rescind %s: got a line of %d columns, want at most 80: %s", args, columns, line)
+			}
+		}
+	}
+}
+
 // A table fits the terminal unless its first column alone is too wide. With -o
 // wide and without a terminal it has every cell in full.
 func TestTableFits(t *testing.T) {

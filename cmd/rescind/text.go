@@ -2,24 +2,15 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"rescind/revocation/control"
 	"rescind/revocation/printable"
 )
-
-func columns(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 4, 2, ' ', 0) }
-
-// row adds a line to a table. The flush reports errors.
-func row(w *tabwriter.Writer, cells ...string) {
-	_, _ = io.WriteString(w, strings.Join(cells, "\t")+"\n")
-}
 
 // relative returns a time from now in words.
 func relative(d time.Duration) string {
