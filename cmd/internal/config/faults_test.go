@@ -242,13 +242,16 @@ var authzFaults = []faulty{
 		`headers.authorization: "drop" is not one of forward, remove`,
 		`headers.trust_forwarded_client_cert: "true" is not true or false`,
 	}},
-	{"headers:\n  payload: §X.A\n  claims: {x-a: sub, x-b: §[], x-c: [sub, §''], x-d: §{encoding: percent}, x-e: {claim: sub, encoding: §hex}, x-f: {claim: sub, §name: a}}\n", []string{
+	{"headers:\n  payload: §X.A\n  claims: {x-a: sub, x-b: §[], x-c: [sub, §''], x-d: §{encoding: percent}, x-e: {claim: sub, encoding: §hex}, x-f: {claim: sub, §name: a}, x-g: §/, x-h: [/a/b, §'/~'], x-i: {claim: §/}}\n", []string{
 		"headers.payload: is the same header as x-a of claims; remove one",
 		"headers.claims.x-b: is empty; name at least one",
 		"headers.claims.x-c[1]: is empty",
 		"headers.claims.x-d.claim: is missing: the claim that the header carries, or a list of claims",
 		`headers.claims.x-e.encoding: "hex" is not one of base64url, percent, plain`,
 		"headers.claims.x-f.name: there is no such key; the keys here are claim, encoding",
+		"headers.claims.x-g: / names no claim; write /NAME/MEMBER for a member of a claim, or NAME for a claim",
+		"headers.claims.x-h[1]: the JSON Pointer has a ~ that is not ~0 or ~1 (RFC 6901); write ~0 for ~, and ~1 for / in the name of a member",
+		"headers.claims.x-i.claim: / names no claim; write /NAME/MEMBER for a member of a claim, or NAME for a claim",
 	}},
 	{"headers: {payload: §content-length}\n", []string{"headers.payload: cannot carry a claim: this header is part of the request itself"}},
 	{"headers: {prefix: §T}\n", []string{`headers.prefix: every header under the prefix is taken from the client, and with "T" that is te too; choose a longer one`}},
