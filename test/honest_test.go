@@ -158,7 +158,7 @@ func (h *honest) revocations(t *testing.T) {
 		{kind: "1: a subject that is a number", claims: node{"sub": 12345}, args: []string{"--sub", "12345"}},
 		{kind: "1: a subject that is text, by a number", claims: node{"sub": "67890"}, args: []string{"--claim", "sub:=67890"}},
 		{kind: "1: a jti that is a number", claims: node{"jti": 77}, args: []string{"--jti", "77"}, later: node{"jti": "77"}},
-		{kind: "3: by a nested claim", claims: node{"realm_access": node{"roles": []string{"viewer", "intern"}}}, args: []string{"--claim", "/realm_access/roles=intern"}},
+		{kind: "3: by a nested claim", claims: node{"realm_access": node{"roles": []string{"viewer", "intern"}}}, args: []string{"--claim", "/realm_access/roles=intern", "--yes"}, credential: "operator"},
 		{kind: "3: by a pointer of one step", claims: node{"jti": "p1"}, args: []string{"--claim", "/jti=p1"}, later: node{"jti": "p1"}},
 		{kind: "15: a client in azp", claims: node{"client_id": nil, "azp": "web-15"}, args: []string{"--client", "web-15", "--yes"}, credential: "operator"},
 		{kind: "15: a client in cid", claims: node{"client_id": nil, "cid": "cid-15"}, args: []string{"--client", "cid-15", "--yes"}, credential: "operator"},
@@ -204,6 +204,15 @@ func (h *honest) revocations(t *testing.T) {
 			}
 		})
 	}
+	t.Run("15: a claim that no token carries", func(t *testing.T) {
+		eventually.Succeeds(t, "rescind revoke says that no token carries the claim", func() error {
+			out, errs := h.command(t, "revoker", "", "revoke", "--issuer", h.issuer.URL(), "--sub", "nobody-at-all")
+			if !strings.Contains(out, "no token seen in the last") { // the replica may have been too slow to be asked
+				return fmt.Errorf("it says %q and %q", out, errs)
+			}
+			return nil
+		})
+	})
 	t.Run("15: an ID token and a refresh token", func(t *testing.T) {
 		for want, token := range map[string]string{
 			"an ID token":     h.mint(t, node{"typ": "JWT"}, node{"aud": "web", "nonce": "n", "sid": "s9"}),
