@@ -20,10 +20,14 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/rivo/uniseg"
 
+	"rescind/authz"
+	"rescind/authz/explain"
 	"rescind/cmd/internal/config"
 	"rescind/cmd/internal/node"
 	"rescind/cmd/internal/replica"
+	"rescind/envoy"
 	"rescind/test/eventually"
 )
 
@@ -339,4 +343,38 @@ func (r *running) revocations(env map[string]string, id string) {
 	}
 	rescind(r.t, env, "", "restore", id, "--wait").want(0)
 	rescind(r.t, env, "", "check", token).want(0, "allow  ok\n")
+}
+
+// The answer to check fits the terminal, as the outputs of the other commands do.
+func TestGoldenCheck(t *testing.T) {
+	revocation, err := json.Marshal(aliceLeft)
+	must(t, revocation, err)
+	for name, c := range map[string]*checkAnswer{
+		"allowed": {Decision: "allow", Reason: "ok", Outcome: &envoy.Outcome{
+			Allowed: true, Metadata: map[string]any{"decision_id": "ID", "subject": "a\x1b[2J", "revision": 17.0},
+			Headers: []authz.Header{{Name: "x-jwt-subject", Value: "alice"}, {Name: "x-jwt-scope", Value: strings.Repeat("orders:read ", 12)}}, Removed: []string{"x-jwt-admin"},
+		}},
+		"denied": {Decision: "deny", Reason: "revoked", place: "cookie session", Revocation: revocation, Undo: "rescind restore r17.0 --control https://control.example.com --token-file operator.token --ca-file ca.crt",
+			Explanation: []explain.Finding{{Token: `aud: "web"`, Wanted: `one of "api", "orders" (audiences of the issuer in /etc/rescind/authz.yaml)`}, {Key: `"k1" (RSA, 2048 bits, for RS256)`, Note: "did not make the signature"}, {Note: "a note"}},
+			Outcome:     &envoy.Outcome{Status: 401, Body: `{"error":"invalid_token","error_description":"the token has been revoked"}`, Metadata: map[string]any{"reason": "revoked", "revocation_id": "r17.0"}, Headers: []authz.Header{{Name: "www-authenticate", Value: `Bearer realm="rescind", error="invalid_token", error_description="the token has been revoked"`}}}},
+	} {
+		for _, width := range []int{80, 120} {
+			var out strings.Builder
+			a := &app{out: &out, now: func() time.Time { return noon }, width: func(any) int { return width }, getenv: func(string) string { return "" }}
+			must(t, 0, a.printAnswer(c))
+			file := filepath.Join("testdata", "golden", fmt.Sprintf("check-%s.%d.txt", name, width))
+			if *updateGolden {
+				must(t, 0, os.WriteFile(file, []byte(out.String()), 0o600))
+			}
+			want, err := os.ReadFile(file)
+			if got := out.String(); err != nil || got != string(want) {
+				t.Errorf("check, %s, at %d columns: got\n%s\nwant, as in %s (%v),\n%s", name, width, got, file, err, want)
+			}
+			for line := range strings.Lines(out.String()) {
+				if n := uniseg.StringWidth(strings.TrimSuffix(line, "\n")); n > width {
+					t.Errorf("check, %s: got a line of %d columns, want at most %d: %s", name, n, width, line)
+				}
+			}
+		}
+	}
 }
