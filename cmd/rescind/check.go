@@ -19,6 +19,7 @@ import (
 	"rescind/cmd/internal/daemon"
 	"rescind/envoy"
 	"rescind/revocation/printable"
+	"rescind/revocation/rpcerror"
 )
 
 const defaultAuthz = "127.0.0.1:9191"
@@ -112,26 +113,21 @@ func oneToken(_ *cobra.Command, args []string) error {
 // unanswered returns the failure of a replica that gave no answer. It keeps the
 // description of a gRPC error alone.
 func unanswered(addr string, secure bool, err error) error {
-	why := err.Error()
-	if i := strings.LastIndex(why, "desc = "); i >= 0 {
-		why = strings.Trim(why[i+len("desc = "):], `"`)
-	}
+	why := strings.TrimPrefix(rpcerror.Text(err.Error()), "asking the replica at "+addr+": ")
 	hint := "is rescind authz running there? --authz or RESCIND_AUTHZ names its address"
 	const files = "--ca-file names the authority of its certificate, --cert-file and --key-file a client certificate"
-	_, dialing, dialled := strings.Cut(why, "while dialing: ")
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded:
 		why = "it does not answer"
-	case strings.Contains(why, "first record does not look like a TLS handshake"):
+	case strings.Contains(why, "does not speak TLS"):
 		why, hint = "it does not speak TLS", "--tls=false asks it in plain text"
 	case strings.Contains(why, "HTTP/1.1 header"):
 		why = "it speaks HTTP/1.1, so it is not the gRPC listener of a replica"
-	case dialled:
-		why = dialing[strings.LastIndex(dialing, ": ")+1:]
+	case strings.HasPrefix(why, "dial "):
+		why = why[strings.LastIndex(why, ": ")+1:]
 	case status.Code(err) != codes.Unavailable: // another answer
 	case secure:
-		why, hint = strings.TrimPrefix(why, "transport: authentication handshake failed: "), files
-		why = strings.TrimPrefix(why, "error reading server preface: ")
+		why, hint = strings.TrimPrefix(why, "the TLS handshake failed: "), files
 	default:
 		why, hint = "it closed the connection, as a replica with TLS does", files
 	}

@@ -48,7 +48,7 @@ func (l *Log) connect(ctx context.Context) (_ *connection, err error) {
 		}
 	}()
 	if l.opt.NATS != nil {
-		err = conn.dial(l.opt.NATS)
+		err = l.dial(conn, l.opt.NATS)
 	} else {
 		err = l.embed(conn)
 	}
@@ -64,8 +64,8 @@ func (l *Log) connect(ctx context.Context) (_ *connection, err error) {
 	return conn, nil
 }
 
-func (c *connection) dial(o *NATS) (err error) {
-	opts := []nats.Option{nats.Name("rescind control"), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1)}
+func (l *Log) dial(c *connection, o *NATS) (err error) {
+	opts := []nats.Option{nats.Name("rescind control"), nats.ErrorHandler(l.asyncError), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1)}
 	if o.CredentialsFile != "" {
 		opts = append(opts, nats.UserCredentials(o.CredentialsFile))
 	}
@@ -73,6 +73,12 @@ func (c *connection) dial(o *NATS) (err error) {
 		return fmt.Errorf("nats: %w", err)
 	}
 	return nil
+}
+
+// asyncError logs an error that the client of NATS met outside of any call. By
+// default the client writes it to standard error.
+func (l *Log) asyncError(_ *nats.Conn, _ *nats.Subscription, err error) {
+	l.log.Warn("the connection to NATS has an error", "component", "nats", "error", err)
 }
 
 // embed starts the embedded server and connects to it within the process.
@@ -89,7 +95,7 @@ func (l *Log) embed(conn *connection) error {
 	if !conn.server.JetStreamEnabled() || !conn.server.ReadyForConnections(10*time.Second) {
 		return fmt.Errorf("embedded NATS did not start: %s", conn.lastError)
 	}
-	conn.nats, err = nats.Connect("", nats.InProcessServer(conn.server), nats.Name("rescind control"),
+	conn.nats, err = nats.Connect("", nats.InProcessServer(conn.server), nats.Name("rescind control"), nats.ErrorHandler(l.asyncError),
 		nats.UserInfo(opts.Username, opts.Password), nats.IgnoreDiscoveredServers(), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1), nats.ReconnectWait(50*time.Millisecond))
 	return err
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"rescind/revocation/linelimit"
 )
 
 // Readiness is the answer of /readyz. A process is ready if nothing is missing.
@@ -69,21 +71,25 @@ const (
 )
 
 // Server is an HTTP server with bounds.
-type Server struct{ http *http.Server }
+type Server struct {
+	http        *http.Server
+	connections *linelimit.Limit // lines about failed connections
+}
 
 // NewServer returns a server that does not listen yet. A nil config is plaintext.
 func NewServer(h http.Handler, config *tls.Config, logger *slog.Logger) *Server {
-	return &Server{&http.Server{
+	connections := linelimit.New(logger, slog.LevelWarn, "connection failed", connectionLines)
+	return &Server{connections: connections, http: &http.Server{
 		Handler: h, TLSConfig: config,
 		ReadHeaderTimeout: readHeader, ReadTimeout: readAll, WriteTimeout: writeAll, IdleTimeout: idle,
 		MaxHeaderBytes: maxHeader,
-		ErrorLog:       slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		ErrorLog:       newHTTPLog(logger, connections),
 	}}
 }
 
 // Serve answers on l until Shutdown. Then it returns nil.
 func (s *Server) Serve(l net.Listener) error {
-	serve := s.http.Serve
+	serve := func(l net.Listener) error { return s.http.Serve(plainListener{l, s.connections}) }
 	if s.http.TLSConfig != nil {
 		serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
 	}
@@ -96,6 +102,7 @@ func (s *Server) Serve(l net.Listener) error {
 // Shutdown answers the requests that have begun, and closes. When ctx ends it cuts
 // off the others and returns an error.
 func (s *Server) Shutdown(ctx context.Context) error {
+	defer s.connections.Close()
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		err = errors.Join(fmt.Errorf("HTTP requests were cut off: %w", err), s.http.Close())

@@ -52,6 +52,7 @@ const drainTime = 20 * time.Second
 func Run(ctx context.Context, o Options) (err error) {
 	c := o.Config
 	log := daemon.NewLogger(c.Log.Format, c.Log.Level, o.Stderr)
+	daemon.AdoptLibraries(log)
 	daemon.LogStarted(log, o.Version, o.Commit, o.Path)
 	teardown := &daemon.Teardown{Logger: log}
 	defer func() { err = errors.Join(err, teardown.Run(drainTime)) }()

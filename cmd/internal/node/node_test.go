@@ -20,6 +20,7 @@ import (
 	"rescind/jwks/jwkstest"
 	"rescind/test/eventually"
 	"rescind/test/syncbuffer"
+	"rescind/test/testcert"
 )
 
 // logOf is the log of a process.
@@ -105,7 +106,8 @@ func TestEmbeddedNodeAndReplica(t *testing.T) {
 	}
 	t.Cleanup(issuer.Close)
 	dir := t.TempDir()
-	control, err := config.ReadControl(write(t, filepath.Join(dir, "control.yaml"), fmt.Sprintf(`
+	controlPath := filepath.Join(dir, "control.yaml")
+	control, err := config.ReadControl(write(t, controlPath, fmt.Sprintf(`
 http: {listen: "127.0.0.1:0"}
 feed: {listen: "127.0.0.1:0", tokens: [{name: replicas, sha256: %x}]}
 store: {dir: control}
@@ -115,7 +117,7 @@ admin: {tokens: [{name: alice, sha256: %x, roles: [operator]}]}
 		t.Fatal(err)
 	}
 	n := start(t, func(ctx context.Context, stderr io.Writer) error {
-		return node.Run(ctx, node.Options{Config: control, Version: "test", Stderr: stderr})
+		return node.Run(ctx, node.Options{Path: controlPath, Config: control, Version: "test", Stderr: stderr})
 	})
 	admin := n.listening("admin")
 
@@ -155,6 +157,85 @@ revocation: {control: [%q], token_file: replica.token, name: replica-a, dir: aut
 	check(authz.Revoked)
 	r.end()
 	n.end()
+	r.wantLog(path)
+	n.wantLog(controlPath)
+}
+
+// wantLog checks that each line of the log is one JSON object without an error as
+// gRPC writes it, that the first line says started with version and file, and that
+// there is one line ready.
+func (p *process) wantLog(path string) {
+	p.t.Helper()
+	ready, number := 0, 0
+	for line := range strings.Lines(p.log.String()) {
+		var entry struct{ Time, Level, Msg, Version, Config string }
+		if err := json.Unmarshal([]byte(line), &entry); err != nil || entry.Time == "" || entry.Level == "" || entry.Msg == "" || strings.Contains(line, "rpc error") {
+			p.t.Errorf("the line %s: %v, want JSON with time, level and msg, without an error of gRPC", line, err)
+		}
+		if started := entry.Msg == "started" && entry.Version == "test" && entry.Config == path; started != (number == 0) {
+			p.t.Errorf("line %d is %s, want the first one to be started with the version and %s, and no other one", number+1, line, path)
+		}
+		if number++; entry.Msg == "ready" {
+			ready++
+		}
+	}
+	if ready != 1 {
+		p.t.Errorf("the log has %d lines ready, want 1:\n%s", ready, &p.log)
+	}
+}
+
+// Where the feed or the replica alone speaks TLS, both logs say so in words.
+func TestFeedOfTwoProtocols(t *testing.T) {
+	dir := t.TempDir()
+	testcert.NewAuthority(t, "ca").IssueFiles(t, "server", filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"))
+	write(t, filepath.Join(dir, "replica.token"), "of-replicas\n")
+	for _, c := range []struct{ name, feed, replica, nodeLog, replicaLog string }{
+		{"secure", "tls: {cert_file: server.pem, key_file: server.key}, ", "", "the other end does not speak TLS", "perhaps because it speaks TLS and this end does not"},
+		{"plain", "", "tls: {ca_file: server.pem}, ", "the client speaks TLS, and this listener does not", "the other end does not speak TLS"},
+	} {
+		control, err := config.ReadControl(write(t, filepath.Join(dir, c.name+"-control.yaml"), fmt.Sprintf(`
+http: {listen: "127.0.0.1:0"}
+feed: {listen: "127.0.0.1:0", %stokens: [{name: replicas, sha256: %x}]}
+store: {dir: %s-control}
+admin: {tokens: [{name: alice, sha256: %x, roles: [operator]}]}
+`, c.feed, sha256.Sum256([]byte("of-replicas")), c.name, sha256.Sum256([]byte("of-alice")))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := start(t, func(ctx context.Context, stderr io.Writer) error {
+			return node.Run(ctx, node.Options{Config: control, Stderr: stderr})
+		})
+		path := write(t, filepath.Join(dir, c.name+"-authz.yaml"), fmt.Sprintf(`
+grpc: {listen: "127.0.0.1:0"}
+http: {listen: "127.0.0.1:0"}
+issuers: [{issuer: "https://idp.example/", jwks_uri: "http://127.0.0.1:1/", audiences: [api]}]
+revocation: {control: [%q], %stoken_file: replica.token, dir: %s-authz}
+`, n.listening("feed"), c.replica, c.name))
+		data, err := config.ReadAuthz(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := start(t, func(ctx context.Context, stderr io.Writer) error {
+			return replica.Run(ctx, replica.Options{Path: path, Config: data, Stdout: io.Discard, Stderr: stderr})
+		})
+		eventually.True(t, c.name+": the replica says that "+c.replicaLog, func() bool { return r.log.has("control endpoint not followed", c.replicaLog) })
+		// Both processes are this one, so the last of them has the lines of gRPC.
+		eventually.True(t, c.name+": the node says that "+c.nodeLog, func() bool {
+			return n.log.has("connection failed", c.nodeLog) || r.log.has("connection failed", c.nodeLog)
+		})
+		r.end()
+		n.end()
+	}
+}
+
+// has reports whether the log has a line with a message and a text.
+func (l *logOf) has(message, text string) bool {
+	for line := range strings.Lines(l.String()) {
+		if strings.Contains(line, `"msg":"`+message+`"`) && strings.Contains(line, text) {
+			return true
+		}
+	}
+	return false
 }
 
 // ask makes one call, as the operator alice.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
 
@@ -29,8 +30,9 @@ const exportDelay = 500 * time.Millisecond
 // torn down after the server of Checks.
 func (p *process) observe(ctx context.Context, instance string) (*observers, error) {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { // for example a batch of spans that was not exported
-		p.log.Warn("OpenTelemetry", "error", err.Error())
+		p.log.Warn("OpenTelemetry has an error", "error", err.Error())
 	}))
+	otel.SetLogger(logr.FromSlogHandler(p.log.Handler()))
 
 	c := p.options.Config
 	output, err := p.outputOf(ctx, c.Decisions, instance)

@@ -72,6 +72,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	level := new(slog.LevelVar)
 	level.Set(c.LogLevel)
 	log := daemon.NewLogger(c.LogFormat, level, o.Stderr)
+	daemon.AdoptLibraries(log)
 	daemon.LogStarted(log, o.Version, o.Commit, o.Path)
 	teardown := &daemon.Teardown{Logger: log}
 	defer func() { err = errors.Join(err, teardown.Run(drainTime)) }()
