@@ -26,7 +26,7 @@ const defaultAuthz = "127.0.0.1:9191"
 
 const checkLong = `Asks a replica about a token, exactly as Envoy would, and prints the decision
 and the headers that Envoy would set. The exit status is 0 if the replica
-answered, whatever its answer. An empty TOKEN stands for a request without a
+answered, also with a denial. An empty TOKEN stands for a request without a
 token. To the replica this is a request like any other: it counts, and may raise
 an alert.
 

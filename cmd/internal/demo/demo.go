@@ -199,7 +199,7 @@ func invite(t *teller, s *envoytest.Stack, binary string) error {
   rescind check --authz %s - <%s
   rescind list
   rescind restore ID --wait
-  # what the replicas saw:
+  # the traffic that the replicas saw:
   rescind alerts
   rescind activity --sub bob
   rescind advise
