@@ -35,7 +35,7 @@ type honest struct {
 	admin            string
 }
 
-// urn:example:sts and its like: the issuers of the second item.
+// noURLs are issuers whose names are no URL.
 var noURLs = []string{"acme.com", "accounts.google.com", "robot@project.iam.gserviceaccount.com", "kubernetes/serviceaccount", "urn:example:sts", "did:web:example.com", "spiffe://example.net"}
 
 func startHonest(t *testing.T) *honest {
@@ -167,7 +167,7 @@ func (h *honest) documents() string {
 	})
 	var asked atomic.Int32
 	mux.HandleFunc("/late", func(w http.ResponseWriter, _ *http.Request) {
-		if asked.Add(1) < 4 {
+		if asked.Add(1) < 12 {
 			w.WriteHeader(http.StatusBadGateway)
 			return
 		}
