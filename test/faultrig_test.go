@@ -134,12 +134,19 @@ func (g *faultRig) revoke(ctx context.Context, f *tokenModel, wait bool) bool {
 	return ok
 }
 
+// restore restores the token of f at a running node: by its ID, or as the write that
+// revoked it. Writers share appends, so a revision has several writes.
 func (g *faultRig) restore(ctx context.Context, f *tokenModel, wait bool) {
 	g.mu.Lock()
 	f.doubtful = true
 	g.mu.Unlock()
+	path := "/v1/revocations/" + f.id
+	if rand.N(2) == 0 {
+		revision, _, _ := strings.Cut(strings.TrimPrefix(f.id, "r"), ".")
+		path = fmt.Sprintf("/v1/revocations?revision=%s&write=%s", revision, f.id)
+	}
 	var got answer
-	if !g.change(ctx, http.MethodDelete, "/v1/revocations/"+f.id, wait, nil, &got) {
+	if !g.change(ctx, http.MethodDelete, path, wait, nil, &got) {
 		return
 	}
 	g.mu.Lock()
@@ -162,7 +169,9 @@ func (g *faultRig) change(ctx context.Context, method, path string, wait bool, b
 	if method == http.MethodPost { // the load is of few subjects, each a large share of it
 		query.Set("confirm", "true")
 	}
-	path += "?" + query.Encode()
+	if len(query) > 0 {
+		path += map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")] + query.Encode()
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
 	a, err := g.AdminAt(ctx, up[rand.N(len(up))], method, path, body, into)

@@ -110,7 +110,7 @@ func TestDeleteOfARevisionIsRefused(t *testing.T) {
 			t.Errorf("the audit of an import: got the write %q, want that of revision %d", a.Write, a.Revision)
 		}
 	}
-	want := []string{"operator refused ", "operator refused ", "operator refused ", "operator refused r2.1", "operator refused r3.0", "operator refused garbage",
+	want := []string{"operator refused ", "operator refused ", "operator refused ", "operator refused r2.1", "operator refused r3.0", "operator refused ",
 		"viewer denied ", "viewer denied ", "boundviewer denied ", "revoker denied r3.0", "revoker denied r5.0", "bound denied r3.0", "bound denied r4.0", "bound refused "}
 	if !slices.Equal(got, want) {
 		t.Errorf("the audit of the refusals:\n got %q\nwant %q", got, want)

@@ -96,6 +96,7 @@ func lineOf(e *AuditEntry) (line []any) {
 		line = append(line, slog.Int("more_issuers", more))
 	}
 	add("id", e.ID)
+	add("write", e.Write)
 	if e.Count > 0 {
 		line = append(line, slog.Int("count", e.Count))
 	}

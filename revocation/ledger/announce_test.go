@@ -16,7 +16,7 @@ func TestLinesArePrintable(t *testing.T) {
 	for _, outcome := range []string{Accepted, Existing, Refused, Denied, Failed, DryRun} {
 		var out bytes.Buffer
 		a := newAnnouncer(slog.New(slog.NewJSONHandler(&out, nil)))
-		a.announce(&AuditEntry{By: evil, From: evil, Action: evil, Outcome: outcome, Issuers: []string{evil, evil}, ID: evil, Detail: evil, Reason: evil})
+		a.announce(&AuditEntry{By: evil, From: evil, Action: evil, Outcome: outcome, Issuers: []string{evil, evil}, ID: evil, Write: evil, Detail: evil, Reason: evil})
 		line := strings.TrimSuffix(out.String(), "\n")
 		if strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) && r != unicode.ReplacementChar }) || len(line) > 8*maxText || strings.Contains(line, `\n`) || strings.Contains(line, `\u`) {
 			t.Errorf("%s: line %s, want at most %d bytes of printable characters", outcome, line, 8*maxText)
