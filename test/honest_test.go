@@ -52,6 +52,7 @@ func (h *honest) rows() []decision {
 		{kind: "values: a condition on a number, a text", claims: node{"iss": "https://typed.example/", "tier": "7", "org": node{"id": 1}}, want: "claim_refused"},
 
 		{kind: "nested: a nested claim", policy: "nested", claims: node{"realm_access": node{"roles": []string{"viewer", "clerk"}}}, want: "ok", set: map[string]string{"x-jwt-roles": "viewer clerk"}},
+		{kind: "nested: a claim with a dot is another claim", policy: "nested", claims: node{"realm_access": node{"roles": []string{"clerk"}}, "realm_access.roles": "flat"}, want: "ok", set: map[string]string{"x-jwt-roles": "clerk", "x-jwt-dotted": "flat"}},
 		{kind: "nested: a nested claim with another value", policy: "nested", claims: node{"realm_access": node{"roles": []string{"viewer"}}}, want: "claim_refused"},
 		{kind: "nested: a claim with a dot", policy: "nested", claims: node{"realm_access.roles": []string{"clerk"}}, want: "claim_refused"},
 		{kind: "nested: a nested claim that is required", claims: node{"iss": "https://typed.example/", "tier": 7, "org": node{}}, want: "missing_claim"},
@@ -262,6 +263,7 @@ func (h *honest) unknownKeyInTheLog(t *testing.T) {
 	}
 	h.ask(t, envoy.Question{Token: h.mint(t, nil, node{"iss": "https://stranger.example/"})})
 	h.logged(t, "untrusted_issuer", "https://stranger.example/")
+	h.logged(t, "likely mistake in the configuration", "x-jwt-dotted", "/realm_access/roles")
 	h.logged(t, h.keys+"/nowhere/.well-known/openid-configuration", h.keys+"/.well-known/oauth-authorization-server/nowhere")
 }
 

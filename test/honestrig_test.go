@@ -113,6 +113,7 @@ headers:
     x-jwt-groups-percent: {claim: groups, encoding: percent}
     x-jwt-name: {claim: name, encoding: base64url}
     x-jwt-roles: /realm_access/roles
+    x-jwt-dotted: realm_access.roles
 log: {decisions: {allowed: 1}}
 `
 }

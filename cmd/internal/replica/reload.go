@@ -43,8 +43,16 @@ func (p *process) reload(ctx context.Context) {
 	p.observers.change(&c.Reloadable)
 	p.watcher.Configure(watchSettings(&c.Reloadable))
 	p.log.Info("a new configuration is in force")
+	p.logWarnings(c)
 	if note := p.noteReload(c); note != "" {
 		p.log.Warn(note)
+	}
+}
+
+// logWarnings logs the likely mistakes in a configuration that is in force.
+func (p *process) logWarnings(c *config.Authz) {
+	for _, w := range c.Warnings() {
+		p.log.Warn("likely mistake in the configuration", "warning", w.String())
 	}
 }
 

@@ -101,6 +101,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return &config.Unusable{Err: err}
 	}
 	p.adopt(c, keys)
+	p.logWarnings(c)
 	teardown.Add("keys", daemon.Closing(p.close))
 
 	grpcListener, grpcTLS, err := daemon.Open(ctx, c.GRPC, log)
