@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type figures struct {
 	refused    prometheus.Counter
 	incomplete prometheus.Counter
+	paced      prometheus.Counter
 }
 
 func newFigures() *figures {
@@ -18,9 +19,13 @@ func newFigures() *figures {
 			Name: "rescind_control_replicas_incomplete_total",
 			Help: "Times that a replica held other revocations than the log, and was sent all of them again.",
 		}),
+		paced: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "rescind_control_replicas_paced_total",
+			Help: "Times that a replica waited for its turn, because many replicas of its feed token had something to be sent.",
+		}),
 	}
 }
 
 func (f *figures) all() []prometheus.Collector {
-	return []prometheus.Collector{f.refused, f.incomplete}
+	return []prometheus.Collector{f.refused, f.incomplete, f.paced}
 }

@@ -310,6 +310,7 @@ func (r *replicas) mergeRow(node string, row *replicaRow, fresh *profile, all bo
 		p.session = nil
 	}
 	was := p.connected
+	r.setConnected(p, row.Connected)
 	p.follow(node, row)
 	r.redescribe(p, row, fresh, all)
 	if !p.connected && (was || !ok) {
@@ -318,11 +319,11 @@ func (r *replicas) mergeRow(node string, row *replicaRow, fresh *profile, all bo
 	return before, ok
 }
 
-// follow sets p to the state that the row of another node has. The caller holds
-// mu.
+// follow sets p to the state that the row of another node has, apart from
+// connected. The caller holds mu.
 func (p *replicaState) follow(node string, row *replicaRow) {
 	p.node, p.remote, p.joined, p.known = node, node, row.Joined, true
-	p.revision, p.entries, p.lastAck, p.connected = row.Revision, row.Entries, row.LastAck, row.Connected
+	p.revision, p.entries, p.lastAck = row.Revision, row.Entries, row.LastAck
 	p.ahead = nil
 	for _, revision := range row.Ahead[:min(len(row.Ahead), maxAhead)] {
 		if p.ahead == nil {

@@ -3,7 +3,6 @@ package feed
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"slices"
@@ -16,10 +15,6 @@ import (
 
 // lostTime is the time for which a lost replica still counts as deciding.
 const lostTime = time.Minute
-
-// defaultMaxReplicas bounds the replicas of one credential without a configured
-// bound.
-const defaultMaxReplicas = 1024
 
 // replicas holds all replicas that count. Each follows this node or another node,
 // or was lost less than lostTime ago.
@@ -37,13 +32,17 @@ type replicas struct {
 
 	mu        sync.Mutex
 	all       map[identity]*replicaState
+	connects  map[string]int       // connected replicas in all, by credential; see setConnected
 	gone      []replicaRow         // replicas that said goodbye here, to be sent to other nodes
 	nodesSeen map[string]time.Time // when each other node was heard last
 	unmet     bool                 // other nodes may have replicas that are not in all
 
 	// floor and rules are the least revision and the least version of the
 	// rules of all replicas. Without replicas both are the largest number.
+	// atFloor is how many replicas have the revision floor and none later. Every
+	// change of a replica but an acknowledgement must end with settle.
 	floor   uint64
+	atFloor int
 	rules   int
 	waiters map[*waiter]struct{}
 }
@@ -51,7 +50,7 @@ type replicas struct {
 func newReplicas(logger *slog.Logger, tokens []Token, k *knowledge) *replicas {
 	r := &replicas{
 		logger: logger, limits: make(map[string]int), figures: newFigures(), knowledge: k, onChange: func() {},
-		news: make(chan struct{}, 1), all: make(map[identity]*replicaState), nodesSeen: make(map[string]time.Time),
+		news: make(chan struct{}, 1), all: make(map[identity]*replicaState), connects: make(map[string]int), nodesSeen: make(map[string]time.Time),
 		floor: math.MaxUint64, rules: math.MaxInt, waiters: make(map[*waiter]struct{}),
 	}
 	for _, t := range tokens {
@@ -78,10 +77,11 @@ func (r *replicas) join(a arrival, s *session) (*replicaState, error) {
 	defer r.mu.Unlock()
 	p := r.find(a.identity)
 	if p == nil {
-		r.supersede(a.identity)
-		if err := r.makeRoom(a.credential); err != nil {
+		if err := r.refusal(a.credential); err != nil {
 			return nil, err
 		}
+		r.supersede(a.identity)
+		r.makeRoom(a.credential)
 		p = &replicaState{identity: a.identity}
 		r.all[a.identity] = p
 		r.onChange()
@@ -93,7 +93,8 @@ func (r *replicas) join(a arrival, s *session) (*replicaState, error) {
 	if !joined.After(p.joined) { // the clock of the node that the replica followed before is ahead
 		joined = p.joined.Add(1)
 	}
-	p.session, p.remote, p.node, p.connected, p.joined = s, a.remote, "", true, joined
+	r.setConnected(p, true)
+	p.session, p.remote, p.node, p.joined = s, a.remote, "", joined
 	p.revision, p.known, p.entries, p.description = a.revision, a.known, a.entries, a.description
 	p.ahead = nil
 	if p.audit.failed { // the replica has connected again before all entries were in force
@@ -126,9 +127,10 @@ func (r *replicas) find(id identity) *replicaState {
 	nameless := id
 	nameless.credential = ""
 	if p = r.all[nameless]; p != nil {
-		delete(r.all, nameless)
+		connected := p.connected
+		r.drop(p)
 		p.identity, r.all[id] = id, p
-		r.onChange()
+		r.setConnected(p, connected)
 	}
 	return p
 }
@@ -150,33 +152,6 @@ func (r *replicas) supersede(id identity) {
 	}
 }
 
-// makeRoom ensures that the credential may have one more replica. At the bound
-// makeRoom forgets the oldest lost replica, and fails if all replicas are
-// connected. The caller holds mu.
-func (r *replicas) makeRoom(credential string) error {
-	limit := r.limits[credential]
-	count := 0
-	var oldest *replicaState
-	for _, p := range r.all {
-		if p.credential != credential {
-			continue
-		}
-		count++
-		if !p.connected && (oldest == nil || p.lost.Before(oldest.lost)) {
-			oldest = p
-		}
-	}
-	switch {
-	case count < limit:
-		return nil
-	case oldest == nil:
-		r.figures.refused.Inc()
-		return fmt.Errorf("the feed token %q has %d replicas connected, and feed.tokens[].max_replicas allows no more", credential, count)
-	}
-	r.drop(oldest)
-	return nil
-}
-
 // warnOfTwins logs that a connected replica has p's credential and name. The
 // caller holds mu.
 func (r *replicas) warnOfTwins(p *replicaState) {
@@ -189,6 +164,7 @@ func (r *replicas) warnOfTwins(p *replicaState) {
 
 // drop forgets a replica. The caller holds mu.
 func (r *replicas) drop(p *replicaState) {
+	r.setConnected(p, false)
 	delete(r.all, p.identity)
 	r.onChange()
 }
@@ -213,7 +189,8 @@ func (r *replicas) leave(p *replicaState, s *session) bool {
 // lose notes that p is lost, and orders that p is forgotten after lostTime. The
 // caller holds mu.
 func (r *replicas) lose(p *replicaState) {
-	p.session, p.connected, p.lost = nil, false, time.Now()
+	r.setConnected(p, false)
+	p.session, p.lost = nil, time.Now()
 	p.losses++
 	losses := p.losses
 	time.AfterFunc(lostTime, func() { r.forget(p, losses) })
@@ -268,7 +245,7 @@ func (r *replicas) recall(ids []identity) {
 	for _, id := range ids {
 		p := &replicaState{identity: id}
 		r.all[id] = p
-		p.connected, p.lost = false, time.Now()
+		p.lost = time.Now()
 		p.losses++
 		time.AfterFunc(lostTime, func() { r.forget(p, 1) })
 	}
@@ -310,10 +287,7 @@ func (r *replicas) ack(p *replicaState, s *session, a *feedpb.Ack) {
 	r.markChanged(p)
 	early := p.overtaken(a)
 	if a.Revision > before {
-		p.revision = a.Revision
-		if before <= r.floor { // otherwise another replica is the last
-			r.settle()
-		}
+		r.advance(p, a.Revision)
 	}
 	var fresh []uint64
 	for _, revision := range a.Ahead {

@@ -72,7 +72,20 @@ func (ss *session) send(resumes bool) error {
 		case <-ss.ctx.Done():
 			return context.Cause(ss.ctx)
 		}
+		if !ss.keepPace() {
+			return context.Cause(ss.ctx)
+		}
 	}
+}
+
+// keepPace waits for the session's turn among the replicas of its credential. It
+// returns false if the session has ended.
+func (ss *session) keepPace() bool {
+	if ss.pace.Allow() {
+		return true
+	}
+	ss.server.replicas.figures.paced.Inc()
+	return ss.pace.Wait(ss.ctx) == nil
 }
 
 // step sends the next parts, or the short revisions that overtake if there are no

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,7 +52,11 @@ const (
 	helloTimeout = 10 * time.Second // from the call to its first message
 	sendTimeout  = 30 * time.Second // that one message may be stuck
 	catchUp      = time.Second      // for which a node waits until it has a replica's revision
+	refusalTime  = 2 * time.Second  // before the refusal of a replica beyond max_replicas
 )
+
+// maxRefusals bounds the refused replicas that wait for their refusal.
+const maxRefusals = 4096
 
 // Server is the control endpoint's end of the feed.
 type Server struct {
@@ -65,6 +70,7 @@ type Server struct {
 	refusals  rate.Sometimes // bounds the log lines that callers without a credential cause
 
 	replicas  *replicas
+	paces     map[string]*rate.Limiter // by credential
 	knowledge *knowledge
 	nodes     Nodes // nil: there are no other nodes
 	reports   *reports
@@ -75,6 +81,8 @@ type Server struct {
 	mu      sync.Mutex // guards closed: running does not grow once closed is set
 	closed  bool
 	running sync.WaitGroup
+
+	refusing atomic.Int64 // refused replicas that wait for their refusal
 }
 
 // NewServer returns a server of src. [Server.Close] must be called in the end.
@@ -83,6 +91,7 @@ func NewServer(src Source, o ServerOptions) *Server {
 		src: src, tokens: o.Tokens, heartbeat: o.Heartbeat, logger: o.Logger,
 		refusals: rate.Sometimes{Interval: 10 * time.Second},
 		tail:     newTail(src),
+		paces:    newPaces(o.Tokens),
 		reports:  newReports(o.OnAlerts, o.OnPeerAlerts),
 	}
 	for _, t := range o.Tokens {
@@ -221,6 +230,16 @@ func (s *Server) enter(of context.Context) (ctx context.Context, cancel context.
 	ctx, cancel = context.WithCancelCause(of)
 	stop := context.AfterFunc(s.ctx, func() { cancel(errClosing) })
 	return ctx, cancel, credential, func() { stop(); cancel(nil); s.running.Done() }, nil
+}
+
+// holdRefusal waits for refusalTime before a replica learns that it is refused. A
+// refused replica comes again at once, and thousands of them would keep the control
+// endpoint busy with streams. holdRefusal does not wait if maxRefusals wait already.
+func (s *Server) holdRefusal(ctx context.Context) {
+	defer s.refusing.Add(-1)
+	if s.refusing.Add(1) <= maxRefusals {
+		rest(ctx, refusalTime)
+	}
 }
 
 // verdict returns the error of a stream. If the server ended the stream, verdict

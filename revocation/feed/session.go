@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -24,7 +25,8 @@ type session struct {
 	stream feedpb.Feed_FollowServer
 	watched
 
-	reload atomic.Bool // the replica is to be sent a snapshot
+	pace   *rate.Limiter // of the replica's credential
+	reload atomic.Bool   // the replica is to be sent a snapshot
 
 	// The fields below belong to the sending goroutine.
 	at    uint64 // every revision up to this one has been sent
@@ -50,12 +52,14 @@ var (
 // the reason.
 func (ss *session) run(credential string) error {
 	s := ss.server
+	ss.pace = s.paces[credential]
 	a, log, err := ss.arrival(credential)
 	if err != nil {
 		return err
 	}
 	state, err := s.replicas.join(a, ss)
 	if err != nil {
+		s.holdRefusal(ss.ctx)
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
 	defer func() {

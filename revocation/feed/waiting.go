@@ -36,20 +36,40 @@ func (p *replicaState) has(w Wanted) bool {
 	return applied && max(p.rules, 1) >= w.Rules
 }
 
-// settle computes floor and rules, and releases waiters if either rose. The caller
-// holds mu.
+// settle computes floor, atFloor and rules, and releases waiters if floor or rules
+// rose. The caller holds mu.
 func (r *replicas) settle() {
-	floor, rules := uint64(math.MaxUint64), math.MaxInt
+	floor, atFloor, rules := uint64(math.MaxUint64), 0, math.MaxInt
 	if r.unmet {
 		floor = 0
 	}
 	for _, p := range r.all {
-		floor, rules = min(floor, p.inForce()), min(rules, max(p.rules, 1))
+		switch in := p.inForce(); {
+		case in < floor:
+			floor, atFloor = in, 1
+		case in == floor:
+			atFloor++
+		}
+		rules = min(rules, max(p.rules, 1))
 	}
 	rose := floor > r.floor || rules > r.rules
-	r.floor, r.rules = floor, rules
+	r.floor, r.atFloor, r.rules = floor, atFloor, rules
 	if rose {
 		r.release()
+	}
+}
+
+// advance sets the revision of p. The last replica that leaves floor raises floor.
+// So a revision costs one pass over the replicas, and not one for each replica. The
+// caller holds mu.
+func (r *replicas) advance(p *replicaState, revision uint64) {
+	was := p.inForce()
+	p.revision = revision
+	if was > r.floor || p.inForce() <= r.floor {
+		return
+	}
+	if r.atFloor--; r.atFloor <= 0 {
+		r.settle()
 	}
 }
 

@@ -18,7 +18,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"rescind/envoy/envoytest"
 	"rescind/revocation"
 	"rescind/revocation/feed/feedpb"
 )
@@ -26,8 +25,8 @@ import (
 // halfSentPosts keeps 512 requests of a viewer open whose bodies never end, and
 // two imports of a revoker that send one byte a second. A request that is answered
 // comes again after a second.
-func halfSentPosts(ctx context.Context, s *envoytest.Stack, said *tally) {
-	addr := strings.TrimPrefix(s.ControlURLs[0], "http://")
+func halfSentPosts(ctx context.Context, at *place, said *tally) {
+	addr := strings.TrimPrefix(at.Control, "http://")
 	var callers sync.WaitGroup
 	defer callers.Wait()
 	for n := range 514 {
@@ -76,33 +75,33 @@ func halfSend(ctx context.Context, addr, token, contentType string, drip bool) s
 
 // manyShapes imports, as a revoker, 100,000 revocations whose claim names all
 // differ, a thousand at a time, again and again.
-func manyShapes(ctx context.Context, s *envoytest.Stack, said *tally) {
+func manyShapes(ctx context.Context, at *place, said *tally) {
 	for n := 0; ctx.Err() == nil; n = (n + 1000) % 100_000 {
-		importLines(ctx, s, said, func(i int) string {
-			return fmt.Sprintf(`{"issuer":%q,"claims":{"shape-%d":"x"}}`, s.Issuer.URL(), n+i)
+		importLines(ctx, at, said, func(i int) string {
+			return fmt.Sprintf(`{"issuer":%q,"claims":{"shape-%d":"x"}}`, at.Issuer, n+i)
 		})
 	}
 }
 
 // oneDigest imports, as a revoker, 70,000 revocations of one subject, each of which
 // reaches further than those before. Then it goes on with another subject.
-func oneDigest(ctx context.Context, s *envoytest.Stack, said *tally) {
+func oneDigest(ctx context.Context, at *place, said *tally) {
 	began := time.Now().Add(-24 * time.Hour)
 	for n := 0; ctx.Err() == nil; n += 1000 {
-		importLines(ctx, s, said, func(i int) string {
+		importLines(ctx, at, said, func(i int) string {
 			entry := (n + i) % 70_000
 			cutOff, end := began.Add(time.Duration(entry)*time.Millisecond), time.Now().Add(time.Hour+time.Duration(entry)*time.Second)
-			return fmt.Sprintf(`{"issuer":%q,"claims":{"sub":"digest-%d"},"issued_before":%q,"expires_at":%q}`, s.Issuer.URL(), (n+i)/70_000, cutOff.Format(time.RFC3339Nano), end.Format(time.RFC3339Nano))
+			return fmt.Sprintf(`{"issuer":%q,"claims":{"sub":"digest-%d"},"issued_before":%q,"expires_at":%q}`, at.Issuer, (n+i)/70_000, cutOff.Format(time.RFC3339Nano), end.Format(time.RFC3339Nano))
 		})
 	}
 }
 
-func importLines(ctx context.Context, s *envoytest.Stack, said *tally, line func(i int) string) {
+func importLines(ctx context.Context, at *place, said *tally, line func(i int) string) {
 	var lines strings.Builder
 	for i := range 1000 {
 		lines.WriteString(line(i) + "\n")
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.ControlURLs[0]+"/v1/revocations?confirm=true", strings.NewReader(lines.String()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at.Control+"/v1/revocations?confirm=true", strings.NewReader(lines.String()))
 	if err != nil {
 		panic(err)
 	}
@@ -122,12 +121,14 @@ func importLines(ctx context.Context, s *envoytest.Stack, said *tally, line func
 }
 
 // madeUpReplicas follows the feed under 4,200 names with a feed credential of its
-// own. Each made-up replica acknowledges, because the operator's revocation waits
-// for all that are connected. A stream that ends comes again after a second.
-func madeUpReplicas(ctx context.Context, s *envoytest.Stack, said *tally) {
+// own, 16 on each connection: the control endpoint takes no more. Each made-up
+// replica acknowledges, because the operator's revocation waits for all that are
+// connected. A stream that is refused or ends comes again after a second.
+func madeUpReplicas(ctx context.Context, at *place, said *tally) {
 	var conns []*grpc.ClientConn
-	for range 42 {
-		conn, err := grpc.NewClient("passthrough:///"+s.FeedAddr(0), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	const each = 16
+	for range (4200 + each - 1) / each {
+		conn, err := grpc.NewClient("passthrough:///"+at.Feed, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			panic(err)
 		}
@@ -140,7 +141,7 @@ func madeUpReplicas(ctx context.Context, s *envoytest.Stack, said *tally) {
 	for n := range 4200 {
 		followers.Go(func() {
 			for ctx.Err() == nil {
-				err := madeUp(ctx, conns[n%len(conns)], fmt.Sprintf("made-up-%d", n))
+				err := madeUp(ctx, conns[n/each], fmt.Sprintf("made-up-%d", n))
 				if ctx.Err() == nil {
 					said.add(status.Convert(err).Message())
 				}
