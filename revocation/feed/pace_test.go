@@ -23,7 +23,7 @@ func TestRefusalIsHeld(t *testing.T) {
 		s, net := serveInMemory(t, newLog("log-1"), ServerOptions{Tokens: few})
 		h := newHello("first", "log-1", 0)
 		first, _ := net.callAs(t, "stranger", h)
-		first.hear()
+		first.receive()
 		refused := func() time.Duration {
 			began := time.Now()
 			r, _ := net.callAs(t, "stranger", newHello("another", "log-1", 0))
@@ -39,9 +39,9 @@ func TestRefusalIsHeld(t *testing.T) {
 		synctest.Wait()
 		began := time.Now()
 		again, _ := net.callAs(t, "stranger", h)
-		again.hear()
+		again.receive()
 		honest, _ := net.call(t, newHello("honest", "log-1", 0))
-		honest.hear()
+		honest.receive()
 		if took := time.Since(began); took != 0 {
 			t.Errorf("a replica that connects again and an honest one beside a held refusal: served after %v, want at once", took)
 		}
@@ -66,22 +66,22 @@ func TestManyReplicasAreSentAtAPace(t *testing.T) {
 		s, net := serveInMemory(t, log, ServerOptions{Tokens: strangers, Heartbeat: time.Hour})
 		came := make(chan time.Duration, many)
 		var revoked time.Time
-		receive := func(r *raw) time.Duration {
+		changesTo := func(r *raw) time.Duration {
 			for {
-				if m := r.hear(); m.GetChanges() != nil {
+				if m := r.receive(); m.GetChanges() != nil {
 					return time.Since(revoked)
 				}
 			}
 		}
 		for i := range many {
 			r, _ := net.callAs(t, "stranger", newHello(fmt.Sprint("stranger-", i), "log-1", 0))
-			go func() { came <- receive(r) }()
+			go func() { came <- changesTo(r) }()
 		}
 		honest, _ := net.call(t, newHello("honest", "log-1", 0))
 		time.Sleep(time.Second) // all are connected, and the pace has recovered
 		revoked = time.Now()
 		log.revoke("alice")
-		if took := receive(honest); took > gather {
+		if took := changesTo(honest); took > gather {
 			t.Errorf("an honest replica beside %d others: got the change after %v, want it within %v", many, took, gather)
 		}
 		var last time.Duration
