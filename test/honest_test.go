@@ -210,6 +210,15 @@ func (h *honest) revocations(t *testing.T) {
 			return nil
 		})
 	})
+	t.Run("nested: a name with a dot that no token carries", func(t *testing.T) {
+		eventually.Succeeds(t, "rescind revoke names the pointer that was probably meant", func() error {
+			out, errs := h.command(t, "operator", "", "revoke", "--issuer", h.issuer.URL(), "--claim", "org.role=intern", "--yes")
+			if !strings.Contains(errs, "warning: no token seen lately has the claim org.role. If a nested claim was meant, revoke by /org/role") {
+				return fmt.Errorf("it says %q and %q", out, errs)
+			}
+			return nil
+		})
+	})
 	t.Run("sessions and clients: an ID token and a refresh token", func(t *testing.T) {
 		for want, token := range map[string]string{
 			"an ID token":     h.mint(t, node{"typ": "JWT"}, node{"aud": "web", "nonce": "n", "sid": "s9"}),
