@@ -82,10 +82,8 @@ func (a *app) check() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if ask.Token = args[0]; ask.Token == "-" {
-			if ask.Token, err = a.readToken("-"); err != nil {
-				return err
-			}
+		if ask.Token, err = a.readToken(args[0]); err != nil {
+			return err
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
 		defer cancel()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 
@@ -45,9 +44,6 @@ func (q *question) explained(ctx context.Context, a *app, ask envoy.Question, o 
 		c.Explanation = append(c.Explanation, explain.Finding{Note: "the policy observes; with mode: enforce it would deny this with " + printable.Clean(reason, 100)})
 	}
 	c.Explanation = append(c.Explanation, explain.Denial(why)...)
-	if _, err := os.Stat(ask.Token); why.Reason == authz.Malformed && err == nil {
-		c.Explanation = append(c.Explanation, explain.Finding{Note: "a file has this name; rescind check - <FILE reads the token from it"})
-	}
 	if id, _ := o.Metadata["revocation_id"].(string); id != "" {
 		q.addRevocation(ctx, a, c, id)
 	}

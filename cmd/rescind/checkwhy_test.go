@@ -225,7 +225,6 @@ func TestCheckExplainsEachReason(t *testing.T) {
 		{"unsupported_algorithm", "", r.token(map[string]any{".alg": "HS256"}), []string{`"HS256" proves nothing`}},
 		{"unknown_key", "", r.token(map[string]any{".kid": "removed", ".signer": "removed"}), []string{`token            kid of the header: "removed", alg: "EdDSA"`, `key              "shared": not used: the key is a shared secret`, `key              "k1" (Ed25519): has another kid`, "keys.json holds no key of this kid"}},
 		{"unknown_key", "", r.token(map[string]any{".kid": "other"}), []string{`key              "k1" (Ed25519): made the signature, and has another kid`, "the key that made the signature has another kid"}},
-		{"malformed", "", file, []string{"a file has this name; rescind check - <FILE reads the token from it"}},
 		{"bad_signature", "", r.token(map[string]any{".signer": "stranger"}), []string{`key              "k1" (Ed25519): did not make the signature`, "no key of " + filepath.Join(r.dir, "keys.json") + " made the signature"}},
 		{"bad_signature", "", r.token(map[string]any{".signer": "k2"}), []string{`key              "k2" (Ed25519): made the signature, and has another kid than the token names`}},
 		{"expired", "", r.token(map[string]any{"iat": ago(time.Hour), "exp": ago(30 * time.Minute)}), []string{fmt.Sprintf("token            exp: %d (%s, 30m", ago(30*time.Minute), now.Add(-30*time.Minute).UTC().Format(time.RFC3339)), "wanted           at most 30s ago " + ofIssuer("leeway")}},

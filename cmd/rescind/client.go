@@ -200,7 +200,7 @@ func (c *client) explain(ctx context.Context, err error) error {
 	var r *refusal
 	var resolving *net.DNSError
 	var untrusted *tls.CertificateVerificationError
-	var alert tls.AlertError
+	var remote *net.OpError
 	var plain tls.RecordHeaderError
 	var timeout net.Error
 	switch {
@@ -217,9 +217,12 @@ func (c *client) explain(ctx context.Context, err error) error {
 	case errors.As(err, &untrusted):
 		f.message = fmt.Sprintf("the certificate of %s is not trusted: %v", c.base.Host, untrusted.Err)
 		f.hint = "--ca-file names the authority that signed it"
-	case errors.As(err, &alert):
-		f.message = fmt.Sprintf("%s refused the connection: %v", c.base.Host, alert)
-		f.hint = "it may demand a client certificate: --cert-file and --key-file name one"
+	case errors.As(err, &remote) && remote.Op == "remote error": // an alert of TLS
+		f.message = fmt.Sprintf("%s refused the connection: %v", c.base.Host, remote.Err)
+		f.hint = "if it demands a client certificate, --cert-file and --key-file name one"
+	case c.base.Scheme == "https" && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)):
+		f.message = c.base.Host + " closed the connection"
+		f.hint = "if it demands a client certificate, --cert-file and --key-file name one"
 	case errors.As(err, &plain), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		f.message = fmt.Sprintf("%s does not speak TLS", c.base.Host)
 		f.hint = fmt.Sprintf("is it http://%s?", c.base.Host)

@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -123,6 +124,24 @@ func TestWhereNoEndpointIs(t *testing.T) {
 		"https://no-such-host.invalid": {"no-such-host.invalid", "--control or RESCIND_CONTROL"},
 	} {
 		rescind(t, map[string]string{"RESCIND_TOKEN": "x"}, "", "list", "--control", url).want(1, want...)
+	}
+}
+
+// A server that demands a client certificate refuses in one of two ways: by an
+// alert, or by the end of the connection while the request is sent.
+func TestAServerThatDemandsACertificate(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	defer s.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := rescind(t, map[string]string{"RESCIND_TOKEN": "x"}, "", "list", "--control", s.URL, "--ca-file", ca).want(1, "--cert-file and --key-file name one")
+	if strings.Contains(got.errs, "Get ") {
+		t.Errorf("a server that demands a certificate: got\n%swant it in words", got.errs)
 	}
 }
 

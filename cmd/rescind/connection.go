@@ -149,7 +149,7 @@ func (c *connection) token() (string, error) {
 	token = strings.TrimSpace(token)
 	switch {
 	case token == "" && path == "":
-		return "", usage("there is no admin token: set RESCIND_TOKEN, or name its file with --token-file")
+		return "", usage("there is no admin token: set RESCIND_TOKEN, name its file with --token-file, or read the operator.env that rescind init wrote into this shell")
 	case token == "":
 		return "", usage("%s is empty; it must hold the admin token", source)
 	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):

@@ -285,7 +285,7 @@ func (i *importer) stopped(err error) error {
 	if undo := i.undo(); undo != "" {
 		hint += "\n" + undo
 	}
-	hint += fmt.Sprintf("\nto go on: rescind import %s --from-line %d", i.name, first)
+	hint += fmt.Sprintf("\nto go on: rescind import %s --from-line %d", shellQuote(i.name), first)
 	if f.hint != "" {
 		hint += "\n" + f.hint
 	}

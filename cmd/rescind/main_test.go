@@ -316,6 +316,8 @@ func TestWrongUsage(t *testing.T) {
 		{"check x --timeout 0s", "must be more than 0"},
 		{"check x --ca-file /no/such", "no such file"},
 		{"check x eyJhbGciOiJub25lIn0.e30.x", "one token is expected, and there are 2 arguments; put the token in quotes"},
+		{"check " + empty, empty + " is the name of a file; write - <" + empty},
+		{"revoke --token " + empty, "is the name of a file"},
 		{"check x --authz nonsense", "--authz nonsense: it must be host:port, or unix:///path"},
 		{"check x --place cookie", "--place and --fetch-keys need --config"},
 		{"check x --fetch-keys", "--place and --fetch-keys need --config"},

@@ -81,7 +81,7 @@ var replicaColumns = []column{
 
 func (a *app) printReplicas(list *struct{ Items []control.Replica }) error {
 	if len(list.Items) == 0 {
-		note(a.errs, "no replica follows, nor did one in the last minute")
+		note(a.errs, "no replica follows, and none was lost in the last minute")
 		return nil
 	}
 	t := &table{screen: a.screen(), columns: replicaColumns}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -271,6 +272,9 @@ func parseClaim(s string) (name string, value any, err error) {
 // The control endpoint checks it.
 func (a *app) readToken(arg string) (string, error) {
 	if arg != "-" {
+		if _, err := os.Stat(arg); arg != "" && err == nil {
+			return "", usage("%s is the name of a file; write - <%s, which reads the token from it", printable.Quote(arg), shellQuote(arg))
+		}
 		return arg, nil
 	}
 	if a.terminal(a.in) {
