@@ -23,7 +23,7 @@ func TestReadPublished(t *testing.T) {
 	))
 	got, err := ReadPublished(t.Context(), Options{Issuer: idp, File: path})
 	if err != nil || len(got) != 5 {
-		t.Fatalf("reading a document of 5 keys: got %d keys and error %v", len(got), err)
+		t.Fatalf("reading a document of 5 keys: got %d keys and error %v, want 5 and nil", len(got), err)
 	}
 	for i, want := range []struct{ id, kind, fits, not, unused string }{
 		{"a", "Ed25519", "EdDSA", "RS256", ""},

@@ -18,7 +18,7 @@ func payload(t testing.TB, text string) map[string]any {
 	d.UseNumber()
 	var claims map[string]any
 	if err := d.Decode(&claims); err != nil {
-		t.Fatalf("%s: %v", text, err)
+		t.Fatalf("%s: got %v, want a JSON object", text, err)
 	}
 	return claims
 }
@@ -34,7 +34,7 @@ func denies(t testing.TB, claims, token string) bool {
 	budget, found := LookupBudget, false
 	err := (&Token{Issuer: testIssuer, Claims: payload(t, token)}).Digests(&e.Shape, &budget, func(d Digest) bool { found = found || d == e.Digest; return true })
 	if err != nil {
-		t.Fatalf("look-up of %s under %s: %v", token, claims, err)
+		t.Fatalf("look-up of %s under %s: got %v, want nil", token, claims, err)
 	}
 	return found
 }
@@ -219,11 +219,11 @@ func TestEveryEntryOfTheFirstEditionMeansTheSameOrMore(t *testing.T) {
 		now := map[Digest]bool{}
 		budget := LookupBudget
 		if err := (&Token{Issuer: testIssuer, Claims: claims}).Digests(&shape, &budget, func(d Digest) bool { now[d] = true; return true }); err != nil {
-			t.Fatalf("%v under %q: %v", claims, shape.Names(), err)
+			t.Fatalf("look-up of %v under %q: got %v, want nil", claims, shape.Names(), err)
 		}
 		for _, d := range firstEditionDigests(shape, claims) {
 			if !now[d] {
-				t.Fatalf("the token %v is not looked up under a digest of the first edition, for the names %q", claims, shape.Names())
+				t.Fatalf("the token %v is not looked up under a digest of the first edition for the names %q, want it looked up under each", claims, shape.Names())
 			}
 		}
 	})
@@ -292,7 +292,7 @@ func FuzzNestedClaims(f *testing.F) {
 		}
 		n, err := jwt.ParseClaimName(name)
 		if err != nil {
-			t.Fatalf("%q was accepted: %v", name, err)
+			t.Fatalf("%q was accepted and is no name: %v; want every accepted name to be one", name, err)
 		}
 		claim, _ := n.In(claims)
 		budget, found := LookupBudget, false

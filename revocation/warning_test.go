@@ -87,7 +87,7 @@ func TestWarningsOfSessions(t *testing.T) {
 	} {
 		r, faults := ParseRequest([]byte(`{"issuer":"https://idp.example/",` + body + `}`))
 		if faults != nil {
-			t.Fatalf("%s: %v", body, faults)
+			t.Fatalf("%s: got the faults %v, want none", body, faults)
 		}
 		w := r.Warnings()
 		if (len(w) == 1 && strings.Contains(w[0].Text, "goes on at the issuer") && strings.Contains(w[0].Lines, "goes on at its issuer")) != want || len(w) > 1 {

@@ -252,7 +252,7 @@ func (h *honest) keysThatChangeTwice(t *testing.T) {
 func (h *honest) keysThatComeLate(t *testing.T) {
 	h.becomes(t, h.mint(t, nil, node{"iss": "https://late.example/"}), "ok")
 	if log := h.replicaLog.text(); strings.Contains(log, "last good keys") {
-		t.Errorf("the log of the replica speaks of last good keys, and there were none:\n%.3000s", log)
+		t.Errorf("the log of the replica: got\n%.3000s\nwant no word about last good keys, because there were none", log)
 	}
 }
 

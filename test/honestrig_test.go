@@ -266,7 +266,7 @@ func (h *honest) command(t *testing.T, credential, stdin string, args ...string)
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		t.Fatalf("rescind %s: %v\n%s%s", strings.Join(args, " "), err, &stdout, &stderr)
+		t.Fatalf("rescind %s: got %v, want exit status 0\n%s%s", strings.Join(args, " "), err, &stdout, &stderr)
 	}
 	return stdout.String(), stderr.String()
 }

@@ -42,7 +42,7 @@ func startDeployment(t *testing.T, secure bool, flags []string) {
 	t.Cleanup(upstream.Close)
 	for _, part := range []string{"control", "authz"} {
 		if out, err := exec.CommandContext(t.Context(), rescind, part, "--config", filepath.Join(dir, part+".yaml"), "--check").CombinedOutput(); err != nil {
-			t.Errorf("rescind %s --check of the files of init failed: %v\n%s", part, err, out)
+			t.Errorf("rescind %s --check of the files of init: got %v, want exit status 0\n%s", part, err, out)
 		}
 	}
 	ports := movePorts(t, dir, strings.TrimPrefix(upstream.URL, "http://127.0.0.1:"))
@@ -86,7 +86,7 @@ func startDeployment(t *testing.T, secure bool, flags []string) {
 		c.Stdin = strings.NewReader(token)
 		out, err := c.CombinedOutput()
 		if err != nil {
-			t.Fatalf("rescind %s failed: %v\n%s", command, err, out)
+			t.Fatalf("rescind %s: got %v, want exit status 0\n%s", command, err, out)
 		}
 		return string(out)
 	}
@@ -96,7 +96,7 @@ func startDeployment(t *testing.T, secure bool, flags []string) {
 	}
 	operator("revoke --issuer " + issuer.URL() + " --sub alice --wait")
 	if err := answers(http.StatusUnauthorized)(); err != nil {
-		t.Errorf("after the revocation was in force everywhere: %v", err)
+		t.Errorf("after the revocation was in force everywhere: got %v, want 401", err)
 	}
 	out := operator(check)
 	undo := regexp.MustCompile(`(?m)^undo +rescind (.*)$`).FindStringSubmatch(out)
@@ -105,7 +105,7 @@ func startDeployment(t *testing.T, secure bool, flags []string) {
 	}
 	operator(undo[1] + " --wait")
 	if err := answers(http.StatusOK)(); err != nil {
-		t.Errorf("after the revocation was undone: %v", err)
+		t.Errorf("after the revocation was undone: got %v, want 200", err)
 	}
 }
 

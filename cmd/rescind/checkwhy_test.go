@@ -252,14 +252,14 @@ func TestCheckExplainsEachReason(t *testing.T) {
 			}
 			got := rescind(t, env, "", args...).want(0, append([]string{"deny  " + c.reason + "\n"}, c.want...)...)
 			if strings.ContainsFunc(got.out, func(r rune) bool { return r == '\x1b' || r == '\u202e' }) {
-				t.Errorf("check shows a claim that controls the terminal: %q", got.out)
+				t.Errorf("%s: got %q, want claims that do not control the terminal", c.reason, got.out)
 			}
 			if len(c.token) > 60 && strings.Contains(got.out+got.errs, c.token[len(c.token)-40:]) {
-				t.Errorf("check shows the token:\n%s%s", got.out, got.errs)
+				t.Errorf("%s: got\n%s%s\nwant no output that shows the token", c.reason, got.out, got.errs)
 			}
 			plain := rescind(t, env, "", append([]string{"check", c.token}, args[4:]...)...).want(0)
 			if strings.Contains(plain.out, "(") && strings.Contains(plain.out, file) {
-				t.Errorf("without --config check speaks of a configuration:\n%s", plain.out)
+				t.Errorf("%s, without --config: got\n%s\nwant no word about a configuration", c.reason, plain.out)
 			}
 		})
 	}

@@ -32,7 +32,7 @@ func TestRestoreOfARevisionOfSeveralWrites(t *testing.T) {
 		"  r3.100000  1 revocation by \"ali\\x1bce\" at 2026-11-24T07:00:01Z\n",
 		"for example: rescind restore --revision 3 --write r3.0\n")
 	if strings.ContainsRune(got.errs, '\x1b') {
-		t.Error("a name's control character reaches the terminal")
+		t.Errorf("a name with U+001B: got %q, want it escaped", got.errs)
 	}
 }
 

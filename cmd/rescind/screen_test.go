@@ -117,7 +117,7 @@ func TestCommandIsReadByAShell(t *testing.T) {
 func TestEveryDetectorHasASeverity(t *testing.T) {
 	for _, d := range insight.Detectors {
 		if _, ok := severities[d]; !ok {
-			t.Errorf("%s has no severity", d)
+			t.Errorf("%s has no severity, want one", d)
 		}
 		text := alertText(&screen{}, &insight.Alert{Detector: d, Issuer: "i", Subject: "alice", RevocationID: "r1.0"})
 		if !strings.Contains(text, "\n          next: rescind ") {

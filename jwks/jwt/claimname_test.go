@@ -79,7 +79,7 @@ func TestClaimName(t *testing.T) {
 	} {
 		n, err := ParseClaimName(c.name)
 		if err != nil {
-			t.Errorf("%q: %v", c.name, err)
+			t.Errorf("%q: got the error %v, want the name of a claim", c.name, err)
 			continue
 		}
 		if n.String() != c.printed {
@@ -116,7 +116,7 @@ func TestClaimNameFaults(t *testing.T) {
 		}
 	}
 	if _, err := ParseClaimName(strings.Repeat("/a", 32)); err != nil {
-		t.Errorf("a pointer of 32 steps: %v", err)
+		t.Errorf("a pointer of 32 steps: got the error %v, want the name of a claim", err)
 	}
 }
 
@@ -182,12 +182,12 @@ func TestClaimNameFindsEveryPath(t *testing.T) {
 		n, err := ParseClaimName(pointer)
 		if pointer == "/" {
 			if err == nil {
-				t.Fatalf("%q is a name", pointer)
+				t.Fatalf("%q: got the name of a claim, want an error", pointer)
 			}
 			return
 		}
 		if err != nil {
-			t.Fatalf("%q: %v", pointer, err)
+			t.Fatalf("%q: got the error %v, want the name of a claim", pointer, err)
 		}
 		var claims any = "found"
 		for i := len(path) - 1; i >= 0; i-- {
@@ -222,7 +222,7 @@ func FuzzClaimName(f *testing.F) {
 		}
 		if p := n.Intended(); p != "" {
 			if _, err := ParseClaimName(p); err != nil {
-				t.Fatalf("%q probably means %q, which is no name: %v", name, p, err)
+				t.Fatalf("%q probably means %q: got the error %v, want the name of a claim", name, p, err)
 			}
 		}
 		var claims map[string]any
@@ -231,7 +231,7 @@ func FuzzClaimName(f *testing.F) {
 		}
 		if _, found := n.In(claims); found {
 			if _, there := claims[n.Member()]; !there {
-				t.Fatalf("%q is found in %s, which has no member %q", name, payload, n.Member())
+				t.Fatalf("%q: got a claim of %s, want none, because it has no member %q", name, payload, n.Member())
 			}
 		}
 	})

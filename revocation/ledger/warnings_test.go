@@ -44,11 +44,11 @@ func TestNamesWithDotsAreWarnedOf(t *testing.T) {
 		caller := &Caller{Name: "o", Roles: []Role{Operator}}
 		dry, err := a.Impact(t.Context(), caller, order)
 		if err != nil {
-			t.Fatalf("%s: %v", c.name, err)
+			t.Fatalf("%s: got the dry run refused with %v, want it answered", c.name, err)
 		}
 		done, err := a.Revoke(t.Context(), caller, order)
 		if err != nil {
-			t.Fatalf("%s: %v", c.name, err)
+			t.Fatalf("%s: got the order refused with %v, want it accepted", c.name, err)
 		}
 		if !slices.Equal(dry.Warnings, done.Warnings) || len(done.Warnings) != len(c.want) {
 			t.Errorf("%s: a dry run warns %q, the revocation %q, want one for each of %q", c.name, dry.Warnings, done.Warnings, c.want)

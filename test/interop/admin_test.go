@@ -162,7 +162,7 @@ func describesTheSame(t *testing.T, url string) {
 	want, err := os.ReadFile(name)
 	check(t, err)
 	if !bytes.Equal(got, want) {
-		t.Errorf("the description of the API is not that of %s: run RESCIND_UPDATE=1 go -C test/interop test -run GeneratedClient . && go -C test/interop generate ./admin", name)
+		t.Errorf("the description of the API differs from %s, want them equal: run RESCIND_UPDATE=1 go -C test/interop test -run GeneratedClient . && go -C test/interop generate ./admin", name)
 	}
 }
 

@@ -318,7 +318,7 @@ func TestExamples(t *testing.T) {
 		}
 		path := filepath.Join(dir, kind+".yaml")
 		if f := faults(t, kind, path, string(example)); f != nil {
-			t.Errorf("%s:\n%v", kind, f)
+			t.Errorf("%s.example.yaml: got the faults\n%v\nwant none", kind, f)
 		}
 		shown := map[string]bool{}
 		for _, key := range regexp.MustCompile(`(?m)^[ #-]*([a-z_0-9]+):|\{([a-z_0-9]+):`).FindAllStringSubmatch(string(example), -1) {
@@ -326,7 +326,7 @@ func TestExamples(t *testing.T) {
 		}
 		for _, key := range knownKeys(t, kind, path) {
 			if !shown[key] {
-				t.Errorf("%s.example.yaml does not show %s", kind, key)
+				t.Errorf("%s.example.yaml does not show %s, want every key shown", kind, key)
 			}
 		}
 	}
@@ -351,7 +351,7 @@ func knownKeys(t *testing.T, kind, path string) []string {
 		}
 	}
 	if len(known) < 18 {
-		t.Errorf("%s: only %d keys are known: %v", kind, len(known), known)
+		t.Errorf("%s: the faults name the keys %v, want at least 18", kind, known)
 	}
 	return slices.Sorted(maps.Keys(known))
 }

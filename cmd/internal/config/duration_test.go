@@ -27,14 +27,14 @@ func TestDaysInTheFiles(t *testing.T) {
 	t.Chdir(folderOf(t))
 	a, err := AuthzFrom(strings.NewReader(baseRevocation + "issuers: [{issuer: 'https://a/', discovery: true, audiences: [api], max_lifetime: 2d, leeway: 0d, max_stale: '7d'}]\n"))
 	if err != nil {
-		t.Fatalf("days in authz.yaml: %v", err)
+		t.Fatalf("days in authz.yaml: got %v, want no fault", err)
 	}
 	if got := a.Issuers[0].MaxLifetime; got != 48*time.Hour {
 		t.Errorf("max_lifetime: 2d is read as %s, want 48h", got)
 	}
 	c, err := ControlFrom(strings.NewReader(baseFeed + baseAdmin + "store: {dir: data, retention: 30d}\n"))
 	if err != nil {
-		t.Fatalf("days in control.yaml: %v", err)
+		t.Fatalf("days in control.yaml: got %v, want no fault", err)
 	}
 	if got := c.Store.Retention; got != 720*time.Hour {
 		t.Errorf("retention: 30d is read as %s, want 720h", got)

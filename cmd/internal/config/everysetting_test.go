@@ -289,7 +289,7 @@ func TestEverySettingCanBeAVariable(t *testing.T) {
 		}
 		for _, key := range knownKeys(t, kind, path) {
 			if !slices.Contains(shown, key) {
-				t.Errorf("%s: the test has no value for the key %s", kind, key)
+				t.Errorf("%s: the test has no value for the key %s, want one for each key", kind, key)
 			}
 		}
 	}
@@ -319,7 +319,7 @@ func withVariables(t *testing.T, text, form string) string {
 		before, after := (*line)[:at.Position.Column-1], (*line)[at.Position.Column-1:]
 		rest, ok := strings.CutPrefix(after, old)
 		if !ok {
-			t.Fatalf("line %d: %q does not stand at column %d of %q", at.Position.Line, old, at.Position.Column, *line)
+			t.Fatalf("line %d: got %q at column %d, want %q there", at.Position.Line, *line, at.Position.Column, old)
 		}
 		*line = before + variable + rest
 	}
@@ -340,7 +340,7 @@ func withVariables(t *testing.T, text, form string) string {
 	}
 	walk(tree.Docs[0].Body)
 	if n < 10 {
-		t.Fatalf("only %d scalars were replaced", n)
+		t.Fatalf("got %d scalars replaced, want at least 10", n)
 	}
 	return strings.Join(lines, "\n")
 }

@@ -111,7 +111,7 @@ func serving(t *testing.T, s *Server) string {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := errors.Join(s.Shutdown(ctx), <-done); err != nil {
-			t.Error(err)
+			t.Errorf("stopping the server: got %v, want nil", err)
 		}
 	})
 	return "http://" + l.Addr().String()
@@ -147,7 +147,7 @@ func TestTwoProtocolsInTheLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := io.WriteString(conn, text); err != nil {
-			t.Error(err)
+			t.Errorf("sending %q: got %v, want nil", text, err)
 		}
 		t.Cleanup(func() { _ = conn.Close() })
 	}

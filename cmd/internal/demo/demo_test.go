@@ -31,7 +31,7 @@ func TestTellerFits(t *testing.T) {
 		l.say("the revocation reaches tokens %s", strings.Repeat("issued before the next second ", 5))
 		for line := range strings.Lines(b.String()) {
 			if columns := uniseg.StringWidth(strings.TrimSuffix(line, "\n")); columns > width {
-				t.Errorf("at %d columns: got a line of %d: %s", width, columns, line)
+				t.Errorf("at %d columns: got a line of %d, want one that fits: %s", width, columns, line)
 			}
 		}
 		if got := strings.Count(b.String(), "✓") + strings.Count(b.String(), "✗"); got != 60 || l.wrong != 30 {

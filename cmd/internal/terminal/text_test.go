@@ -47,7 +47,7 @@ func TestFitFits(t *testing.T) {
 		text, width := rapid.String().Draw(t, "text"), rapid.IntRange(1, 50).Draw(t, "width")
 		got := Fit(text, width)
 		if columns := uniseg.StringWidth(got); columns > width || uniseg.StringWidth(text) <= width && got != text {
-			t.Errorf("Fit(%q, %d) = %q of %d columns", text, width, got, columns)
+			t.Errorf("Fit(%q, %d) = %q of %d columns, want at most %d", text, width, got, columns, width)
 		}
 	})
 }
