@@ -1,6 +1,7 @@
 package revocation
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -43,6 +44,8 @@ func TestCombinationsAreBounded(t *testing.T) {
 		{"a single value that is too long", claimShape(t, "a"), map[string]any{"a": strings.Repeat("x", MaxValue+1)}, 0},
 		{"a single value as long as can be", claimShape(t, "a"), map[string]any{"a": strings.Repeat("x", MaxValue)}, 1},
 		{"no claim", claimShape(t, "a"), nil, 0},
+		{"two texts that look like numbers", claimShape(t, "a", "b"), map[string]any{"a": "17", "b": json.Number("5")}, 4},
+		{"a long array of such texts", claimShape(t, "a"), map[string]any{"a": append(array(4000, 6), "1", "2")}, 4004},
 	} {
 		budget, got := LookupBudget, 0
 		err := (&Token{Issuer: c.shape.Issuer, Claims: c.claims}).Digests(&c.shape, &budget, func(Digest) bool { got++; return true })
@@ -62,7 +65,7 @@ func TestCombinationsAreBounded(t *testing.T) {
 // a token's arrays, and that a token without long arrays spends nothing.
 func TestTheBudgetIsOfAllShapes(t *testing.T) {
 	long := &Token{Claims: map[string]any{"a": array(1000, 6), "b": "x", "c": "y", "d": "z"}}
-	plain := &Token{Claims: map[string]any{"a": "w", "b": "x", "c": "y", "d": "z"}}
+	plain := &Token{Claims: map[string]any{"a": "w", "b": "17", "c": json.Number("5"), "d": true}}
 	budgetOfLong, budgetOfPlain, digests := LookupBudget, LookupBudget, 0
 	var err error
 	for i := 0; i < 1000; i++ {

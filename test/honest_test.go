@@ -23,6 +23,7 @@ func TestHonestTokens(t *testing.T) {
 	h := startHonest(t)
 	t.Run("decisions", h.decisions)
 	t.Run("revocations", h.revocations)
+	t.Run("answers", h.answers)
 	t.Run("slow issuers: keys that change twice", h.keysThatChangeTwice)
 	t.Run("slow issuers: keys that come late", h.keysThatComeLate)
 	t.Run("diagnosis: an unknown key in the log", h.unknownKeyInTheLog)
@@ -161,6 +162,9 @@ func (h *honest) revocations(t *testing.T) {
 		{kind: "values: a jti that is a number", claims: node{"jti": 77}, args: []string{"--jti", "77"}, later: node{"jti": "77"}},
 		{kind: "nested: by a nested claim", claims: node{"realm_access": node{"roles": []string{"viewer", "intern"}}}, args: []string{"--claim", "/realm_access/roles=intern", "--yes"}, credential: "operator"},
 		{kind: "nested: by a pointer of one step", claims: node{"jti": "p1"}, args: []string{"--claim", "/jti=p1"}, later: node{"jti": "p1"}},
+		{kind: "values: an ID beyond 2^53", claims: node{"jti": json.Number("9007199254740993")}, args: []string{"--jti", "9007199254740993"}},
+		{kind: "values: a boolean", claims: node{"suspended": true}, args: []string{"--claim", "suspended=true"}},
+		{kind: "values: a word of scp", claims: node{"scp": []string{"read wipe"}}, args: []string{"--claim", "scp=wipe"}},
 		{kind: "sessions and clients: a client in azp", claims: node{"client_id": nil, "azp": "web-15"}, args: []string{"--client", "web-15", "--yes"}, credential: "operator"},
 		{kind: "sessions and clients: a client in cid", claims: node{"client_id": nil, "cid": "cid-15"}, args: []string{"--client", "cid-15", "--yes"}, credential: "operator"},
 		{kind: "sessions and clients: a client in appid", claims: node{"client_id": nil, "appid": "app-15"}, args: []string{"--client", "app-15", "--yes"}, credential: "operator"},
@@ -230,6 +234,35 @@ func (h *honest) revocations(t *testing.T) {
 			}
 		}
 	})
+}
+
+// answers shows that the commands answer about a number, a client in azp and a
+// claim that no token carries as the replica decides.
+func (h *honest) answers(t *testing.T) {
+	for _, claims := range []node{{"sub": 31337}, {"client_id": nil, "azp": "known-azp"}} {
+		h.ask(t, envoy.Question{Token: h.mint(t, nil, claims)})
+	}
+	issuer := []string{"--issuer", h.issuer.URL()}
+	for _, c := range []struct {
+		args []string
+		says []string
+	}{
+		{[]string{"activity", "--sub", "31337"}, []string{"requests", "ok"}},
+		{[]string{"activity", "--client", "known-azp"}, []string{"requests", "ok"}},
+		{[]string{"revoke", "--dry-run", "--sub", "31337"}, []string{"tokens    1\n"}},
+		{[]string{"revoke", "--dry-run", "--client", "known-azp"}, []string{"tokens    1\n"}},
+		{[]string{"revoke", "--dry-run", "--claim", "azp=known-azp"}, []string{"tokens    1\n"}},
+		{[]string{"revoke", "--sid", "31337"}, []string{"no token seen in the last", "carries this"}},
+		{[]string{"revoke", "--claim", "org.team=ops"}, []string{"no token seen in the last", "carries this", "has the claim org.team", "revoke by /org/team"}},
+		{[]string{"list", "--claim", "/sid=31337"}, []string{"sid=31337"}},
+	} {
+		out, errs := h.command(t, "operator", "", append(c.args, issuer...)...)
+		for _, want := range c.says {
+			if !strings.Contains(out+errs, want) {
+				t.Errorf("rescind %v says %q and %q, want %q in it", c.args, out, errs, want)
+			}
+		}
+	}
 }
 
 // Two rotations within min_refresh_interval, which is an hour here, are both

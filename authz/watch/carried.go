@@ -96,8 +96,7 @@ func (n *claimNames) mayHave(name jwt.ClaimName) bool {
 		return true
 	}
 	for {
-		claim, ok := name.In(n.claims)
-		if ok {
+		if _, ok := name.In(n.claims); ok {
 			return true
 		}
 		text := name.String()
@@ -109,7 +108,7 @@ func (n *claimNames) mayHave(name jwt.ClaimName) bool {
 		if name, err = jwt.ParseClaimName(text[:last]); err != nil {
 			return false
 		}
-		if claim, ok = name.In(n.claims); ok {
+		if claim, ok := name.In(n.claims); ok {
 			_, array := claim.([]any)
 			return array
 		}

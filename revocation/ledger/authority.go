@@ -163,7 +163,7 @@ func (a *Authority) Impact(ctx context.Context, c *Caller, o *Order) (*Impact, e
 		return nil, err
 	}
 	i := a.guard.impact(ctx, p.candidates, p.breadth, a.ledger.now())
-	i.Warnings = append(p.warnings, a.dotted(ctx, p.candidates)...)
+	i.Warnings = slices.Concat(p.warnings, a.dotted(ctx, p.candidates))
 	return i, nil
 }
 
