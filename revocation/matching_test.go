@@ -3,6 +3,7 @@ package revocation
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -216,6 +217,10 @@ func TestEveryEntryOfTheFirstEditionMeansTheSameOrMore(t *testing.T) {
 		}
 		sortClaims(target.Claims)
 		shape := target.Shape(testIssuer)
+		slices.Sort(chosen)
+		if first, err := ShapeOf(testIssuer, KindClaims, chosen); err != nil || shape != first {
+			t.Fatalf("the shape of %q is %q (%v), want that of the first edition", chosen, shape.names, err)
+		}
 		now := map[Digest]bool{}
 		budget := LookupBudget
 		if err := (&Token{Issuer: testIssuer, Claims: claims}).Digests(&shape, &budget, func(d Digest) bool { now[d] = true; return true }); err != nil {

@@ -191,4 +191,10 @@ func (l *layouts) learn(layout uint64) bool {
 	return true
 }
 
+func (l *layouts) clear() {
+	for i := range l {
+		l[i].Store(0)
+	}
+}
+
 func (l *layouts) forget(layout uint64) { l.slot(layout).CompareAndSwap(layout, 0) }

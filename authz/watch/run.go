@@ -70,10 +70,12 @@ func (w *Watcher) live() (over bool) {
 	}
 }
 
-// begin returns an empty memory. Events bring the names of every layout to it.
+// begin returns an empty memory. Later events bring the names of every layout to
+// it.
 func (w *Watcher) begin(s *Settings) *memory {
 	m := newMemory(s, time.Now(), w.emit)
-	w.layouts.Store(m.layouts)
+	m.layouts = &w.layouts
+	m.layouts.clear()
 	return m
 }
 

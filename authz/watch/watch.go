@@ -68,7 +68,7 @@ type Watcher struct {
 	metrics  *metrics
 	log      *slog.Logger
 
-	layouts atomic.Pointer[layouts] // of the present memory
+	layouts layouts // that the memory knows
 
 	queue *xsync.MPMCQueue[event]
 	idle  atomic.Bool   // the goroutine waits on wake
@@ -106,7 +106,6 @@ func New(o Options) (*Watcher, error) {
 	if w.log == nil {
 		w.log = slog.Default()
 	}
-	w.layouts.Store(new(layouts))
 	w.SetSink(nil)
 	w.Configure(o.Settings)
 	go w.run()
@@ -152,7 +151,7 @@ func (w *Watcher) Observe(r *authz.Request, d *authz.Decision, at time.Time) {
 	e := eventOf(r, d, at)
 	if f := d.Facts; f != nil && f.Claims != nil {
 		e.layout = layoutOf(d.Issuer, f.Claims)
-		if w.layouts.Load().learn(e.layout) {
+		if w.layouts.learn(e.layout) {
 			e.names = namesOf(f.Claims)
 		}
 	}

@@ -127,7 +127,8 @@ func TestClaimNamesAreBounded(t *testing.T) {
 func TestALostLayoutIsBroughtAgain(t *testing.T) {
 	bubble(t, func(s *Settings) { s.Window = time.Minute }, func(r *rig) {
 		claims := map[string]any{"sub": "alice"}
-		r.layouts.Load().learn(layoutOf(idp, claims)) // as if the first event was dropped
+		r.settle()
+		r.layouts.learn(layoutOf(idp, claims)) // as if the first event was dropped
 		for _, want := range []bool{true, true, false} {
 			r.see(seen{jti: "a", subject: "alice", claims: claims})
 			r.settle()

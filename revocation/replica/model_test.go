@@ -109,6 +109,10 @@ func genToken(t *rapid.T) *revocation.Token {
 	tok := &revocation.Token{Issuer: genIssuer.Draw(t, "issuer"), KeyID: rapid.SampledFrom([]string{"", "k1", "k2"}).Draw(t, "kid"), Claims: map[string]any{}}
 	tok.Hash[0] = byte(rapid.IntRange(0, 2).Draw(t, "hash"))
 	for _, name := range []string{"sub", "jti", "scope", "scp", "groups", "client_id", "azp", "cid", "appid", "deep", "c0", "c1", "c70"} {
+		if name == "deep" && rapid.Bool().Draw(t, "an object") {
+			tok.Claims[name] = map[string]any{"a": genScalar.Draw(t, "nested"), "b": "a"}
+			continue
+		}
 		switch rapid.IntRange(0, 4).Draw(t, name) {
 		case 0:
 		case 1:
