@@ -4,11 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -22,9 +20,6 @@ import (
 
 	"google.golang.org/grpc"
 
-	"rescind/authz"
-	"rescind/authz/watch"
-	"rescind/revocation"
 	"rescind/revocation/feed"
 	"rescind/revocation/ledger"
 	"rescind/revocation/replica"
@@ -63,11 +58,6 @@ func BenchmarkCallers64(b *testing.B) {
 	defer log.Close()
 	e := serve(b, log)
 	defer e.stop()
-	callers64(b, e, "user")
-}
-
-// callers64 revokes b.N subjects.
-func callers64(b *testing.B, e *endpoint, name string) {
 	var next atomic.Int64
 	var all sync.WaitGroup
 	b.ResetTimer()
@@ -78,7 +68,7 @@ func callers64(b *testing.B, e *endpoint, name string) {
 				if i > int64(b.N) {
 					return
 				}
-				if code := e.post(typeJSON, claims(issuerA, fmt.Sprintf(`{"sub":"%s-%d"}`, name, i))); code != 201 {
+				if code := e.post(typeJSON, claims(issuerA, fmt.Sprintf(`{"sub":"user-%d"}`, i))); code != 201 {
 					b.Errorf("got status %d, want 201", code)
 				}
 			}
@@ -86,66 +76,6 @@ func callers64(b *testing.B, e *endpoint, name string) {
 	}
 	all.Wait()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "revocations/s")
-}
-
-// Single durable revocations of subjects, 64 callers. A replica that follows the
-// feed remembers a million tokens, and every revocation is weighed by them.
-func BenchmarkCallers64Remembered(b *testing.B) {
-	log := durable(b, b.TempDir())
-	defer log.Close()
-	var feeding *feed.Server
-	e := serve(b, log, func(p *parts) {
-		feeding = feed.NewServer(p.ledger, feed.ServerOptions{Tokens: []feed.Token{{Name: "replicas", SHA256: sha256.Sum256([]byte("replica"))}}})
-		p.api.Ask = feeding.AskBriefly
-		p.authority.ShareOfTraffic, p.authority.MinRequests = 0.2, 1000
-	})
-	defer e.stop()
-	remember(b, serveFeed(b, feeding), 1_000_000)
-	eventually.True(b, "the replica follows", func() bool { return len(feeding.Replicas()) == 1 })
-	n := 0
-	eventually.True(b, "the replica has taken in all that it saw", func() bool {
-		n++
-		d := e.do("revoker", "POST", "/v1/revocations?seen=true", claims(issuerA, fmt.Sprintf(`{"sub":"user-%d"}`, 499_000+n))).want(201).document()
-		return d.Seen.Tokens == 2 && !d.Seen.Partial
-	})
-	callers64(b, e, "subject")
-}
-
-// remember runs a replica whose watcher has seen n tokens, two of each subject.
-func remember(b *testing.B, address string, n int) {
-	settings := watch.Defaults()
-	settings.Tokens = n + n/4
-	w, err := watch.New(watch.Options{Settings: settings, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = w.Close() })
-	request := &authz.Request{Source: netip.MustParseAddr("192.0.2.1")}
-	now := time.Now()
-	for i := range n {
-		if i%1000 == 999 { // a question makes the watcher take in the queued decisions
-			if _, err := w.Answer("activity", []byte(`{"by":"jti","value":"none"}`)); err != nil {
-				b.Fatal(err)
-			}
-		}
-		token := fmt.Sprint("token-", i)
-		w.Observe(request, &authz.Decision{
-			Allow: true, Reason: authz.OK, Policy: "default", Issuer: issuerA, Subject: fmt.Sprint("user-", i/2), TokenID: token,
-			Facts: &authz.Facts{KeyID: "k", Session: fmt.Sprint("session-", i/2), Hash: sha256.Sum256([]byte(token)),
-				IssuedAt: revocation.MicrosOf(now), Expires: revocation.MicrosOf(now.Add(time.Hour))},
-		}, now)
-	}
-	f, err := replica.Open(replica.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var following sync.WaitGroup
-	following.Go(func() {
-		_ = feed.Follow(ctx, f, feed.ClientOptions{Addresses: []string{address}, Name: "replica", Plaintext: true,
-			Token: func() (string, error) { return "replica", nil }, Reporter: feed.NewReporter(feed.ReporterOptions{Answer: w.Answer})})
-	})
-	b.Cleanup(func() { cancel(); following.Wait(); _ = f.Close() })
 }
 
 // A lone caller.

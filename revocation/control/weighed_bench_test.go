@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,8 +13,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"google.golang.org/grpc"
 
 	"rescind/authz"
 	"rescind/authz/watch"
@@ -78,14 +75,7 @@ func BenchmarkWeighed64(b *testing.B) {
 		p.authority.ShareOfTraffic, p.authority.MinRequests = 0.2, 1000
 	})
 	defer e.stop()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	g := grpc.NewServer(feeding.Options()...)
-	feeding.Register(g)
-	go func() { _ = g.Serve(l) }()
-	defer func() { feeding.Close(); g.Stop() }()
+	address := serveFeed(b, feeding)
 	f, err := replica.Open(replica.Options{})
 	if err != nil {
 		b.Fatal(err)
@@ -94,7 +84,7 @@ func BenchmarkWeighed64(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	var following sync.WaitGroup
 	following.Go(func() {
-		_ = feed.Follow(ctx, f, feed.ClientOptions{Plaintext: true, Addresses: []string{l.Addr().String()}, Name: "replica-a", Token: func() (string, error) { return "replica", nil },
+		_ = feed.Follow(ctx, f, feed.ClientOptions{Plaintext: true, Addresses: []string{address}, Name: "replica-a", Token: func() (string, error) { return "replica", nil },
 			Reporter: feed.NewReporter(feed.ReporterOptions{Answer: watcher.Answer})})
 	})
 	defer func() { cancel(); following.Wait() }()
