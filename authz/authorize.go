@@ -122,7 +122,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	}
 	if ahead := t.ahead(now); ahead > issuer.IatLeeway {
 		a.warnAhead(issuer, ahead, now)
-		d.Detail = aheadDetail
+		d.Detail = ClockAhead
 		return d.deny(NotYetValid)
 	}
 	if issuer.outlives(t, now) {

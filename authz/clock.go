@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// aheadDetail is the detail of a denial for iat.
-const aheadDetail = "iat is ahead of this replica's clock by more than iat_leeway"
+// ClockAhead is the detail of a denial for an iat that is further ahead than
+// iat_leeway. The signature has been verified, so the issuer's clock is ahead.
+const ClockAhead = "iat is ahead of this replica's clock by more than iat_leeway"
 
 // ahead returns how far iat lies in the future. It is 0 or less for an iat that
 // is reached, and 0 without iat.

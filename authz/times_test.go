@@ -82,7 +82,7 @@ func TestTokenDatedAheadIsRefusedUntilItsIat(t *testing.T) {
 			after  time.Duration
 			want   Reason
 			detail string
-		}{{0, NotYetValid, aheadDetail}, {18*time.Second - 1, NotYetValid, aheadDetail}, {1, OK, ""}} {
+		}{{0, NotYetValid, ClockAhead}, {18*time.Second - 1, NotYetValid, ClockAhead}, {1, OK, ""}} {
 			time.Sleep(step.after)
 			if d := a.Authorize(t.Context(), carrying(ahead)); d.Reason != step.want || d.Detail != step.detail {
 				t.Errorf("iat 20s ahead, after %s more: got %s (%q), want %s (%q)", step.after, d.Reason, d.Detail, step.want, step.detail)
@@ -114,9 +114,9 @@ func TestIatLeeway(t *testing.T) {
 			}{
 				{"iat now", map[string]any{"iat": at(0)}, OK, ""},
 				{"iat at the bound", map[string]any{"iat": at(leeway)}, OK, ""},
-				{"iat a microsecond beyond", map[string]any{"iat": at(leeway + time.Microsecond)}, NotYetValid, aheadDetail},
-				{"iat within leeway alone", map[string]any{"iat": at(20 * time.Second)}, NotYetValid, aheadDetail},
-				{"iat in the year 36812", map[string]any{"iat": int64(1) << 40, "exp": int64(1) << 40}, NotYetValid, aheadDetail},
+				{"iat a microsecond beyond", map[string]any{"iat": at(leeway + time.Microsecond)}, NotYetValid, ClockAhead},
+				{"iat within leeway alone", map[string]any{"iat": at(20 * time.Second)}, NotYetValid, ClockAhead},
+				{"iat in the year 36812", map[string]any{"iat": int64(1) << 40, "exp": int64(1) << 40}, NotYetValid, ClockAhead},
 				{"nbf within leeway", map[string]any{"nbf": at(20 * time.Second)}, OK, ""},
 				{"nbf beyond leeway", map[string]any{"nbf": at(40 * time.Second)}, NotYetValid, ""},
 				{"no iat", map[string]any{"iat": nil}, OK, ""},

@@ -71,17 +71,23 @@ type panel struct {
 	Targets            []struct{ Expr string }
 }
 
-func panels(t *testing.T) []panel {
+// annotation marks a time on every panel.
+type annotation struct{ Name, Expr, TitleFormat string }
+
+func dashboard(t *testing.T) (panels []panel, annotations []annotation) {
 	t.Helper()
 	text, err := os.ReadFile(shipped("grafana-dashboard.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var dashboard struct{ Panels []panel }
-	if err := json.Unmarshal(text, &dashboard); err != nil {
+	var d struct {
+		Panels      []panel
+		Annotations struct{ List []annotation }
+	}
+	if err := json.Unmarshal(text, &d); err != nil {
 		t.Fatal(err)
 	}
-	return dashboard.Panels
+	return d.Panels, d.Annotations.List
 }
 
 func TestPrometheusRules(t *testing.T) {
@@ -199,18 +205,25 @@ func TestDashboardAndRulesWithPrometheus(t *testing.T) {
 		"rescind_alert_deliveries_total",               // needs somebody to tell
 		"rescind_jwks_keys_skipped_total",              // needs an issuer with a bad key
 		"rescind_certificate_expiry_timestamp_seconds", // needs listeners with TLS
+		"rescind_issuer_clock_ahead_total",             // needs an issuer whose clock is ahead
+		"rescind_decision_log_suppressed_total",        // needs a flood
 	}
 	endpoint := traceSink(t)
 	s := start(t, envoytest.Options{Authz: "tracing: {endpoint: " + endpoint + ", sample_ratio: 1}\n"})
+	p := scraping(t, s)
+	eventually.True(t, "Prometheus has seen both configurations", func() bool {
+		series, _ := p.query(t, "rescind_config_last_change_timestamp_seconds")
+		return series == len(s.HTTP)+len(s.ControlURLs)
+	})
 	for i := range s.Replicas {
 		observing(t, s, i)
 	}
-	p := scraping(t, s)
 	traffic(t, s, p)
 
 	var names []string
 	p.get(t, "label/__name__/values", nil, &names)
-	for _, l := range panels(t) {
+	panels, annotations := dashboard(t)
+	for _, l := range panels {
 		for _, q := range l.Targets {
 			expr := strings.NewReplacer("$__rate_interval", "10s", "$instance", ".*").Replace(q.Expr)
 			series, numbers := p.query(t, expr)
@@ -224,6 +237,7 @@ func TestDashboardAndRulesWithPrometheus(t *testing.T) {
 			t.Errorf("panel %s: wanted a description, there is none", l.Title)
 		}
 	}
+	p.wantAnnotations(t, annotations, names)
 	for _, r := range alertRules(t) {
 		p.query(t, r.Expr)
 		wantFigures(t, r.Alert, r.Expr, names, absent)
@@ -289,6 +303,25 @@ func wantFigures(t *testing.T, where, expr string, names, absent []string) {
 		if !slices.Contains(names, name) && !slices.Contains(absent, name) {
 			t.Errorf("%s: wanted the metric %s, Prometheus has none", where, name)
 		}
+	}
+}
+
+// wantAnnotations checks that the dashboard marks the revocations of the traffic, the
+// changed configuration, and a refused one, which there is none of.
+func (p *prometheus) wantAnnotations(t *testing.T, all []annotation, names []string) {
+	t.Helper()
+	want := map[string]bool{"Revocations": true, "Configuration changes": true, "Configuration refused": false}
+	for _, a := range all {
+		marks, known := want[a.Name]
+		delete(want, a.Name)
+		series, _ := p.query(t, strings.ReplaceAll(a.Expr, "$__rate_interval", "1m"))
+		if !known || (series > 0) != marks || a.TitleFormat == "" {
+			t.Errorf("annotation %s: %d series of %s with the title %q, want some: %t, and a title", a.Name, series, a.Expr, a.TitleFormat, marks)
+		}
+		wantFigures(t, a.Name, a.Expr, names, nil)
+	}
+	if len(want) > 0 {
+		t.Errorf("the dashboard has no annotations for %v, want them", slices.Sorted(maps.Keys(want)))
 	}
 }
 

@@ -15,6 +15,7 @@ type metrics struct {
 	duration  prometheus.Histogram
 	leftOut   *prometheus.CounterVec
 	wouldDeny *prometheus.CounterVec
+	ahead     *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -32,12 +33,15 @@ func newMetrics() *metrics {
 		wouldDeny: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rescind_would_deny_total", Help: "Allowed requests that their policy would have denied without mode: observe.",
 		}, []string{"reason", "policy"}),
+		ahead: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rescind_issuer_clock_ahead_total", Help: "Tokens that were refused because their iat is ahead of this replica's clock by more than iat_leeway, by issuer.",
+		}, []string{"issuer"}),
 	}
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {
 	var errs []error
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.leftOut, m.wouldDeny} {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.leftOut, m.wouldDeny, m.ahead} {
 		errs = append(errs, r.Register(c))
 	}
 	return errors.Join(errs...)
@@ -57,6 +61,9 @@ func (m *metrics) observe(o *Observation) {
 	}
 	if d.WouldDeny != "" {
 		m.wouldDeny.WithLabelValues(string(d.WouldDeny), policy).Inc()
+	}
+	if d.Detail == authz.ClockAhead {
+		m.ahead.WithLabelValues(d.Issuer).Inc()
 	}
 	for _, name := range d.LeftOut {
 		m.leftOut.WithLabelValues(name).Inc()

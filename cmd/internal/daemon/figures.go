@@ -3,6 +3,7 @@ package daemon
 import (
 	"crypto/tls"
 	"runtime"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -24,6 +25,14 @@ func Registry(version, commit string) *prometheus.Registry {
 // LastReload returns the metric of the last reading of the configuration.
 func LastReload(successful func() bool) prometheus.Collector {
 	return YesOrNo("rescind_config_last_reload_successful", "Whether the last reading of the configuration was accepted: 1 or 0. With 0 the configuration before it stays in force.", successful)
+}
+
+// LastChange returns the metric of the time at which the configuration in force was
+// put in force.
+func LastChange(at func() time.Time) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "rescind_config_last_change_timestamp_seconds", Help: "When the configuration in force was put in force: at the start, or by a reload.",
+	}, func() float64 { return float64(at().UnixMicro()) / 1e6 })
 }
 
 // YesOrNo returns a metric that is 1 where yes reports true, and else 0.

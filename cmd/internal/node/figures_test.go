@@ -75,6 +75,7 @@ revocation: {control: [%q], token_file: replica.token, name: replica-a, tls: {ca
 		want := []string{
 			fmt.Sprintf("rescind_build_info{commit=%q,go=%q,version=%q} 1\n", "abc", runtime.Version(), "1.2.3"),
 			"rescind_config_last_reload_successful 1\n",
+			"rescind_config_last_change_timestamp_seconds 1",
 		}
 		for _, name := range s.certificatesFor {
 			want = append(want, fmt.Sprintf("rescind_certificate_expiry_timestamp_seconds{name=%q} ", name))
@@ -98,10 +99,17 @@ revocation: {control: [%q], token_file: replica.token, name: replica-a, tls: {ca
 			return strings.Contains(text, "rescind_config_last_reload_successful "+want+"\n")
 		})
 	}
+	begun := lastChange(t, url)
 	write(t, authzFile, good+"nosuch: 1\n")
 	reloaded("0")
-	write(t, authzFile, good)
+	if at := lastChange(t, url); at != begun {
+		t.Errorf("a refused configuration moved the last change from %f to %f", begun, at)
+	}
+	write(t, authzFile, good+"log: {level: debug}\n")
 	reloaded("1")
+	if at := lastChange(t, url); at <= begun {
+		t.Errorf("a changed configuration left the last change at %f, want it later than %f", at, begun)
+	}
 	r.end()
 	n.end()
 	for name, s := range map[string]*process{"control": n, "replica": r} {
@@ -111,6 +119,18 @@ revocation: {control: [%q], token_file: replica.token, name: replica-a, tls: {ca
 			}
 		}
 	}
+}
+
+// lastChange returns the time of the last change of the configuration, of the
+// metrics at url.
+func lastChange(t *testing.T, url string) (at float64) {
+	t.Helper()
+	_, text := ask(t, "GET", url, "")
+	_, after, _ := strings.Cut(text, "\nrescind_config_last_change_timestamp_seconds ")
+	if _, err := fmt.Sscan(after, &at); err != nil {
+		t.Fatalf("the last change cannot be read: %v", err)
+	}
+	return at
 }
 
 // wantLine waits until the log of the process has this text.

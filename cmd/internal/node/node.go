@@ -77,7 +77,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	teardown.Add("feed listener", daemon.Closing(feedListener.Close))
+	started := time.Now()
 	registry.MustRegister(
+		daemon.LastChange(func() time.Time { return started }),
 		daemon.LastReload(func() bool { return true }), // the configuration is read at the start alone
 		daemon.ServerExpiry("http", adminTLS), daemon.ServerExpiry("feed", feedTLS),
 	)

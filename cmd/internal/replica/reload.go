@@ -37,6 +37,7 @@ func (p *process) reload(ctx context.Context) {
 	p.await(ctx, keys)
 	p.gate.Replace(authorizer)
 	p.adopt(c, keys)
+	p.changedAt.Store(time.Now().UnixNano())
 	p.profile.Set(accepted(&c.Reloadable))
 	p.follower.SetLimits(c.Staleness.Max, lifetimes(&c.Reloadable))
 	p.level.Set(c.LogLevel)

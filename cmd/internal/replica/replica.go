@@ -102,6 +102,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	p.adopt(c, keys)
 	p.logWarnings(c)
+	p.changedAt.Store(time.Now().UnixNano())
 	teardown.Add("keys", daemon.Closing(p.close))
 
 	grpcListener, grpcTLS, err := daemon.Open(ctx, c.GRPC, log)
@@ -116,6 +117,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	teardown.Add("http listener", daemon.Closing(httpListener.Close))
 	registry.MustRegister(
 		daemon.LastReload(func() bool { return !p.reloadRefused.Load() }),
+		daemon.LastChange(func() time.Time { return time.Unix(0, p.changedAt.Load()) }),
 		daemon.ServerExpiry("grpc", grpcTLS), daemon.ServerExpiry("http", httpTLS),
 	)
 
@@ -174,6 +176,7 @@ type process struct {
 
 	reloadNote    atomic.Pointer[string] // for readiness; nil or empty: none
 	reloadRefused atomic.Bool            // the last reload was refused
+	changedAt     atomic.Int64           // when running was put in force, in Unix nanoseconds
 }
 
 // serve begins to answer Checks on l.
