@@ -155,6 +155,8 @@ revocation: {control: [%q], token_file: replica.token, name: replica-a, dir: aut
 		t.Fatalf("the revocation is answered with %d, want 201: %s", status, text)
 	}
 	check(authz.Revoked)
+	r.wantLine(`"msg":"ready"`)
+	n.wantLine(`"msg":"ready"`)
 	r.end()
 	n.end()
 	r.wantLog(path)
