@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -146,6 +147,9 @@ func TestAlertsAreFollowed(t *testing.T) {
 		if _, key, ok := strings.Cut(line, "something about "); ok {
 			order = append(order, strings.TrimSpace(key))
 		}
+	}
+	if first, _, _ := strings.Cut(out.String(), "\n"); !regexp.MustCompile(`^high      20\S+Z  revoked_token_used, 3 times$`).MatchString(first) {
+		t.Errorf("alerts --follow: got the line %q, want an absolute time, because the line stays on the screen", first)
 	}
 	if fmt.Sprint(order) != "[old3 old4 new1 new2 new3]" {
 		t.Errorf("alerts --follow: got %v, want [old3 old4 new1 new2 new3]", order)

@@ -37,8 +37,8 @@ func (o *output) Write(p []byte) (int, error) {
 // they are taken meanwhile.
 func watch(parent context.Context, w io.Writer) (context.Context, *output, func()) {
 	ctx, end := context.WithCancelCause(parent)
-	signal.Ignore(syscall.SIGPIPE)
-	hung := make(chan os.Signal, 1)
+	broken, hung := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE) // the write fails instead, and the parts do not inherit this
 	signal.Notify(hung, syscall.SIGHUP)
 	var watching sync.WaitGroup
 	watching.Go(func() {
@@ -59,7 +59,7 @@ func watch(parent context.Context, w io.Writer) (context.Context, *output, func(
 		end(nil)
 		watching.Wait()
 		signal.Stop(hung)
-		signal.Reset(syscall.SIGPIPE)
+		signal.Stop(broken)
 	}
 }
 
