@@ -47,16 +47,22 @@ func TestTellerFits(t *testing.T) {
 func TestTellerWaits(t *testing.T) {
 	b := &syncbuffer.Buffer{}
 	l := newTeller(b, 80)
-	err := l.wait(func() error {
-		eventually.Succeeds(t, "a line shows the wait", func() error {
-			if !strings.Contains(b.String(), "\r   … 0.") {
-				return errors.New("got " + b.String())
-			}
-			return nil
+	release, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- l.wait(func() error {
+			<-release
+			l.say("in between")
+			return context.Canceled
 		})
-		l.say("in between")
-		return context.Canceled
+	}()
+	eventually.Succeeds(t, "a line shows the wait", func() error {
+		if !strings.Contains(b.String(), "\r   … 0.") {
+			return errors.New("got " + b.String())
+		}
+		return nil
 	})
+	close(release)
+	err := <-ended
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("wait: got %v, want the error of its function", err)
 	}
