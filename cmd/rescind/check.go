@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,6 +125,8 @@ func unanswered(addr string, secure bool, err error) error {
 	case strings.HasPrefix(why, "dial "):
 		why = why[strings.LastIndex(why, ": ")+1:]
 	case status.Code(err) != codes.Unavailable: // another answer
+	case secure && slices.ContainsFunc([]string{"broken pipe", "connection reset", "EOF"}, func(end string) bool { return strings.Contains(why, end) }):
+		why, hint = "it closed the connection, as a replica does that demands a client certificate", files
 	case secure:
 		why, hint = strings.TrimPrefix(why, "the TLS handshake failed: "), files
 	default:
