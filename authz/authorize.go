@@ -35,7 +35,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 		if p := recover(); p != nil {
 			d = d.deny(Internal)
 			// The log has the type and the stack. The value may quote the request.
-			a.log.Error("decision panicked, request denied", slog.String("decision_id", d.ID), slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
+			a.panics.Log(slog.String("decision_id", d.ID), slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
 		}
 	}()
 	now := time.Now()

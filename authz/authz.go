@@ -46,6 +46,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"rescind/revocation/linelimit"
 	"rescind/revocation/replica"
 )
 
@@ -75,6 +76,7 @@ type Authorizer struct {
 	denyOverdue    bool
 	trustForwarded bool
 	log            *slog.Logger
+	panics         *linelimit.Limit // a client that finds one can cause it with every request
 }
 
 // New compiles o, or returns every fault in it.
@@ -91,6 +93,7 @@ func New(o Options) (*Authorizer, error) {
 	if a.log == nil {
 		a.log = slog.Default()
 	}
+	a.panics = linelimit.New(a.log, slog.LevelError, "decision panicked, request denied", 10)
 	if a.revocations == nil {
 		errs = append(errs, errors.New("no revocations are given"))
 	}

@@ -36,6 +36,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"rescind/authz"
+	"rescind/revocation/linelimit"
 )
 
 // Options of a [Gate].
@@ -64,7 +65,7 @@ type Gate struct {
 	metrics    *metrics
 	trace      func(context.Context, Observation) trace.SpanContext
 	observers  []func(context.Context, Observation)
-	log        *slog.Logger
+	lines      lines
 }
 
 // New returns a gate that decides with o.Authorizer.
@@ -75,7 +76,7 @@ func New(o Options) (*Gate, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	g := &Gate{metrics: newMetrics(), trace: o.Trace, observers: o.Observers, log: o.Logger}
+	g := &Gate{metrics: newMetrics(), trace: o.Trace, observers: o.Observers, lines: newLines(o.Logger)}
 	if o.Registerer != nil {
 		if err := g.metrics.register(o.Registerer); err != nil {
 			return nil, err
@@ -108,8 +109,8 @@ func (g *Gate) decide(ctx context.Context, o *Observation, read func() (*authz.R
 	defer func() {
 		if p := recover(); p != nil {
 			d = authz.Decision{Reason: authz.Internal, ID: rand.Text()}
-			g.logPanic(ctx, "check panicked, request denied", &d, p)
-			g.writeDenial(ctx, o.Request, &d, write)
+			logPanic(g.lines.check, &d, p)
+			g.writeDenial(o.Request, &d, write)
 		}
 	}()
 	r, refused := read()
@@ -120,7 +121,7 @@ func (g *Gate) decide(ctx context.Context, o *Observation, read func() (*authz.R
 		d = g.authorizer.Load().Authorize(ctx, r)
 	}
 	if d.Reason == authz.Internal && d.Detail != "" { // without a detail the authorizer has logged it
-		g.log.ErrorContext(ctx, "decision failed, request denied", slog.String("decision_id", d.ID), slog.String("detail", d.Detail))
+		g.lines.failure.Log(slog.String("decision_id", d.ID), slog.String("detail", d.Detail))
 	}
 	write(r, &d)
 	return d
@@ -128,10 +129,10 @@ func (g *Gate) decide(ctx context.Context, o *Observation, read func() (*authz.R
 
 // writeDenial writes the denial that follows a panic. The write may be the part
 // that panics, so it has a barrier of its own.
-func (g *Gate) writeDenial(ctx context.Context, r *authz.Request, d *authz.Decision, write func(*authz.Request, *authz.Decision)) {
+func (g *Gate) writeDenial(r *authz.Request, d *authz.Decision, write func(*authz.Request, *authz.Decision)) {
 	defer func() {
 		if p := recover(); p != nil {
-			g.logPanic(ctx, "writing a denial panicked", d, p)
+			logPanic(g.lines.denial, d, p)
 		}
 	}()
 	write(r, d)
@@ -141,7 +142,7 @@ func (g *Gate) writeDenial(ctx context.Context, r *authz.Request, d *authz.Decis
 func (g *Gate) observe(ctx context.Context, o *Observation) {
 	defer func() {
 		if p := recover(); p != nil {
-			g.logPanic(ctx, "observer panicked", o.Decision, p)
+			logPanic(g.lines.observer, o.Decision, p)
 		}
 	}()
 	defer func() { g.metrics.observe(o) }()
@@ -153,8 +154,25 @@ func (g *Gate) observe(ctx context.Context, o *Observation) {
 	}
 }
 
+// faultLines is how many lines a second each kind of fault has. A client that finds
+// a fault can cause it with every request, and a stack is long.
+const faultLines = 10
+
+// lines are the log of faults.
+type lines struct{ check, denial, observer, failure *linelimit.Limit }
+
+func newLines(log *slog.Logger) lines {
+	of := func(message string) *linelimit.Limit {
+		return linelimit.New(log, slog.LevelError, message, faultLines)
+	}
+	return lines{
+		check: of("check panicked, request denied"), denial: of("writing a denial panicked"),
+		observer: of("observer panicked"), failure: of("decision failed, request denied"),
+	}
+}
+
 // logPanic logs the stack and the type of a panic. It does not log the value,
 // because the value may quote the request.
-func (g *Gate) logPanic(ctx context.Context, message string, d *authz.Decision, p any) {
-	g.log.ErrorContext(ctx, message, slog.String("decision_id", d.ID), slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
+func logPanic(l *linelimit.Limit, d *authz.Decision, p any) {
+	l.Log(slog.String("decision_id", d.ID), slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
 }

@@ -1,8 +1,8 @@
 package gate
 
 import (
-	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -16,6 +16,7 @@ import (
 	"rescind/authz"
 	"rescind/jwks"
 	"rescind/revocation/replica"
+	"rescind/test/syncbuffer"
 )
 
 const idp = "https://idp.example/"
@@ -28,14 +29,14 @@ func (noKeys) Find(context.Context, string, string) ([]jwks.Key, error) {
 }
 
 // open returns a gate that allows requests without a token, and its log.
-func open(t *testing.T, o Options) (*Gate, *bytes.Buffer) {
+func open(t *testing.T, o Options) (*Gate, *syncbuffer.Buffer) {
 	t.Helper()
 	f, err := replica.Open(replica.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
-	var log bytes.Buffer
+	var log syncbuffer.Buffer
 	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	if o.Authorizer, err = authz.New(authz.Options{
 		Issuers:  []authz.Issuer{{Name: idp, Keys: noKeys{}, AnyAudience: true, MaxLifetime: time.Hour}},
@@ -148,4 +149,29 @@ func TestDenialOfAnyDecision(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A client that can cause a panic causes it with every request. The lines are
+// bounded, and none is left uncounted.
+func TestLinesOfPanicsAreBounded(t *testing.T) {
+	g, log := open(t, Options{})
+	const n = 300
+	for range n {
+		g.Decide(t.Context(), func() (*authz.Request, authz.Reason) { panic("5ecret") }, func(*authz.Request, *authz.Decision) {})
+	}
+	g.lines.check.Close()
+	stacks, suppressed, seconds := strings.Count(log.String(), "stack="), 0, 1
+	for l := range strings.Lines(log.String()) {
+		if _, after, ok := strings.Cut(l, " suppressed="); ok {
+			var more int
+			if _, err := fmt.Sscan(after, &more); err != nil {
+				t.Fatal(err)
+			}
+			suppressed += more
+			seconds++
+		}
+	}
+	if stacks+suppressed != n || stacks > faultLines*seconds {
+		t.Errorf("%d stacks and %d suppressed, want %d together and at most %d stacks a second", stacks, suppressed, n, faultLines)
+	}
 }
