@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -17,7 +18,11 @@ import (
 // fault of b that it can name. Unknown and duplicate members, members in another
 // case, invalid UTF-8 and text after the object are faults.
 func ParseRequest(b []byte) (*Request, []Fault) {
-	p := parser{dec: jsontext.NewDecoder(bytes.NewBuffer(b))}
+	dec, _ := decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(dec)
+	dec.Reset(bytes.NewBuffer(b))
+	defer dec.Reset(noText) // the pool must not keep b
+	p := parser{dec: dec}
 	if err := p.object(); err != nil {
 		return nil, append(p.faults, syntaxFault(err))
 	}
@@ -29,6 +34,12 @@ func ParseRequest(b []byte) (*Request, []Fault) {
 	}
 	return &p.req, nil
 }
+
+// decoders are decoders between two requests. The tables of a new decoder cost more
+// than a short request, and an import has a hundred thousand requests.
+var decoders = sync.Pool{New: func() any { return jsontext.NewDecoder(noText) }}
+
+var noText = strings.NewReader("") // of the decoders in the pool, which do not read
 
 // parser reads one request, token by token. A method returns an error only if
 // the text is not JSON. It notes every other fault, and goes on.

@@ -103,6 +103,14 @@ func (s Shape) Names() []string {
 	return names
 }
 
+// SoleName returns the name of the claim if s has exactly one.
+func (s Shape) SoleName() (name string, ok bool) {
+	if s.Kind != KindClaims || strings.IndexByte(s.names, 0) >= 0 {
+		return "", false
+	}
+	return claimName(s.names), true
+}
+
 // wireNames returns the wire names, sorted; nil unless Kind is KindClaims.
 func (s Shape) wireNames() []string {
 	if s.Kind != KindClaims {

@@ -90,6 +90,9 @@ func (s *Server) copyInTime(b *bytes.Buffer, w http.ResponseWriter, r *http.Requ
 	for n < limit {
 		_ = connection.SetReadDeadline(earlier(time.Now().Add(s.bodyTime), end)) // not supported in tests without a connection
 		part, err := io.CopyN(b, r.Body, min(importPart, limit-n))
+		if n == 0 && part == importPart { // a caller that has sent so much is worth the room for the rest
+			b.Grow(int(max(0, min(r.ContentLength, limit)-part)) + bytes.MinRead)
+		}
 		n += part
 		if errors.Is(err, io.EOF) {
 			break
