@@ -69,8 +69,8 @@ func (s *screen) recommendation(r *insight.Recommendation) error {
 		client = "no client"
 	}
 	head := s.pairs([]string{pair("issuer", r.Issuer), client, pair("policy", r.Policy)}, 0) +
-		s.wrap(fmt.Sprintf("%s requests, %s an hour, with %s tokens of %s sessions or subjects",
-			grouped(int(r.Requests)), grouped(int(math.Round(r.RequestsPerHour))), grouped(int(r.Tokens)), grouped(int(r.Holders))), 0) +
+		s.wrap(fmt.Sprintf("%s, %s an hour, with %s of %s sessions or subjects",
+			counted(int(r.Requests), "request"), grouped(int(math.Round(r.RequestsPerHour))), counted(int(r.Tokens), "token"), grouped(int(r.Holders))), 0) +
 		s.wrap(fmt.Sprintf("lifetime %s, age at use %s, between uses %s (median; p99 %s, %s, %s)",
 			r.Lifetime.P50.Short(), r.Age.P50.Short(), r.Gap.P50.Short(), r.Lifetime.P99.Short(), r.Age.P99.Short(), r.Gap.P99.Short()), 0)
 	if err := s.print(head + s.wrap(printable.Quote(r.Reason), 0) + "\n"); err != nil {

@@ -99,6 +99,9 @@ func (a *app) restoreOne(cmd *cobra.Command, conn *connection, w *waitFlags, id 
 		return err
 	}
 	text := fmt.Sprintf("restored %s, at revision %d", r.ID, r.Revision)
+	if ago := res.date.Sub(r.RestoredAt); ago > 2*time.Second { // the date of the answer is cut to a second
+		text = fmt.Sprintf("%s was restored already, %s by %s, at revision %d", r.ID, relative(-ago), printable.Quote(r.RestoredBy), r.Revision)
+	}
 	return a.restored(res, w, text, r.Replicas)
 }
 

@@ -51,3 +51,16 @@ func TestRestoreOfAWriteWaits(t *testing.T) {
 	e.follows(control.Replica{Name: "a", Revision: 3})
 	e.rescind("restore", "--revision", "2", "--wait").want(0, "write r2.0 was restored already, at revision 3", "in force on 1 of 1 replicas")
 }
+
+// A revocation that somebody restored before is named as that.
+func TestRestoreOfARestoredRevocation(t *testing.T) {
+	e := serve(t)
+	url, _ := e.hinder(func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+		_ = json.NewEncoder(w).Encode(control.Restoration{ID: "r3.0", Revision: 9, RestoredAt: time.Now().Add(-time.Hour), RestoredBy: "ali\x1bce"})
+		return false
+	})
+	env := map[string]string{"RESCIND_CONTROL": url, "RESCIND_TOKEN": tokenOf("operator")}
+	rescind(t, env, "", "restore", "r3.0").want(0, `r3.0 was restored already, 60m ago by "ali\x1bce", at revision 9`+"\n")
+	e.rescind("revoke", "--issuer", idp, "--jti", "t1").want(0)
+	e.rescind("restore", "r2.0").want(0, "restored r2.0, at revision 3\n")
+}
