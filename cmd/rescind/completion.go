@@ -32,6 +32,8 @@ func (a *app) complete(root *cobra.Command) {
 			}
 		})
 		switch cmd.Name() {
+		case "list":
+			fixed(cmd, "kind", targetKinds...)
 		case "show":
 			cmd.ValidArgsFunction = a.ids("")
 		case "restore":

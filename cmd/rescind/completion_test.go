@@ -45,6 +45,7 @@ func TestCompletion(t *testing.T) {
 		{"list --issuer https://b", []string{"https://b.example/"}},
 		{"audit --issuer .", []string{"https://b.example/", idp}},
 		{"alerts --detector .", detectors},
+		{"list --kind .", targetKinds},
 		{"list -o .", []string{"text", "wide", "json"}},
 		{"list .", nil},
 		{"help rep", []string{"replicas\tList the replicas, how far behind, and the issuers they accept"}},

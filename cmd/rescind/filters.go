@@ -16,7 +16,8 @@ var notFilters = []string{
 }
 
 // filtersOf returns the filters of a list as they were given, behind a space, such
-// as " --issuer i --active". A line about an empty list names them.
+// as " --issuer i --active". A line about an empty list names them. Of --token it
+// has the name alone.
 func filtersOf(cmd *cobra.Command) string {
 	var b strings.Builder
 	add := func(name, value string) { b.WriteString(" --" + name + " " + printable.Quote(shellQuote(value))) }
@@ -29,7 +30,7 @@ func filtersOf(cmd *cobra.Command) string {
 		default:
 			switch {
 			case slices.Contains(notFilters, f.Name):
-			case v.Type() == "bool":
+			case v.Type() == "bool", f.Name == "token": // a JWT is never printed
 				b.WriteString(" --" + f.Name)
 			default:
 				add(f.Name, v.String())

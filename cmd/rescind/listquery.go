@@ -13,6 +13,9 @@ import (
 	"rescind/revocation/printable"
 )
 
+// targetKinds are the values of --kind.
+var targetKinds = []string{"claims", "kid", "token", "all"}
+
 // query holds the filters of list.
 type query struct {
 	issuer                     string
@@ -91,12 +94,11 @@ func (q *query) check(cmd *cobra.Command) error {
 		}
 	}
 	alone := slices.IndexFunc(targets, func(t string) bool { return t == "--kid" || t == "--token" })
-	kinds := []string{"claims", "kid", "token", "all"}
 	switch {
 	case alone >= 0 && len(targets) > 1:
 		return usage("%s cannot stand beside %s: no revocation has both", targets[alone], targets[(alone+1)%len(targets)])
-	case q.kind != "" && !slices.Contains(kinds, q.kind):
-		return usage("--kind %s: it must be %s", printable.Quote(q.kind), strings.Join(kinds, ", "))
+	case q.kind != "" && !slices.Contains(targetKinds, q.kind):
+		return usage("--kind %s: it must be %s", printable.Quote(q.kind), strings.Join(targetKinds, ", "))
 	case q.kind != "" && len(targets) > 0:
 		return usage("--kind cannot stand beside %s, which is of one kind", targets[0])
 	case q.active && q.restored:
