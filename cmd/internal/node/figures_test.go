@@ -103,7 +103,7 @@ revocation: {control: [%q], token_file: replica.token, name: replica-a, tls: {ca
 	write(t, authzFile, good+"nosuch: 1\n")
 	reloaded("0")
 	if at := lastChange(t, url); at != begun {
-		t.Errorf("a refused configuration moved the last change from %f to %f", begun, at)
+		t.Errorf("a refused configuration: got the last change at %f, want it still at %f", at, begun)
 	}
 	write(t, authzFile, good+"log: {level: debug}\n")
 	reloaded("1")
@@ -128,7 +128,7 @@ func lastChange(t *testing.T, url string) (at float64) {
 	_, text := ask(t, "GET", url, "")
 	_, after, _ := strings.Cut(text, "\nrescind_config_last_change_timestamp_seconds ")
 	if _, err := fmt.Sscan(after, &at); err != nil {
-		t.Fatalf("the last change cannot be read: %v", err)
+		t.Fatalf("the metric of the last change: got %v, want a number", err)
 	}
 	return at
 }
