@@ -2,8 +2,10 @@ package test
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -33,6 +35,15 @@ func TestLogFlood(t *testing.T) {
 	if code := s.Replicas[0].Stop(); code != 0 {
 		t.Errorf("wanted exit status 0, got %d", code)
 	}
+	logs, err := filepath.Glob(filepath.Join(s.Dir, "*.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range logs {
+		if !strings.HasPrefix(filepath.Base(path), "envoy") {
+			wantOneShape(t, path)
+		}
+	}
 	path := filepath.Join(s.Dir, "replica-a.log")
 	info, err := os.Stat(path)
 	if err != nil {
@@ -49,6 +60,26 @@ func TestLogFlood(t *testing.T) {
 	}
 	if rate < float64(atLeast) {
 		t.Errorf("wanted a flood of %d/s, got %.0f/s", atLeast, rate)
+	}
+}
+
+// wantOneShape checks that each line of a log is one JSON object with a time.
+func wantOneShape(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := 0
+	for line := range strings.Lines(string(text)) {
+		lines++
+		var of struct{ Time, Timestamp string }
+		if err := json.Unmarshal([]byte(line), &of); err != nil || of.Time+of.Timestamp == "" {
+			t.Errorf("%s: got the line %q, want JSON with a time: %v", filepath.Base(path), line, err)
+		}
+	}
+	if lines == 0 {
+		t.Errorf("%s is empty, want the lines of the start", filepath.Base(path))
 	}
 }
 

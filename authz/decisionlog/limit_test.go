@@ -15,6 +15,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.opentelemetry.io/otel/attribute"
+	sdklog "go.opentelemetry.io/otel/sdk/log"
+	"go.opentelemetry.io/otel/sdk/resource"
 	"go.opentelemetry.io/otel/trace"
 
 	"rescind/authz"
@@ -209,6 +212,41 @@ func TestSummaryThatFailsIsWrittenLater(t *testing.T) {
 		c := countsOf(t, out.String())
 		if c.lines != 1 || c.suppressed != 15 || l.suppressedFor(authz.Expired) != 15 || l.droppedFor(writeFailed) != 1 {
 			t.Errorf("%d lines, %d suppressed (metric: %v), %v dropped, want 1, 15, 15 and 1", c.lines, c.suppressed, l.suppressedFor(authz.Expired), l.droppedFor(writeFailed))
+		}
+	})
+}
+
+// exporting is an exporter that keeps the records.
+type exporting struct {
+	sdklog.Exporter
+	records []sdklog.Record
+}
+
+func (e *exporting) Export(_ context.Context, records []sdklog.Record) error {
+	for i := range records {
+		e.records = append(e.records, records[i].Clone())
+	}
+	return nil
+}
+
+func (e *exporting) Shutdown(context.Context) error { return nil }
+
+// A collector gets the summaries too, under their own event name.
+func TestSummaryIsExported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &exporting{}
+		l, _ := started(t, Options{Rates: Rates{Denied: 1, MaxPerSecond: 1}, Output: Exported(e, resource.Empty())})
+		l.deny(5, authz.Expired, "10.0.0.1")
+		closed(t, l)
+		if len(e.records) != 2 || e.records[0].EventName() != EventName || e.records[1].EventName() != SummaryName {
+			t.Fatalf("%d records are exported, want a decision and a summary: %v", len(e.records), e.records)
+		}
+		got := map[string]string{}
+		e.records[1].WalkAttributes(func(kv attribute.KeyValue) bool { got[string(kv.Key)] = kv.Value.Emit(); return true })
+		for name, want := range map[string]string{"rescind.decisions.suppressed": "4", "rescind.decision.reason": "expired", "client.address": "10.0.0.0/24", "rescind.decision.outcome": "deny"} {
+			if got[name] != want {
+				t.Errorf("%s is %q, want %q", name, got[name], want)
+			}
 		}
 	})
 }
