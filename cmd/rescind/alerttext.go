@@ -68,11 +68,11 @@ func nextCommand(a *insight.Alert) []string {
 	case a.Detector == insight.TokenLifetime:
 		return []string{"rescind", "advise"}
 	case a.Detector == insight.BadSignatures, a.Detector == insight.UnknownKeys, a.Detector == insight.WrongAlgorithms:
-		return []string{"rescind", "alerts", "--follow", "--detector", string(a.Detector)} // their claims are of nobody known
+		return []string{"rescind", "alerts", "--follow", "--detector", string(a.Detector)} // a forged token names nobody
 	}
 	for _, of := range []struct{ flag, value string }{{"--sub", a.Subject}, {"--sid", a.Session}, {"--jti", a.TokenID}} {
 		if of.value == "" || !printable.Valid(of.value) || strings.HasPrefix(of.value, "sha256:") {
-			continue // no request can be found by it
+			continue // activity finds no request by this value
 		}
 		words := []string{"rescind", "activity", of.flag, of.value}
 		if a.Issuer != "" && printable.Valid(a.Issuer) {

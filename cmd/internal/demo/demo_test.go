@@ -20,6 +20,7 @@ import (
 
 // Each line fits the terminal for any texts, and no part of a text is lost.
 func TestTellerFits(t *testing.T) {
+	t.Setenv("NO_COLOR", "1") // the widths are of the text alone
 	for _, width := range []int{40, 72, 80, 120} {
 		var b strings.Builder
 		l := newTeller(&b, width)
@@ -43,8 +44,26 @@ func TestTellerFits(t *testing.T) {
 	}
 }
 
+// The story has colours on a terminal that has them, and for people who want them.
+func TestTellerColours(t *testing.T) {
+	for _, c := range []struct {
+		name, noColor string
+		width         int
+		want          bool
+	}{{"a terminal", "", 80, true}, {"NO_COLOR", "1", 80, false}, {"no terminal", "", 0, false}} {
+		t.Setenv("TERM", "xterm-256color")
+		t.Setenv("NO_COLOR", c.noColor)
+		var b strings.Builder
+		newTeller(&output{w: &b}, c.width).answer(true, "200 OK", time.Second)
+		if got := strings.ContainsRune(b.String(), '\x1b'); got != c.want {
+			t.Errorf("%s: got %q, want colours: %v", c.name, b.String(), c.want)
+		}
+	}
+}
+
 // A step that waits shows it, and the line goes away with the answer.
 func TestTellerWaits(t *testing.T) {
+	t.Setenv("NO_COLOR", "1") // the widths are of the text alone
 	b := &syncbuffer.Buffer{}
 	l := newTeller(b, 80)
 	release, ended := make(chan struct{}), make(chan error, 1)
@@ -112,6 +131,7 @@ func TestOutputWithoutAReader(t *testing.T) {
 // The printed commands fit a terminal and hold no token. Their token lives an hour
 // and stands in a file that its owner alone reads.
 func TestInvitation(t *testing.T) {
+	t.Setenv("NO_COLOR", "1") // the widths are of the text alone
 	issuer, err := jwkstest.Start(jwkstest.Options{})
 	if err != nil {
 		t.Fatal(err)

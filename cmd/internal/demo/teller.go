@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/charmbracelet/lipgloss"
+	"github.com/muesli/termenv"
 	"github.com/rivo/uniseg"
 
 	"rescind/cmd/internal/terminal"
@@ -29,7 +30,7 @@ type teller struct {
 }
 
 func newTeller(w io.Writer, width int) *teller {
-	r := lipgloss.NewRenderer(w)
+	r := lipgloss.NewRenderer(w, termenv.WithTTY(width > 0))
 	return &teller{
 		w:     w,
 		width: width,
