@@ -194,7 +194,11 @@ func auditText(s *screen, e *ledger.AuditEntry) string {
 		facts = append(facts, pair("write", e.Write))
 	}
 	if e.Count > 1 {
-		facts = append(facts, grouped(e.Count)+" times")
+		noun := "time"
+		if e.Action == ledger.ActImport || e.Write != "" { // else they are equal attempts
+			noun = "revocation"
+		}
+		facts = append(facts, counted(e.Count, noun))
 	}
 	if e.Target != nil {
 		facts = append(facts, targetText(e.Target))

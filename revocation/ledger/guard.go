@@ -99,8 +99,12 @@ func (s *Seen) share() float64 {
 
 // figures says in words how much of the traffic is hit.
 func (s *Seen) figures() string {
-	return fmt.Sprintf("%d of the %d requests seen in the last %s (%s), with %d tokens, as seen by %d of %d replicas",
-		s.Requests, s.total, time.Duration(s.Window), percent(s.share()), s.Tokens, s.replicas.Answered, s.replicas.Asked)
+	tokens := "1 token"
+	if s.Tokens != 1 {
+		tokens = fmt.Sprintf("%d tokens", s.Tokens)
+	}
+	return fmt.Sprintf("%d of the %d requests seen in the last %s (%s), with %s, as seen by %d of %d replicas",
+		s.Requests, s.total, time.Duration(s.Window), percent(s.share()), tokens, s.replicas.Answered, s.replicas.Asked)
 }
 
 // known returns the figures after a prefix, or nothing if no replica was asked.
