@@ -242,7 +242,7 @@ func TestSummaryIsExported(t *testing.T) {
 			t.Fatalf("%d records are exported, want a decision and a summary: %v", len(e.records), e.records)
 		}
 		got := map[string]string{}
-		e.records[1].WalkAttributes(func(kv attribute.KeyValue) bool { got[string(kv.Key)] = kv.Value.Emit(); return true })
+		e.records[1].WalkAttributes(func(kv attribute.KeyValue) bool { got[string(kv.Key)] = kv.Value.String(); return true })
 		for name, want := range map[string]string{"rescind.decisions.suppressed": "4", "rescind.decision.reason": "expired", "client.address": "10.0.0.0/24", "rescind.decision.outcome": "deny"} {
 			if got[name] != want {
 				t.Errorf("%s is %q, want %q", name, got[name], want)

@@ -61,6 +61,7 @@ func TestEveryDoorIsLogged(t *testing.T) {
 		{"repeated", "revoker", "POST", "/v1/revocations", claims(issuerA, `{"jti":"x"}`), "", 200, "change in force already operation=revoke by=revoker" + from, "id=r2.0"},
 		{"bulk", "operator", "POST", "/v1/revocations", bulk, typeNDJSON, 201, "change accepted operation=import by=operator" + from + " issuer=" + issuerA + " more_issuers=1 count=3 revision=3", ""},
 		{"delete", "operator", "DELETE", "/v1/revocations/r2.0", "", "", 200, "change accepted operation=restore by=operator" + from, "id=r2.0 revision=4"},
+		{"a whole write", "operator", "DELETE", "/v1/revocations?revision=3", "", "", 200, "change accepted operation=restore by=operator" + from, "revision=5"},
 		{"faulty", "revoker", "POST", "/v1/revocations", `{"issuer":"https://a.example/","clams":{}}`, "", 422, "request refused operation=revoke by=revoker" + from, "fault=clams"},
 		{"faulty bulk", "operator", "POST", "/v1/revocations", bulk + "\n{}", typeNDJSON, 422, "request refused operation=import by=operator" + from, "count=4 fault="},
 		{"no role", "viewer", "POST", "/v1/revocations", claims(issuerA, `{"jti":"y"}`), "", 403, "request refused operation=revoke by=viewer" + from + " fault=this takes the role", ""},

@@ -61,6 +61,14 @@ func LogStarted(logger *slog.Logger, version, commit, config string) {
 	logger.Info("started", "version", version, "commit", commit, "go", runtime.Version(), "config", config)
 }
 
+// LogFailed logs that a process ends with an error. The command prints the error
+// again for the person who started it.
+func LogFailed(logger *slog.Logger, err error) {
+	if err != nil {
+		logger.Error("failed", "error", err)
+	}
+}
+
 // readyPoll is the time between two looks of logReady.
 const readyPoll = 50 * time.Millisecond
 

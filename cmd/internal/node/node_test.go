@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -183,6 +184,49 @@ func (p *process) wantLog(path string) {
 	}
 	if ready != 1 {
 		p.t.Errorf("the log has %d lines ready, want 1:\n%s", ready, &p.log)
+	}
+}
+
+// A process that cannot start says why in a line of its log, beside its error.
+func TestFailedStartIsALine(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "replica.token"), "of-replicas\n")
+	control, err := config.ReadControl(write(t, filepath.Join(dir, "control.yaml"), fmt.Sprintf(`
+http: {listen: %q}
+feed: {listen: "127.0.0.1:0", tokens: [{name: replicas, sha256: %x}]}
+store: {dir: control}
+admin: {tokens: [{name: alice, sha256: %x, roles: [operator]}]}
+`, taken.Addr(), sha256.Sum256([]byte("of-replicas")), sha256.Sum256([]byte("of-alice")))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := write(t, filepath.Join(dir, "authz.yaml"), fmt.Sprintf(`
+grpc: {listen: %q}
+http: {listen: "127.0.0.1:0"}
+issuers: [{issuer: "https://idp.example/", jwks_uri: "http://127.0.0.1:1/", audiences: [api]}]
+revocation: {control: ["127.0.0.1:1"], token_file: replica.token, dir: authz}
+`, taken.Addr()))
+	data, err := config.ReadAuthz(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, run := range map[string]func(context.Context, io.Writer) error{
+		"node": func(ctx context.Context, stderr io.Writer) error {
+			return node.Run(ctx, node.Options{Config: control, Stderr: stderr})
+		},
+		"replica": func(ctx context.Context, stderr io.Writer) error {
+			return replica.Run(ctx, replica.Options{Path: path, Config: data, Stdout: io.Discard, Stderr: stderr})
+		},
+	} {
+		p := start(t, run)
+		if <-p.ended; p.err == nil || !p.log.has("failed", "address already in use") {
+			t.Errorf("%s on a port that is taken: %v, and the log\n%swant an error, and a line failed with it", name, p.err, &p.log)
+		}
 	}
 }
 

@@ -74,6 +74,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	log := daemon.NewLogger(c.LogFormat, level, o.Stderr)
 	daemon.AdoptLibraries(log)
 	daemon.LogStarted(log, o.Version, o.Commit, o.Path)
+	defer func() { daemon.LogFailed(log, err) }()
 	teardown := &daemon.Teardown{Logger: log}
 	defer func() { err = errors.Join(err, teardown.Run(drainTime)) }()
 	registry := daemon.Registry(o.Version, o.Commit)
