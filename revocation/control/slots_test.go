@@ -120,6 +120,10 @@ func TestTwoSlowUploads(t *testing.T) {
 	if code, body := postTo(t, s, "revoker", typeNDJSON, claims(issuerA, `{"jti":"y"}`)); code != 429 || !strings.Contains(body, "a credential may have 1 of 3") {
 		t.Errorf("another import of the revoker: %d %s, want 429 that names the bound", code, body)
 	}
+	if body := e.do("revoker", "DELETE", "/v1/revocations?revision=2", "").want(429).Body.String(); !strings.Contains(body, "imports and restorations of a write") {
+		t.Errorf("a restoration of a write beside an import of the same credential: got %s, want the bound named", body)
+	}
+	e.do("revoker", "DELETE", "/v1/revocations/r2.0", "").want(404) // one revocation takes no such slot
 	if code, body := postTo(t, s, "operator", typeNDJSON, claims(issuerA, `{"jti":"x"}`)); code != 201 {
 		t.Errorf("the operator's import beside two slow uploads: %d %s, want 201", code, body)
 	}
