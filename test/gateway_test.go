@@ -21,7 +21,10 @@ func TestStory(t *testing.T) {
 	needEnvoy(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, rescind, "demo", "--once", "--port", "0").CombinedOutput()
+	dir := t.TempDir()
+	demo := exec.CommandContext(ctx, rescind, "demo", "--once", "--port", "0")
+	demo.Env = append(os.Environ(), "TMPDIR="+dir)
+	out, err := demo.CombinedOutput()
 	if err != nil {
 		t.Fatalf("rescind demo --once: wanted exit status 0, got %v\n%s", err, out)
 	}
@@ -32,6 +35,9 @@ func TestStory(t *testing.T) {
 	}
 	if strings.Contains(string(out), "✗") {
 		t.Errorf("the story: wanted no failed step with exit status 0, got\n%s", out)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("the story left %v (%v), want nothing", left, err)
 	}
 	t.Logf("%s", out)
 }

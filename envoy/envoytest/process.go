@@ -39,7 +39,7 @@ func start(name, logPath string, argv ...string) (*Process, error) {
 		return nil, err
 	}
 	p := &Process{Name: name, log: log, done: make(chan struct{}), addrs: map[string]string{}, heard: make(chan struct{})}
-	p.cmd = exec.Command(argv[0], argv[1:]...) //nolint:gosec,noctx // stopped by Stop, not by a context
+	p.cmd = exec.Command(argv[0], argv[1:]...)                        //nolint:gosec,noctx // stopped by Stop, not by a context
 	p.cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Dir(logPath)) // a killed process leaves its temporary files there
 	p.cmd.Stdout = log
 	p.cmd.SysProcAttr = childAttr()
