@@ -25,7 +25,7 @@ import (
 // honest Check, and the time of an operator's revocation until every honest
 // replica has it in force. It fails if an honest request is answered wrongly or an
 // operator's revocation is not accepted. The load generator is a process of its own
-// that shares the machine, with the lowest priority: it stands for a machine of a
+// that shares the machine, with a lower priority: it stands for a machine of a
 // stranger, whose processors are not the product's.
 //
 //	RESCIND_LONG=1 go test -run Overload -timeout 30m -v ./test
@@ -74,13 +74,17 @@ func measure(t *testing.T, s *envoytest.Stack, when string, length time.Duration
 	t.Helper()
 	var mu sync.Mutex
 	var callers sync.WaitGroup
-	end := time.Now().Add(length)
+	began := time.Now()
+	end := began.Add(length)
 	every := func(pause time.Duration, do func(n int) error, into *latencies) {
 		callers.Go(func() {
 			for n, due := 0, time.Now(); due.Before(end) && time.Now().Before(end); n, due = n+1, due.Add(pause) {
 				time.Sleep(time.Until(due))
 				err := do(n)
 				took := time.Since(due)
+				if into == &f.revocations && took > 100*time.Millisecond {
+					t.Logf("%s: the revocation of %v took %v", when, due.Sub(began).Round(time.Second), took.Round(time.Millisecond))
+				}
 				mu.Lock()
 				*into = append(*into, took)
 				mu.Unlock()
@@ -190,7 +194,7 @@ func generate(t *testing.T, name string, at *place) (end func() string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("nice", "-n", "19", os.Args[0])
+	cmd := exec.Command("nice", "-n", "5", os.Args[0])
 	cmd.Env = append(os.Environ(), generatorOf+"="+name, generatorOf+"_AT="+string(where))
 	cmd.Stderr = os.Stderr
 	var answers bytes.Buffer

@@ -92,8 +92,8 @@ func TestManyReplicasAreSentAtAPace(t *testing.T) {
 			t.Errorf("rescind_control_replicas_paced_total: got %v, want at least %d", n, many-paceAtOnce)
 		}
 		pace := newPaces(strangers)["stranger"].Limit()
-		if want := time.Duration((many - paceAtOnce - 1) / float64(pace) * 1e9); last < want || last > 2*want+gather {
-			t.Errorf("the last of %d replicas: got the change after %v, want it after %v to %v", many, last, want, 2*want+gather)
+		if want := time.Duration((many - paceAtOnce - 1) / float64(pace) * 1e9); last < want || last > want+2*paceSlice+gather {
+			t.Errorf("the last of %d replicas: got the change after %v, want it after %v to %v", many, last, want, want+2*paceSlice+gather)
 		}
 	})
 }

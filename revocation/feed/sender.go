@@ -79,13 +79,15 @@ func (ss *session) send(resumes bool) error {
 }
 
 // keepPace waits for the session's turn among the replicas of its credential. It
-// returns false if the session has ended.
+// returns false if the session has ended. Turns of one paceSlice come together,
+// because streams of one connection then share a packet.
 func (ss *session) keepPace() bool {
-	if ss.pace.Allow() {
-		return true
+	now := time.Now()
+	if wait := ss.pace.ReserveN(now, 1).DelayFrom(now); wait > 0 {
+		ss.server.replicas.figures.paced.Inc()
+		rest(ss.ctx, now.Add(wait+paceSlice).Truncate(paceSlice).Sub(now))
 	}
-	ss.server.replicas.figures.paced.Inc()
-	return ss.pace.Wait(ss.ctx) == nil
+	return ss.ctx.Err() == nil
 }
 
 // step sends the next parts, or the short revisions that overtake if there are no
