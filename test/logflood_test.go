@@ -20,29 +20,21 @@ import (
 	"rescind/envoy/envoytest"
 )
 
-// A flood of bad requests writes little, and no denial is left uncounted. The
-// long form is ten seconds of as many requests as the machine sends, with the
-// generator on the same machine:
+// Ten seconds of as many bad requests as the machine sends, with the generator on
+// the same machine, write little, and no denial is left uncounted.
+// TestDecisionLogIntoNothing has a short flood, and package decisionlog one in
+// simulated time.
 //
 //	RESCIND_LONG=1 go test -run LogFlood -v ./test
 func TestLogFlood(t *testing.T) {
-	length, atLeast := time.Second, 0
-	if longForm {
-		length, atLeast = 10*time.Second, 20_000
+	if !longForm {
+		t.Skip("a measurement: RESCIND_LONG=1 go test -run LogFlood -v ./test")
 	}
+	const length, atLeast = 10 * time.Second, 20_000
 	s := start(t, envoytest.Options{Replicas: 1})
 	answered := flood(t, s.GRPC[0], length)
 	if code := s.Replicas[0].Stop(); code != 0 {
 		t.Errorf("wanted exit status 0, got %d", code)
-	}
-	logs, err := filepath.Glob(filepath.Join(s.Dir, "*.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range logs {
-		if !strings.HasPrefix(filepath.Base(path), "envoy") {
-			wantOneShape(t, path)
-		}
 	}
 	path := filepath.Join(s.Dir, "replica-a.log")
 	info, err := os.Stat(path)
@@ -58,7 +50,7 @@ func TestLogFlood(t *testing.T) {
 	if info.Size() >= 1_000_000 {
 		t.Errorf("wanted less than 1 MB of log, got %d bytes", info.Size())
 	}
-	if rate < float64(atLeast) {
+	if rate < atLeast {
 		t.Errorf("wanted a flood of %d/s, got %.0f/s", atLeast, rate)
 	}
 }
