@@ -20,6 +20,13 @@ func TestEqualNumbersAreOneValue(t *testing.T) {
 		{"1", []string{"1", "1.0", "10e-1", "0.1e1", "1e0", "1e-0", "1E+000", "1e" + strings.Repeat("0", 5000)}},
 		{"-15", []string{"-15", "-1.5e1", "-150e-1"}},
 		{"0.05", []string{"0.05", "5e-2", "0.5E-1", "0.0500"}},
+		{"100000000000000000000", []string{"1e20", "100000000000000000000", "0.1e21"}},
+		{"1e21", []string{"1e21", "1000000000000000000000"}},
+		{"0.00000000000000000001", []string{"1e-20", "10e-21"}},
+		{"1e-21", []string{"1e-21", "0.000000000000000000001"}},
+		{"-12e-21", []string{"-12e-21", "-1.2e-20", "-0.012e-18"}},
+		{"-123e21", []string{"-123e21", "-1.23e23"}},
+		{"1e-1073741824", []string{"1e-1073741824", "0.1e-1073741823"}},
 		{"1e1073741824", []string{"1e1073741824", "10e1073741823", "0.1e1073741825"}},
 	} {
 		for _, n := range c.numbers {
@@ -28,7 +35,7 @@ func TestEqualNumbersAreOneValue(t *testing.T) {
 			}
 		}
 	}
-	for _, n := range []string{"", "-", "e5", ".", "1e", "1e+", "1e+-5", "1e--5", "1ex", "0x1", "1e99999999999", "1e" + long, "1e-" + long, "10e1073741824", "NaN"} {
+	for _, n := range []string{"", "-", "e5", ".", "1e", "1e+", "1e+-5", "1e--5", "1ex", "0x1", "1e99999999999", "1e" + long, "1e-" + long, "10e1073741824", "0.1e-1073741824", "1e18446744073709551617", "NaN"} {
 		if v, ok := ValueOf(json.Number(n)); ok {
 			t.Errorf("ValueOf(%.40s) = %q, true; want no value", n, v)
 		}
@@ -72,5 +79,39 @@ func TestAHugeExponentCostsNothing(t *testing.T) {
 	v, ok := ValueOf(json.Number("1e1000000000"))
 	if !ok || v.String() != "1e1000000000" {
 		t.Errorf("ValueOf(1e1000000000) = %q, %v; want it as it is", v, ok)
+	}
+}
+
+// TestShownValuesAreReadBack shows that the text of a number is the text of that
+// same number, so a revocation of the shown text names each token that shows it.
+func TestShownValuesAreReadBack(t *testing.T) {
+	number := rapid.StringMatching(`-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?`)
+	rapid.Check(t, func(t *rapid.T) {
+		text := number.Draw(t, "number")
+		v, ok := ValueOf(json.Number(text))
+		again, ok2 := ValueOf(json.Number(v.String()))
+		if !ok || !ok2 || again != v {
+			t.Fatalf("%s is shown as %q, which is %q, %v, %v; want one value", text, v, again, ok, ok2)
+		}
+		twin, ok := v.twin()
+		back, ok2 := twin.twin()
+		if !ok || !ok2 || back != v || twin.kind != 's' {
+			t.Fatalf("%s: got the twin %+v with the twin %+v, want a string and the number again", text, twin, back)
+		}
+		if n, isNumber := v.JSON().(json.Number); !isNumber || string(n) != v.String() {
+			t.Fatalf("%s: got the JSON %v, want the number %s", text, v.JSON(), v)
+		}
+		written, _ := ValueOf(text)
+		if _, looks := written.twin(); looks != (text == v.String()) {
+			t.Fatalf("the string %q: got that it looks like a number: %v, want %v", text, looks, text == v.String())
+		}
+	})
+	for _, want := range []any{true, false, "true", "x", ""} {
+		if v, ok := ValueOf(want); !ok || v.JSON() != want {
+			t.Errorf("ValueOf(%#v): got the JSON %#v, %v, want it again", want, v.JSON(), ok)
+		}
+	}
+	if got := (Value{}).JSON(); got != nil {
+		t.Errorf("no value: got the JSON %#v, want nil", got)
 	}
 }
