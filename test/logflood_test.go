@@ -30,7 +30,7 @@ func TestLogFlood(t *testing.T) {
 	if !longForm {
 		t.Skip("a measurement: RESCIND_LONG=1 go test -run LogFlood -v ./test")
 	}
-	const length, atLeast = 10 * time.Second, 20_000
+	const length = 10 * time.Second
 	s := start(t, envoytest.Options{Replicas: 1})
 	answered := flood(t, s.GRPC[0], length)
 	if code := s.Replicas[0].Stop(); code != 0 {
@@ -42,16 +42,12 @@ func TestLogFlood(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines, suppressed := denialsIn(t, path)
-	rate := float64(answered) / length.Seconds()
-	t.Logf("%d denials in %v (%.0f/s): %d bytes, %d lines, %d denials in summaries", answered, length, rate, info.Size(), lines, suppressed)
+	t.Logf("%d denials in %v (%.0f/s): %d bytes, %d lines, %d denials in summaries", answered, length, float64(answered)/length.Seconds(), info.Size(), lines, suppressed)
 	if lines+suppressed != answered {
 		t.Errorf("wanted %d denials in the log, got %d lines and %d in summaries", answered, lines, suppressed)
 	}
 	if info.Size() >= 1_000_000 {
 		t.Errorf("wanted less than 1 MB of log, got %d bytes", info.Size())
-	}
-	if rate < atLeast {
-		t.Errorf("wanted a flood of %d/s, got %.0f/s", atLeast, rate)
 	}
 }
 
