@@ -264,6 +264,7 @@ func (i *importer) stopped(err error) error {
 	if len(i.sending) > 0 {
 		first, last = i.sending[0], i.sending[len(i.sending)-1]
 	}
+	next := "to go on"
 	var r *refusal
 	if errors.As(err, &r) {
 		f.faults = nil
@@ -272,6 +273,7 @@ func (i *importer) stopped(err error) error {
 		}
 		if r.Status == http.StatusUnprocessableEntity {
 			f.message = "lines of the file are faulty:"
+			next = "to go on, once the lines are correct"
 		}
 	}
 	outcome := "none of them was revoked"
@@ -285,7 +287,7 @@ func (i *importer) stopped(err error) error {
 	if undo := i.undo(); undo != "" {
 		hint += "\n" + undo
 	}
-	hint += fmt.Sprintf("\nto go on: rescind import %s --from-line %d", shellQuote(i.name), first)
+	hint += fmt.Sprintf("\n%s: rescind import %s --from-line %d", next, shellQuote(i.name), first)
 	if f.hint != "" {
 		hint += "\n" + f.hint
 	}

@@ -147,7 +147,7 @@ func TestImportOfFaultyLines(t *testing.T) {
 	for _, want := range []string{
 		"rescind import: lines of the file are faulty:\n", "  line 7: issuer: \":x\"", "  line 7: claims.sub: must not be empty",
 		"it stopped at lines 4 to 7: none of them was revoked; the 2 revocations before them are in force\n",
-		"to go on: rescind import f.ndjson --from-line 4\n",
+		"to go on, once the lines are correct: rescind import f.ndjson --from-line 4\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("a faulty line 7: got the text\n%s\nwant %q in it", text, want)
