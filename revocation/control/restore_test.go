@@ -125,29 +125,31 @@ func (e *endpoint) importTogether(log *ledgertest.Log) []Import {
 	round := 0
 	eventually.True(e.t, "three imports share an append", func() bool {
 		round++
-		held, release := make(chan struct{}), make(chan struct{})
+		held, released := make(chan struct{}), make(chan struct{})
+		release := sync.OnceFunc(func() { close(released) })
+		e.t.Cleanup(release) // so that a failure does not leave the log held up
 		var once sync.Once
 		log.Lock()
 		log.FailAppend = func() error {
-			once.Do(func() { close(held); <-release })
+			once.Do(func() { close(held); <-released })
 			return nil
 		}
 		log.Unlock()
 		var all sync.WaitGroup
 		all.Go(func() { e.revoke("operator", claims(issuerA, fmt.Sprintf(`{"jti":"first%d"}`, round))) })
-		<-held // the next requests wait for the next append
-		for i, who := range []string{"bound", "operator", "revoker"} {
+		<-held                                                         // the next requests wait for the next append
+		for i, who := range []string{"bound", "revoker", "operator"} { // the operator last, because a slot is kept for it
 			issuer := map[bool]string{true: issuerB, false: issuerA}[who == "bound"]
 			all.Go(func() {
 				imported[i] = e.imports(who, claims(issuer, fmt.Sprintf(`{"jti":"a%d.%d"}`, round, i)), claims(issuer, fmt.Sprintf(`{"jti":"b%d.%d"}`, round, i)))
 			})
+			eventually.True(e.t, fmt.Sprintf("%d imports are under way", i+1), func() bool {
+				e.server.imports.mu.Lock()
+				defer e.server.imports.mu.Unlock()
+				return e.server.imports.taken == i+1
+			})
 		}
-		eventually.True(e.t, "the three imports are under way", func() bool {
-			e.server.imports.mu.Lock()
-			defer e.server.imports.mu.Unlock()
-			return e.server.imports.taken == 3
-		})
-		close(release)
+		release()
 		all.Wait()
 		return imported[0].Revision == imported[1].Revision && imported[1].Revision == imported[2].Revision
 	})
