@@ -46,6 +46,9 @@ func TestAnswersOfJetStream(t *testing.T) {
 			if rev != 0 || c.conflict != (err == nil) || errors.Is(err, ErrUnavailable) == c.conflict || sent != 1 {
 				t.Errorf("%s: %s: got revision %d, %v after %d attempts, want a conflict: %v, after 1", name, c.name, rev, err, sent, c.conflict)
 			}
+			if state := l.Err(); c.conflict && state != nil {
+				t.Errorf("%s: %s: got that the log takes no writes: %v, want that it does", name, c.name, state)
+			}
 			var api *jetstream.APIError
 			if !c.conflict && (!errors.As(err, &api) || errors.Is(err, ErrDamaged)) {
 				t.Errorf("%s: %s: got %v, want an error that has the answer and no damage in it", name, c.name, err)
