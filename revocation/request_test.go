@@ -156,6 +156,8 @@ func TestRequestFaults(t *testing.T) {
 		{"issued_before no time", `{` + iss + `"all":true,"issued_before":"yesterday"}`, []string{"issued_before"}},
 		{"issued_before a number", `{` + iss + `"all":true,"issued_before":1795510800}`, []string{"issued_before"}},
 		{"issued_before 1970", `{` + iss + `"all":true,"issued_before":"1970-01-01T00:00:00Z"}`, []string{"issued_before"}},
+		{"issued_before the zero time, which would count as left out", `{` + iss + `"all":true,"issued_before":"0001-01-01T00:00:00Z"}`, []string{"issued_before"}},
+		{"expires_at the zero time", `{` + iss + `"all":true,"expires_at":"0001-01-01T00:00:00Z"}`, []string{"expires_at"}},
 		{"issued_before and block", `{` + iss + `"all":true,"block":true,"issued_before":"2026-11-24T07:00:00Z"}`, []string{"issued_before"}},
 		{"expires_at now", `{` + iss + `"all":true,"expires_at":"2026-11-24T07:00:00.25Z"}`, []string{"expires_at"}},
 		{"expires_at in the past", `{` + iss + `"all":true,"expires_at":"2025-01-01T00:00:00Z"}`, []string{"expires_at"}},
