@@ -38,7 +38,7 @@ var alwaysFree = map[string]bool{"jti": true, "sub": true, "sid": true, "client_
 // bounded reports whether a shape counts as a set of claim names.
 func bounded(s revocation.Shape) bool {
 	name, sole := s.SoleName()
-	return s.Kind == revocation.KindClaims && !(sole && alwaysFree[name])
+	return s.Kind == revocation.KindClaims && (!sole || !alwaysFree[name])
 }
 
 // use returns the number of a shape for a new row in force, which a credential
