@@ -252,7 +252,7 @@ func TestWhatReplicasSaw(t *testing.T) {
 	wantStatus(t, s, "bob's", bob, 401)
 	commandOf(t, s, append(revoke, "alice", "--wait", "--yes")...)
 	wantStatus(t, s, "alice's", alice, 401)
-	if out := commandOf(t, s, "advise"); !strings.Contains(out, "issuer "+s.Issuer.URL()+"  client demo  policy default") {
+	if out := commandOf(t, s, "advise"); !strings.Contains(out, "issuer="+s.Issuer.URL()+"  client=demo  policy=default") {
 		t.Errorf("advise: wanted a group of the issuer, the client demo and the policy default, got\n%s", out)
 	}
 	var p struct{ Items []raisedAlert }

@@ -140,7 +140,8 @@ func TestRevokeAndRestore(t *testing.T) {
 		{"by sub", map[string]any{"sub": "alice"}, map[string]any{"sub": "alicia"}, map[string]any{"sub": "alice"}},
 		{"by sid", map[string]any{"sid": "s-1"}, map[string]any{"sid": "s-2"}, map[string]any{"sid": "s-1"}},
 		{"by two claims", map[string]any{"sub": "bob", "client_id": "phone"}, map[string]any{"sub": "bob", "client_id": "desk"}, map[string]any{"sub": "bob", "client_id": "phone"}},
-		{"by a number", map[string]any{"tenant": 17}, map[string]any{"tenant": "17"}, map[string]any{"tenant": 17.0}},
+		{"by a number", map[string]any{"tenant": "17"}, map[string]any{"tenant": "17.0"}, map[string]any{"tenant": 17.0}},
+		{"by the text of a number", map[string]any{"tenant": 18}, map[string]any{"tenant": 18.5}, map[string]any{"tenant": "18"}},
 		{"by one of several groups", map[string]any{"groups": []string{"a", "b"}}, map[string]any{"groups": []string{"a"}}, map[string]any{"groups": "b"}},
 		{"by a word of the scope", map[string]any{"scope": "read write"}, map[string]any{"scope": "read writer"}, map[string]any{"scope": "write"}},
 	} {
