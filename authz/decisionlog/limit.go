@@ -151,15 +151,7 @@ func (c cause) label() authz.Reason {
 // were suppressed in the window before. After the last window the limit admits
 // nothing more.
 func (l *limit) take(at time.Time, last bool) (summaries []*Record) {
-	l.mu.Lock()
-	of := l.of
-	if len(of) > 0 {
-		l.of = make(map[origin]*tally, len(of))
-		clear(l.causes)
-	}
-	l.closed = last
-	l.mu.Unlock()
-	for o, t := range of {
+	for o, t := range l.turn(last) {
 		if t.suppressed > 0 {
 			summaries = append(summaries, &Record{
 				At: at, Rate: o.rate, allow: o.wouldDeny != "", reason: o.reason, wouldDeny: string(o.wouldDeny), source: o.network,
@@ -168,6 +160,21 @@ func (l *limit) take(at time.Time, last bool) (summaries []*Record) {
 		}
 	}
 	return summaries
+}
+
+// turn begins a new window, and returns the tallies of the window before. The caller
+// owns them: an empty map stays with the limit, which denials go on to fill.
+func (l *limit) turn(last bool) map[origin]*tally {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = last
+	of := l.of
+	if len(of) == 0 {
+		return nil
+	}
+	l.of = make(map[origin]*tally, len(of))
+	clear(l.causes)
+	return of
 }
 
 // giveBack adds a summary that could not be written to the present window, so

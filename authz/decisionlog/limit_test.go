@@ -268,6 +268,34 @@ func TestConcurrentDenialsLoseNoCount(t *testing.T) {
 	}
 }
 
+// Windows without a denial turn while the first denials of the next one arrive.
+func TestEmptyWindowsTurnBesideDenials(t *testing.T) {
+	l := newLimit()
+	l.set(1)
+	const each = 2_000
+	var all sync.WaitGroup
+	all.Go(func() {
+		for i := range each {
+			l.admit(origin{cause: cause{reason: authz.Expired, rate: float64(i)}}, time.Now())
+			l.admit(origin{cause: cause{reason: authz.Expired, rate: float64(i)}}, time.Now())
+		}
+	})
+	suppressed := 0
+	count := func(last bool) {
+		for _, r := range l.take(time.Now(), last) {
+			suppressed += r.suppressed
+		}
+	}
+	for range each {
+		count(false)
+	}
+	all.Wait()
+	count(true)
+	if suppressed > each {
+		t.Errorf("%d denials in pairs: got %d suppressed, want at most %d", 2*each, suppressed, each)
+	}
+}
+
 // A denial after the last summary is counted as dropped.
 func TestDenialAfterTheLastSummary(t *testing.T) {
 	l := newLimit()
