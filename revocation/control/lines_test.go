@@ -73,7 +73,7 @@ func TestEveryDoorIsLogged(t *testing.T) {
 		{"a type", "operator", "POST", "/v1/revocations", "x", "text/plain", 415, "request refused operation=revoke by=operator" + from + " fault=the body must be", ""},
 		{"everything", "operator", "POST", "/v1/revocations", `{"issuer":"https://a.example/","all":true}`, "", 409, "request refused operation=revoke by=operator", "fault="},
 		{"a stranger", "nobody", "POST", "/v1/revocations", claims(issuerA, `{"jti":"v"}`), "", 401, "login failed operation=authenticate" + from + " fault=POST without a valid credential", ""},
-		{"a stranger who reads", "", "GET", "/v1/revocations", "", "", 401, "login failed operation=authenticate" + from + " fault=GET without a valid credential", ""},
+		{"a read by a stranger", "", "GET", "/v1/revocations", "", "", 401, "login failed operation=authenticate" + from + " fault=GET without a valid credential", ""},
 	} {
 		before := len(e.lines())
 		header := []string{}
