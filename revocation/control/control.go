@@ -90,7 +90,7 @@ func NewServer(o Options) (*Server, error) {
 		ask: o.Ask, alerts: o.Alerts,
 		metrics: newMetrics(o.Replicas),
 		mux:     http.NewServeMux(), operations: map[string]string{},
-		refused:  refusedImports{of: map[string]debt{}},
+		refused:  newRefusedImports(o.Credentials),
 		failures: rate.NewLimiter(10, 50),
 		requests: newSlots("requests", maxRequests, maxRequests/2, maxRequests/8),
 		imports:  newSlots("imports", maxImports, 1, 1),
@@ -160,15 +160,14 @@ func (s *Server) ServeHTTP(writer http.ResponseWriter, r *http.Request) {
 		s.refuseUnknown(w, r, host, err)
 		return
 	}
-	operation := s.operationOf(r)
-	if operation == noOperation {
+	if w.operation == noOperation {
 		dropBody(w, r)
 		s.route(w, r)
 		return
 	}
 	c := &call{Caller: s.credentials[i].caller(host), slot: &slot{}}
 	defer func() { c.slot.free() }()
-	if err := s.enter(w, r, c, operation); err != nil {
+	if err := s.enter(w, r, c); err != nil {
 		dropBody(w, r)
 		s.problemOf(err).write(w)
 	} else {
@@ -186,7 +185,7 @@ func changes(r *http.Request) bool {
 
 // enter decides from the credential and the request line, gives the call its
 // slot, and only then reads the body.
-func (s *Server) enter(w http.ResponseWriter, r *http.Request, c *call, operation string) error {
+func (s *Server) enter(w *counted, r *http.Request, c *call) error {
 	if changes(r) {
 		if err := s.authority.Admit(r.Context(), &c.Caller, actionOf(r)); err != nil {
 			c.decided = true
@@ -197,7 +196,7 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request, c *call, operatio
 		return err
 	}
 	slots := s.requests
-	if operation == importOperation || operation == restoreWriteOperation {
+	if w.operation == importOperation || w.operation == restoreWriteOperation {
 		slots = s.imports
 		if p := s.refused.check(&c.Caller); p != nil {
 			s.metrics.refused.WithLabelValues("refused_imports").Inc()

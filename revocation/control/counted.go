@@ -30,20 +30,21 @@ func (s *Server) operationOf(r *http.Request) string {
 	return operation
 }
 
-// counted is a ResponseWriter that keeps the status of its answer. The status
-// is 500 until the handler sets it, so that a panic counts as one.
+// counted is a ResponseWriter that keeps the operation of its request and the
+// status of its answer. The status is 500 until the handler sets it, so that a
+// panic counts as one.
 type counted struct {
 	http.ResponseWriter
-	status int
-	set    bool
+	operation string
+	status    int
+	set       bool
 }
 
 // count returns w as it is counted for r, and the function that counts it at
 // the end of the request.
 func (s *Server) count(w http.ResponseWriter, r *http.Request) (c *counted, end func()) {
-	operation := s.operationOf(r) // now, because a handler may change r
-	c = &counted{ResponseWriter: w, status: http.StatusInternalServerError}
-	return c, func() { s.metrics.requests.WithLabelValues(operation, strconv.Itoa(c.status)).Inc() }
+	c = &counted{ResponseWriter: w, operation: s.operationOf(r), status: http.StatusInternalServerError}
+	return c, func() { s.metrics.requests.WithLabelValues(c.operation, strconv.Itoa(c.status)).Inc() }
 }
 
 // WriteHeader implements [http.ResponseWriter].

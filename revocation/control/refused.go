@@ -6,8 +6,9 @@ import (
 	"math"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"rescind/revocation/ledger"
 )
@@ -22,39 +23,30 @@ const (
 
 // refusedImports bounds the work that the refused imports of one credential
 // cause: each line of a refused import was read and judged for nothing. Imports
-// of an operator, and imports that are accepted, do not count.
-type refusedImports struct {
-	mu sync.Mutex
-	of map[string]debt // by credential of the configuration
-}
+// of an operator, and imports that are accepted, do not count. It has a limiter
+// of lines for each credential.
+type refusedImports map[string]*rate.Limiter
 
-// debt is the number of lines that a credential had at a time.
-type debt struct {
-	lines float64
-	at    time.Time
-}
-
-// now returns the lines that are left of d.
-func (d debt) now() float64 {
-	return max(0, d.lines-refusedRate*time.Since(d.at).Seconds())
+func newRefusedImports(credentials []Credential) refusedImports {
+	of := make(refusedImports, len(credentials))
+	for _, c := range credentials {
+		of[c.Name] = rate.NewLimiter(refusedRate, refusedAtOnce)
+	}
+	return of
 }
 
 // add counts an import of the caller if err refuses it.
-func (r *refusedImports) add(c *ledger.Caller, lines int, err error) {
+func (r refusedImports) add(c *ledger.Caller, lines int, err error) {
 	if c.Has(ledger.Operator) || !errors.As(err, new(*ledger.Refusal)) {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.of[c.Name] = debt{lines: r.of[c.Name].now() + float64(max(lines, leastRefused)), at: time.Now()}
+	r[c.Name].ReserveN(time.Now(), min(max(lines, leastRefused), refusedAtOnce)) // also beyond the bound: check refuses the imports after it
 }
 
 // check returns the problem of a caller whose imports were refused too often, or
 // nil. The problem says how long the caller has to wait.
-func (r *refusedImports) check(c *ledger.Caller) *Problem {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	excess := r.of[c.Name].now() - refusedAtOnce
+func (r refusedImports) check(c *ledger.Caller) *Problem {
+	excess := -r[c.Name].Tokens()
 	if excess <= 0 {
 		return nil
 	}
