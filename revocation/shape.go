@@ -33,7 +33,7 @@ func wireName(claim string) string {
 		return claim
 	}
 	n, err := jwt.ParseClaimName(claim)
-	if err == nil && n == jwt.MemberName(n.Member()) {
+	if err == nil && !n.Nested() {
 		return n.Member()
 	}
 	return nestedMark + claim
@@ -60,7 +60,7 @@ func checkWireName(wire string) error {
 	if !nested && wire != "" && !strings.ContainsRune(wire, 0) {
 		return nil
 	}
-	if n, err := jwt.ParseClaimName(pointer); nested && err == nil && n != jwt.MemberName(n.Member()) {
+	if n, err := jwt.ParseClaimName(pointer); nested && err == nil && n.Nested() {
 		return nil
 	}
 	return fmt.Errorf("%q cannot be a claim name of a shape: a name is not empty and has no NUL, and a nested one is a JSON Pointer", wire)

@@ -2,7 +2,6 @@ package watch
 
 import (
 	"hash/maphash"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -95,24 +94,16 @@ func (n *claimNames) mayHave(name jwt.ClaimName) bool {
 	if !n.whole {
 		return true
 	}
-	for {
-		if _, ok := name.In(n.claims); ok {
-			return true
-		}
-		text := name.String()
-		last := strings.LastIndexByte(text, '/')
-		if last <= 0 || text[0] != '/' {
-			return false
-		}
-		var err error
-		if name, err = jwt.ParseClaimName(text[:last]); err != nil {
-			return false
-		}
-		if claim, ok := name.In(n.claims); ok {
+	if _, ok := name.In(n.claims); ok {
+		return true
+	}
+	for parent, ok := name.Parent(); ok; parent, ok = parent.Parent() {
+		if claim, ok := parent.In(n.claims); ok {
 			_, array := claim.([]any)
 			return array
 		}
 	}
+	return false
 }
 
 // note takes in a token of an event. It reports whether the names of the layout

@@ -71,6 +71,22 @@ func (n ClaimName) Member() string {
 	return unescaped(step)
 }
 
+// Nested reports whether n lies in a member of the payload.
+func (n ClaimName) Nested() bool { return n.nested }
+
+// Parent returns the claim that n lies in. ok is false for a member of the
+// payload.
+func (n ClaimName) Parent() (parent ClaimName, ok bool) {
+	if !n.nested {
+		return ClaimName{}, false
+	}
+	pointer := n.text[:strings.LastIndexByte(n.text, '/')]
+	if strings.Count(pointer, "/") == 1 {
+		return MemberName(unescaped(pointer[1:])), true
+	}
+	return ClaimName{pointer, true}, true
+}
+
 // In returns the claim that n names. ok is false if the token does not have the
 // claim. A number as a step is the place of an element in an array, from 0.
 func (n ClaimName) In(claims map[string]any) (claim any, ok bool) {

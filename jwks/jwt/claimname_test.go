@@ -199,6 +199,16 @@ func TestClaimNameFindsEveryPath(t *testing.T) {
 		if n.Member() != path[0] {
 			t.Fatalf("%q lies in %q, want %q", pointer, n.Member(), path[0])
 		}
+		parent, nested := n.Parent()
+		if nested != (len(path) > 1) || nested != n.Nested() {
+			t.Fatalf("%q: got Nested() %v, and a parent %v, want both %v", pointer, n.Nested(), nested, len(path) > 1)
+		}
+		for i := len(path) - 1; i > 1; i-- {
+			parent, nested = parent.Parent()
+		}
+		if len(path) > 1 && parent != MemberName(path[0]) || len(path) > 2 && !nested {
+			t.Fatalf("the last parent of %q: got %q, want %q", pointer, parent, path[0])
+		}
 		if again, err := ParseClaimName(n.String()); err != nil || again != n {
 			t.Fatalf("%q prints as %q, which reads as %#v (%v), want %#v", pointer, n, again, err, n)
 		}
