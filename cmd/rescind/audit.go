@@ -65,13 +65,13 @@ With --follow it shows the latest entries, oldest first, and then each new one.`
 
 // values returns the query of the API, or an error that names the wrong flag.
 func (q *auditQuery) values(cmd *cobra.Command, now time.Time) (url.Values, error) {
+	if err := notEmpty(cmd, "by", "issuer"); err != nil {
+		return nil, err
+	}
 	v := url.Values{}
-	for _, flag := range []struct{ name, value string }{{"by", q.by}, {"issuer", q.issuer}} {
-		switch {
-		case flag.value != "":
-			v.Set(flag.name, flag.value)
-		case cmd.Flags().Changed(flag.name):
-			return nil, usage("--%s is empty; give it a value or leave it out", flag.name)
+	for name, value := range map[string]string{"by": q.by, "issuer": q.issuer} {
+		if value != "" {
+			v.Set(name, value)
 		}
 	}
 	if cmd.Flags().Changed("since") {

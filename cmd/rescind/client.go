@@ -88,13 +88,21 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 		if !again || try == tries || ctx.Err() != nil {
 			return nil, c.explain(ctx, err)
 		}
-		pause := time.NewTimer(min(max(after, pauses.NextBackOff()), longestPause))
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
+		if !pause(ctx, min(max(after, pauses.NextBackOff()), longestPause)) {
 			return nil, c.explain(ctx, err)
 		}
+	}
+}
+
+// pause waits for d. It returns false if ctx ends first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"rescind/revocation/insight"
 	"rescind/revocation/ledger"
-
 	"rescind/revocation/printable"
 )
 
@@ -100,12 +99,7 @@ func (w *entryWriter[E]) follow(ctx context.Context, fresh func(ctx context.Cont
 				return err
 			}
 		}
-		pause := time.NewTimer(pollEvery)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-		}
+		pause(ctx, pollEvery)
 	}
 	return nil
 }

@@ -48,3 +48,15 @@ func (a *app) nothing(noun string) {
 	}
 	note(a.errs, "no %s fits%s", noun, a.filters)
 }
+
+// notEmpty returns an error for the first of these flags that was given without a
+// value. Often it is a shell variable that was not set, and to ignore it would
+// revoke or show more than was meant.
+func notEmpty(cmd *cobra.Command, names ...string) error {
+	for _, name := range names {
+		if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
+			return usage("--%s is empty; give it a value or leave it out", name)
+		}
+	}
+	return nil
+}

@@ -81,12 +81,10 @@ func (q *query) values(cmd *cobra.Command, a *app) (url.Values, error) {
 
 // check returns the fault of a flag, or of flags that exclude each other.
 func (q *query) check(cmd *cobra.Command) error {
-	f := cmd.Flags()
-	for _, name := range []string{"issuer", "jti", "sub", "sid", "client", "kid", "token", "kind", "by"} {
-		if f.Changed(name) && f.Lookup(name).Value.String() == "" {
-			return usage("--%s is empty; give it a value or leave it out", name)
-		}
+	if err := notEmpty(cmd, "issuer", "jti", "sub", "sid", "client", "kid", "token", "kind", "by"); err != nil {
+		return err
 	}
+	f := cmd.Flags()
 	var targets []string
 	for _, name := range []string{"jti", "sub", "sid", "client", "claim", "kid", "token"} {
 		if f.Changed(name) {

@@ -157,14 +157,10 @@ func (t *target) register(cmd *cobra.Command) {
 	f.StringVar(&t.reason, "reason", "", "why; the audit and rescind show have it")
 }
 
-// request returns the request for the API, or an error that names a wrong flag. An
-// empty flag is an error: it is often a shell variable that was not set, and to
-// ignore it would revoke more than was meant.
+// request returns the request for the API, or an error that names a wrong flag.
 func (t *target) request(cmd *cobra.Command, a *app) (*revocation.Request, error) {
-	for _, name := range []string{"issuer", "jti", "sub", "sid", "client", "kid", "token", "issued-before"} {
-		if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
-			return nil, usage("--%s is empty; give it a value or leave it out", name)
-		}
+	if err := notEmpty(cmd, "issuer", "jti", "sub", "sid", "client", "kid", "token", "issued-before"); err != nil {
+		return nil, err
 	}
 	r := &revocation.Request{Issuer: t.issuer, KeyID: t.kid, All: t.all, Block: t.block, Reason: t.reason}
 	var err error
