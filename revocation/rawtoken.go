@@ -51,10 +51,7 @@ func readToken(raw string) (*jwt.Token, error) {
 	if err != nil {
 		return nil, fmt.Errorf("is a token that no replica accepts: %w", err)
 	}
-	if _, named := t.Claims["iss"]; !named {
-		t.Issuer = t.SPIFFEIssuer()
-	}
-	if t.Issuer == "" {
+	if t.Issuer = t.IssuerName(); t.Issuer == "" {
 		return nil, fmt.Errorf("has no issuer (iss)")
 	}
 	return t, nil

@@ -167,13 +167,10 @@ func (e *explanation) resolve() {
 
 // issuerName returns the issuer that the token belongs to, or "".
 func (e *explanation) issuerName() string {
-	switch {
-	case e.token == nil:
+	if e.token == nil {
 		return ""
-	case e.token.Issuer == "":
-		return e.token.SPIFFEIssuer()
 	}
-	return e.token.Issuer
+	return e.token.IssuerName()
 }
 
 func (e *explanation) add(f Finding) { e.findings = append(e.findings, f) }

@@ -59,9 +59,7 @@ func (q *question) issuerKeys(ctx context.Context, a *app, token string) *explai
 	if err != nil || q.config == nil {
 		return nil
 	}
-	n := slices.IndexFunc(q.config.Issuers, func(i config.Issuer) bool {
-		return i.Issuer == t.Issuer || t.Issuer == "" && i.Issuer == t.SPIFFEIssuer()
-	})
+	n := slices.IndexFunc(q.config.Issuers, func(i config.Issuer) bool { return i.Issuer == t.IssuerName() })
 	if n < 0 {
 		return nil
 	}

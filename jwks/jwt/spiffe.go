@@ -26,6 +26,15 @@ func (t *Token) SPIFFEIssuer() string {
 	return scheme + domain
 }
 
+// IssuerName returns the name of the issuer that t belongs to: its iss, or without
+// an iss the trust domain of its SPIFFE ID. It is "" if t has neither.
+func (t *Token) IssuerName() string {
+	if _, named := t.Claims["iss"]; named {
+		return t.Issuer
+	}
+	return t.SPIFFEIssuer()
+}
+
 func notInPath(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '.' && r != '-' && r != '_'
 }

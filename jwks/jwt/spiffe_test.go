@@ -38,3 +38,21 @@ func TestSPIFFEIssuer(t *testing.T) {
 		}
 	}
 }
+
+func TestIssuerName(t *testing.T) {
+	const id = "spiffe://example.org/web"
+	for _, c := range []struct {
+		claims map[string]any
+		want   string
+	}{
+		{map[string]any{"iss": "https://idp.example.com/", "sub": id}, "https://idp.example.com/"},
+		{map[string]any{"sub": id}, "spiffe://example.org"},
+		{map[string]any{"iss": "", "sub": id}, ""},
+		{map[string]any{"sub": "alice"}, ""},
+	} {
+		issuer, _ := c.claims["iss"].(string)
+		if got := (&Token{Issuer: issuer, Claims: c.claims}).IssuerName(); got != c.want {
+			t.Errorf("%v: got %q, want %q", c.claims, got, c.want)
+		}
+	}
+}
