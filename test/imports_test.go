@@ -24,6 +24,7 @@ var arrows = map[string][]string{
 	"rescind/revocation/linelimit":         nil,
 	"rescind/revocation/rpcerror":          nil,
 	"rescind/revocation/ledger/ledgertest": nil,
+	"rescind/revocation/intake":            {"rescind/jwks", "rescind/jwks/jwt", "rescind/revocation"},
 	"rescind/revocation/control":           {"rescind/revocation", "rescind/revocation/bearer", "rescind/revocation/control/alert", "rescind/revocation/control/outbound", "rescind/revocation/insight", "rescind/revocation/ledger"},
 	"rescind/revocation/control/alert":     {"rescind/revocation/control/outbound", "rescind/revocation/insight"},
 	"rescind/revocation/control/outbound":  nil,

@@ -1,0 +1,80 @@
+package intake_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"rescind/jwks"
+	"rescind/jwks/jwkstest"
+	"rescind/jwks/jwt"
+	"rescind/revocation/intake"
+)
+
+func TestSignerTakesTokensOfItsIssuerAlone(t *testing.T) {
+	issuer := startIssuer(t)
+	stranger := startIssuer(t)
+	keys, err := jwks.Open(jwks.Options{Issuer: issuer.URL(), URI: issuer.URL() + "/jwks"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(keys.Close)
+	signer := intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"RS256"}, Keys: keys}
+
+	good := mint(t, issuer, nil, nil)
+	cut := strings.LastIndexByte(good, '.')
+	for _, c := range []struct {
+		name, raw string
+		want      error
+	}{
+		{"a token of the issuer", good, nil},
+		{"a token without kid", mint(t, issuer, map[string]any{"kid": nil}, nil), nil},
+		{"a token of another issuer", mint(t, stranger, nil, nil), intake.ErrIssuer},
+		{"a token of another issuer that names this one", mint(t, stranger, nil, map[string]any{"iss": issuer.URL()}), intake.ErrKey},
+		{"another signature", good[:cut+1] + strings.Repeat("A", len(good)-cut-1), intake.ErrKey},
+		{"an unknown kid", mint(t, issuer, map[string]any{"kid": "other"}, nil), intake.ErrKey},
+		{"another algorithm", mint(t, issuer, map[string]any{"alg": "PS256"}, nil), intake.ErrAlgorithm},
+		{"no signature", mint(t, issuer, map[string]any{"alg": "none"}, nil), intake.ErrAlgorithm},
+		{"no token", "abc", jwt.FlawSegments},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := signer.Verify(t.Context(), c.raw)
+			if !errors.Is(err, c.want) || (err == nil) != (got != nil) {
+				t.Errorf("got the token %v and the error %v, want the error %v", got, err, c.want)
+			}
+		})
+	}
+}
+
+func TestSignerWithoutKeysAsksForTheTokenAgain(t *testing.T) {
+	issuer := startIssuer(t)
+	issuer.BreakKeys(jwkstest.Fault{Status: 500})
+	keys, err := jwks.Open(jwks.Options{Issuer: issuer.URL(), URI: issuer.URL() + "/jwks"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(keys.Close)
+	signer := intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"RS256"}, Keys: keys}
+	if _, err := signer.Verify(t.Context(), mint(t, issuer, nil, nil)); !errors.Is(err, intake.ErrNoKeys) {
+		t.Errorf("got the error %v, want %v", err, intake.ErrNoKeys)
+	}
+}
+
+func startIssuer(t *testing.T) *jwkstest.Issuer {
+	t.Helper()
+	issuer, err := jwkstest.Start(jwkstest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	return issuer
+}
+
+func mint(t *testing.T, issuer *jwkstest.Issuer, header, claims map[string]any) string {
+	t.Helper()
+	raw, err := issuer.MintWith(header, claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
