@@ -13,11 +13,12 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"rescind/jwks/fetch"
 	"rescind/jwks/loopback"
 )
 
 // discover asks the issuer where its keys are. The document may name another
-// host, as Google's does. It may not name a URL that permitted or mayName
+// host, as Google's does. It may not name a URL that Permitted or mayName
 // refuses.
 //
 // A server that has only the document of RFC 8414 may answer anything from 400
@@ -25,7 +26,7 @@ import (
 func (s source) discover(ctx context.Context, c *http.Client, auth authorization) (*url.URL, error) {
 	at := openIDConfiguration(s.o.Issuer)
 	text, err := get(ctx, c, at, auth)
-	if status := (statusError{}); errors.As(err, &status) && status.code/100 == 4 {
+	if status := (fetch.StatusError{}); errors.As(err, &status) && status.Code/100 == 4 {
 		first := err
 		at = authorizationServer(s.o.Issuer)
 		if text, err = get(ctx, c, at, auth); err != nil {
@@ -39,7 +40,7 @@ func (s source) discover(ctx context.Context, c *http.Client, auth authorization
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", at, err)
 	}
-	named, err := s.o.permitted(uri)
+	named, err := s.o.requests().Permitted(uri)
 	if err == nil {
 		err = s.o.mayName(named)
 	}
@@ -108,7 +109,7 @@ func (o Options) mayName(named *url.URL) error {
 // does not connect to this machine if the name resolves to it. A host that the
 // operator configured is trusted, and so is a proxy.
 func (o Options) clientFor(named *url.URL) (*http.Client, error) {
-	c, err := o.client()
+	c, err := o.requests().Client()
 	if err != nil {
 		return nil, err
 	}

@@ -195,7 +195,7 @@ func TestDiscoveredHostsAreNotThisMachine(t *testing.T) {
 	s := serve(t, says(document(kid("a"))))
 	_, port, _ := strings.Cut(strings.TrimPrefix(s.URL, "http://"), ":")
 	o := Options{Issuer: "http://idp.example/", Discovery: true, AllowHTTP: true}
-	configured, err := o.client()
+	configured, err := o.requests().Client()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +232,7 @@ func FuzzDiscovery(f *testing.F) {
 		if (err == nil) != (uri != "") {
 			t.Fatalf("document %q: got %q and error %v, want one of them", text, uri, err)
 		}
-		if u, err := (Options{}).permitted(uri); err == nil && (u.Scheme != "https" && !loopback.Is(u.Hostname()) || u.Hostname() == "") {
+		if u, err := (Options{}).requests().Permitted(uri); err == nil && (u.Scheme != "https" && !loopback.Is(u.Hostname()) || u.Hostname() == "") {
 			t.Errorf("document %q: %q is permitted, want https or loopback, and a host", text, uri)
 		}
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"rescind/jwks/fetch"
 	"rescind/revocation/printable"
 )
 
@@ -136,14 +137,5 @@ func readFile(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close() //nolint:errcheck // it was only read
-	return limited(f, limit)
-}
-
-// limited reads all of r, or returns an error if that is more than limit bytes.
-func limited(r io.Reader, limit int64) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && int64(len(text)) > limit {
-		err = fmt.Errorf("the document is larger than %d bytes", limit)
-	}
-	return text, err
+	return fetch.Limited(f, limit)
 }

@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"time"
 
-	"rescind/jwks/loopback"
+	"rescind/jwks/fetch"
 )
 
 // Options configure [Open].
@@ -94,11 +93,11 @@ func (o Options) Validate() error {
 	fault(o.Algorithms != nil && len(o.Algorithms) == 0, "algorithms is empty; name at least one")
 	fault(o.RefreshInterval < 0 || o.MinRefreshInterval < 0 || o.MaxStale < 0, "refresh_interval, min_refresh_interval and max_stale must be 0 or more")
 	if o.URI != "" {
-		_, err := o.permitted(o.URI)
+		_, err := o.requests().Permitted(o.URI)
 		errs = append(errs, prefixed("jwks_uri", err))
 	}
 	if o.Discovery {
-		u, err := o.permitted(o.Issuer)
+		u, err := o.requests().Permitted(o.Issuer)
 		errs = append(errs, prefixed("discovery", err))
 		fault(err == nil && (u.RawQuery != "" || u.ForceQuery), "discovery: an issuer with a query has no discovery document; use jwks_uri")
 	}
@@ -111,7 +110,7 @@ func (o Options) Validate() error {
 		errs = append(errs, prefixed("jwks_token_file", err))
 	}
 	if o.CAFile != "" {
-		_, err := o.roots()
+		_, err := o.requests().Roots()
 		errs = append(errs, prefixed("ca_file", err))
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -140,22 +139,7 @@ func prefixed(name string, err error) error {
 	return nil
 }
 
-// permitted returns the URL if keys may be taken from it. Everybody on the path
-// can change a document that comes over http. So http needs a host on loopback,
-// where nobody is on the path, or the operator's allow_http.
-func (o Options) permitted(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%q is not a URL", raw)
-	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
-		return nil, fmt.Errorf("%q is not an https URL with a host", raw)
-	case u.User != nil:
-		return nil, fmt.Errorf("the URL of %s has a user or a password, which would be logged; remove it", u.Host)
-	case u.Fragment != "":
-		return nil, fmt.Errorf("%q has a fragment; remove it", raw)
-	case u.Scheme == "http" && !o.AllowHTTP && !loopback.Is(u.Hostname()):
-		return nil, fmt.Errorf("%q is not https; use https, or allow_http: true if nobody else is on the path", raw)
-	}
-	return u, nil
+// requests returns the bounds of the requests for keys.
+func (o Options) requests() fetch.Options {
+	return fetch.Options{CAFile: o.CAFile, AllowHTTP: o.AllowHTTP, Transport: o.transport}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"rescind/jwks/fetch"
 	"rescind/revocation/printable"
 )
 
@@ -46,7 +47,7 @@ func (k *Keys) refresh(ctx context.Context) time.Duration {
 	}
 	fault := shortened(err)
 	k.lastError.Store(&fault)
-	asked := k.askedPause(err)
+	asked := fetch.AskedPause(err, k.o.RefreshInterval)
 	k.demand.end(err == nil, time.Now().Add(asked))
 	k.o.Figures.refreshed(k, err == nil)
 	if err != nil {
@@ -75,14 +76,6 @@ func (k *Keys) afterFailure() (time.Duration, string) {
 	default:
 		return max(k.retry.NextBackOff(), k.o.MinRefreshInterval), "issuer's keys could not be refreshed, keeping the last good ones"
 	}
-}
-
-// askedPause returns the pause that the issuer has asked for by Retry-After, at
-// most RefreshInterval. It returns 0 if there is none.
-func (k *Keys) askedPause(err error) time.Duration {
-	status := statusError{}
-	errors.As(err, &status)
-	return min(status.retryAfter, k.o.RefreshInterval)
 }
 
 // shortened returns the text of err, cut, because it may quote names that the

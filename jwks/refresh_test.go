@@ -294,13 +294,6 @@ func TestRetryAfter(t *testing.T) {
 			}
 		})
 	}
-	synctest.Test(t, func(t *testing.T) {
-		for date, want := range map[time.Time]time.Duration{time.Now().Add(time.Hour): time.Hour, time.Now().Add(-time.Hour): 0} {
-			if got := retryAfter(date.UTC().Format(http.TimeFormat)); got != want {
-				t.Errorf("Retry-After %s: got %s, want %s", date, got, want)
-			}
-		}
-	})
 }
 
 // A denial states the known facts about the key, and nothing more.
