@@ -25,6 +25,7 @@ var arrows = map[string][]string{
 	"rescind/revocation/rpcerror":          nil,
 	"rescind/revocation/ledger/ledgertest": nil,
 	"rescind/revocation/intake":            {"rescind/jwks", "rescind/jwks/jwt", "rescind/revocation"},
+	"rescind/revocation/intake/secevent":   {"rescind/jwks/jwt"},
 	"rescind/revocation/control":           {"rescind/revocation", "rescind/revocation/bearer", "rescind/revocation/control/alert", "rescind/revocation/control/outbound", "rescind/revocation/insight", "rescind/revocation/ledger"},
 	"rescind/revocation/control/alert":     {"rescind/revocation/control/outbound", "rescind/revocation/insight"},
 	"rescind/revocation/control/outbound":  nil,
