@@ -154,7 +154,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 		return d.deny(reason)
 	}
 
-	// revocation: last, on every request
+	// revocation: on every request
 	verdict, err := a.revocations.Lookup(t.revocable(), now)
 	d.Revision, d.Stale = max(d.Revision, verdict.Revision), verdict.Stale
 	switch {
@@ -171,6 +171,12 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 		return d.deny(Revoked)
 	case verdict.Overdue && a.denyOverdue:
 		return d.deny(Stale)
+	}
+
+	// status list: last, on every request
+	if reason, detail := a.refusesStatus(issuer, t.Claims, now); reason != "" {
+		d.Detail = detail
+		return d.deny(reason)
 	}
 
 	// headers

@@ -5,7 +5,7 @@
 //
 // [Authorizer.Authorize] is one straight function, the cheapest refusal first:
 // bearer, guard, issuer, key, signature, times, audience, type, policy,
-// revocation, headers. Each exit has its own [Reason]. No other function allows
+// revocation, status list, headers. Each exit has its own [Reason]. No other function allows
 // a request. Authorize allows in two cases: a token passed every step, or there
 // is no token and the policy says that none is needed.
 //
@@ -36,8 +36,8 @@
 // The zero Decision denies. A panic denies, an unknown policy denies, and so
 // does a look-up that fails. A fault of the token is a 401 or a 403, never a 5xx.
 //
-// An Authorizer never changes, except for the time of its last warning about
-// each issuer's clock. To reconfigure, make another and swap the pointer.
+// An Authorizer never changes, except for the times of its last warnings about
+// each issuer. To reconfigure, make another and swap the pointer.
 package authz
 
 import (

@@ -33,16 +33,18 @@ const (
 	MissingClaim         Reason = "missing_claim"
 	Unproven             Reason = "unproven" // bound to a key that the request did not prove
 	Revoked              Reason = "revoked"
+	StatusRefused        Reason = "status_refused" // the token's claim status names no place that can be checked
 
 	InsufficientScope Reason = "insufficient_scope"
 	ClaimRefused      Reason = "claim_refused"
 	StepUp            Reason = "step_up" // the policy's condition on acr does not hold
 	UnknownPolicy     Reason = "unknown_policy"
 
-	KeysUnavailable Reason = "keys_unavailable"
-	NotReady        Reason = "not_ready"
-	Stale           Reason = "stale"
-	Internal        Reason = "internal"
+	KeysUnavailable   Reason = "keys_unavailable"
+	StatusUnavailable Reason = "status_unavailable" // there is no usable list with the token's status
+	NotReady          Reason = "not_ready"
+	Stale             Reason = "stale"
+	Internal          Reason = "internal"
 )
 
 // Decision is the outcome of one request. Its zero value denies.
@@ -62,7 +64,7 @@ type Decision struct {
 	Facts *Facts
 
 	Revision     uint64        // of the revocations that the decision was made with; 0 if there were none yet
-	RevocationID revocation.ID // on Revoked
+	RevocationID revocation.ID // on Revoked; zero if Detail is ByStatusList
 	RevokedBy    revocation.Kind
 	Stale        bool // the revocations are older than max_staleness, or than 30s where that is 0
 
@@ -176,16 +178,18 @@ var answers = map[Reason]Answer{
 	MissingClaim:         invalidToken("the token lacks a claim that is required here"),
 	Unproven:             invalidToken("the token is bound to a key that the request did not prove"),
 	Revoked:              invalidToken("the token has been revoked"),
+	StatusRefused:        invalidToken("the token names no status that can be checked here"),
 
 	InsufficientScope: forbidden("insufficient_scope", "the token's scope does not suffice"),
 	ClaimRefused:      forbidden("insufficient_scope", "the token's claims do not permit this"),
 	StepUp:            {Code: codeUnauthenticated, HTTP: http.StatusUnauthorized, Error: "insufficient_user_authentication", Description: "the token comes from a login that is not strong enough for this"},
 	UnknownPolicy:     forbidden("", "the policy named for this route does not exist"),
 
-	KeysUnavailable: unavailable(5*time.Second, "the issuer's keys are not available"),
-	NotReady:        unavailable(time.Second, "the revocations are not complete yet"),
-	Stale:           unavailable(5*time.Second, "the revocations are too old to decide with"),
-	Internal:        unavailable(time.Second, "the decision could not be made"),
+	KeysUnavailable:   unavailable(5*time.Second, "the issuer's keys are not available"),
+	StatusUnavailable: unavailable(time.Second, "the issuer's list with the token's status is not available"),
+	NotReady:          unavailable(time.Second, "the revocations are not complete yet"),
+	Stale:             unavailable(5*time.Second, "the revocations are too old to decide with"),
+	Internal:          unavailable(time.Second, "the decision could not be made"),
 }
 
 func invalidToken(description string) Answer {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	golangjwt "github.com/golang-jwt/jwt/v5"
@@ -29,6 +30,13 @@ type Issuer struct {
 	MaxToken       int             // size of the largest token, in bytes; 0: DefaultMaxToken
 	RequiredClaims []jwt.ClaimName // besides exp
 	Claims         Conditions
+
+	// StatusLists say which tokens the issuer itself has ended before their exp.
+	// nil: the claim status of its tokens is ignored.
+	StatusLists StatusLists
+	// AllowUnknownStatus allows a token whose list is not there. A list that is
+	// there denies as ever.
+	AllowUnknownStatus bool
 
 	// SPIFFE says that Name is a trust domain, spiffe://DOMAIN. The sub of its
 	// tokens is a SPIFFE ID of the domain, and they need no iss.
@@ -62,6 +70,7 @@ type issuer struct {
 	types      map[string]bool      // in the form of jwt.MediaType; "" for a token without typ
 	validator  *golangjwt.Validator // of exp, nbf, iss and aud
 	ahead      clockWarning
+	unchecked  atomic.Bool // the log has the warning that no status is checked
 }
 
 // newIssuer compiles o, or returns every fault in it.
@@ -149,7 +158,7 @@ func (a *Authorizer) issuerOf(t *jwt.Token) *issuer {
 // issuers sign with the same keys, such as a logout token.
 func CheckTokenType(typ string) error {
 	switch typ = jwt.MediaType(typ); typ {
-	case "logout+jwt", "secevent+jwt", "dpop+jwt":
+	case "logout+jwt", "secevent+jwt", "dpop+jwt", "statuslist+jwt":
 		return fmt.Errorf("%s is never the type of an access token; remove it", typ)
 	}
 	return nil

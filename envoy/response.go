@@ -82,7 +82,10 @@ func metadata(d *authz.Decision) *structpb.Struct {
 		"token_id":    structpb.NewStringValue(d.TokenID),
 		"revision":    structpb.NewNumberValue(float64(d.Revision)),
 	}
-	if d.Reason == authz.Revoked {
+	switch {
+	case d.Reason == authz.Revoked && d.Detail == authz.ByStatusList:
+		fields["detail"] = structpb.NewStringValue(authz.ByStatusList)
+	case d.Reason == authz.Revoked:
 		fields["revocation_id"] = structpb.NewStringValue(d.RevocationID.String())
 	}
 	if d.WouldDeny != "" {

@@ -38,11 +38,13 @@ var published = map[authz.Reason]struct {
 	"wrong_audience":        {16, 401, "invalid_token", false},
 	"missing_claim":         {16, 401, "invalid_token", false},
 	"unproven":              {16, 401, "invalid_token", false},
+	"status_refused":        {16, 401, "invalid_token", false},
 	"revoked":               {16, 401, "invalid_token", false},
 	"insufficient_scope":    {7, 403, "insufficient_scope", false},
 	"claim_refused":         {7, 403, "insufficient_scope", false},
 	"unknown_policy":        {7, 403, "", false},
 	"keys_unavailable":      {14, 503, "", true},
+	"status_unavailable":    {14, 503, "", true},
 	"not_ready":             {14, 503, "", true},
 	"stale":                 {14, 503, "", true},
 	"internal":              {14, 503, "", true},
@@ -98,6 +100,14 @@ func TestDenials(t *testing.T) {
 				t.Errorf("metadata %v, want no stale", m)
 			}
 		})
+	}
+}
+
+// A denial by the issuer's own list has no revocation of ours to name.
+func TestDenialByAStatusList(t *testing.T) {
+	m := response(&authz.Decision{Reason: authz.Revoked, Detail: authz.ByStatusList}, false).DynamicMetadata.AsMap()
+	if _, named := m["revocation_id"]; named || m["detail"] != "status_list" {
+		t.Errorf("metadata %v, want the detail status_list and no revocation_id", m)
 	}
 }
 

@@ -96,7 +96,7 @@ func NewRecord(r *authz.Request, d *authz.Decision, at time.Time, took time.Dura
 	if !d.Allow {
 		out.status = d.Answer().HTTP
 	}
-	if d.Reason == authz.Revoked {
+	if d.Reason == authz.Revoked && d.Detail != authz.ByStatusList {
 		out.revocation = d.RevocationID.String()
 	}
 	if d.TokenID == "" && d.Facts != nil {
