@@ -14,11 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"rescind/authz"
 	"rescind/authz/watch"
 	"rescind/revocation"
 	"rescind/revocation/feed"
 	"rescind/revocation/insight"
+	"rescind/revocation/ledger"
 	"rescind/revocation/replica"
 	"rescind/test/eventually"
 )
@@ -59,39 +62,51 @@ func postFor[A any](e *endpoint, body string) (a A, code int) {
 	return a, w.Code
 }
 
+// weighing serves the API over the durable log. One replica on disk follows, and
+// remembers so many tokens.
+func weighing(b *testing.B, tokens int) *endpoint {
+	b.Helper()
+	watcher := remembering(b, tokens)
+	log := durable(b, b.TempDir())
+	b.Cleanup(func() { _ = log.Close() })
+	var feeding *feed.Server
+	e := serve(b, log, func(p *parts) {
+		feeding = feed.NewServer(p.ledger, feed.ServerOptions{Tokens: []feed.Token{{Name: "replicas", SHA256: sha256.Sum256([]byte("replica"))}}})
+		p.api.Ask = feeding.AskBriefly
+		p.authority.ShareOfTraffic, p.authority.MinRequests = 0.2, 1000
+		p.api.WaitApplied = func(ctx context.Context, w ledger.Wanted) Applied {
+			a := feeding.WaitApplied(ctx, feed.Wanted(w))
+			return Applied{Applied: a.Applied, Accepting: a.Accepting, Total: a.Total, Pending: a.Pending}
+		}
+	})
+	b.Cleanup(e.stop)
+	address := serveFeed(b, feeding)
+	f, err := replica.Open(replica.Options{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = f.Close() })
+	ctx, cancel := context.WithCancel(context.Background())
+	var following sync.WaitGroup
+	following.Go(func() {
+		_ = feed.Follow(ctx, f, feed.ClientOptions{Plaintext: true, Addresses: []string{address}, Name: "replica-a", Token: func() (string, error) { return "replica", nil },
+			Reporter: feed.NewReporter(feed.ReporterOptions{Answer: watcher.Answer})})
+	})
+	b.Cleanup(func() { cancel(); following.Wait() })
+	eventually.True(b, "the replica answers with a weight", func() bool {
+		d, _ := postFor[Document](e, claims(issuerA, `{"sub":"user-0"}`))
+		return d.Seen != nil && d.Seen.Tokens == 2
+	})
+	return e
+}
+
 // Single durable revocations by sub, each weighed by a replica that remembers a
 // million tokens and is asked over the feed, 64 callers.
 //
 //	go test -run '^$' -bench Weighed -benchtime 3s ./revocation/control
 func BenchmarkWeighed64(b *testing.B) {
 	const tokens = 1_000_000
-	watcher := remembering(b, tokens)
-	log := durable(b, b.TempDir())
-	defer log.Close()
-	var feeding *feed.Server
-	e := serve(b, log, func(p *parts) {
-		feeding = feed.NewServer(p.ledger, feed.ServerOptions{Tokens: []feed.Token{{Name: "replicas", SHA256: sha256.Sum256([]byte("replica"))}}})
-		p.api.Ask = feeding.AskBriefly
-		p.authority.ShareOfTraffic, p.authority.MinRequests = 0.2, 1000
-	})
-	defer e.stop()
-	address := serveFeed(b, feeding)
-	f, err := replica.Open(replica.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer f.Close()
-	ctx, cancel := context.WithCancel(b.Context())
-	var following sync.WaitGroup
-	following.Go(func() {
-		_ = feed.Follow(ctx, f, feed.ClientOptions{Plaintext: true, Addresses: []string{address}, Name: "replica-a", Token: func() (string, error) { return "replica", nil },
-			Reporter: feed.NewReporter(feed.ReporterOptions{Answer: watcher.Answer})})
-	})
-	defer func() { cancel(); following.Wait() }()
-	eventually.True(b, "the replica answers with a weight", func() bool {
-		d, _ := postFor[Document](e, claims(issuerA, `{"sub":"user-0"}`))
-		return d.Seen != nil && d.Seen.Tokens == 2
-	})
+	e := weighing(b, tokens)
 	var next, partial atomic.Int64
 	var all sync.WaitGroup
 	b.ResetTimer()
@@ -111,4 +126,59 @@ func BenchmarkWeighed64(b *testing.B) {
 	all.Wait()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "revocations/s")
 	b.ReportMetric(100*float64(partial.Load())/float64(b.N), "%-not-whole")
+}
+
+// Imports of a thousand lines, each weighed, from the request until a replica has
+// all of them in force: the processor time of one line, in the control endpoint
+// and the replica together. The lines name a subject each, or one subject, with
+// each line reaching further than those before.
+//
+//	go test -run '^$' -bench ProcessorTime -benchtime 200x -count 6 ./revocation/control
+func BenchmarkProcessorTimeOfALine(b *testing.B) {
+	const each = 1000
+	for name, line := range map[string]func(n int) string{
+		"a subject each": func(n int) string { return claims(issuerA, fmt.Sprintf(`{"sub":"leaver-%d"}`, n)) },
+		"one subject": func(n int) string {
+			cutOff, end := time.Unix(1_000_000_000, 0).Add(time.Duration(n)*time.Millisecond), time.Now().Add(time.Hour+time.Duration(n)*time.Second/10)
+			return fmt.Sprintf(`{"issuer":%q,"claims":{"sub":"one"},"issued_before":%q,"expires_at":%q}`, issuerA, cutOff.Format(time.RFC3339Nano), end.Format(time.RFC3339Nano))
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			e := weighing(b, 10_000)
+			n := 0
+			body := func() string {
+				n += each
+				return lines(each, func(i int) string { return line(n + i) })
+			}
+			post := func(body string) {
+				if a := e.do("revoker", http.MethodPost, postPath+"?wait=all&timeout=5s", body, "Content-Type", typeNDJSON); a.Code != 201 {
+					b.Fatalf("an import: got %d %s, want 201", a.Code, a.Body)
+				}
+			}
+			post(body())
+			post(body())
+			before := processorTime(b)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range b.N {
+				b.StopTimer()
+				made := processorTime(b)
+				next := body()
+				before += processorTime(b) - made
+				b.StartTimer()
+				post(next)
+			}
+			b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/1000/float64(b.N*each), "cpu-µs/line")
+		})
+	}
+}
+
+// processorTime returns the processor time of this process.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

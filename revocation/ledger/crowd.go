@@ -131,8 +131,12 @@ func (r *rows) cover(c *crowd, w *row) (hidden []revocation.ID) {
 		}
 	}
 	slices.SortFunc(hidden, compareIDs)
-	for _, id := range hidden {
-		delete(c.shown, id)
+	if len(hidden) == len(c.shown) { // a map keeps its size, and the next cover would walk all of it
+		c.shown = map[revocation.ID]struct{}{}
+	} else {
+		for _, id := range hidden {
+			delete(c.shown, id)
+		}
 	}
 	if c.covered == nil {
 		c.covered = map[revocation.ID][]revocation.ID{}

@@ -20,7 +20,7 @@ import (
 // exactly the tokens that the revocations in force deny.
 func TestCoversAgainstModel(t *testing.T) {
 	const most = 3
-	covers := 0
+	covers, imports := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		clock := ledgertest.NewClock()
 		begin := clock.Now()
@@ -31,7 +31,7 @@ func TestCoversAgainstModel(t *testing.T) {
 		standing := map[revocation.ID]reach{}
 		followers := []*follower{{}}
 		for range rapid.IntRange(10, 60).Draw(rt, "steps") {
-			switch step := rapid.SampledFrom([]string{"revoke", "revoke", "further", "restore", "restore", "restart", "time", "snapshot"}).Draw(rt, "step"); step {
+			switch step := rapid.SampledFrom([]string{"revoke", "revoke", "further", "import", "import", "restore", "restore", "restart", "time", "snapshot"}).Draw(rt, "step"); step {
 			case "revoke", "further":
 				before := rapid.IntRange(0, 4).Draw(rt, "before") // 0 is any iat
 				expires := clock.Now().Add(time.Duration(rapid.IntRange(1, 40).Draw(rt, "hours")) * time.Hour)
@@ -59,6 +59,29 @@ func TestCoversAgainstModel(t *testing.T) {
 						covers++
 					}
 					standing[ids[0]] = mine
+				}
+			case "import": // each line ends later than all before it
+				all, refused := maps.Clone(standing), false
+				var lines []Candidate
+				for range rapid.IntRange(2, 5).Draw(rt, "lines") {
+					r := revocation.Revocation{Issuer: issuerA, Target: made(t, "x", `{"sub":"a"}`).Target, Before: revocation.Micros(rapid.IntRange(0, 4).Draw(rt, "before")), CreatedAt: clock.Now()}
+					furthest := noReach
+					for _, o := range all {
+						furthest = furthest.and(o)
+					}
+					r.ExpiresAt = max(furthest.expires, revocation.MicrosOf(clock.Now())) + revocation.MicrosOf(time.Unix(3600, 0))
+					mine := reach{r.Before, r.ExpiresAt}
+					refused = refused || len(all) >= most && !mine.covers(furthest)
+					all[revocation.ID{Revision: l.Revision() + 1, Index: uint32(len(lines))}] = mine
+					lines = append(lines, newCandidate(r, r.ExpiresAt))
+				}
+				_, _, fresh, err := l.revoke(t.Context(), lines, false, AuditEntry{}).parts()
+				switch {
+				case refused != errors.As(err, new(*Refusal)), err == nil && fresh != len(lines):
+					rt.Fatalf("import %d lines beside %v: got %d accepted, %v, want them refused: %v", len(lines), standing, fresh, err, refused)
+				case err == nil:
+					imports++
+					standing = all
 				}
 			case "restore":
 				if len(standing) == 0 {
@@ -88,8 +111,8 @@ func TestCoversAgainstModel(t *testing.T) {
 			}
 		}
 	})
-	if covers == 0 {
-		t.Error("got no revocation at the bound, want at least one")
+	if covers == 0 || imports == 0 {
+		t.Errorf("got %d revocations at the bound and %d imports, want at least one of each", covers, imports)
 	}
 }
 
@@ -125,6 +148,11 @@ func (f *follower) follow(rt *rapid.T, l *Ledger) {
 		rt.Fatalf("changes after revision %d: got none, want them held", f.revision)
 	}
 	for _, c := range changes {
+		for _, e := range c.Added {
+			if slices.ContainsFunc(c.Removed, func(o revocation.Entry) bool { return o.ID == e.ID }) && e.ID.Revision == c.Revision {
+				rt.Fatalf("revision %d: got %v added and removed, want it left out", c.Revision, e.ID)
+			}
+		}
 		for _, e := range c.Added {
 			f.entries[e.ID] = e
 		}
@@ -244,6 +272,51 @@ func TestAtMostSoManyOfOneDigest(t *testing.T) {
 	changes, _ := l.Changes(before, 2)
 	if len(changes) != 2 || len(changes[0].Removed) != maxStanding || len(changes[1].Added) != maxStanding || len(changes[1].Removed) != 1 {
 		t.Errorf("%d changes, want one that removes %d and one that adds them again", len(changes), maxStanding)
+	}
+}
+
+// An import in which each line reaches further than those before is one change of
+// a replica's set, however many lines it has. The rows come back if what covers
+// them is restored.
+func TestReplicasAreSparedWhatARevisionCovers(t *testing.T) {
+	const n = 2 * maxStanding
+	l, stop := run(t, ledgertest.New(), nil)
+	defer stop()
+	r := made(t, "revoker", `{"sub":"a"}`)
+	further := func(from int) (lines []Candidate) {
+		for i := range n {
+			r.Before = revocation.Micros(from + i)
+			lines = append(lines, newCandidate(r, r.ExpiresAt))
+		}
+		return lines
+	}
+	revoke := func(lines []Candidate) (ids []revocation.ID) {
+		_, ids, fresh, err := l.revoke(t.Context(), lines, false, AuditEntry{At: time.Now()}).parts()
+		if err != nil || fresh != n {
+			t.Fatalf("an import of %d lines: got %d accepted, %v, want all", n, fresh, err)
+		}
+		return ids
+	}
+	restore := func(id revocation.ID, count int) {
+		if err := l.restore(t.Context(), id, uint32(count), AuditEntry{At: time.Now()}).err; err != nil {
+			t.Fatalf("restoring %d from %v: got %v, want no error", count, id, err)
+		}
+	}
+	first, second := revoke(further(1)), revoke(further(1+n))
+	restore(second[n-1], 1)
+	restore(second[0], n-1)
+	restore(first[0], n)
+	changes, _ := l.Changes(first[0].Revision-1, 10)
+	var got [][2]int
+	for _, c := range changes {
+		got = append(got, [2]int{len(c.Added), len(c.Removed)})
+	}
+	// The last but one of the second import is back; then the last of the first.
+	if want := [][2]int{{1, 0}, {1, 1}, {1, 1}, {1, 1}, {0, 1}}; !slices.Equal(got, want) {
+		t.Errorf("two imports, and their restorations: got changes that add and remove %v entries, want %v", got, want)
+	}
+	if l.Len() != 0 {
+		t.Errorf("after all are restored: got %d in force, want none", l.Len())
 	}
 }
 

@@ -37,6 +37,7 @@ type addition struct {
 	others map[cut]fresh // with another cut than the newest; mostly nil
 	count  int
 	reach  reach // of all of them
+	covers bool  // one of them covers all older revocations of the digest
 }
 
 // fresh is a revocation that is not in the state yet.
@@ -55,7 +56,7 @@ func (a *addition) same(k cut) (fresh, bool) {
 	return f, ok
 }
 
-func (a *addition) add(f fresh, reach reach) {
+func (a *addition) add(f fresh, reach reach, covers bool) {
 	if a.count == 0 {
 		a.reach = noReach
 	} else if a.newest.cut != f.cut {
@@ -66,6 +67,7 @@ func (a *addition) add(f fresh, reach reach) {
 	}
 	a.newest = f
 	a.count++
+	a.covers = a.covers || covers
 	a.reach = a.reach.and(reach)
 }
 
@@ -197,7 +199,7 @@ func (d *decision) candidate(i int) *boundMet {
 	entry := c.entry
 	entry.ID = id
 	d.ops = append(d.ops, operation{entry: entry, write: d.batch.index, block: c.Block, cover: cover, by: c.CreatedBy, packed: c.packed})
-	added.add(fresh{id, k, c.ExpiresAt}, reach{c.entry.Before, c.ExpiresAt})
+	added.add(fresh{id, k, c.ExpiresAt}, reach{c.entry.Before, c.ExpiresAt}, cover)
 	d.added.digests[c.entry.Digest] = added
 	d.lasts = max(d.lasts, c.ExpiresAt)
 	d.out.ids[i], d.out.revision = id, id.Revision
@@ -298,18 +300,15 @@ func (d *decision) newInCrowd(c *Candidate, added *addition) (cover bool, _ *bou
 			"has %d revocations in force, and at most %d are possible for the same claims. Only one that reaches further than all of them is taken: with a later or no issued_before, and a later expires_at",
 			count, d.ledger.maxStanding)}
 	}
-	if hides := d.hides(crowd) + added.count; d.moved+hides <= maxMoved {
+	hides := 0 // of the older rows; replicas never hold what the batch itself covers
+	if crowd != nil && !added.covers {
+		hides = len(crowd.shown)
+	}
+	if d.moved+hides <= maxMoved {
 		cover = true
 		d.moved += hides
 	}
 	return cover, nil
-}
-
-func (d *decision) hides(c *crowd) int {
-	if c == nil {
-		return 0
-	}
-	return len(c.shown)
 }
 
 // maxRestored bounds the rows that one restoration takes out of force and shows

@@ -21,14 +21,19 @@ type Answered struct {
 
 // Gather asks every replica. An answer that cannot be read counts as none.
 func Gather[A any](ctx context.Context, ask Ask, logger *slog.Logger, question insight.Question, query any) (all []A, of Answered) {
-	if ask == nil {
-		return nil, of
-	}
 	b, err := json.Marshal(query)
 	if err != nil {
 		return nil, of
 	}
-	answers, asked, _ := ask(ctx, string(question), b)
+	return gather[A](ctx, ask, logger, question, b)
+}
+
+// gather is Gather with the text of a query.
+func gather[A any](ctx context.Context, ask Ask, logger *slog.Logger, question insight.Question, query []byte) (all []A, of Answered) {
+	if ask == nil {
+		return nil, of
+	}
+	answers, asked, _ := ask(ctx, string(question), query)
 	for _, text := range answers {
 		var a A
 		if err := json.Unmarshal(text, &a); err != nil {

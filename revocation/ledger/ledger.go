@@ -268,9 +268,12 @@ func (l *Ledger) apply(revision uint64, ops []operation) {
 func (l *Ledger) applyRestoration(revision uint64, r *restoration) {
 	u := restoredRow{revision: revision, at: r.At.UnixMicro(), by: r.By}
 	for w := range l.rows.restoredBy(r) {
+		held := w.shown()
 		if shown, ok := l.rows.restore(w, u); ok {
 			l.moves.add(revision, true, shown...)
-			l.moves.add(revision, false, w.id())
+			if held {
+				l.moves.add(revision, false, w.id())
+			}
 		}
 	}
 }

@@ -69,7 +69,7 @@ func (a *Authority) prepare(ctx context.Context, c *Caller, o *Order) (*prepared
 // reading is the outcome of reading some lines.
 type reading struct {
 	candidates []Candidate
-	token      string
+	token      string // raw, of the last line
 	faults     []Fault
 	denials    []Fault
 	warnings   lineWarnings
@@ -85,27 +85,28 @@ type reader struct {
 
 // read reads the lines on all processors. The outcome is in their order.
 func (r *reader) read(lines []Line) reading {
+	out := reading{candidates: make([]Candidate, len(lines))}
 	parts := make([]reading, min(runtime.GOMAXPROCS(0), len(lines)))
 	var all sync.WaitGroup
 	for i := range parts {
 		from, to := len(lines)*i/len(parts), len(lines)*(i+1)/len(parts)
 		all.Go(func() {
-			parts[i].candidates = make([]Candidate, 0, to-from)
+			parts[i].candidates = out.candidates[from:from:to]
 			for j := from; j < to; j++ {
 				r.add(&parts[i], &lines[j])
 			}
 		})
 	}
 	all.Wait()
-	if len(parts) == 1 {
-		return parts[0]
-	}
-	out := reading{candidates: make([]Candidate, 0, len(lines))}
-	for _, p := range parts {
+	out.candidates = out.candidates[:0]
+	for _, p := range parts { // a part with faults has fewer candidates than lines
 		out.candidates = append(out.candidates, p.candidates...)
 		out.faults = append(out.faults, p.faults...)
 		out.denials = append(out.denials, p.denials...)
 		out.warnings.addAll(p.warnings)
+	}
+	if len(lines) == 1 {
+		out.token = parts[0].token
 	}
 	return out
 }

@@ -188,7 +188,8 @@ func (l *Ledger) missed(since uint64, readAt map[*chunk]uint64) (entries []revoc
 
 // Changes returns the changes of the revisions after the given one, each revision
 // once and none left out, at most so many. held is false if the caller is too far
-// behind, or ahead, and needs a snapshot. Expired entries are left out.
+// behind, or ahead, and needs a snapshot. Expired entries are left out, and so are
+// the revocations of a revision that another one of the same revision covers.
 //
 // An entry that is added and removed is removed: a revision shows rows before
 // it hides them, and restores no row that it adds.
@@ -201,23 +202,37 @@ func (l *Ledger) Changes(after uint64, most int) (changes []revocation.Change, h
 	now := l.clock()
 	entries := 0
 	for rev := after + 1; rev <= l.revision && len(changes) < most && entries < maxEntries; rev++ {
-		c := revocation.Change{Revision: rev}
-		for _, w := range l.rows.from(revocation.ID{Revision: rev}) {
-			if w.expires > now {
-				c.Added = append(c.Added, l.rows.entry(w))
-			}
-		}
-		for _, m := range l.moves.of(rev) {
-			switch _, w := l.rows.find(m.id); {
-			case w == nil || w.expires <= now:
-			case m.shown:
-				c.Added = append(c.Added, l.rows.entry(w))
-			default:
-				c.Removed = append(c.Removed, l.rows.entry(w))
-			}
-		}
+		c := l.change(rev, now)
 		entries += len(c.Added) + len(c.Removed)
 		changes = append(changes, c)
 	}
 	return changes, true
+}
+
+// change returns the change of one revision. The caller holds mu.
+func (l *Ledger) change(revision uint64, now revocation.Micros) revocation.Change {
+	c := revocation.Change{Revision: revision}
+	var covered map[uint32]struct{} // indexes of the revocations of this revision that it covers itself
+	for _, m := range l.moves.of(revision) {
+		if m.id.Revision == revision {
+			if covered == nil {
+				covered = map[uint32]struct{}{}
+			}
+			covered[m.id.Index] = struct{}{}
+			continue
+		}
+		switch _, w := l.rows.find(m.id); {
+		case w == nil || w.expires <= now:
+		case m.shown:
+			c.Added = append(c.Added, l.rows.entry(w))
+		default:
+			c.Removed = append(c.Removed, l.rows.entry(w))
+		}
+	}
+	for _, w := range l.rows.from(revocation.ID{Revision: revision}) {
+		if _, hidden := covered[w.index]; !hidden && w.expires > now {
+			c.Added = append(c.Added, l.rows.entry(w))
+		}
+	}
+	return c
 }

@@ -60,7 +60,11 @@ func (a *Authority) dotted(ctx context.Context, candidates []Candidate) (out []s
 	if len(queries) == 0 {
 		return nil
 	}
-	all, _ := a.guard.weigher.question(ctx, queries)
+	asked := make([]query, len(queries))
+	for i, q := range queries {
+		asked[i], _ = queryOf(q) // one claim of a request fits
+	}
+	all, _ := a.guard.weigher.question(ctx, asked)
 	for i, w := range all.Items {
 		if w.Tokens == 0 && !w.Partial && !all.Partial && !slices.Contains(out, names[i]) {
 			out = append(out, names[i])

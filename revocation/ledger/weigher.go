@@ -35,10 +35,15 @@ type weigher struct {
 	questions int
 }
 
+// query is one revocation of a question.
+type query struct {
+	text  []byte // the [insight.ImpactQuery]
+	scans bool
+}
+
 // single is one revocation that waits for its weight.
 type single struct {
-	query  insight.ImpactQuery
-	size   int // of the query, in bytes
+	query  query
 	weight weight
 	done   chan struct{} // closed once weight is set
 }
@@ -71,11 +76,11 @@ func (w *weigher) one(ctx context.Context, q insight.ImpactQuery) weight {
 	if w.ask == nil {
 		return weight{}
 	}
-	size, ok := sizeOf(q)
+	asked, ok := queryOf(q)
 	if !ok {
 		return unknown()
 	}
-	s := &single{query: q, size: size, done: make(chan struct{})}
+	s := &single{query: asked, done: make(chan struct{})}
 	w.mu.Lock()
 	w.waiting = append(w.waiting, s)
 	if w.questions < maxQuestions {
@@ -91,18 +96,18 @@ func (w *weigher) one(ctx context.Context, q insight.ImpactQuery) weight {
 	}
 }
 
-// sizeOf returns the size of a query within a question. It is not ok if the
-// query does not fit into one.
-func sizeOf(q insight.ImpactQuery) (n int, ok bool) {
+// queryOf returns the query about one revocation. It is not ok if the query does
+// not fit into a question.
+func queryOf(q insight.ImpactQuery) (_ query, ok bool) {
 	b, err := json.Marshal(q)
-	return len(b) + 1, err == nil && len(b) < maxQuestion-2
+	return query{b, q.Scans()}, err == nil && len(b) < maxQuestion-2
 }
 
 // askWaiting asks about the revocations that wait, until there are none.
 func (w *weigher) askWaiting() {
 	for {
 		w.mu.Lock()
-		n := fitting(len(w.waiting), func(i int) (*insight.ImpactQuery, int) { return &w.waiting[i].query, w.waiting[i].size })
+		n := fitting(len(w.waiting), func(i int) *query { return &w.waiting[i].query })
 		taken := w.waiting[:n:n]
 		w.waiting = w.waiting[n:]
 		if n == 0 {
@@ -111,7 +116,7 @@ func (w *weigher) askWaiting() {
 			return
 		}
 		w.mu.Unlock()
-		queries := make([]insight.ImpactQuery, n)
+		queries := make([]query, n)
 		for i, s := range taken {
 			queries[i] = s.query
 		}
@@ -125,14 +130,14 @@ func (w *weigher) askWaiting() {
 
 // fitting returns how many of n queries fit into one question. It asks for the
 // queries in their order, and for none behind the first that does not fit.
-func fitting(n int, query func(int) (*insight.ImpactQuery, int)) int {
+func fitting(n int, of func(int) *query) int {
 	size, scans := 2, 0
 	for i := range min(n, insight.MaxWeighed) {
-		q, bytes := query(i)
-		if size += bytes; size > maxQuestion {
+		q := of(i)
+		if size += len(q.text) + 1; size > maxQuestion {
 			return i
 		}
-		if q.Scans() {
+		if q.scans {
 			if scans++; scans > insight.MaxScanned {
 				return i
 			}
@@ -142,8 +147,13 @@ func fitting(n int, query func(int) (*insight.ImpactQuery, int)) int {
 }
 
 // question puts one question to the replicas.
-func (w *weigher) question(ctx context.Context, queries []insight.ImpactQuery) (insight.Weights, Answered) {
-	answers, of := Gather[insight.Weights](ctx, w.ask, w.logger, insight.AskWeights, queries)
+func (w *weigher) question(ctx context.Context, queries []query) (insight.Weights, Answered) {
+	text := make([]byte, 0, maxQuestion)
+	for i := range queries {
+		text = append(append(text, ','), queries[i].text...)
+	}
+	text[0] = '['
+	answers, of := gather[insight.Weights](ctx, w.ask, w.logger, insight.AskWeights, append(text, ']'))
 	answers = slices.DeleteFunc(answers, func(a insight.Weights) bool { return !a.Fits(len(queries)) })
 	of.Answered = len(answers)
 	all := insight.MergeWeights(len(queries), answers...)
@@ -164,7 +174,7 @@ func (w *weigher) batch(ctx context.Context, revocations []Candidate) (sum weigh
 	}
 	ctx, cancel := context.WithTimeout(ctx, batchTime)
 	defer cancel()
-	queries := make([]insight.ImpactQuery, 0, insight.MaxWeighed)
+	queries := make([]query, 0, insight.MaxWeighed)
 	for len(revocations) > 0 {
 		if ctx.Err() != nil {
 			sum.Partial, sum.unsure = true, true
@@ -173,15 +183,14 @@ func (w *weigher) batch(ctx context.Context, revocations []Candidate) (sum weigh
 		queries = queries[:0]
 		// fitting stops at the first line that does not fit, so each line is
 		// written about once, however few lines fit into one question.
-		n := fitting(len(revocations), func(i int) (*insight.ImpactQuery, int) {
-			q := insight.ImpactQueryOf(&revocations[i].Revocation)
-			size, ok := sizeOf(q)
+		n := fitting(len(revocations), func(i int) *query {
+			q, ok := queryOf(insight.ImpactQueryOf(&revocations[i].Revocation))
 			if !ok { // the weight of this line cannot be known
 				sum.Partial = true
-				q, size = insight.ImpactQuery{Issuer: q.Issuer, Claims: map[string]any{"jti": ""}}, 0
+				q, _ = queryOf(insight.ImpactQuery{Issuer: revocations[i].Issuer, Claims: map[string]any{"jti": ""}})
 			}
 			queries = append(queries, q)
-			return &queries[i], size
+			return &queries[i]
 		})
 		all, of := w.question(ctx, queries[:n])
 		sum.add(weightOf(all.Sum(), &all, of))
