@@ -18,9 +18,9 @@ func (i *Issuer) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", i.discovery)
 	mux.HandleFunc("GET /jwks", i.jwks)
+	mux.HandleFunc("GET /statuslists/1", i.statusList)
 	mux.HandleFunc("POST /token", i.token)
 	mux.HandleFunc("POST /revoke", i.revoke)
-	mux.HandleFunc("POST /disable", i.disable)
 	mux.HandleFunc("POST /rotate", func(w http.ResponseWriter, _ *http.Request) {
 		if err := i.Rotate(); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -101,9 +101,6 @@ func (i *Issuer) login(username, client, scope string) (s session, fault string)
 	s = session{id: rand.Text(), subject: username, client: cmp.Or(client, defaultClient), scope: cmp.Or(scope, defaultScope)}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.disabled[username] {
-		return session{}, "invalid_grant"
-	}
 	return i.continued(s), ""
 }
 

@@ -1,7 +1,6 @@
 // Package jwkstest runs a token issuer on loopback. Its clients see a real one: a
 // discovery document, a JWK Set, signing keys that rotate, a token endpoint with
-// sessions and rotating refresh tokens, revocation after RFC 7009, and back-channel
-// logouts. The demo
+// sessions and rotating refresh tokens, and revocation after RFC 7009. The demo
 // logs its users in with it, and tests make it misbehave.
 //
 // It is not an identity provider. Every caller gets a token for every name and
@@ -19,7 +18,7 @@
 //	POST /revoke   token=…
 //	POST /rotate   a new signing key beside the old ones
 //	POST /retire   the old ones unpublished
-//	POST /disable  username=alice: no more sessions, and a back-channel logout
+//	GET  /statuslists/1
 package jwkstest
 
 import (
@@ -51,16 +50,16 @@ type Issuer struct {
 	stop   chan struct{} // closed by Close to end delays
 	once   sync.Once
 
-	fetches, discoveries atomic.Int64
+	fetches, discoveries, statusFetches atomic.Int64
 
 	mu             sync.Mutex
 	keys           []key // all are published, and the last one signs
 	keysFault      Fault
 	discoveryFault Fault
+	statusFault    Fault
+	statuses       [places]byte
 	sessions       map[string]session // by sid
 	refresh        map[string]string  // sid by refresh token, also by used ones
-	disabled       map[string]bool    // by user
-	logoutURI      string             // empty: logouts are not sent
 }
 
 // Start runs an issuer until Close.
@@ -69,7 +68,7 @@ func Start(o Options) (*Issuer, error) {
 	o.Addr = cmp.Or(o.Addr, "127.0.0.1:0")
 	o.Lifetime = cmp.Or(o.Lifetime, 5*time.Minute)
 	o.Audience = cmp.Or(o.Audience, "api")
-	i := &Issuer{o: o, done: make(chan struct{}), stop: make(chan struct{}), sessions: map[string]session{}, refresh: map[string]string{}, disabled: map[string]bool{}}
+	i := &Issuer{o: o, done: make(chan struct{}), stop: make(chan struct{}), sessions: map[string]session{}, refresh: map[string]string{}}
 	if err := i.Rotate(); err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func (l *Lists) giveUp(f *followed) {
 
 // keep fetches one list again and again until ctx ends.
 func (l *Lists) keep(ctx context.Context, f *followed) {
-	retry := &backoff.ExponentialBackOff{InitialInterval: l.o.MinRefresh, MaxInterval: l.o.MaxRefresh, Multiplier: 2, RandomizationFactor: 0.1}
+	retry := &backoff.ExponentialBackOff{InitialInterval: min(time.Second, l.o.MinRefresh), MaxInterval: l.o.MaxRefresh, Multiplier: 2, RandomizationFactor: 0.1}
 	retry.Reset()
 	for {
 		pause := l.refresh(ctx, f, retry)
@@ -188,11 +188,15 @@ func (l *Lists) get(ctx context.Context, f *followed) (*list, error) {
 }
 
 // afterFailure logs a failure that is new, and returns the pause before the next
-// fetch. While there is a usable list, the pause grows.
+// fetch. While there is a usable list, the pause grows from MinRefresh to
+// MaxRefresh. Without one it grows from a second to MinRefresh, because every token
+// of the list lacks its status.
 func (l *Lists) afterFailure(f *followed, retry *backoff.ExponentialBackOff, err error) time.Duration {
-	state, pause := "status list could not be refreshed, keeping the last good one", max(retry.NextBackOff(), l.o.MinRefresh)
-	if held := f.current.Load(); held == nil || !time.Now().Before(held.until) {
-		state, pause = "status list could not be fetched, and none is usable: its tokens have no status", l.o.MinRefresh
+	state, pause := "status list could not be refreshed, keeping the last good one", retry.NextBackOff()
+	if held := f.current.Load(); held != nil && time.Now().Before(held.until) {
+		pause = max(pause, l.o.MinRefresh)
+	} else {
+		state, pause = "status list could not be fetched, and none is usable: its tokens have no status", min(pause, l.o.MinRefresh)
 	}
 	pause = max(pause, fetch.AskedPause(err, l.o.MaxRefresh))
 	if fault := state + printable.Clean(err.Error(), 500); fault != f.fault {
@@ -214,5 +218,5 @@ func (o *Options) pause(next *list, now time.Time) time.Duration {
 		p = min(p, next.expires.Sub(now)*9/10)
 	}
 	p = max(p, o.MinRefresh)
-	return p - time.Duration(rand.Int64N(int64(p/10)+1))
+	return p - time.Duration(rand.Int64N(int64(p/10)+1)) //nolint:gosec // nobody gains by foreseeing it
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"maps"
@@ -29,6 +30,7 @@ const (
 	idp    = "https://idp.example/"
 	folder = "https://idp.example/lists/"
 	first  = folder + "1"
+	day    = 24 * time.Hour
 )
 
 var b64 = base64.RawURLEncoding
@@ -66,7 +68,7 @@ func keysOf(t testing.TB, kids ...string) (k *jwks.Keys, publish func(kids ...st
 		}
 	}
 	publish(kids...)
-	return must(jwks.Open(jwks.Options{Issuer: idp, File: path, Logger: slog.New(slog.DiscardHandler)})), publish
+	return must(jwks.Open(jwks.Options{Issuer: idp, File: path, RefreshInterval: day, MinRefreshInterval: day, Logger: slog.New(slog.DiscardHandler)})), publish
 }
 
 func deflated(statuses []byte) string {
@@ -110,6 +112,13 @@ func (p *provider) answer(uri string, code int, text string) {
 	p.answers[uri] = func() (int, string) { return code, text }
 }
 
+// heads sets a header of all answers.
+func (p *provider) heads(name, value string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.headers.Set(name, value)
+}
+
 func (p *provider) makes(uri string, text func() string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -126,7 +135,7 @@ func (p *provider) RoundTrip(r *http.Request) (*http.Response, error) {
 	p.mu.Lock()
 	uri := r.URL.String()
 	p.asked[uri] = append(p.asked[uri], time.Now())
-	answer, slow := p.answers[uri], p.slow
+	answer, slow, headers := p.answers[uri], p.slow, p.headers.Clone()
 	p.under++
 	p.most = max(p.most, p.under)
 	p.mu.Unlock()
@@ -144,7 +153,7 @@ func (p *provider) RoundTrip(r *http.Request) (*http.Response, error) {
 	if answer != nil {
 		code, text = answer()
 	}
-	return &http.Response{StatusCode: code, Header: p.headers.Clone(), Body: io.NopCloser(bytes.NewReader([]byte(text))), Request: r}, nil
+	return &http.Response{StatusCode: code, Header: headers, Body: io.NopCloser(bytes.NewReader([]byte(text))), Request: r}, nil
 }
 
 // options returns the options of lists in folder that p serves.
@@ -159,7 +168,7 @@ func status(l *Lists, uri string, idx uint64) (Status, error) {
 
 func wantStatus(t *testing.T, l *Lists, uri string, idx uint64, want Status, wantErr error) {
 	t.Helper()
-	if got, err := status(l, uri, idx); err != wantErr || err == nil && got != want || err != nil && got == Valid {
+	if got, err := status(l, uri, idx); !errors.Is(err, wantErr) || err == nil && got != want || err != nil && got == Valid {
 		t.Errorf("%s at %d, %s: got status %d and error %v, want %d and %v", uri, idx, time.Now().UTC().Format(time.TimeOnly), got, err, want, wantErr)
 	}
 }

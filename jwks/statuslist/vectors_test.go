@@ -2,6 +2,7 @@ package statuslist
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
 	"regexp"
@@ -54,7 +55,7 @@ func TestVectors(t *testing.T) {
 		if !maps.Equal(got, v.Nonzero) {
 			t.Errorf("%s: got %v, want %v", v.File, got, v.Nonzero)
 		}
-		if _, err := l.at(uint64(v.Entries)); err != ErrOutOfRange {
+		if _, err := l.at(uint64(v.Entries)); !errors.Is(err, ErrOutOfRange) {
 			t.Errorf("%s at its end: got error %v, want %v", v.File, err, ErrOutOfRange)
 		}
 	}
