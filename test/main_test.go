@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +22,7 @@ var (
 	rescind string // the binary under test
 	gateway string // an Envoy; empty if there is none
 	noEnvoy error  // why
-	skipped atomic.Int64
+	skipped int
 )
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -45,8 +44,8 @@ func run(m *testing.M) int {
 		panic(noEnvoy)
 	}
 	code := m.Run()
-	if n := skipped.Load(); n > 0 {
-		fmt.Printf("SKIPPED %d tests: %v\n", n, noEnvoy)
+	if skipped > 0 {
+		fmt.Printf("SKIPPED %d tests: %v\n", skipped, noEnvoy)
 	}
 	return code
 }
@@ -77,19 +76,8 @@ func needEnvoy(t *testing.T) {
 	if os.Getenv("CI") != "" {
 		t.Fatal(noEnvoy)
 	}
-	skipped.Add(1)
+	skipped++
 	t.Skip(noEnvoy)
-}
-
-// withoutRace skips a test under the race detector. Such a test reads documents or
-// answers, measures, or runs programs of other authors. The tests of faults, of
-// reloads and of the gateway run the same code of the binary at the same time as
-// other code, so a race shows there. CI runs every test without the detector too.
-func withoutRace(t *testing.T) {
-	t.Helper()
-	if raceEnabled {
-		t.Skip("this test runs without the race detector: go test ./test")
-	}
 }
 
 // start runs a stack until the test ends. If the test fails, the logs of the parts

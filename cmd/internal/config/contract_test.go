@@ -338,7 +338,7 @@ func knownKeys(t *testing.T, kind, path string) []string {
 	t.Helper()
 	const no = "'no such key, and nothing like it': 1"
 	probe := map[string]string{
-		"authz": "grpc: {tls: {NO}, NO}\nhttp: {NO}\nissuers: [{NO}]\nrevocation: {tls: {NO}, NO}\npolicies: {x: {NO}}\nheaders: {NO}\nlog: {decisions: {collector: {NO}, NO}, NO}\ntracing: {NO}\nalerts: {NO}\nNO\n",
+		"authz": "grpc: {tls: {NO}, NO}\nhttp: {NO}\nissuers: [{status_lists: {NO}, NO}]\nrevocation: {tls: {NO}, NO}\npolicies: {x: {NO}}\nheaders: {NO}\nlog: {decisions: {collector: {NO}, NO}, NO}\ntracing: {NO}\nalerts: {NO}\nNO\n",
 		"control": "http: {tls: {NO}, NO}\nfeed: {tls: {NO}, tokens: [{NO}], NO}\nstore: {cluster: {tls: {NO}, NO}, nats: {NO}, NO}\n" +
 			"admin: {tokens: [{NO}], NO}\nlog: {NO}\nalerts: {webhooks: [{NO}], alertmanagers: [{NO}], actions: [{NO}], NO}\nlimits: {NO}\nissuers: [{NO}]\nNO\n",
 	}[kind]

@@ -62,6 +62,18 @@ issuers:
         - "7"
     ca_file: cert.pem
     allow_http: false
+    status_lists:
+      uris:
+        - https://idp.example.com/statuslists/
+        - https://status.example.com/lists/1
+      jwks_uri: https://status.example.com/jwks
+      on_unavailable: allow
+      max_lists: 65
+      max_inflated: 2000000
+      max_response: 4000000
+      min_refresh_interval: 20s
+      max_refresh_interval: 10m
+      max_age: 12h
   - issuer: spiffe://example.org
     jwks_file: jwks.json
     spiffe: true

@@ -43,6 +43,8 @@ type Issuer struct {
 	MaxStale           time.Duration // 0: the last good keys are used for ever
 	CAFile             string        // empty: the system's
 	AllowHTTP          bool
+
+	StatusLists *StatusLists // nil: the claim status is ignored
 }
 
 // issuer reads one of the issuers, which must differ.
@@ -80,9 +82,11 @@ func issuer() as[Issuer] {
 			"claims":               restrict(&i.Claims, conditions),
 			"ca_file":              into(&i.CAFile, file(certificates)),
 			"allow_http":           into(&i.AllowHTTP, flag),
+			"status_lists":         restrict(&i.StatusLists, statusLists),
 		}) {
 			i.checkKeys(v)
 			i.checkRest(v)
+			i.checkStatusLists(v)
 		}
 	}
 }

@@ -21,7 +21,7 @@ func TestNullRestrictionsAreFaults(t *testing.T) {
 			}
 		}
 	}
-	for _, key := range []string{"algorithms", "token_types", "key_uses", "required_claims", "claims", "max_stale"} {
+	for _, key := range []string{"algorithms", "token_types", "key_uses", "required_claims", "claims", "max_stale", "status_lists"} {
 		try("authz", key, "issuers: [{issuer: 'https://idp.example.com/', discovery: true, audiences: [api], %s}]\n")
 	}
 	try("authz", "audiences", "issuers: [{issuer: 'https://idp.example.com/', discovery: true, any_audience: true, %s}]\n")

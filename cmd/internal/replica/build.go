@@ -19,11 +19,12 @@ import (
 type issuerKeys struct {
 	options jwks.Options
 	keys    *jwks.Keys
+	status  *issuerLists // nil: the issuer has no status lists
 }
 
-// build returns an authorizer for c and the keys that it looks in. An issuer
-// whose keys come from the same place keeps its present keys, also if other
-// settings of the issuer have changed. Nothing that is in force changes.
+// build returns an authorizer for c, and the keys and status lists that it looks
+// in. An issuer whose keys come from the same place keeps its present keys, also if
+// other settings of the issuer have changed, and so do its status lists. Nothing that is in force changes.
 func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]issuerKeys, error) {
 	if err := p.follower.Fits(lifetimes(c)); err != nil {
 		return nil, nil, err
@@ -46,6 +47,13 @@ func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]iss
 		}
 		next[i.Issuer] = k
 		options.Issuers[n].Keys = k.keys
+		if k.status, err = p.listsOf(i, k.keys); err != nil {
+			return fail(fmt.Errorf("issuer %s: %w", i.Issuer, err))
+		}
+		if k.status != nil {
+			next[i.Issuer] = k
+			options.Issuers[n].StatusLists = k.status.lists
+		}
 	}
 	authorizer, err := authz.New(options)
 	if err != nil {
@@ -56,13 +64,19 @@ func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]iss
 
 // keysOf returns the present keys of an issuer, or opens new ones.
 func (p *process) keysOf(i config.Issuer) (issuerKeys, error) {
-	o := KeyOptions(i)
-	o.Dir, o.Figures, o.Logger = below(p.options.Config.Revocation.Dir, "keys"), p.figures, p.log
+	o := p.keyOptions(i)
 	if old, ok := p.keys[i.Issuer]; ok && reflect.DeepEqual(old.options, o) {
-		return old, nil
+		return issuerKeys{options: o, keys: old.keys}, nil
 	}
 	keys, err := jwks.Open(o)
-	return issuerKeys{o, keys}, err
+	return issuerKeys{options: o, keys: keys}, err
+}
+
+// keyOptions returns the options of the keys of an issuer in this process.
+func (p *process) keyOptions(i config.Issuer) jwks.Options {
+	o := KeyOptions(i)
+	o.Dir, o.Figures, o.Logger = below(p.options.Config.Revocation.Dir, "keys"), p.figures, p.log
+	return o
 }
 
 // lifetimes returns for how long a token of each issuer may be accepted: from

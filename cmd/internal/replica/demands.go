@@ -14,7 +14,7 @@ func Demands(c *config.Reloadable) ([]authz.Issuer, map[string]authz.Policy) {
 		issuers[n] = authz.Issuer{
 			Name: i.Issuer, Algorithms: i.Algorithms, Audiences: i.Audiences, AnyAudience: i.AnyAudience,
 			TokenTypes: i.TokenTypes, MaxLifetime: i.MaxLifetime, Leeway: i.Leeway, IatLeeway: i.IatLeeway, MaxToken: i.MaxTokenSize, RequiredClaims: i.RequiredClaims,
-			Claims: conditions(i.Claims), SPIFFE: i.SPIFFE,
+			Claims: conditions(i.Claims), SPIFFE: i.SPIFFE, AllowUnknownStatus: i.StatusLists != nil && i.StatusLists.AllowUnavailable,
 		}
 	}
 	policies := map[string]authz.Policy{}

@@ -77,13 +77,18 @@ func (p *process) noteReload(c *config.Authz) (note string) {
 	return note
 }
 
-// await waits until the new keys are fetched, at most for keysPatience. The
-// configuration in force answers meanwhile, from its own keys.
+// await waits until the new keys are fetched, and the new status lists that are
+// known by their URIs, at most for keysPatience. The configuration in force answers
+// meanwhile, from its own keys.
 func (p *process) await(ctx context.Context, next map[string]issuerKeys) {
 	ctx, cancel := context.WithTimeout(ctx, keysPatience)
 	defer cancel()
 	for name, k := range next {
-		for p.keys[name].keys != k.keys && !k.keys.Status().Usable() {
+		arrived := func() bool {
+			return (p.keys[name].keys == k.keys || k.keys.Status().Usable()) &&
+				(k.status == nil || p.keys[name].status == k.status || k.status.lists.Settled())
+		}
+		for !arrived() {
 			select {
 			case <-ctx.Done():
 				return
@@ -93,7 +98,8 @@ func (p *process) await(ctx context.Context, next map[string]issuerKeys) {
 	}
 }
 
-// adopt takes over c and its keys, and closes those that c does not use. The
+// adopt takes over c, its keys and its status lists, and closes those that c does
+// not use. The
 // caller has already replaced an authorizer that still looks in them.
 func (p *process) adopt(c *config.Authz, next map[string]issuerKeys) {
 	old := p.keys
@@ -102,16 +108,18 @@ func (p *process) adopt(c *config.Authz, next map[string]issuerKeys) {
 	closeUnused(old, next)
 }
 
-// closeUnused closes the keys that are not among those in use.
+// closeUnused closes the keys and the status lists that are not among those in
+// use. Fetches of lists need the keys, so the lists end first.
 func closeUnused(keys, used map[string]issuerKeys) {
 	for name, k := range keys {
+		k.status.close(used[name].status)
 		if used[name].keys != k.keys {
 			k.keys.Close()
 		}
 	}
 }
 
-// close closes all keys.
+// close closes all keys and status lists.
 func (p *process) close() error {
 	p.adopt(p.running, map[string]issuerKeys{})
 	return nil

@@ -78,11 +78,17 @@ func (r *reloading) write(issuer, rest string) {
 // want checks the reason of the decision about a token with these claims.
 func (r *reloading) want(what string, claims map[string]any, reason authz.Reason) {
 	r.t.Helper()
-	token, err := r.issuer.Mint(claims)
-	o, err := envoy.Check(r.t.Context(), r.addr, nil, envoy.Question{Token: must(r.t, token, err)})
-	if got := must(r.t, o, err).Reason(); got != string(reason) {
+	if got := r.reasonOf(claims); got != reason {
 		r.t.Errorf("%s: %s, want %s", what, got, reason)
 	}
+}
+
+// reasonOf returns the reason of the decision about a token with these claims.
+func (r *reloading) reasonOf(claims map[string]any) authz.Reason {
+	r.t.Helper()
+	token, err := r.issuer.Mint(claims)
+	o, err := envoy.Check(r.t.Context(), r.addr, nil, envoy.Question{Token: must(r.t, token, err)})
+	return authz.Reason(must(r.t, o, err).Reason())
 }
 
 func TestReload(t *testing.T) {

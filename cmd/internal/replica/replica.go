@@ -41,6 +41,7 @@ import (
 	"rescind/cmd/internal/daemon"
 	"rescind/envoy"
 	"rescind/jwks"
+	"rescind/jwks/statuslist"
 	"rescind/revocation/feed"
 	revset "rescind/revocation/replica"
 )
@@ -93,9 +94,13 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	statusFigures, err := statuslist.NewFigures(registry)
+	if err != nil {
+		return err
+	}
 	p := &process{
 		options: o, log: log, level: level, registry: registry, processes: processes, teardown: teardown,
-		figures: figures, follower: follower, keys: map[string]issuerKeys{},
+		figures: figures, statusFigures: statusFigures, follower: follower, keys: map[string]issuerKeys{},
 	}
 	authorizer, keys, err := p.build(&c.Reloadable)
 	if err != nil {
@@ -163,13 +168,14 @@ type process struct {
 	processes *daemon.Processes
 	teardown  *daemon.Teardown
 
-	figures   *jwks.Figures
-	follower  *revset.Follower
-	watcher   *watch.Watcher
-	reporter  *feed.Reporter
-	profile   *feed.Profile
-	observers *observers
-	gate      *gate.Gate
+	figures       *jwks.Figures
+	statusFigures *statuslist.Figures
+	follower      *revset.Follower
+	watcher       *watch.Watcher
+	reporter      *feed.Reporter
+	profile       *feed.Profile
+	observers     *observers
+	gate          *gate.Gate
 
 	running *config.Authz // as last put in force
 	keys    map[string]issuerKeys
