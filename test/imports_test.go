@@ -40,7 +40,7 @@ var arrows = map[string][]string{
 	"rescind/authz/otlp":                   nil,
 	"rescind/authz/watch":                  {"rescind/authz", "rescind/jwks/jwt", "rescind/revocation", "rescind/revocation/insight"},
 	"rescind/authz/gate":                   {"rescind/authz", "rescind/revocation/linelimit"},
-	"rescind/authz/explain":                {"rescind/authz", "rescind/jwks", "rescind/jwks/jwt", "rescind/revocation", "rescind/revocation/printable"},
+	"rescind/authz/explain":                {"rescind/authz", "rescind/jwks", "rescind/jwks/jwt", "rescind/jwks/statuslist", "rescind/revocation", "rescind/revocation/printable"},
 	"rescind/envoy":                        {"rescind/authz", "rescind/authz/gate"},
 	"rescind/envoy/envoytest":              {"rescind/envoy", "rescind/jwks/jwkstest", "rescind/test/freeport"},
 	"rescind/cmd/internal/config":          {"rescind/authz", "rescind/authz/watch", "rescind/jwks", "rescind/jwks/jwt", "rescind/jwks/loopback", "rescind/jwks/statuslist", "rescind/revocation", "rescind/revocation/insight", "rescind/revocation/printable"},

@@ -32,6 +32,7 @@ import (
 // Question is a denial and everything that is known about it.
 type Question struct {
 	Reason  authz.Reason
+	Detail  string   // of the answer; it tells the causes of Revoked apart
 	Token   string   // as it was sent
 	Policy  string   // the policy that was named; empty: [authz.DefaultPolicy]
 	Demands *Demands // nil: no configuration is at hand
@@ -73,6 +74,9 @@ func Denial(q Question) []Finding {
 		return []Finding{{Note: text}}
 	}
 	e.resolve()
+	if q.Reason == authz.Revoked && q.Detail != authz.ByStatusList {
+		return nil // the revocation itself says more
+	}
 	find, known := causes[q.Reason]
 	switch {
 	case !known || e.token == nil && !tokenless[q.Reason]:
@@ -109,6 +113,9 @@ var causes = map[authz.Reason]func(*explanation){
 	authz.WrongAudience:        (*explanation).wrongAudience,
 	authz.MissingClaim:         (*explanation).missingClaim,
 	authz.Unproven:             (*explanation).unproven,
+	authz.Revoked:              (*explanation).revoked,
+	authz.StatusRefused:        (*explanation).statusRefused,
+	authz.StatusUnavailable:    (*explanation).statusUnavailable,
 	authz.InsufficientScope:    (*explanation).insufficientScope,
 	authz.ClaimRefused:         (*explanation).claimRefused,
 	authz.StepUp:               (*explanation).claimRefused,

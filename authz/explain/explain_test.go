@@ -10,6 +10,7 @@ import (
 	"rescind/authz"
 	"rescind/jwks"
 	"rescind/jwks/jwt"
+	"rescind/jwks/statuslist"
 	"rescind/revocation"
 	"rescind/revocation/printable"
 )
@@ -36,7 +37,7 @@ func demands() *Demands {
 func FuzzDenial(f *testing.F) {
 	for _, payload := range []string{
 		`{"iss":"i","aud":["\u202e","x"],"exp":1e9,"iat":1099511627776,"nbf":0.5,"scope":7,"scp":["a",{}],"kind":"\u001b[2J","cnf":{"jkt":"\u009b"}}`,
-		`{"sub":"spiffe://example.org/a","exp":1,"events":{}}`, `{"iss":"ii","aud":{"a":[null]},"acr":null}`, `{}`, `[`,
+		`{"sub":"spiffe://example.org/a","exp":1,"events":{}}`, `{"iss":"i","status":{"status_list":{"idx":7,"uri":"https://i/\u202e"}}}`, `{"iss":"i","status":{"status_list":{"idx":7,"uri":"https://i/1"}}}`, `{"iss":"ii","aud":{"a":[null]},"acr":null}`, `{}`, `[`,
 	} {
 		for _, header := range []string{`{"alg":"EdDSA"}`, `{"alg":"hs256\u2028","kid":"\u202e","typ":"a/b"}`, `{`} {
 			f.Add(unsigned(header, payload), "all", "kid\x1b")
@@ -56,7 +57,7 @@ func FuzzDenial(f *testing.F) {
 		signature := token[strings.LastIndexByte(token, '.')+1:]
 		for _, reason := range reasons {
 			for _, d := range []*Demands{nil, demands()} {
-				q := Question{Reason: reason, Token: token, Policy: policy, Demands: d, Now: time.Unix(1e9, 0)}
+				q := Question{Reason: reason, Detail: authz.ByStatusList, Token: token, Policy: policy, Demands: d, Now: time.Unix(1e9, 0)}
 				q.Keys = &Keys{Source: "keys.json", Published: []jwks.Published{{Key: jwks.Key{ID: kid}, Unused: kid}, {Key: jwks.Key{ID: kid}}}}
 				for _, found := range Denial(q) {
 					for _, text := range []string{found.Token, found.Wanted, found.Key, found.Note} {
@@ -71,6 +72,29 @@ func FuzzDenial(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A denial by a status list names the place in the list.
+func TestDenialByAStatusList(t *testing.T) {
+	token := unsigned(`{"alg":"EdDSA"}`, `{"iss":"i","status":{"status_list":{"idx":42,"uri":"https://idp.example/lists/1"}}}`)
+	const place = `idx 42 of the list "https://idp.example/lists/1"`
+	for _, c := range []struct {
+		reason authz.Reason
+		detail string
+		token  string
+	}{
+		{authz.Revoked, authz.ByStatusList, place}, {authz.StatusUnavailable, "", place}, {authz.StatusRefused, "", place}, {authz.Revoked, "", ""},
+	} {
+		got := Denial(Question{Reason: c.reason, Detail: c.detail, Token: token, Demands: demands()})
+		if c.token == "" && got != nil || c.token != "" && (len(got) != 1 || got[0].Token != c.token) {
+			t.Errorf("%s with detail %q: got %+v, want one finding about %q", c.reason, c.detail, got, c.token)
+		}
+	}
+	token = unsigned(`{"alg":"EdDSA"}`, `{"iss":"i","status":{"status_list":{"idx":-1,"uri":"https://idp.example/lists/1"}}}`)
+	got := Denial(Question{Reason: authz.StatusRefused, Token: token})
+	if len(got) != 1 || !strings.Contains(got[0].Token, `"idx":-1`) || got[0].Note != string(statuslist.FlawIndex) {
+		t.Errorf("a claim without a place: got %+v, want the claim and %q", got, statuslist.FlawIndex)
+	}
 }
 
 // A reason that nothing is known of is not explained, and a denial without a

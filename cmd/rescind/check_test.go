@@ -22,6 +22,7 @@ import (
 	"rescind/authz/gate"
 	"rescind/envoy"
 	"rescind/jwks"
+	"rescind/jwks/statuslist"
 	"rescind/revocation"
 	revset "rescind/revocation/replica"
 	"rescind/test/testcert"
@@ -66,13 +67,30 @@ func must[T any](t testing.TB, v T, err error) T {
 	return v
 }
 
+// Status ends the token at index 7 of every list but the one at /2, which is not
+// there.
+func (r *testReplica) Status(ref statuslist.Reference, _ time.Time) (statuslist.Status, error) {
+	switch {
+	case strings.HasSuffix(ref.URI, "/2"):
+		return statuslist.Invalid, statuslist.ErrUnavailable
+	case ref.Index == 7:
+		return statuslist.Suspended, nil
+	}
+	return statuslist.Valid, nil
+}
+
+// listed returns claims with a place in a status list.
+func listed(index int, uri string) map[string]any {
+	return map[string]any{"status": map[string]any{"status_list": map[string]any{"idx": index, "uri": uri}}}
+}
+
 func startReplica(t testing.TB, config *tls.Config) *testReplica {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	r := &testReplica{t: t, private: must(t, private, err)}
 	set := follower(t)
 	a, err := authz.New(authz.Options{
-		Issuers:     []authz.Issuer{{Name: idp, Keys: r, Audiences: []string{"api"}, MaxLifetime: time.Hour}},
+		Issuers:     []authz.Issuer{{Name: idp, Keys: r, Audiences: []string{"api"}, MaxLifetime: time.Hour, StatusLists: r}},
 		Policies:    map[string]authz.Policy{"default": {}, "public": {TokenOptional: true}, "reports": {Scopes: []string{"reports:read"}}},
 		Revocations: set,
 	})
@@ -124,6 +142,9 @@ func TestCheck(t *testing.T) {
 		{"over a socket", "", []string{good, "--authz", r.socket}, []string{"allow  ok\n"}},
 		{"from standard input", good + "\n", []string{"-"}, []string{"allow  ok\n"}},
 		{"revoked", "", []string{r.token(map[string]any{"sub": "mallory"})}, []string{"deny  revoked\n", "401 Unauthorized", "revocation_id    r8.0\n", `response header  www-authenticate: Bearer realm="rescind", error="invalid_token"`, "body"}},
+		{"ended by a status list", "", []string{r.token(listed(7, "https://idp/lists/1"))}, []string{"deny  revoked\n", "401 Unauthorized", "detail           status_list\n", `idx 7 of the list "https://idp/lists/1"`, "rescind restore does not undo it"}},
+		{"without its status list", "", []string{r.token(listed(0, "https://idp/lists/2"))}, []string{"deny  status_unavailable\n", "503 Service Unavailable", `idx 0 of the list "https://idp/lists/2"`, "retry-after"}},
+		{"with a broken status", "", []string{r.token(listed(-1, "https://idp/lists/1"))}, []string{"deny  status_refused\n", "401 Unauthorized", `status: {"status_list":{"idx":-1,"uri":"https://idp/lists/1"}}`}},
 		{"nonsense", "", []string{"nonsense"}, []string{"deny  malformed\n"}},
 		{"no token", "", []string{""}, []string{"deny  no_token\n"}},
 		{"no token where it is optional", "", []string{"", "--policy", "public"}, []string{"allow  no_token_allowed\n", "policy          public\n"}},

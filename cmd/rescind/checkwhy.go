@@ -33,6 +33,7 @@ func (q *question) explained(ctx context.Context, a *app, ask envoy.Question, o 
 		}
 	}
 	why := explain.Question{Reason: authz.Reason(reason), Token: ask.Token, Policy: q.policy, Now: a.now()}
+	why.Detail, _ = o.Metadata["detail"].(string)
 	if q.config != nil {
 		issuers, policies := replica.Demands(&q.config.Reloadable)
 		why.Demands = &explain.Demands{Source: q.configFile, Issuers: issuers, Policies: policies}
