@@ -72,7 +72,7 @@ func (q *question) issuerKeys(ctx context.Context, a *app, token string) *explai
 	if i.JWKSFile == "" && !q.fetchKeys {
 		return nil
 	}
-	published, err := jwks.ReadPublished(ctx, replica.KeyOptions(i))
+	published, err := jwks.ReadPublished(ctx, i.Options(i.Issuer))
 	if err != nil {
 		note(a.errs, "the keys of the issuer could not be read: %s", printable.Clean(err.Error(), 500))
 		return nil

@@ -47,6 +47,9 @@ const (
 	Block   Power = "block"   // tokens of later logins too, until the event is undone
 )
 
+// Powers are all of them.
+var Powers = []Power{Token, Session, Subject, Client, KeyID, All, Block}
+
 // DefaultPowers are the powers of an entry that lists none.
 var DefaultPowers = []Power{Token, Session, Subject}
 
@@ -70,9 +73,10 @@ type Act struct {
 	KeyID  string
 	All    bool
 
-	// Cutoff denies tokens issued up to this instant. The door rounds it up to a
-	// whole second, and takes the time of receipt for an instant that is later.
-	// Zero denies tokens of any time.
+	// Cutoff denies tokens issued up to the end of the second of this instant. The
+	// door takes the time of receipt for an instant that is later. Zero denies a
+	// token, a session or a key at any time, and is the time of the event for
+	// other targets.
 	Cutoff time.Time
 	// Block also denies tokens of later logins, until an act with Undo.
 	Block bool

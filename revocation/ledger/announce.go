@@ -51,6 +51,7 @@ var messages = map[string]string{
 	Existing: "change in force already",
 	Failed:   "change failed",
 	DryRun:   "change rehearsed",
+	Kept:     "event held",
 }
 
 // refusalsOf returns the limit of a credential. Credentials are those of the

@@ -15,8 +15,8 @@ import (
 type AuditEntry struct {
 	At             time.Time `json:"at"`
 	By             string    `json:"by,omitempty" doc:"Name of the credential; absent if the credential is not known"`
-	Action         string    `json:"action" enum:"revoke,import,restore,read,authenticate,revoke_at_issuer"`
-	Outcome        string    `json:"outcome" enum:"accepted,existing,refused,denied,failed,dry_run"`
+	Action         string    `json:"action" enum:"revoke,import,restore,read,authenticate,revoke_at_issuer,event,release,drop"`
+	Outcome        string    `json:"outcome" enum:"accepted,existing,refused,denied,failed,dry_run,held"`
 	Issuers        []string  `json:"issuers,omitempty" doc:"Issuers of the revocations"`
 	IssuersOmitted int       `json:"issuers_omitted,omitempty" doc:"How many more issuers the entry leaves out"`
 	ID             string    `json:"id,omitempty" doc:"The revocation"`
@@ -26,6 +26,8 @@ type AuditEntry struct {
 	Revision       uint64    `json:"revision,omitempty" doc:"The revision of the change, or the revision that already had it"`
 	Reason         string    `json:"reason,omitempty" doc:"As the request gave it"`
 	Detail         string    `json:"detail,omitempty" doc:"Why the attempt was refused, denied or failed"`
+	Intake         string    `json:"intake,omitempty" doc:"The intake whose held event it is about"`
+	Held           string    `json:"held,omitempty" doc:"ID of the held event, as in rescind intakes"`
 	From           string    `json:"from,omitempty" doc:"Network address of the caller"`
 }
 
@@ -37,13 +39,17 @@ const (
 	ActRead         = "read"
 	ActAuthenticate = "authenticate"
 	ActIssuer       = "revoke_at_issuer" // the issuer was told of a revoked token
+	ActEvent        = "event"            // an intake took an event, and made no revocation of it
+	ActRelease      = "release"          // an operator released a held event
+	ActDrop         = "drop"             // an operator dropped a held event
 
 	Accepted = "accepted"
 	Existing = "existing" // the same was in force, or restored, already
 	Refused  = "refused"  // the request was wrong
 	Denied   = "denied"   // the credential does not allow it
 	Failed   = "failed"   // the control endpoint failed; the change may be in force all the same
-	DryRun   = "dry_run"  // an alert action that revokes nothing
+	DryRun   = "dry_run"  // an alert action or an intake that revokes nothing
+	Kept     = "held"     // an intake keeps the event until an operator releases or drops it
 )
 
 // note is some entries on their way to the log. answer is called once, with nil

@@ -68,8 +68,17 @@ type Order struct {
 	Lines  []Line
 
 	Confirm       bool // the caller knows how much traffic the order hits
+	ConfirmBroad  bool // confirms a broad revocation whose weight is not fully known, and nothing else
 	UnknownIssuer bool // also for an issuer that no replica accepts
 	Seen          bool // answer with the traffic that is hit, also if nothing asks for its weight
+
+	// Once says that the reason of each line names an event. Where the caller has
+	// made a revocation of the target with the same reason before, that one is
+	// the answer, also if it is restored.
+	Once bool
+	// Note is the detail in the entry of the audit, such as the name of the operator who
+	// let a caller inside the process go on.
+	Note string
 }
 
 // Line asks for one revocation, by Body or by Request.
@@ -121,7 +130,7 @@ func (a *Authority) Revoke(ctx context.Context, c *Caller, o *Order) (*Revoked, 
 		}
 		seen = a.guard.seen(ctx, p.candidates, a.ledger.now())
 	}
-	if u := a.guard.judge(p.breadth, seen, consent{confirmed: o.Confirm, operator: c.Has(Operator)}); u != nil {
+	if u := a.guard.judge(p.breadth, seen, consent{confirmed: o.Confirm, broad: o.ConfirmBroad, operator: c.Has(Operator)}); u != nil {
 		return nil, a.Refuse(ctx, p.entry, u.refusal())
 	}
 	out := a.ledger.revoke(ctx, p.candidates, c.Has(Operator), p.entry)

@@ -24,6 +24,7 @@ type attempt struct {
 type Candidate struct {
 	revocation.Revocation
 	Line   int               // in a body of many lines, from 1; 0 for a lone request
+	once   bool              // as in [Order]
 	least  revocation.Micros // an existing revocation stands in for it only if it lasts until then
 	entry  revocation.Entry  // without its ID
 	packed []byte

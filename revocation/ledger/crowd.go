@@ -35,9 +35,10 @@ type crowd struct {
 type cut struct {
 	before revocation.Micros
 	block  bool
+	event  bool // an event may undo it, so it stands in for no other revocation
 }
 
-func (w *row) cut() cut { return cut{w.before, w.flags&isBlock != 0} }
+func (w *row) cut() cut { return cut{w.before, w.flags&isBlock != 0, w.flags&isEvent != 0} }
 
 // reach says up to which iat tokens are denied, and until when.
 type reach struct {

@@ -181,7 +181,7 @@ type boundMet struct{ bound, member, text string }
 
 func (d *decision) candidate(i int) *boundMet {
 	c := &d.attempt.revokes[i]
-	k := cut{c.entry.Before, c.Block}
+	k := cut{c.entry.Before, c.Block, endsByEvent(c.CreatedBy, c.entry.Before)}
 	added := d.addition(c.entry.Digest)
 	if id, ok := d.existing(c, k, &added); ok {
 		d.out.ids[i], d.out.revision = id, max(d.out.revision, id.Revision)
@@ -221,12 +221,22 @@ func (d *decision) addition(of revocation.Digest) addition {
 }
 
 // existing returns the revocation in force, or in this batch, that stands in
-// for a candidate.
+// for a candidate. The revocation that an event has made stands in for a
+// repetition of the event, also once it is restored. Where a later event may undo
+// the candidate, nothing else stands in for it.
 func (d *decision) existing(c *Candidate, k cut, added *addition) (revocation.ID, bool) {
+	if c.once {
+		if w := d.ledger.rows.repeated(c, d.now); w != nil {
+			return w.id(), true
+		}
+	}
+	if k.event {
+		return revocation.ID{}, false
+	}
 	if f, ok := added.same(k); ok && f.expires >= c.least {
 		return f.id, true
 	}
-	w := d.ledger.rows.same(&c.entry, c.Block, c.least, d.now)
+	w := d.ledger.rows.same(&c.entry, k, c.least, d.now)
 	if w == nil || d.batch.restored[w.id()] != 0 {
 		return revocation.ID{}, false
 	}

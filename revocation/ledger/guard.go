@@ -39,6 +39,7 @@ type Seen struct {
 // consent is a caller's permission to go beyond the limits of the guard.
 type consent struct {
 	confirmed bool // the caller said confirm=true
+	broad     bool // the configuration of the caller allows what is broad
 	operator  bool // the caller has the role operator
 }
 
@@ -70,7 +71,7 @@ func (g *guard) judge(b breadth, s *Seen, c consent) *unconfirmed {
 		return nil
 	case s.total >= g.minRequests && s.share() > g.share && !byOperator:
 		return &unconfirmed{operator: true, why: fmt.Sprintf("it would deny %s, more than limits.share_of_traffic (%s)", s.figures(), percent(g.share))}
-	case b == broad && (s.unsure || s.Partial && s.total >= g.minRequests) && !c.confirmed:
+	case b == broad && (s.unsure || s.Partial && s.total >= g.minRequests) && !c.confirmed && !c.broad:
 		return &unconfirmed{why: "how much of the traffic it would deny is not fully known" + s.known("; known is ")}
 	}
 	return nil

@@ -38,7 +38,10 @@ func (a *Authority) prepare(ctx context.Context, c *Caller, o *Order) (*prepared
 	if o.Action == ActImport {
 		entry.Count = len(o.Lines)
 	}
-	entry.Issuers = read.issuers()
+	for i := range read.candidates {
+		read.candidates[i].once = o.Once
+	}
+	entry.Issuers, entry.Detail = read.issuers(), o.Note
 	if len(o.Lines) == 1 && len(read.candidates) == 1 {
 		r := &read.candidates[0].Revocation
 		entry.Target, entry.Reason = TargetOf(&r.Target), r.Reason

@@ -74,6 +74,7 @@ const (
 	isBlock  flags = 1 << iota
 	isCover        // replicas hold this row for those that it covers
 	isHidden       // another row covers this one
+	isEvent        // an event of the same intake may undo this row
 )
 
 type state uint8
@@ -139,6 +140,9 @@ func (r *rows) add(op *operation) (hidden []revocation.ID) {
 	if op.cover {
 		w.flags |= isCover
 	}
+	if endsByEvent(op.by, e.Before) {
+		w.flags |= isEvent
+	}
 	c.rows = append(c.rows, w)
 	c.soonest = min(c.soonest, e.ExpiresAt)
 	r.index[k] = here
@@ -201,12 +205,12 @@ func compareIDs(a, b revocation.ID) int {
 
 // same returns the newest row that is in force at now for exactly the target
 // and cut-off of e, and that lasts until least.
-func (r *rows) same(e *revocation.Entry, block bool, least, now revocation.Micros) *row {
+func (r *rows) same(e *revocation.Entry, k cut, least, now revocation.Micros) *row {
 	if c := r.crowds[e.Digest]; c != nil {
-		return c.same(r, cut{e.Before, block}, least, now)
+		return c.same(r, k, least, now)
 	}
 	for w := range r.chain(e.Digest) {
-		if w.digest == e.Digest && w.cut() == (cut{e.Before, block}) && w.state == standing && w.expires > now && w.expires >= least {
+		if w.digest == e.Digest && w.cut() == k && w.state == standing && w.expires > now && w.expires >= least {
 			return w
 		}
 	}

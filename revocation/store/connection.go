@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -26,6 +27,7 @@ type connection struct {
 	batches   jetstream.Stream
 	audit     jetstream.Stream
 	lastError *lastServerError
+	shared    atomic.Pointer[jetstream.Stream] // nil until a shared document is used
 }
 
 func (c *connection) close() {

@@ -56,11 +56,7 @@ func (l *Log) documents(ctx context.Context) (jetstream.KeyValue, error) {
 	if err != nil {
 		return nil, err
 	}
-	replicas := 1
-	if l.opt.NATS != nil {
-		replicas = max(1, l.opt.NATS.Replicas)
-	}
-	bucket, err := c.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: documentBucket, History: 1, Replicas: replicas})
+	bucket, err := c.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: documentBucket, History: 1, Replicas: l.replicas()})
 	if errors.Is(err, jetstream.ErrBucketExists) {
 		return c.js.KeyValue(ctx, documentBucket)
 	}

@@ -164,14 +164,7 @@ func (l *Log) lost(found string) error {
 
 // create makes a stream, or returns the one that another node made first.
 func (l *Log) create(ctx context.Context, conn *connection, name, id string) (jetstream.Stream, error) {
-	replicas := 1
-	switch {
-	case l.opt.Cluster != nil:
-		replicas = 1 + len(l.opt.Cluster.Peers)
-	case l.opt.NATS != nil:
-		replicas = max(1, l.opt.NATS.Replicas)
-	}
-	config := l.streamConfig(name, id, replicas)
+	config := l.streamConfig(name, id, l.replicas())
 	config.AllowDirect = name == batchStream && !l.standalone()
 	s, err := conn.js.CreateStream(ctx, config)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
@@ -181,6 +174,17 @@ func (l *Log) create(ctx context.Context, conn *connection, name, id string) (je
 		return nil, fmt.Errorf("stream %s cannot be made: %w", name, err)
 	}
 	return s, nil
+}
+
+// replicas returns how many copies a stream has.
+func (l *Log) replicas() int {
+	switch {
+	case l.opt.Cluster != nil:
+		return 1 + len(l.opt.Cluster.Peers)
+	case l.opt.NATS != nil:
+		return max(1, l.opt.NATS.Replicas)
+	}
+	return 1
 }
 
 // writeFirst writes the first message, so that a log is never empty.

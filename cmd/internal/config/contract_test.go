@@ -150,10 +150,13 @@ func TestContractAuthz(t *testing.T) {
 		Revocation: Revocation{Control: []string{"127.0.0.1:9391"}, TokenFile: filepath.Join(dir, "replica.token"), Name: "replica-a", Dir: "/var/lib/rescind/authz"},
 	}, Reloadable: Reloadable{
 		Issuers: []Issuer{{
-			Issuer: "https://idp.example.com/", JWKSURI: "https://idp.example.com/jwks", JWKSTokenFile: filepath.Join(dir, "replica.token"),
-			Audiences: []string{"api"}, Algorithms: []string{"RS256", "ES256"}, TokenTypes: []string{"at+jwt", "JWT"}, KeyUses: []string{"sig"},
+			Issuer: "https://idp.example.com/", Keys: Keys{
+				JWKSURI: "https://idp.example.com/jwks", JWKSTokenFile: filepath.Join(dir, "replica.token"),
+				Algorithms: []string{"RS256", "ES256"}, KeyUses: []string{"sig"},
+				RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second, CAFile: filepath.Join(dir, "cert.pem"),
+			},
+			Audiences: []string{"api"}, TokenTypes: []string{"at+jwt", "JWT"},
 			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, IatLeeway: 2 * time.Second, MaxTokenSize: 16384, RequiredClaims: members("jti"), Claims: map[jwt.ClaimName][]any{jwt.MemberName("typ"): {"Bearer"}},
-			RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second, CAFile: filepath.Join(dir, "cert.pem"),
 		}},
 		Policies: map[string]Policy{
 			"default": {},
@@ -211,9 +214,11 @@ func TestDefaults(t *testing.T) {
 		Revocation: Revocation{Control: []string{"127.0.0.1:9391"}, TokenFile: filepath.Join(dir, "replica.token")},
 	}, Reloadable: Reloadable{
 		Issuers: []Issuer{{
-			Issuer: "https://idp.example.com/", Discovery: true, Audiences: []string{"api"},
-			Algorithms: jwks.DefaultAlgorithms, TokenTypes: []string{"at+jwt", "JWT", ""}, KeyUses: []string{"sig"},
-			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, IatLeeway: 2 * time.Second, MaxTokenSize: 16384, RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second,
+			Issuer: "https://idp.example.com/", Keys: Keys{
+				Discovery: true, Algorithms: jwks.DefaultAlgorithms, KeyUses: []string{"sig"}, RefreshInterval: 5 * time.Minute, MinRefreshInterval: 10 * time.Second,
+			},
+			Audiences: []string{"api"}, TokenTypes: []string{"at+jwt", "JWT", ""},
+			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, IatLeeway: 2 * time.Second, MaxTokenSize: 16384,
 		}},
 		Policies: map[string]Policy{"default": {}, "a": {}},
 		Headers:  defaultHeaders, Shares: defaultShares, LogLevel: slog.LevelInfo, Alerts: watch.Defaults(),

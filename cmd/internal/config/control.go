@@ -18,6 +18,9 @@ type Control struct {
 	Alerts  AlertDelivery
 	Limits  Limits
 	Issuers []Upstream
+
+	IntakeHTTP *Listener // nil: no intake is pushed to
+	Intakes    []Intake
 }
 
 // Feed is the listener for replicas, and their tokens.
@@ -68,7 +71,11 @@ func readControl(v value, c *Control) {
 		"alerts":  into(&c.Alerts, readAlertDelivery),
 		"limits":  into(&c.Limits, readLimits),
 		"issuers": into(&c.Issuers, readUpstreams),
+
+		"intake":      into(&c.Intakes, readIntakes),
+		"intake_http": into(&c.IntakeHTTP, readIntakeListener),
 	})
+	c.checkIntakes(v)
 	if collide(c.HTTP.Address, c.Feed.Address) {
 		v.at("feed", "listen").fault("%s is where http listens already; choose another port", c.Feed.Address)
 	}
@@ -114,7 +121,7 @@ func readAdmin(hash as[[sha256.Size]byte]) as[Admin] {
 // the admin API have roles. Its hash must differ from every hash that the
 // reader hash has read before.
 func credential(admin bool, hash as[[sha256.Size]byte]) as[Credential] {
-	name := distinct(text(isName))
+	name := distinct(text(isName, isNoInnerName))
 	role := choice(map[string]string{"viewer": "viewer", "revoker": "revoker", "operator": "operator"})
 	return func(v value, c *Credential) {
 		known := keys{

@@ -248,6 +248,24 @@ issuers:
     client_secret_file: replica.token
     ca_file: cert.pem
     allow_http: false
+intake_http:
+  listen: 0.0.0.0:9493
+  tls:
+    cert_file: cert.pem
+    key_file: key.pem
+intake:
+  - name: keycloak
+    kind: pushed
+    issuers:
+      - https://idp.example.com/
+    may:
+      - subject
+      - block
+    dry_run: true
+    map:
+      email: email
+      username: /preferred_username
+    discovery: true
 log:
   level: warn
   format: text
@@ -277,6 +295,7 @@ admin:
 // ${VAR} and as ${VAR:-default}, and the configuration stays the same.
 func TestEverySettingCanBeAVariable(t *testing.T) {
 	dir := folderOf(t)
+	withKinds(t)
 	write(t, filepath.Join(dir, "otlp.headers"), "authorization: x\n")
 	path := filepath.Join(dir, "x.yaml")
 	read := func(kind, text string) any {

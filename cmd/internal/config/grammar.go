@@ -116,6 +116,17 @@ func isName(s string) error {
 	return nil
 }
 
+// isNoInnerName refuses a name that a part of the control endpoint itself acts
+// under.
+func isNoInnerName(s string) error {
+	for _, inner := range []string{"intake:", "alert:"} {
+		if strings.HasPrefix(s, inner) {
+			return fmt.Errorf("%.80q begins with %s, which names a part of the control endpoint in the audit; give the token another name", s, inner)
+		}
+	}
+	return nil
+}
+
 // isNodeName accepts the name of a server in NATS.
 func isNodeName(s string) error {
 	if strings.ContainsFunc(s, func(r rune) bool { return !isLetterOrDigit(r) && !strings.ContainsRune("-_.", r) }) {

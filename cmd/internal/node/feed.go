@@ -43,8 +43,11 @@ func (n *node) build() (err error) {
 		Replicas: n.replicas, WaitApplied: n.waitApplied, Ask: n.feed.Ask,
 		Alerts: alerts, Registerer: n.registry, Logger: n.log,
 	})
+	if err != nil {
+		return err
+	}
 	n.api.Store(api)
-	return err
+	return n.buildIntakes()
 }
 
 func (n *node) newFeed() *feed.Server {

@@ -78,6 +78,15 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	teardown.Add("feed listener", daemon.Closing(feedListener.Close))
+	var intakes net.Listener
+	var intakesTLS *tls.Config
+	if c.IntakeHTTP != nil {
+		if intakes, intakesTLS, err = daemon.Open(ctx, *c.IntakeHTTP, log); err != nil {
+			return err
+		}
+		teardown.Add("intake listener", daemon.Closing(intakes.Close))
+		registry.MustRegister(daemon.ServerExpiry("intake", intakesTLS))
+	}
 	started := time.Now()
 	registry.MustRegister(
 		daemon.LastChange(func() time.Time { return started }),
@@ -100,6 +109,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		return &config.Unusable{Err: err}
 	}
 	n.serveFeed(feedListener, feedTLS)
+	if intakes != nil {
+		n.serveIntakes(intakes, intakesTLS)
+	}
 	if n.alone() {
 		n.serveAdmin(admin, adminTLS)
 	}
@@ -120,6 +132,7 @@ type node struct {
 	feed      *feed.Server
 	authority *ledger.Authority
 	api       atomic.Pointer[control.Server] // nil until build
+	pushed    map[string]http.Handler        // of the intakes, by name
 }
 
 // alone reports whether no other node writes the log.

@@ -74,7 +74,7 @@ func (p *process) keysOf(i config.Issuer) (issuerKeys, error) {
 
 // keyOptions returns the options of the keys of an issuer in this process.
 func (p *process) keyOptions(i config.Issuer) jwks.Options {
-	o := KeyOptions(i)
+	o := i.Options(i.Issuer)
 	o.Dir, o.Figures, o.Logger = below(p.options.Config.Revocation.Dir, "keys"), p.figures, p.log
 	return o
 }

@@ -3,7 +3,6 @@ package replica
 import (
 	"rescind/authz"
 	"rescind/cmd/internal/config"
-	"rescind/jwks"
 )
 
 // Demands returns the demands on tokens that a replica with this configuration
@@ -26,13 +25,4 @@ func Demands(c *config.Reloadable) ([]authz.Issuer, map[string]authz.Policy) {
 		}
 	}
 	return issuers, policies
-}
-
-// KeyOptions returns the options by which the keys of an issuer are read.
-func KeyOptions(i config.Issuer) jwks.Options {
-	return jwks.Options{
-		Issuer: i.Issuer, URI: i.JWKSURI, Discovery: i.Discovery, File: i.JWKSFile, TokenFile: i.JWKSTokenFile, Algorithms: i.Algorithms, KeyUses: i.KeyUses,
-		RefreshInterval: i.RefreshInterval, MinRefreshInterval: i.MinRefreshInterval, MaxStale: i.MaxStale,
-		AllowHTTP: i.AllowHTTP, CAFile: i.CAFile,
-	}
 }
