@@ -60,6 +60,31 @@ func TestSignerWithoutKeysAsksForTheTokenAgain(t *testing.T) {
 	}
 }
 
+// A key that is not known may be newer than the last good refresh.
+func TestSignerWithOldKeysAsksForTheTokenAgain(t *testing.T) {
+	issuer := startIssuer(t)
+	keys, err := jwks.Open(jwks.Options{Issuer: issuer.URL(), URI: issuer.URL() + "/jwks"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(keys.Close)
+	signer := intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"RS256"}, Keys: keys}
+	old := mint(t, issuer, nil, nil)
+	if _, err := signer.Verify(t.Context(), old); err != nil {
+		t.Fatalf("a token of a known key: got the error %v, want none", err)
+	}
+	issuer.BreakKeys(jwkstest.Fault{Status: 500})
+	if err := issuer.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := signer.Verify(t.Context(), mint(t, issuer, nil, nil)); !errors.Is(err, intake.ErrNoKeys) {
+		t.Errorf("a token of a key that could not be fetched: got the error %v, want %v", err, intake.ErrNoKeys)
+	}
+	if _, err := signer.Verify(t.Context(), old); err != nil {
+		t.Errorf("a token of a known key meanwhile: got the error %v, want none", err)
+	}
+}
+
 func startIssuer(t *testing.T) *jwkstest.Issuer {
 	t.Helper()
 	issuer, err := jwkstest.Start(jwkstest.Options{})
