@@ -21,6 +21,7 @@ func (i *Issuer) handler() http.Handler {
 	mux.HandleFunc("GET /statuslists/1", i.statusList)
 	mux.HandleFunc("POST /token", i.token)
 	mux.HandleFunc("POST /revoke", i.revoke)
+	mux.HandleFunc("POST /disable", i.disable)
 	mux.HandleFunc("POST /rotate", func(w http.ResponseWriter, _ *http.Request) {
 		if err := i.Rotate(); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -101,6 +102,9 @@ func (i *Issuer) login(username, client, scope string) (s session, fault string)
 	s = session{id: rand.Text(), subject: username, client: cmp.Or(client, defaultClient), scope: cmp.Or(scope, defaultScope)}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.disabled[username] {
+		return session{}, "invalid_grant"
+	}
 	return i.continued(s), ""
 }
 

@@ -1,6 +1,7 @@
 // Package jwkstest runs a token issuer on loopback. Its clients see a real one: a
 // discovery document, a JWK Set, signing keys that rotate, a token endpoint with
-// sessions and rotating refresh tokens, and revocation after RFC 7009. The demo
+// sessions and rotating refresh tokens, revocation after RFC 7009, and back-channel
+// logouts. The demo
 // logs its users in with it, and tests make it misbehave.
 //
 // It is not an identity provider. Every caller gets a token for every name and
@@ -19,6 +20,7 @@
 //	POST /rotate   a new signing key beside the old ones
 //	POST /retire   the old ones unpublished
 //	GET  /statuslists/1
+//	POST /disable  username=alice: no more sessions, and a back-channel logout
 package jwkstest
 
 import (
@@ -60,6 +62,8 @@ type Issuer struct {
 	statuses       [places]byte
 	sessions       map[string]session // by sid
 	refresh        map[string]string  // sid by refresh token, also by used ones
+	disabled       map[string]bool    // by user
+	logoutURI      string             // empty: logouts are not sent
 }
 
 // Start runs an issuer until Close.
@@ -68,7 +72,7 @@ func Start(o Options) (*Issuer, error) {
 	o.Addr = cmp.Or(o.Addr, "127.0.0.1:0")
 	o.Lifetime = cmp.Or(o.Lifetime, 5*time.Minute)
 	o.Audience = cmp.Or(o.Audience, "api")
-	i := &Issuer{o: o, done: make(chan struct{}), stop: make(chan struct{}), sessions: map[string]session{}, refresh: map[string]string{}}
+	i := &Issuer{o: o, done: make(chan struct{}), stop: make(chan struct{}), sessions: map[string]session{}, refresh: map[string]string{}, disabled: map[string]bool{}}
 	if err := i.Rotate(); err != nil {
 		return nil, err
 	}
