@@ -56,6 +56,7 @@ var arrows = map[string][]string{
 	"rescind/cmd/rescind":                  {"*"},
 	"rescind/test":                         nil,
 	"rescind/test/eventually":              nil,
+	"rescind/test/issuers":                 nil,
 	"rescind/test/freeport":                nil,
 	"rescind/test/syncbuffer":              nil,
 	"rescind/test/teststack":               {"rescind/envoy/envoytest"},
@@ -72,6 +73,8 @@ var owners = map[string]string{
 }
 
 func TestImportsFollowTheArrows(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "rescind/...").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -104,6 +107,8 @@ func TestImportsFollowTheArrows(t *testing.T) {
 // TestImportsAreInThePicture holds that ARCHITECTURE.md has a place for every
 // package.
 func TestImportsAreInThePicture(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	text, err := os.ReadFile("../.github/ARCHITECTURE.md")
 	if err != nil {
 		t.Fatal(err)
@@ -119,6 +124,8 @@ func TestImportsAreInThePicture(t *testing.T) {
 // TestImportsOfTheModel holds that the model of a revocation links no cache, no
 // disk library and no network.
 func TestImportsOfTheModel(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	out, err := exec.Command("go", "list", "-deps", "rescind/revocation").Output()
 	if err != nil {
 		t.Fatal(err)
