@@ -18,6 +18,7 @@ import (
 // A replica keeps its set when the log is gone, and logs the remedy. It takes the
 // new log once an operator has named the old one.
 func TestALostLogIsReplacedByName(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{Replicas: 1})
 	alice, bob := login(t, s, "alice"), login(t, s, "bob")
 	revoked(t, s, map[string]any{"claims": map[string]any{"sub": "alice"}})

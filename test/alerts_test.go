@@ -111,6 +111,7 @@ func alertOf(t *testing.T, c call) raisedAlert {
 
 // The figure: from the use of a revoked token to the alert at a webhook.
 func TestARevokedTokenThatIsUsedIsHeardOf(t *testing.T) {
+	t.Parallel()
 	h := newHook(t)
 	s := start(t, envoytest.Options{ControlConfig: alerting(t, h, "")})
 	var took []time.Duration
@@ -154,6 +155,7 @@ func commandOf(t *testing.T, s *envoytest.Stack, args ...string) string {
 // A replica keeps its alerts while the control endpoint is away. The control
 // endpoint keeps an alert until the webhook has taken it, also through a restart.
 func TestAlertsSurvive(t *testing.T) {
+	t.Parallel()
 	h := newHook(t)
 	s := start(t, envoytest.Options{Replicas: 1, ControlConfig: alerting(t, h, "")})
 	tokens := []string{login(t, s, "alice"), login(t, s, "bob")}
@@ -185,6 +187,7 @@ func TestAlertsSurvive(t *testing.T) {
 
 // With an action, the use of a revoked token revokes the token's session.
 func TestAnAlertRevokesTheSession(t *testing.T) {
+	t.Parallel()
 	h := newHook(t)
 	s := start(t, envoytest.Options{ControlConfig: alerting(t, h, "  actions: [{detector: revoked_token_used, revoke: session, block: true, dry_run: false}]\n")})
 	first, err := s.LoginWithRefresh(t.Context(), "mallory")
@@ -214,6 +217,7 @@ func TestAnAlertRevokesTheSession(t *testing.T) {
 
 // The commands ask two replicas behind an Envoy about the traffic that they saw.
 func TestWhatReplicasSaw(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{ControlConfig: "limits: {share_of_traffic: 0.5, min_requests: 20}\n"})
 	alice, bob := login(t, s, "alice"), login(t, s, "bob")
 	for range 30 {
@@ -270,6 +274,7 @@ func TestWhatReplicasSaw(t *testing.T) {
 
 // Every control node answers for the replicas of all control nodes.
 func TestAnyControlNodeKnows(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{ControlNodes: 3})
 	token := login(t, s, "alice")
 	for range 10 {

@@ -24,6 +24,7 @@ import (
 //
 //	RESCIND_LONG=1 go test -run WatchingCosts -v -count 5 ./test
 func TestWatchingCosts(t *testing.T) {
+	withoutRace(t)
 	w := newRig(t, envoytest.Options{Replicas: 1})
 	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	t.Cleanup(collector.Close)

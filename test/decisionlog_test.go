@@ -65,6 +65,7 @@ func decisions(t *testing.T, path string) (all []map[string]any, text string) {
 
 // Each request with a hostile token or header yields one sound line.
 func TestDecisionLogOfHostileTraffic(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "decisions.log")
 	s := start(t, envoytest.Options{Replicas: 1, Authz: "log: {decisions: {allowed: 1, output: 'file:" + path + "'}}\n"})
 	evil := "ev\u202eil\n\x1b[31m\x00\",\"user.id\":\"root"
@@ -113,6 +114,7 @@ func TestDecisionLogOfHostileTraffic(t *testing.T) {
 // A replica whose standard output is closed goes on to decide, and counts the lines
 // that it drops. Before, its lines and summaries have every denial of a short flood.
 func TestDecisionLogIntoNothing(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{Replicas: 1, Authz: "log: {decisions: {max_per_second: 1}}\n"})
 	if all, _ := decisions(t, filepath.Join(s.Dir, "replica-a.log")); len(all) != 0 {
 		t.Errorf("wanted no decision before the first request, got %d", len(all))

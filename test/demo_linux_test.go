@@ -14,6 +14,8 @@ import (
 // A demo whose output nobody reads any more (rescind demo | head -1) leaves no
 // process and no folder behind.
 func TestDemoLeavesNothingBehind(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	needEnvoy(t)
 	dir := t.TempDir()
 	r, w, err := os.Pipe()

@@ -41,6 +41,8 @@ func documents(t *testing.T) []string {
 // A document for people names only files and folders that exist, in backquotes and
 // in links.
 func TestDocumentsNameExistingFiles(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	documents := documents(t)
 	paths := 0
 	exists := func(document, name, path string) {
@@ -70,6 +72,8 @@ func TestDocumentsNameExistingFiles(t *testing.T) {
 
 // A command in a document runs at least one test, benchmark or fuzz target.
 func TestDocumentsNameExistingTests(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	names := map[string][]string{}
 	err := filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {

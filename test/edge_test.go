@@ -19,6 +19,8 @@ import (
 // A body that Envoy sends along costs no decision. Above grpc.max_message it
 // costs the request, which is denied, counted and logged.
 func TestRequestBodiesThroughEnvoy(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	w := newRig(t, envoytest.Options{Replicas: 1})
 	withBody := func(listener, _ node) {
 		at(filterOf(listener), "typed_config").(node)["with_request_body"] = node{"max_request_bytes": 16 << 20, "pack_as_bytes": true}
@@ -70,6 +72,8 @@ func TestRequestBodiesThroughEnvoy(t *testing.T) {
 
 // The limits of the shipped gateway hold. The test makes them small.
 func TestEdgeLimits(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	w := newRig(t, envoytest.Options{Replicas: 1})
 	streaming := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		for flush := http.NewResponseController(rw); r.Context().Err() == nil; time.Sleep(10 * time.Millisecond) {
@@ -139,6 +143,8 @@ func TestEdgeLimits(t *testing.T) {
 
 // At most so many clients are connected at once.
 func TestEdgeConnectionLimit(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	w := newRig(t, envoytest.Options{Replicas: 1})
 	w.gateway("edge", w.GRPC[0], nil)
 	w.change = func(bootstrap node) {

@@ -19,6 +19,7 @@ import (
 // revocation means the same or more, and until the control endpoint is there the
 // replica lets no revoked token through.
 func TestFirstEditionStoreAndSnapshot(t *testing.T) {
+	withoutRace(t)
 	t.Parallel()
 	e := startEditions(t, true, true)
 	e.revokeTargets(func(name string, status int, pending []string) {
@@ -51,6 +52,7 @@ func TestFirstEditionStoreAndSnapshot(t *testing.T) {
 // A replica of the first edition follows this control endpoint. It counts as
 // pending for each revocation that it cannot match in full, and is served the rest.
 func TestFirstEditionReplicaFollows(t *testing.T) {
+	withoutRace(t)
 	t.Parallel()
 	e := startEditions(t, false, false)
 	e.replaceReplica(1, e.old)
@@ -85,6 +87,7 @@ func TestFirstEditionReplicaFollows(t *testing.T) {
 // This replica follows a control endpoint of the first edition, and goes on when
 // the control endpoint is replaced.
 func TestFirstEditionControlIsFollowed(t *testing.T) {
+	withoutRace(t)
 	t.Parallel()
 	e := startEditions(t, true, false)
 	e.revokeTargets(func(name string, status int, pending []string) {
@@ -106,6 +109,7 @@ func TestFirstEditionControlIsFollowed(t *testing.T) {
 // control endpoint refuses the log by name, and a replica lets no revoked token
 // through.
 func TestFirstEditionRefusesNewerFiles(t *testing.T) {
+	withoutRace(t)
 	t.Parallel()
 	e := startEditions(t, false, false)
 	e.revokeTargets(func(name string, status int, pending []string) {

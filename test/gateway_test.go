@@ -18,6 +18,7 @@ import (
 )
 
 func TestStory(t *testing.T) {
+	t.Parallel()
 	needEnvoy(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -43,6 +44,7 @@ func TestStory(t *testing.T) {
 }
 
 func TestDecisionsThroughEnvoy(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{})
 	now := time.Now().Unix()
 	good := login(t, s, "alice")
@@ -96,6 +98,7 @@ func TestDecisionsThroughEnvoy(t *testing.T) {
 }
 
 func TestHeadersCannotBeSpoofed(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{Replicas: 1})
 	spoofs := []string{"x-jwt-subject", "root", "X-JWT-Subject", "root", "x-jwt-admin", "yes", "x_jwt_subject", "root", "x-jwt_id", "1", "x-jwt-scope", "everything",
 		"x.jwt.subject", "root", "X!JWT~Subject", "root", "x'jwt`subject", "root", "x+jwt^admin", "yes"}
@@ -129,6 +132,7 @@ func TestHeadersCannotBeSpoofed(t *testing.T) {
 }
 
 func TestRevokeAndRestore(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{})
 	for _, c := range []struct {
 		name   string
@@ -190,6 +194,7 @@ func TestRevokeAndRestore(t *testing.T) {
 
 // After wait=all has answered 201 there is no replica that still allows.
 func TestWaitAllMeansEverywhere(t *testing.T) {
+	t.Parallel()
 	g := newFaultRig(t, start(t, envoytest.Options{}))
 	for i := range 200 {
 		jti := fmt.Sprintf("wait-%d", i)
@@ -208,6 +213,7 @@ func TestWaitAllMeansEverywhere(t *testing.T) {
 }
 
 func TestRotationOfKeys(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{})
 	old := login(t, s, "alice")
 	wantStatus(t, s, "before", old, 200)
@@ -223,6 +229,7 @@ func TestRotationOfKeys(t *testing.T) {
 
 // A thief with a stolen key leaves its kid out of the tokens.
 func TestRevokedKeyIsDeniedWithoutItsKid(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{})
 	signed := func(kid any) string {
 		t.Helper()
@@ -252,6 +259,7 @@ func TestRevokedKeyIsDeniedWithoutItsKid(t *testing.T) {
 }
 
 func TestControlKilledAfterTheAnswer(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{})
 	token, good := login(t, s, "alice"), login(t, s, "bob")
 	r := revoked(t, s, map[string]any{"claims": map[string]any{"sub": "alice"}})
@@ -274,6 +282,7 @@ func TestControlKilledAfterTheAnswer(t *testing.T) {
 
 // A killed replica finds every revocation that it acknowledged on its disk.
 func TestReplicaRestartedWithControlDown(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{Replicas: 1})
 	token, good := login(t, s, "alice"), login(t, s, "bob")
 	revoked(t, s, map[string]any{"claims": map[string]any{"sub": "alice"}})
@@ -290,6 +299,7 @@ func TestReplicaRestartedWithControlDown(t *testing.T) {
 }
 
 func TestIssuerDown(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{Replicas: 1})
 	token := login(t, s, "alice")
 	wantStatus(t, s, "before", token, 200)
@@ -307,6 +317,7 @@ func TestIssuerDown(t *testing.T) {
 
 // No answer is a denial.
 func TestAuthzGone(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{})
 	token := login(t, s, "alice")
 	wantStatus(t, s, "before", token, 200)

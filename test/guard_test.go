@@ -14,6 +14,7 @@ import (
 // A revocation that would deny nobody, because its issuer has a slash too many,
 // is refused and names the issuer that was meant.
 func TestUnknownIssuerThroughTheProduct(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{})
 	token := login(t, s, "alice")
 	wantStatus(t, s, "alice's", token, 200)
@@ -62,6 +63,7 @@ func TestUnknownIssuerThroughTheProduct(t *testing.T) {
 
 // The limits that are on by default, with traffic through Envoy.
 func TestGuardThroughTheProduct(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{})
 	service, user := login(t, s, "service"), login(t, s, "user")
 	body := func(subject string) map[string]any {

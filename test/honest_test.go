@@ -20,6 +20,8 @@ import (
 // in TestTokensFromEveryPlace, and browsers of another origin in
 // TestBrowsersOfAnotherOrigin.
 func TestHonestTokens(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	h := startHonest(t)
 	t.Run("decisions", h.decisions)
 	t.Run("revocations", h.revocations)

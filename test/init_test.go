@@ -20,6 +20,8 @@ import (
 // token of the issuer through the real Envoy, and denies it once it is revoked.
 // The certificates can be renewed while it runs.
 func TestInitWritesADeploymentThatWorks(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	needEnvoy(t)
 	for name, flags := range map[string][]string{"mutual TLS": nil, "plaintext on loopback": {"--plaintext-loopback"}} {
 		t.Run(name, func(t *testing.T) { startDeployment(t, len(flags) == 0, flags) })

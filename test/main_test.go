@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ var (
 	rescind string // the binary under test
 	gateway string // an Envoy; empty if there is none
 	noEnvoy error  // why
-	skipped int
+	skipped atomic.Int64
 )
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -44,8 +45,8 @@ func run(m *testing.M) int {
 		panic(noEnvoy)
 	}
 	code := m.Run()
-	if skipped > 0 {
-		fmt.Printf("SKIPPED %d tests: %v\n", skipped, noEnvoy)
+	if n := skipped.Load(); n > 0 {
+		fmt.Printf("SKIPPED %d tests: %v\n", n, noEnvoy)
 	}
 	return code
 }
@@ -76,8 +77,19 @@ func needEnvoy(t *testing.T) {
 	if os.Getenv("CI") != "" {
 		t.Fatal(noEnvoy)
 	}
-	skipped++
+	skipped.Add(1)
 	t.Skip(noEnvoy)
+}
+
+// withoutRace skips a test under the race detector. Such a test reads documents or
+// answers, measures, or runs programs of other authors. The tests of faults, of
+// reloads and of the gateway run the same code of the binary at the same time as
+// other code, so a race shows there. CI runs every test without the detector too.
+func withoutRace(t *testing.T) {
+	t.Helper()
+	if raceEnabled {
+		t.Skip("this test runs without the race detector: go test ./test")
+	}
 }
 
 // start runs a stack until the test ends. If the test fails, the logs of the parts

@@ -48,6 +48,8 @@ func raw(t *testing.T, url, path, token string) (int, string) {
 // reach the container. A servlet container drops path parameters (";x") and
 // decodes once more than a gateway that looks at dot segments.
 func TestOneReadingOfAPath(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	w := newRig(t, envoytest.Options{Replicas: 1})
 	w.upstream.URL = w.tomcat(map[string]string{"/reports/x": "reports", "/public/x": "public", "/orders/x": "orders", "/x": "root"})
 	replica := w.replica("paths", w.config("paths", "{listen: 127.0.0.1:0}", "    audiences: [api]", "policies: {reports: {scopes: [reports:read]}, public: {token: optional}}\n"))

@@ -91,6 +91,8 @@ func dashboard(t *testing.T) (panels []panel, annotations []annotation) {
 }
 
 func TestPrometheusRules(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	promtool := tool(t, "promtool")
 	for _, args := range [][]string{{"check", "rules", "--lint-fatal", "prometheus-rules.yaml"}, {"test", "rules", "prometheus-rules.test.yaml"}} {
 		cmd := exec.Command(promtool, args...)
@@ -200,6 +202,8 @@ var figure = regexp.MustCompile(`rescind_[a-z_]+`)
 // dashboard and the rules name, and each of their queries yields numbers, except
 // for those that need more than this test sets up.
 func TestDashboardAndRulesWithPrometheus(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	tool(t, "prometheus")
 	absent := []string{
 		"rescind_alert_deliveries_total",               // needs somebody to tell

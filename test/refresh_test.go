@@ -22,6 +22,7 @@ func refreshed(t *testing.T, s *envoytest.Stack, g envoytest.Grant) envoytest.Gr
 // A revoked session stays revoked: tokens that the issuer still refreshes into it
 // are denied too. Another session of the same subject goes on.
 func TestARefreshedTokenOfARevokedSession(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{})
 	first, err := s.LoginWithRefresh(t.Context(), "alice")
 	if err != nil {
@@ -53,6 +54,7 @@ func TestARefreshedTokenOfARevokedSession(t *testing.T) {
 // With issued_before a session ends for the tokens that it has: a refreshed token is
 // allowed again.
 func TestARefreshedTokenOfASessionWithACutOff(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{Replicas: 1})
 	first, err := s.LoginWithRefresh(t.Context(), "alice")
 	if err != nil {
@@ -66,6 +68,7 @@ func TestARefreshedTokenOfASessionWithACutOff(t *testing.T) {
 
 // An issuer with a revocation_endpoint is told of a revoked token (RFC 7009).
 func TestTheIssuerIsTold(t *testing.T) {
+	t.Parallel()
 	hook := newHook(t) // in the place of the issuer's endpoint, to see the call
 	s := start(t, envoytest.Options{Replicas: 1})
 	reconfigured(t, s, fmt.Sprintf("issuers: [{issuer: %q, revocation_endpoint: %q, client_id: rescind}]\n", s.Issuer.URL(), hook.URL))

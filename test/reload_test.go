@@ -48,6 +48,7 @@ func reload(t *testing.T, w *rig, c *child, url string) {
 // A Check that has to wait for a key is waited for by Envoy, and not asked
 // again and again.
 func TestFirstTokenOfANewKey(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{Replicas: 1})
 	wantStatus(t, s, "before", login(t, s, "alice"), http.StatusOK)
 	for round := range 2 {

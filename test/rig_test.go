@@ -263,7 +263,7 @@ func (w *rig) envoy() map[string]string {
 	}
 	admin := w.file("envoy.admin")
 	w.edge = w.run("envoy", gateway, "-c", w.write("envoy.json", string(text)), "--disable-hot-restart", "--admin-address-path", admin,
-		"--concurrency", "2", "--log-level", "warning", "--base-id", "0", "--drain-time-s", "1")
+		"--concurrency", "2", "--log-level", "warning", "--base-id", "0", "--drain-time-s", "1", "--file-flush-interval-msec", "200")
 	urls := map[string]string{}
 	eventually.Succeeds(w.t, fmt.Sprintf("Envoy serves %d listeners", len(w.listeners)), func() error {
 		if addr, err := os.ReadFile(admin); err == nil {
@@ -283,7 +283,7 @@ func (w *rig) nothingLost(t *testing.T, sent int, lost []error) {
 	if len(lost) == 0 && sent >= 20 {
 		return
 	}
-	time.Sleep(2 * time.Second) // Envoy writes its log every second
+	time.Sleep(2 * time.Second) // Envoy writes its log five times a second
 	said := regexp.MustCompile(`(?m)^.*"status":503.*$`).FindAllString(w.edge.text(), -1)
 	t.Errorf("wanted at least 20 requests, none lost; %d of %d lost: %v\n%s", len(lost), sent, lost[:min(3, len(lost))], strings.Join(said[max(0, len(said)-5):], "\n"))
 }

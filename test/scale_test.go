@@ -23,6 +23,7 @@ import (
 //
 // The short form runs with all tests.
 func TestScale(t *testing.T) {
+	withoutRace(t)
 	n := 30_000
 	if text := os.Getenv("RESCIND_ENTRIES"); text != "" {
 		var err error

@@ -10,6 +10,8 @@ import (
 
 // The scripts of testdata/script run the binary as an operator does.
 func TestScripts(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {

@@ -30,6 +30,7 @@ import (
 // A replica from outside: its listeners, its answers to clients, its headers for
 // the upstream, and changes of its configuration while Envoy asks.
 func TestServerFace(t *testing.T) {
+	t.Parallel()
 	w := newRig(t, envoytest.Options{Replicas: 1})
 
 	w.issue("server")
@@ -320,6 +321,8 @@ func TestKilledReplicaLosesNoRequest(t *testing.T) {
 }
 
 func TestCheckOfAConfiguration(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "authz.yaml")
 	if err := os.WriteFile(filepath.Join(dir, "replica.token"), []byte("secret\n"), 0o600); err != nil {

@@ -31,6 +31,8 @@ headers: {authorization: `+authorization+"}\n"))
 // Through a real Envoy: one place holds the token, and the upstream does not see
 // the token there.
 func TestTokensFromEveryPlace(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	w, url := browsing(t, "remove")
 	token := minted(t, w.Stack, nil)
 	for _, c := range []struct {
@@ -93,6 +95,8 @@ func TestTokensFromEveryPlace(t *testing.T) {
 // With forward a place keeps its token, and an Authorization header that no
 // policy reads does not pass.
 func TestTokensAreForwarded(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	w, url := browsing(t, "forward")
 	token := minted(t, w.Stack, nil)
 	a := w.get(http.DefaultClient, url+"/?a=b", "", "Cookie", "session="+token, "Authorization", "Basic eA==")
@@ -105,6 +109,8 @@ func TestTokensAreForwarded(t *testing.T) {
 // A preflight carries no token and is answered by Envoy. A page can read the
 // status and the challenge of a denial.
 func TestBrowsersOfAnotherOrigin(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	s := start(t, envoytest.Options{Replicas: 1})
 	ask := func(method, origin, token string) envoytest.Answer {
 		t.Helper()

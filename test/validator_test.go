@@ -22,6 +22,8 @@ var b64 = base64.RawURLEncoding
 // each kind stands an honest one. The upstream sees none of the others: a status
 // other than 200 comes from the gateway.
 func TestTalkingAround(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	s := start(t, envoytest.Options{Replicas: 1, Issuer: "    token_types: [at+jwt]\n"})
 	mint := func(header, claims map[string]any) string {
 		token, err := s.Issuer.MintWith(header, claims)
