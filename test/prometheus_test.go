@@ -257,8 +257,8 @@ func TestDashboardAndRulesWithPrometheus(t *testing.T) {
 	})
 }
 
-// observing sets the policy reports of replica i to observe. The replica rereads
-// its file.
+// observing sets the policy reports of replica i to observe, and gives the issuer
+// status lists. The replica rereads its file.
 func observing(t *testing.T, s *envoytest.Stack, i int) {
 	t.Helper()
 	path := filepath.Join(s.Dir, envoytest.ReplicaName(i)+".yaml")
@@ -267,10 +267,13 @@ func observing(t *testing.T, s *envoytest.Stack, i int) {
 		t.Fatal(err)
 	}
 	const enforced = `scopes: ["reports:read"]`
-	if !strings.Contains(string(text), enforced) {
-		t.Fatalf("%s: got\n%s\nwant %s in it", path, text, enforced)
+	const audiences = "    audiences: [api]\n"
+	if !strings.Contains(string(text), enforced) || !strings.Contains(string(text), audiences) {
+		t.Fatalf("%s: got\n%s\nwant %s and %s in it", path, text, enforced, audiences)
 	}
-	if err := os.WriteFile(path, []byte(strings.Replace(string(text), enforced, enforced+", mode: observe", 1)), 0o600); err != nil {
+	lists := fmt.Sprintf("    status_lists: {uris: ['%s/statuslists/'], min_refresh_interval: 1s}\n", s.Issuer.URL())
+	changed := strings.NewReplacer(enforced, enforced+", mode: observe", audiences, audiences+lists).Replace(string(text))
+	if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -281,7 +284,7 @@ func traffic(t *testing.T, s *envoytest.Stack, p *prometheus) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	t.Cleanup(func() { cancel(); <-done })
-	tokens := []string{login(t, s, "alice"), minted(t, s, map[string]any{"exp": 1}), minted(t, s, map[string]any{"sub": "a\nb"}), "nonsense", ""}
+	tokens := []string{login(t, s, "alice"), placed(t, s, 0), minted(t, s, map[string]any{"exp": 1}), minted(t, s, map[string]any{"sub": "a\nb"}), "nonsense", ""}
 	go func() {
 		defer close(done)
 		for i := 0; ctx.Err() == nil; i++ {

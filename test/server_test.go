@@ -270,6 +270,7 @@ policies:
 	t.Run("a new configuration comes into force", func(t *testing.T) {
 		reload(t, w, behind, urls["edge"])
 	})
+	t.Run("status lists", func(t *testing.T) { statusLists(t, w, urls["edge"]) })
 	t.Run("no socket is left at the end", func(t *testing.T) {
 		if status := local.stop(); status != 0 {
 			t.Errorf("wanted exit status 0, got %d", status)
