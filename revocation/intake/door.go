@@ -86,6 +86,9 @@ func (d *Door) take(ctx context.Context, e *Event, name eventName) (out Outcome,
 	if err := d.Authority.Ready(); err != nil {
 		return Outcome{}, err
 	}
+	if len(e.Acts) == 0 && e.Refuse {
+		return d.refuse(ctx, name, "", e.Note), nil
+	}
 	if len(e.Acts) == 0 {
 		return Outcome{State: Ignored, Detail: e.Note}, nil
 	}

@@ -60,6 +60,9 @@ type Event struct {
 	At   time.Time // when it happened, by the sender's word; zero: now
 	Acts []Act     // all its effects; none: the event means nothing here
 	Note string    // why there are no acts
+	// Refuse says that an event without acts is one that the sender may not send,
+	// or that names nothing here. The audit has such an event.
+	Refuse bool
 }
 
 // Act is one effect of an event. Exactly one of Token, Claims, KeyID and

@@ -56,13 +56,15 @@ type Transmitter struct {
 	polls    int
 	fault    int  // status of every answer to a call with a credential; 0: none
 	mute     bool // verification events are not sent
+	least    int  // min_verification_interval of the next stream, in seconds
 }
 
 type queued struct{ id, token string }
 
-// Start runs a transmitter until Close.
+// Start runs a transmitter until Close. Its keys are for ES256, because they are
+// made at once; Keycloak's are for RS256.
 func Start() (*Transmitter, error) {
-	keys, err := jwkstest.Start(jwkstest.Options{})
+	keys, err := jwkstest.Start(jwkstest.Options{Algorithm: "ES256"})
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +85,9 @@ func (t *Transmitter) Issuer() string { return t.server.URL + "/realms/demo" }
 
 // KeysURI returns where the keys are.
 func (t *Transmitter) KeysURI() string { return t.keys.URL() + "/jwks" }
+
+// Handler returns the endpoints of the transmitter, for calls without a network.
+func (t *Transmitter) Handler() http.Handler { return t.server.Config.Handler }
 
 // Keys returns the issuer that holds the keys.
 func (t *Transmitter) Keys() *jwkstest.Issuer { return t.keys }
@@ -116,10 +121,17 @@ func (t *Transmitter) Open(delivery map[string]any) string {
 	t.stream = map[string]any{
 		"stream_id": id, "iss": t.Issuer(), "aud": []string{"ssf-rx/" + id}, "delivery": delivery,
 		"events_supported": []string{SessionRevoked, CredentialChange}, "events_requested": []string{SessionRevoked, CredentialChange},
-		"events_delivered": []string{SessionRevoked, CredentialChange}, "min_verification_interval": 0, "default_subjects": "ALL",
+		"events_delivered": []string{SessionRevoked, CredentialChange}, "min_verification_interval": t.least, "default_subjects": "ALL",
 	}
 	t.status, t.reason = "enabled", ""
 	return id
+}
+
+// Deliver changes the delivery of the stream.
+func (t *Transmitter) Deliver(delivery map[string]any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stream["delivery"] = delivery
 }
 
 // Session returns the subject of a session of a user, as Keycloak writes it.
@@ -223,6 +235,16 @@ func (t *Transmitter) Counts() (polls, verifications, logins int) {
 	return t.polls, len(t.verified), t.logins
 }
 
+// LastState returns the state of the last verification that was asked for.
+func (t *Transmitter) LastState() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.verified) == 0 {
+		return ""
+	}
+	return t.verified[len(t.verified)-1]
+}
+
 // SetStatus changes the status of the stream, as an administrator does.
 func (t *Transmitter) SetStatus(status, reason string) {
 	t.mu.Lock()
@@ -249,6 +271,13 @@ func (t *Transmitter) Break(status int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.fault = status
+}
+
+// Least sets the min_verification_interval of the next stream.
+func (t *Transmitter) Least(seconds int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.least = seconds
 }
 
 // Mute accepts calls for verification, and sends no event.

@@ -40,6 +40,8 @@ type Options struct {
 	CAFile       string // PEM; replaces the system's roots
 	AllowHTTP    bool   // otherwise https is demanded, unless the host is on loopback
 	AllowPrivate bool   // the metadata may name private addresses
+
+	Transport http.RoundTripper // for tests; nil: the network
 }
 
 // Transmitter is one transmitter. It is safe for concurrent use.
@@ -79,6 +81,9 @@ func Open(o Options) (*Transmitter, error) {
 		return nil, fmt.Errorf("ca_file: %w", err)
 	}
 	t := &Transmitter{o: o, hosts: hosts, own: client(roots, true), other: client(roots, o.AllowPrivate)}
+	if o.Transport != nil {
+		t.own.Transport, t.other.Transport = o.Transport, o.Transport
+	}
 	t.token, err = newTokens(o.Credential, t.own)
 	if err != nil {
 		return nil, err
