@@ -155,12 +155,16 @@ func (d *Door) act(ctx context.Context, name eventName, a *Act) (out Outcome, ke
 func (d *Door) request(name eventName, a *Act) *revocation.Request {
 	r := &revocation.Request{Issuer: a.Issuer, Claims: a.Claims, KeyID: a.KeyID, Token: a.Token, All: a.All, Block: a.Block, Reason: name.String()}
 	cutoff := a.Cutoff
-	switch ends := d.ends(a); {
-	case !cutoff.IsZero():
-	case !ends:
-		cutoff = name.at
-	case len(a.Claims) > 0: // the ledger knows the usual claim of a session alone
-		r.Block = true
+	if cutoff.IsZero() {
+		switch d.Map.powerOf(&revocation.Target{Kind: revocation.KindClaims, Claims: a.Claims}) {
+		case Token:
+		case Session: // the ledger knows the usual claim of a session alone
+			r.Block = r.Block || !namesSession(a.Claims)
+		default:
+			if a.Token == "" && a.KeyID == "" {
+				cutoff = name.at
+			}
+		}
 	}
 	if !cutoff.IsZero() && !r.Block {
 		if now := d.Authority.Now(); cutoff.After(now) {
@@ -171,11 +175,13 @@ func (d *Door) request(name eventName, a *Act) *revocation.Request {
 	return r
 }
 
-// ends reports whether the target of an act is over for good, so that no cut-off
-// is needed.
-func (d *Door) ends(a *Act) bool {
-	p := d.Map.powerOf(&revocation.Target{Kind: revocation.KindClaims, Claims: a.Claims})
-	return a.Token != "" || a.KeyID != "" || p == Token || p == Session
+// namesSession reports whether one of the claims is the usual one of a session. A
+// revocation by it has no cut-off unless it is given one.
+func namesSession(claims []revocation.Claim) bool {
+	return slices.ContainsFunc(claims, func(c revocation.Claim) bool {
+		name, err := revocation.ClaimName(c.Name)
+		return err == nil && name == usualClaims[NameSession].String()
+	})
 }
 
 // allowed returns the revocation of a request, or the reason why the entry in the

@@ -65,6 +65,7 @@ type world struct {
 	ledger    *ledger.Ledger
 	authority *ledger.Authority
 	shelf     *fakeShelf
+	close     func()
 
 	mu   sync.Mutex
 	hits uint64 // of 1000 requests that every revocation is said to hit
@@ -73,12 +74,18 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, log: ledgertest.New(), clock: ledgertest.NewClock(), shelf: newShelf(), ask: true}
+	return newWorldOn(t, ledgertest.New(), newShelf(), ledgertest.NewClock())
+}
+
+func newWorldOn(t testing.TB, log *ledgertest.Log, shelf *fakeShelf, clock *ledgertest.Clock) *world {
+	t.Helper()
+	w := &world{t: t, log: log, clock: clock, shelf: shelf, ask: true}
 	ctx, stop := context.WithCancel(context.Background())
 	w.ledger = ledger.New(w.log, ledger.Options{Retention: 720 * time.Hour, Now: w.clock.Now})
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = w.ledger.Run(ctx) }()
-	t.Cleanup(func() { stop(); <-ended })
+	w.close = func() { stop(); <-ended }
+	t.Cleanup(w.close)
 	<-w.ledger.CaughtUp()
 	w.authority = ledger.NewAuthority(w.ledger, ledger.AuthorityOptions{
 		Ask: w.answer, ShareOfTraffic: 0.2, MinRequests: 100, Logger: slog.New(slog.DiscardHandler),
@@ -228,3 +235,30 @@ func (w *world) event(id string, acts ...Act) *Event {
 }
 
 var errBroken = errors.New("the disk is gone")
+
+// restarted returns a world with a new ledger over the same log and shelf.
+func (w *world) restarted() *world {
+	w.t.Helper()
+	w.close()
+	return newWorldOn(w.t, w.log, w.shelf, w.clock)
+}
+
+// revoke makes a revocation in the name of an operator.
+func (w *world) revoke(by string, r *revocation.Request) string {
+	w.t.Helper()
+	done, err := w.authority.Revoke(context.Background(), &ledger.Caller{Name: by, Roles: []ledger.Role{ledger.Operator}},
+		&ledger.Order{Action: ledger.ActRevoke, Lines: []ledger.Line{{Request: r}}, Confirm: true})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return done.IDs[0].String()
+}
+
+func pointer(t testing.TB, name string) jwt.ClaimName {
+	t.Helper()
+	n, err := jwt.ParseClaimName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
