@@ -50,7 +50,7 @@ var arrows = map[string][]string{
 	"rescind/cmd/internal/config":          {"rescind/authz", "rescind/authz/watch", "rescind/jwks", "rescind/jwks/jwt", "rescind/jwks/loopback", "rescind/jwks/statuslist", "rescind/revocation", "rescind/revocation/insight", "rescind/revocation/intake", "rescind/revocation/printable"},
 	"rescind/cmd/internal/daemon":          {"rescind/cmd/internal/config", "rescind/revocation/linelimit", "rescind/revocation/printable", "rescind/revocation/rpcerror"},
 	"rescind/cmd/internal/replica":         {"rescind/authz", "rescind/authz/decisionlog", "rescind/authz/gate", "rescind/authz/otlp", "rescind/authz/tracing", "rescind/authz/watch", "rescind/cmd/internal/config", "rescind/cmd/internal/daemon", "rescind/envoy", "rescind/jwks", "rescind/jwks/fetch", "rescind/jwks/jwt", "rescind/jwks/statuslist", "rescind/revocation", "rescind/revocation/feed", "rescind/revocation/replica"},
-	"rescind/cmd/internal/node":            {"rescind/cmd/internal/config", "rescind/cmd/internal/daemon", "rescind/jwks", "rescind/revocation", "rescind/revocation/control", "rescind/revocation/control/alert", "rescind/revocation/feed", "rescind/revocation/intake", "rescind/revocation/ledger", "rescind/revocation/store", "rescind/revocation/insight"},
+	"rescind/cmd/internal/node":            {"rescind/cmd/internal/config", "rescind/cmd/internal/daemon", "rescind/jwks", "rescind/revocation", "rescind/revocation/control", "rescind/revocation/control/alert", "rescind/revocation/feed", "rescind/revocation/intake", "rescind/revocation/intake/globalrevocation", "rescind/revocation/intake/logout", "rescind/revocation/intake/tokenrevocation", "rescind/revocation/ledger", "rescind/revocation/store", "rescind/revocation/insight"},
 	"rescind/cmd/internal/deployment":      {"rescind/cmd/internal/config", "rescind/envoy"},
 	"rescind/cmd/internal/terminal":        nil,
 	"rescind/cmd/internal/demo":            {"rescind/cmd/internal/terminal", "rescind/envoy", "rescind/envoy/envoytest"},
@@ -62,6 +62,11 @@ var arrows = map[string][]string{
 	"rescind/test/syncbuffer":              nil,
 	"rescind/test/teststack":               {"rescind/envoy/envoytest"},
 	"rescind/test/testcert":                nil,
+
+	"rescind/revocation/intake/oauth":            {"rescind/revocation/intake"},
+	"rescind/revocation/intake/logout":           {"rescind/jwks/jwt", "rescind/revocation", "rescind/revocation/intake", "rescind/revocation/intake/oauth"},
+	"rescind/revocation/intake/tokenrevocation":  {"rescind/jwks/jwt", "rescind/revocation", "rescind/revocation/intake", "rescind/revocation/intake/oauth"},
+	"rescind/revocation/intake/globalrevocation": {"rescind/jwks/jwt", "rescind/revocation", "rescind/revocation/intake", "rescind/revocation/intake/oauth"},
 }
 
 // owners are the modules that one package alone may import (tests aside).

@@ -34,7 +34,11 @@ type intakeKind struct {
 }
 
 // intakeKinds has a line for each kind. Its reader is in intake_KIND.go.
-var intakeKinds = map[string]intakeKind{}
+var intakeKinds = map[string]intakeKind{
+	"global_token_revocation": {push: true, read: readGlobalTokenRevocationIntake},
+	"logout":                  {push: true, read: readLogoutIntake},
+	"revocation_endpoint":     {push: true, read: readRevocationEndpointIntake},
+}
 
 // readIntakes reads the entries, whose names must differ.
 func readIntakes(v value, x *[]Intake) {

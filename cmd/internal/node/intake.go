@@ -24,7 +24,11 @@ type intakePart struct {
 
 // intakeKinds make the part of an intake. There is a function for each kind of
 // the configuration.
-var intakeKinds = map[string]func(*node, *config.Intake, *intake.Door) (intakePart, error){}
+var intakeKinds = map[string]func(*node, *config.Intake, *intake.Door) (intakePart, error){
+	"global_token_revocation": globalTokenRevocationPart,
+	"logout":                  logoutPart,
+	"revocation_endpoint":     revocationEndpointPart,
+}
 
 // buildIntakes makes the intakes. The handlers of those that are pushed to are in
 // n.pushed, and pollers begin to run.
