@@ -20,7 +20,7 @@ func NodeName(i int) string { return fmt.Sprint("control-", i+1) }
 // because the configuration of a node names the others.
 func (s *Stack) layOut() (err error) {
 	n := s.ControlNodes
-	s.Control, s.ControlURLs = make([]*Process, n), make([]string, n)
+	s.Control, s.ControlURLs, s.IntakeURLs = make([]*Process, n), make([]string, n), make([]string, n)
 	s.feeds, s.routes = make([]string, n), make([]string, n)
 	for i := range n {
 		admin, err := freeport.Addr()
@@ -28,6 +28,11 @@ func (s *Stack) layOut() (err error) {
 			return err
 		}
 		s.ControlURLs[i] = "http://" + admin
+		intake, err := freeport.Addr()
+		if err != nil {
+			return err
+		}
+		s.IntakeURLs[i] = "http://" + intake
 		if s.feeds[i], err = freeport.Addr(); err != nil {
 			return err
 		}
@@ -59,7 +64,7 @@ store:
   %s
 admin:
   tokens: [{name: operator, sha256: %s, roles: [operator]}%s]
-%s`, strings.TrimPrefix(s.ControlURLs[i], "http://"), s.feeds[i], Digest(s.feedToken), s.FeedTokens, store, Digest(s.Token), s.AdminTokens, s.ControlConfig)
+%s%s`, strings.TrimPrefix(s.ControlURLs[i], "http://"), s.feeds[i], Digest(s.feedToken), s.FeedTokens, store, Digest(s.Token), s.AdminTokens, s.intakes(i), s.ControlConfig)
 	p, err := s.launch(s.Binary, name, "control", text)
 	if err != nil {
 		return err
@@ -69,6 +74,14 @@ admin:
 	s.starting.Unlock()
 	_, err = p.Addr(ctx, "admin")
 	return err
+}
+
+// intakes returns the part of the configuration of control node i about intakes.
+func (s *Stack) intakes(i int) string {
+	if s.Intakes == nil {
+		return ""
+	}
+	return fmt.Sprintf("intake_http: {listen: %q}\nintake:\n%s\n", strings.TrimPrefix(s.IntakeURLs[i], "http://"), s.Intakes(s.Issuer.URL()))
 }
 
 // ControlDir returns the folder with the log of control node i.

@@ -37,6 +37,26 @@ func (s *Stack) Login(ctx context.Context, subject string) (string, error) {
 // access token, and nil removes a claim.
 func (s *Stack) Mint(claims map[string]any) (string, error) { return s.Issuer.Mint(claims) }
 
+// Disable ends the sessions of a user at the issuer, as an administrator does, and
+// returns the status with which the intake took the logout.
+func (s *Stack) Disable(ctx context.Context, subject string) (Answer, int, error) {
+	form := url.Values{"username": {subject}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.Issuer.URL()+"/disable", strings.NewReader(form.Encode()))
+	if err != nil {
+		return Answer{}, 0, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	a, err := s.do(req)
+	if err != nil {
+		return a, 0, err
+	}
+	var got struct{ Logout int }
+	if err := json.Unmarshal(a.Body, &got); err != nil {
+		return a, 0, fmt.Errorf("the issuer answered %d: %s", a.Status, a.Body)
+	}
+	return a, got.Logout, nil
+}
+
 // Rotate gives the issuer a new signing key, which is published at once.
 func (s *Stack) Rotate() error { return s.Issuer.Rotate() }
 

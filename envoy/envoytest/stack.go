@@ -39,6 +39,10 @@ type Options struct {
 	// issuer (indented by four spaces), Revocation its section revocation (by two).
 	// ControlConfig continues the top level of each control node's configuration.
 	Authz, Issuer, Revocation, ControlConfig string
+	// Intakes, if not nil, returns the entries of intake: in each control node's
+	// configuration for the issuer with this URL. Each node then listens for their
+	// senders.
+	Intakes func(issuer string) string
 	// AdminTokens and FeedTokens continue the lists of credentials of each control
 	// node, for example ", {name: viewer, sha256: …, roles: [viewer]}".
 	AdminTokens, FeedTokens string
@@ -58,6 +62,7 @@ type Stack struct {
 	GatewayURL  string   // Envoy
 	AdminURL    string   // Envoy's own admin interface
 	ControlURLs []string // admin API of each control node
+	IntakeURLs  []string // intakes of each control node
 	Token       string   // of an operator, for the admin API
 	TokenFile   string   // holds Token
 	GRPC        []string

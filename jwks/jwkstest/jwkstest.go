@@ -1,8 +1,7 @@
 // Package jwkstest runs a token issuer on loopback. Its clients see a real one: a
 // discovery document, a JWK Set, signing keys that rotate, a token endpoint with
 // sessions and rotating refresh tokens, revocation after RFC 7009, and back-channel
-// logouts. The demo
-// logs its users in with it, and tests make it misbehave.
+// logouts. The demo logs its users in with it, and tests make it misbehave.
 //
 // It is not an identity provider. Every caller gets a token for every name and
 // can rotate the keys. So it listens on loopback.
