@@ -46,10 +46,14 @@ func TestOverload(t *testing.T) {
 			quiet := measure(t, s, "quiet", 20*time.Second)
 			end := generate(t, c.name, &place{Issuer: s.Issuer.URL(), Control: s.ControlURLs[0], Feed: s.FeedAddr(0)})
 			under := measure(t, s, "overload", 40*time.Second)
-			t.Logf("the overload was answered: %s", end())
+			answers := end()
+			t.Logf("the overload was answered: %s", answers)
 			t.Logf("Check          quiet %v, overload %v, p99 %.1f times", quiet.checks, under.checks, float64(under.checks.at(99))/float64(quiet.checks.at(99)))
 			t.Logf("revoke --wait  quiet %v, overload %v", quiet.revocations, under.revocations)
 			t.Logf("processor time of each second: quiet %v, overload %v", quiet.spent, under.spent)
+			if n := acceptedImports(answers); n > 0 {
+				t.Logf("processor time of each accepted line: %v", perLine(quiet, under, n))
+			}
 		})
 	}
 }
@@ -63,6 +67,7 @@ const (
 
 // figures are the latencies of honest callers, and the processor time meanwhile.
 type figures struct {
+	length              time.Duration
 	checks, revocations latencies
 	spent               map[string]time.Duration // of each second, by process
 }
@@ -72,6 +77,7 @@ type figures struct {
 // it was due. A slow product is asked less often.
 func measure(t *testing.T, s *envoytest.Stack, when string, length time.Duration) (f figures) {
 	t.Helper()
+	f.length = length
 	var mu sync.Mutex
 	var callers sync.WaitGroup
 	began := time.Now()
@@ -131,6 +137,26 @@ func measure(t *testing.T, s *envoytest.Stack, when string, length time.Duration
 		f.spent[name] = (f.spent[name] - before[name]) / (length / time.Second)
 	}
 	return f
+}
+
+// acceptedImports returns the number of accepted imports among the answers to an
+// overload.
+func acceptedImports(answers string) (n int) {
+	if _, rest, ok := strings.Cut(answers, "201 Created: "); ok {
+		_, _ = fmt.Sscan(rest, &n)
+	}
+	return n
+}
+
+// perLine returns how much processor time one line of n imports took beside the
+// honest callers, by process.
+func perLine(quiet, under figures, imports int) map[string]time.Duration {
+	took := map[string]time.Duration{}
+	for _, name := range []string{"control", "replicas"} {
+		more := float64(under.spent[name]-quiet.spent[name]) * under.length.Seconds()
+		took[name] = time.Duration(more / float64(imports*linesOfAnImport))
+	}
+	return took
 }
 
 // processorTimes returns the processor time of the control endpoint, of the

@@ -76,7 +76,7 @@ func halfSend(ctx context.Context, addr, token, contentType string, drip bool) s
 // manyShapes imports, as a revoker, 100,000 revocations whose claim names all
 // differ, a thousand at a time, again and again.
 func manyShapes(ctx context.Context, at *place, said *tally) {
-	for n := 0; ctx.Err() == nil; n = (n + 1000) % 100_000 {
+	for n := 0; ctx.Err() == nil; n = (n + linesOfAnImport) % 100_000 {
 		importLines(ctx, at, said, func(i int) string {
 			return fmt.Sprintf(`{"issuer":%q,"claims":{"shape-%d":"x"}}`, at.Issuer, n+i)
 		})
@@ -87,7 +87,7 @@ func manyShapes(ctx context.Context, at *place, said *tally) {
 // reaches further than those before. Then it goes on with another subject.
 func oneDigest(ctx context.Context, at *place, said *tally) {
 	began := time.Now().Add(-24 * time.Hour)
-	for n := 0; ctx.Err() == nil; n += 1000 {
+	for n := 0; ctx.Err() == nil; n += linesOfAnImport {
 		importLines(ctx, at, said, func(i int) string {
 			entry := (n + i) % 70_000
 			cutOff, end := began.Add(time.Duration(entry)*time.Millisecond), time.Now().Add(time.Hour+time.Duration(entry)*time.Second)
@@ -96,9 +96,11 @@ func oneDigest(ctx context.Context, at *place, said *tally) {
 	}
 }
 
+const linesOfAnImport = 1000
+
 func importLines(ctx context.Context, at *place, said *tally, line func(i int) string) {
 	var lines strings.Builder
-	for i := range 1000 {
+	for i := range linesOfAnImport {
 		lines.WriteString(line(i) + "\n")
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at.Control+"/v1/revocations?confirm=true", strings.NewReader(lines.String()))

@@ -43,9 +43,10 @@ func durable(b testing.TB, dir string) *store.Log {
 	return l
 }
 
+// post posts as an operator, whose imports are not paced.
 func (e *endpoint) post(contentType, body string) int {
 	r := httptest.NewRequest(http.MethodPost, "/v1/revocations", strings.NewReader(body))
-	r.Header.Set("Authorization", "Bearer token-revoker")
+	r.Header.Set("Authorization", "Bearer token-operator")
 	r.Header.Set("Content-Type", contentType)
 	w := httptest.NewRecorder()
 	e.server.ServeHTTP(w, r)

@@ -76,6 +76,7 @@ type Server struct {
 	imports    *slots
 	waits      *slots
 	refused    refusedImports
+	pace       *pace // of imports and restorations of a write
 	bodyTime   time.Duration
 }
 
@@ -97,6 +98,7 @@ func NewServer(o Options) (*Server, error) {
 		bodyTime: bodyTime,
 		waits:    newSlots("waits", maxWaits, maxWaits/2, maxWaits/8),
 	}
+	s.pace = newPace(s.metrics.paced)
 	for _, c := range o.Credentials {
 		s.hashes = append(s.hashes, c.SHA256)
 	}
@@ -203,7 +205,10 @@ func (s *Server) enter(w *counted, r *http.Request, c *call) error {
 			return p
 		}
 	}
-	place := slots.take(&c.Caller)
+	var place *slot
+	if slots != s.imports || s.pace.wait(r.Context(), &c.Caller, w.operation) { // a request that waits holds no slot
+		place = slots.take(&c.Caller)
+	}
 	if place == nil {
 		s.metrics.refused.WithLabelValues(slots.bound).Inc()
 		return problem(http.StatusTooManyRequests, slots.full()).retry()

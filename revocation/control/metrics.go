@@ -7,6 +7,7 @@ type metrics struct {
 	replicas func() []Replica
 	refused  *prometheus.CounterVec
 	requests *prometheus.CounterVec
+	paced    *prometheus.CounterVec
 }
 
 var replicasDesc = prometheus.NewDesc("rescind_control_replicas", "Replicas that follow, by state.", []string{"state"}, nil)
@@ -18,7 +19,10 @@ func newMetrics(replicas func() []Replica) *metrics {
 	}, []string{"bound"}), requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "rescind_admin_requests_total",
 		Help: "Requests of the admin API, by operation and status. The operation none is of requests that no operation takes.",
-	}, []string{"operation", "code"})}
+	}, []string{"operation", "code"}), paced: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "rescind_control_imports_paced_total",
+		Help: "Imports and restorations of a write that waited because of the lines that their credential had imported or restored before, by operation.",
+	}, []string{"operation"})}
 }
 
 // Describe implements [prometheus.Collector].
@@ -26,6 +30,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- replicasDesc
 	m.refused.Describe(ch)
 	m.requests.Describe(ch)
+	m.paced.Describe(ch)
 }
 
 // Collect implements [prometheus.Collector].
@@ -46,4 +51,5 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	m.refused.Collect(ch)
 	m.requests.Collect(ch)
+	m.paced.Collect(ch)
 }

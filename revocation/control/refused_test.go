@@ -48,18 +48,3 @@ func TestRefusedImportsArePaced(t *testing.T) {
 		e.do("revoker", "POST", postPath, claims(issuerA, `{"jti":"z"}`), ndjson...).want(201)
 	})
 }
-
-// Accepted imports are not paced, and neither is the one after a large import with
-// a fault.
-func TestAcceptedImportsAreNotPaced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := serve(t, ledgertest.New())
-		ndjson := []string{"Content-Type", typeNDJSON}
-		whole := lines(50_000, func(i int) string { return claims(issuerA, fmt.Sprintf(`{"jti":"t%d"}`, i)) })
-		for range 3 {
-			e.do("revoker", "POST", postPath, whole, ndjson...).want(201)
-		}
-		e.do("revoker", "POST", postPath, whole+"{", ndjson...).want(422)
-		e.do("revoker", "POST", postPath, whole, ndjson...).want(201)
-	})
-}

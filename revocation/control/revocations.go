@@ -58,13 +58,24 @@ func (s *Server) revoke(ctx context.Context, in *postInput, order *ledger.Order,
 	}
 	if in.DryRun == "true" {
 		impact, err := s.authority.Impact(ctx, &c.Caller, order)
+		if err == nil {
+			s.paceAfter(c, order)
+		}
 		return &postOutput{Status: http.StatusOK, Body: impact}, err
 	}
 	done, err := s.authority.Revoke(ctx, &c.Caller, order)
 	if err != nil {
 		return nil, err
 	}
+	s.paceAfter(c, order)
 	return revokedOutput(order, done, s.applied(ctx, done.Wanted, wait)), nil
+}
+
+// paceAfter makes the next import of the caller wait, if the order is an import.
+func (s *Server) paceAfter(c *call, o *ledger.Order) {
+	if o.Action == ledger.ActImport {
+		s.pace.add(&c.Caller, len(o.Lines))
+	}
 }
 
 // order returns the order that a request asks for. Where the request is

@@ -151,7 +151,7 @@ func BenchmarkProcessorTimeOfALine(b *testing.B) {
 				return lines(each, func(i int) string { return line(n + i) })
 			}
 			post := func(body string) {
-				if a := e.do("revoker", http.MethodPost, postPath+"?wait=all&timeout=5s", body, "Content-Type", typeNDJSON); a.Code != 201 {
+				if a := e.do("operator", http.MethodPost, postPath+"?wait=all&timeout=5s", body, "Content-Type", typeNDJSON); a.Code != 201 {
 					b.Fatalf("an import: got %d %s, want 201", a.Code, a.Body)
 				}
 			}

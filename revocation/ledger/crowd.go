@@ -132,7 +132,7 @@ func (r *rows) cover(c *crowd, w *row) (hidden []revocation.ID) {
 		}
 	}
 	slices.SortFunc(hidden, compareIDs)
-	if len(hidden) == len(c.shown) { // a map keeps its size, and the next cover would walk all of it
+	if n := len(hidden); n > crowdRows && n == len(c.shown) { // a map keeps its size, and each cover walks it
 		c.shown = map[revocation.ID]struct{}{}
 	} else {
 		for _, id := range hidden {

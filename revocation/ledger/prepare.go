@@ -86,10 +86,15 @@ type reader struct {
 	now       time.Time
 }
 
-// read reads the lines on all processors. The outcome is in their order.
+// linesAlone is the length from which an order is read on several processors. A
+// shorter one takes a few milliseconds, and leaves the others to other callers.
+const linesAlone = 4096
+
+// read reads the lines, many of them on all processors. The outcome is in their
+// order.
 func (r *reader) read(lines []Line) reading {
 	out := reading{candidates: make([]Candidate, len(lines))}
-	parts := make([]reading, min(runtime.GOMAXPROCS(0), len(lines)))
+	parts := make([]reading, min(runtime.GOMAXPROCS(0), 1+len(lines)/linesAlone))
 	var all sync.WaitGroup
 	for i := range parts {
 		from, to := len(lines)*i/len(parts), len(lines)*(i+1)/len(parts)

@@ -1,0 +1,133 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"rescind/revocation/ledger/ledgertest"
+)
+
+// importOf returns an import of n lines, whose tokens begin with prefix.
+func importOf(prefix string, n int) string {
+	return lines(n, func(i int) string { return claims(issuerA, fmt.Sprintf(`{"jti":"%s%d"}`, prefix, i)) })
+}
+
+// An import waits for the lines that its credential imported before. The first
+// import does not wait, however long it is, and neither do an operator, another
+// credential and a single revocation. Restorations of a write, dry runs and
+// repeated imports are work too. A refused import has its own limit.
+func TestImportsOfOneCredentialArePaced(t *testing.T) {
+	ndjson := []string{"Content-Type", typeNDJSON}
+	one := claims(issuerA, `{"jti":"one"}`)
+	for name, tt := range map[string]struct {
+		who, method, path, body string
+		header                  []string
+		code                    int
+		want                    time.Duration
+	}{
+		"an import":               {"revoker", "POST", postPath, importOf("b", 10), ndjson, 201, 5 * time.Second},
+		"a repeated import":       {"revoker", "POST", postPath, importOf("a", 10), ndjson, 201, 5 * time.Second},
+		"a faulty import":         {"revoker", "POST", postPath, "{", ndjson, 422, 5 * time.Second},
+		"a dry run":               {"revoker", "POST", postPath + "?dry_run=true", importOf("b", 10), ndjson, 200, 5 * time.Second},
+		"a restoration":           {"revoker", "DELETE", postPath + "?revision=2", "", nil, 200, 5 * time.Second},
+		"a single revocation":     {"revoker", "POST", postPath, one, nil, 201, 0},
+		"a single restoration":    {"revoker", "DELETE", postPath + "/r2.0", "", nil, 200, 0},
+		"another credential":      {"bound", "POST", postPath, claims(issuerB, `{"jti":"x"}`), ndjson, 201, 0},
+		"an operator":             {"operator", "POST", postPath, importOf("b", 10), ndjson, 201, 0},
+		"an operator restores it": {"operator", "DELETE", postPath + "?revision=2", "", nil, 200, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := serve(t, ledgertest.New())
+				began := time.Now()
+				e.do("revoker", "POST", postPath, importOf("a", 50_000), ndjson...).want(201)
+				if took := time.Since(began); took > 0 {
+					t.Errorf("the first import, of 50,000 lines: got an answer after %v, want it at once", took)
+				}
+				began = time.Now()
+				e.do(tt.who, tt.method, tt.path, tt.body, tt.header...).want(tt.code)
+				if took := time.Since(began); took != tt.want {
+					t.Errorf("%s after 50,000 lines of a revoker: got an answer after %v, want %v", name, took, tt.want)
+				}
+				paced := 0
+				if tt.want > 0 {
+					paced = 1
+				}
+				if got := testutil.CollectAndCount(e.server.metrics.paced); got != paced {
+					t.Errorf("rescind_control_imports_paced_total: got %v, want %v", got, paced)
+				}
+			})
+		})
+	}
+}
+
+// What follows an import waits for it, whether it was an import, a restoration or
+// a dry run.
+func TestEachKindOfImportMakesTheNextOneWait(t *testing.T) {
+	ndjson := []string{"Content-Type", typeNDJSON}
+	synctest.Test(t, func(t *testing.T) {
+		e := serve(t, ledgertest.New())
+		took := func(method, path, body string, header ...string) time.Duration {
+			began := time.Now()
+			if a := e.do("revoker", method, path, body, header...); a.Code >= 300 {
+				t.Fatalf("%s %s: got %d %s, want it accepted", method, path, a.Code, a.Body)
+			}
+			return time.Since(began).Round(time.Millisecond)
+		}
+		got := []time.Duration{
+			took("POST", postPath+"?dry_run=true", importOf("a", 20_000), ndjson...),
+			took("POST", postPath, importOf("a", 10_000), ndjson...),
+			took("DELETE", postPath+"?revision=2", ""),
+			took("POST", postPath, importOf("b", 1000), ndjson...),
+			took("POST", postPath, importOf("c", 1000), ndjson...),
+		}
+		want := []time.Duration{0, 2 * time.Second, time.Second, time.Second, 100 * time.Millisecond}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("a dry run of 20,000 lines, an import of 10,000, its restoration, and two imports of 1,000: got the times %v, want %v", got, want)
+		}
+	})
+}
+
+// An import that waits holds no place among the imports, which are few. Another
+// import of its credential is answered 429 meanwhile. One whose caller has gone
+// begins no more.
+func TestAnImportThatWaitsHoldsNoPlace(t *testing.T) {
+	ndjson := []string{"Content-Type", typeNDJSON}
+	synctest.Test(t, func(t *testing.T) {
+		e := serve(t, ledgertest.New())
+		e.do("revoker", "POST", postPath, importOf("a", 10_000), ndjson...).want(201)
+		ctx, goAway := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() {
+			r := httptest.NewRequestWithContext(ctx, "POST", postPath, strings.NewReader(importOf("b", 10)))
+			r.Header.Set("Authorization", "Bearer token-revoker")
+			r.Header.Set("Content-Type", typeNDJSON)
+			e.server.ServeHTTP(httptest.NewRecorder(), r)
+		})
+		synctest.Wait()
+		if taken := e.server.imports.taken; taken != 0 {
+			t.Errorf("while an import waits: got %d places taken, want none", taken)
+		}
+		if a := e.do("revoker", "POST", postPath, importOf("c", 10), ndjson...).want(429); a.Header().Get("Retry-After") != "1" {
+			t.Errorf("a second import meanwhile: got Retry-After %q, want 1", a.Header().Get("Retry-After"))
+		}
+		goAway()
+		all.Wait()
+		began := time.Now()
+		e.do("revoker", "POST", postPath, importOf("c", 10), ndjson...).want(201)
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("an import after that: got an answer after %v, want 1s", took)
+		}
+		if n := e.ledger.Len(); n != 10_010 {
+			t.Errorf("got %d revocations in force, want 10010, without those of the caller that went away", n)
+		}
+	})
+}
