@@ -33,11 +33,11 @@ func TestImportsOfOneCredentialArePaced(t *testing.T) {
 		code                    int
 		want                    time.Duration
 	}{
-		"an import":               {"revoker", "POST", postPath, importOf("b", 10), ndjson, 201, 5 * time.Second},
-		"a repeated import":       {"revoker", "POST", postPath, importOf("a", 10), ndjson, 201, 5 * time.Second},
-		"a faulty import":         {"revoker", "POST", postPath, "{", ndjson, 422, 5 * time.Second},
-		"a dry run":               {"revoker", "POST", postPath + "?dry_run=true", importOf("b", 10), ndjson, 200, 5 * time.Second},
-		"a restoration":           {"revoker", "DELETE", postPath + "?revision=2", "", nil, 200, 5 * time.Second},
+		"an import":               {"revoker", "POST", postPath, importOf("b", 10), ndjson, 201, 500 * time.Millisecond},
+		"a repeated import":       {"revoker", "POST", postPath, importOf("a", 10), ndjson, 201, 500 * time.Millisecond},
+		"a faulty import":         {"revoker", "POST", postPath, "{", ndjson, 422, 500 * time.Millisecond},
+		"a dry run":               {"revoker", "POST", postPath + "?dry_run=true", importOf("b", 10), ndjson, 200, 500 * time.Millisecond},
+		"a restoration":           {"revoker", "DELETE", postPath + "?revision=2", "", nil, 200, 500 * time.Millisecond},
 		"a single revocation":     {"revoker", "POST", postPath, one, nil, 201, 0},
 		"a single restoration":    {"revoker", "DELETE", postPath + "/r2.0", "", nil, 200, 0},
 		"another credential":      {"bound", "POST", postPath, claims(issuerB, `{"jti":"x"}`), ndjson, 201, 0},
@@ -48,14 +48,14 @@ func TestImportsOfOneCredentialArePaced(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e := serve(t, ledgertest.New())
 				began := time.Now()
-				e.do("revoker", "POST", postPath, importOf("a", 50_000), ndjson...).want(201)
+				e.do("revoker", "POST", postPath, importOf("a", 5000), ndjson...).want(201)
 				if took := time.Since(began); took > 0 {
-					t.Errorf("the first import, of 50,000 lines: got an answer after %v, want it at once", took)
+					t.Errorf("the first import, of 5,000 lines: got an answer after %v, want it at once", took)
 				}
 				began = time.Now()
 				e.do(tt.who, tt.method, tt.path, tt.body, tt.header...).want(tt.code)
 				if took := time.Since(began); took != tt.want {
-					t.Errorf("%s after 50,000 lines of a revoker: got an answer after %v, want %v", name, took, tt.want)
+					t.Errorf("%s after 5,000 lines of a revoker: got an answer after %v, want %v", name, took, tt.want)
 				}
 				paced := 0
 				if tt.want > 0 {
