@@ -103,7 +103,7 @@ func play(ctx context.Context, t *teller, o Options) (err error) {
 	var stack *envoytest.Stack
 	err = t.wait(func() (err error) {
 		stack, err = envoytest.Start(startCtx, envoytest.Options{
-			Binary: binary, Envoy: gateway, Dir: dir, Replicas: o.Replicas, ControlNodes: controlNodes, GatewayPort: o.Port,
+			Binary: binary, Envoy: gateway, Dir: dir, Replicas: o.Replicas, ControlNodes: controlNodes, GatewayPort: o.Port, Intakes: intakes,
 		})
 		return err
 	})
