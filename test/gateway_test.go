@@ -29,7 +29,7 @@ func TestStory(t *testing.T) {
 	if err != nil {
 		t.Fatalf("rescind demo --once: wanted exit status 0, got %v\n%s", err, out)
 	}
-	for _, part := range []string{"from revoke to in force on every replica: ", "401 Unauthorized", "200 OK", "One of the three control nodes dies", "kill -9 control-3", `still there: r4.0 "lost laptop"`, "revoked_token_used", "the refreshed token", "Revoked tokens were used 14 times: 14 denied, 0 let through. Each of the 4 revocations was in force on every replica within "} {
+	for _, part := range []string{"from revoke to in force on every replica: ", "401 Unauthorized", "200 OK", "One of the three control nodes dies", "kill -9 control-3", `still there: r5.0 "lost laptop", r4.0 "event http://schemas.openid.net/event/backchannel-logout; id `, "/intake/idp/logout, which answered 200 OK", "401 Unauthorized, from disabled at the issuer to denied by Envoy: ", "revoked_token_used", "the refreshed token", "Revoked tokens were used 15 times: 15 denied, 0 let through. Each of the 4 revocations was in force on every replica within "} {
 		if !strings.Contains(string(out), part) {
 			t.Errorf("the story: wanted %q in it, got\n%s", part, out)
 		}

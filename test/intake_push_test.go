@@ -20,6 +20,7 @@ const endpointURL = "https://signals.example.com/intake/okta/global-token-revoca
 // The events of identity providers and clients, posted to the real control node,
 // are denied at a real Envoy.
 func TestEventsThatArePushedAreDeniedAtTheGateway(t *testing.T) {
+	t.Parallel()
 	s := start(t, envoytest.Options{Intakes: func(issuer string) string {
 		common := fmt.Sprintf("issuers: [%q], jwks_uri: %q", issuer, issuer+"/jwks")
 		return strings.Join([]string{
