@@ -134,11 +134,14 @@ func Get(ctx context.Context, c *http.Client, uri, accept string, limit int64, p
 	return text, nil
 }
 
-// Limited reads all of r, or returns an error if that is more than limit bytes.
+// ErrLarge says that a document is larger than its limit.
+var ErrLarge = errors.New("the document is too large")
+
+// Limited reads all of r. It returns [ErrLarge] if that is more than limit bytes.
 func Limited(r io.Reader, limit int64) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(text)) > limit {
-		err = fmt.Errorf("the document is larger than %d bytes", limit)
+		err = fmt.Errorf("%w: it has more than %d bytes", ErrLarge, limit)
 	}
 	return text, err
 }
