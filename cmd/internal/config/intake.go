@@ -38,6 +38,7 @@ var intakeKinds = map[string]intakeKind{
 	"global_token_revocation": {push: true, read: readGlobalTokenRevocationIntake},
 	"logout":                  {push: true, read: readLogoutIntake},
 	"revocation_endpoint":     {push: true, read: readRevocationEndpointIntake},
+	"keycloak":                {read: readKeycloakIntake},
 }
 
 // readIntakes reads the entries, whose names must differ.

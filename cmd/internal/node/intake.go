@@ -28,6 +28,7 @@ var intakeKinds = map[string]func(*node, *config.Intake, *intake.Door) (intakePa
 	"global_token_revocation": globalTokenRevocationPart,
 	"logout":                  logoutPart,
 	"revocation_endpoint":     revocationEndpointPart,
+	"keycloak":                buildKeycloak,
 }
 
 // buildIntakes makes the intakes. The handlers of those that are pushed to are in
