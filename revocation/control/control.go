@@ -36,6 +36,7 @@ import (
 
 	"rescind/revocation/bearer"
 	"rescind/revocation/control/alert"
+	"rescind/revocation/intake"
 	"rescind/revocation/ledger"
 )
 
@@ -52,6 +53,7 @@ type Options struct {
 	WaitApplied func(ctx context.Context, w ledger.Wanted) Applied
 	Ask         ledger.Ask
 	Alerts      *alert.Inbox // nil: there are none
+	Intakes     *intake.Doors
 
 	Registerer prometheus.Registerer // default: metrics are not registered
 	Logger     *slog.Logger          // default: discards
@@ -66,6 +68,7 @@ type Server struct {
 	waitApplied func(context.Context, ledger.Wanted) Applied
 	ask         ledger.Ask
 	alerts      *alert.Inbox
+	intakes     *intake.Doors
 	logger      *slog.Logger
 	metrics     *metrics
 
@@ -88,7 +91,7 @@ func NewServer(o Options) (*Server, error) {
 	s := &Server{
 		authority: o.Authority, credentials: o.Credentials,
 		replicas: o.Replicas, waitApplied: o.WaitApplied, logger: o.Logger,
-		ask: o.Ask, alerts: o.Alerts,
+		ask: o.Ask, alerts: o.Alerts, intakes: o.Intakes,
 		metrics: newMetrics(o.Replicas),
 		mux:     http.NewServeMux(), operations: map[string]string{},
 		refused:  newRefusedImports(o.Credentials),
@@ -101,6 +104,9 @@ func NewServer(o Options) (*Server, error) {
 	s.pace = newPace(s.metrics.paced)
 	for _, c := range o.Credentials {
 		s.hashes = append(s.hashes, c.SHA256)
+	}
+	if s.intakes == nil {
+		s.intakes = intake.NewDoors("", nil)
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
@@ -214,12 +220,20 @@ func (s *Server) enter(w *counted, r *http.Request, c *call) error {
 		return problem(http.StatusTooManyRequests, slots.full()).retry()
 	}
 	c.slot = place
+	if w.operation == releaseOperation { // it has no body
+		dropBody(w, r)
+		return nil
+	}
 	return s.readBody(w, r, c)
 }
 
 // actionOf returns the action of the audit that a request of this method is.
 func actionOf(r *http.Request) string {
-	switch {
+	switch held := strings.HasPrefix(r.URL.Path, heldPath+"/"); {
+	case held && r.Method == http.MethodDelete:
+		return ledger.ActDrop
+	case held:
+		return ledger.ActRelease
 	case r.Method == http.MethodDelete:
 		return ledger.ActRestore
 	case isImport(r):

@@ -10,6 +10,7 @@ const (
 	noOperation           = "none"
 	importOperation       = "import"
 	restoreWriteOperation = "restore_write"
+	releaseOperation      = "release"
 )
 
 // operationOf returns the ID of the operation of r, or import for a revocation

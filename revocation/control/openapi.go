@@ -17,6 +17,7 @@ const (
 	tagAudit       = "audit"
 	tagReplicas    = "replicas"
 	tagTraffic     = "traffic"
+	tagIntakes     = "intakes"
 )
 
 var tags = []*huma.Tag{
@@ -24,6 +25,7 @@ var tags = []*huma.Tag{
 	{Name: tagAudit, Description: "All changes and attempts, with their callers"},
 	{Name: tagReplicas, Description: "The replicas that follow"},
 	{Name: tagTraffic, Description: "The traffic that the replicas saw lately"},
+	{Name: tagIntakes, Description: "The events of identity providers that become revocations"},
 }
 
 // describe completes the description of the API. It adds the bodies of the POST,

@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"rescind/revocation"
+	"rescind/revocation/intake"
 	"rescind/revocation/ledger"
 )
 
@@ -84,6 +85,8 @@ func (s *Server) problemOf(err error) *Problem {
 	case errors.As(err, &refusal):
 		return refusalProblem(refusal)
 	case errors.Is(err, ledger.ErrUnknown):
+		return problem(http.StatusNotFound, err.Error(), ProblemError{Member: "id", Message: "is not known"})
+	case errors.Is(err, intake.ErrUnknownEvent):
 		return problem(http.StatusNotFound, err.Error(), ProblemError{Member: "id", Message: "is not known"})
 	case errors.Is(err, ledger.ErrUnknownWrite):
 		return problem(http.StatusNotFound, err.Error(), ProblemError{Member: "revision", Message: "has no such write"})

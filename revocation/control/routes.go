@@ -34,6 +34,14 @@ func (s *Server) register(api huma.API) {
 		Summary: "Show the use of a subject, token, session or client", Errors: reads}, s.activity)
 	add(s, api, huma.Operation{OperationID: "advice", Tags: []string{tagTraffic}, Method: http.MethodGet, Path: "/v1/advice",
 		Summary: "Advise on lifetimes that fit the traffic", Errors: reads}, s.advice)
+	add(s, api, huma.Operation{OperationID: "intakes", Tags: []string{tagIntakes}, Method: http.MethodGet, Path: "/v1/intakes",
+		Summary: "List the intakes of events, and how each stands", Errors: reads}, s.listIntakes)
+	add(s, api, huma.Operation{OperationID: "held", Tags: []string{tagIntakes}, Method: http.MethodGet, Path: heldPath,
+		Summary: "List the events that wait for an operator", Errors: reads}, s.listHeld)
+	add(s, api, huma.Operation{OperationID: releaseOperation, Tags: []string{tagIntakes}, Method: http.MethodPost, Path: heldPath + "/{id}",
+		Summary: "Carry out a held event, as an operator", Errors: changes}, s.release)
+	add(s, api, huma.Operation{OperationID: "drop", Tags: []string{tagIntakes}, Method: http.MethodDelete, Path: heldPath + "/{id}",
+		Summary: "Forget a held event, as an operator", Errors: changes}, s.drop)
 	describe(api.OpenAPI())
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -21,6 +22,7 @@ type Options struct {
 	Kind    string
 	Issuers []string // that the intake may affect; no other one
 	May     []Power  // nil: DefaultPowers
+	Pulls   bool     // the kind polls its sender, so silence is a fault
 	DryRun  bool     // the audit has the revocations, and nothing is revoked
 	Map     Map
 
@@ -36,6 +38,8 @@ type Door struct {
 	Options
 	hold   *hold
 	turned turned
+	// waiting is the number of held events when this node last looked.
+	waiting atomic.Int64
 
 	mu     sync.Mutex
 	status Status // without what the options and the hold say

@@ -74,9 +74,10 @@ func (n eventName) same(o eventName) bool {
 	return n.kind == o.kind && n.id == o.id && (n.id != noID || n.at.Equal(o.at))
 }
 
-// key returns a short text that is the same for the same event.
-func (n eventName) key() string {
-	text := n.kind + ";" + n.id
+// key returns a short text that is the same for the same event of one intake
+// alone.
+func (n eventName) key(intake string) string {
+	text := intake + ";" + n.kind + ";" + n.id
 	if n.id == noID {
 		text += ";" + n.at.Format(time.RFC3339Nano)
 	}

@@ -24,7 +24,8 @@ var ErrFull = errors.New("the intake holds as many events as it can; release or 
 
 // HeldEvent is an event that an operator releases or drops.
 type HeldEvent struct {
-	ID       string    `json:"id"` // distinct within the intake
+	ID       string    `json:"id"` // distinct among all intakes
+	Intake   string    `json:"intake"`
 	Type     string    `json:"type"`
 	Event    string    `json:"event"` // the ID that the sender gave; "-": none
 	At       time.Time `json:"at"`
@@ -149,11 +150,12 @@ func (h *hold) undo(ctx context.Context, target *revocation.Revocation, at time.
 
 // keep makes an event wait for an operator. It returns once the event is durable.
 func (d *Door) keep(ctx context.Context, name eventName, acts []heldAct) error {
-	e := &HeldEvent{ID: name.key(), Type: name.kind, Event: name.id, At: name.at, Received: d.Authority.Now(), Acts: acts}
+	e := &HeldEvent{ID: name.key(d.Name), Intake: d.Name, Type: name.kind, Event: name.id, At: name.at, Received: d.Authority.Now(), Acts: acts}
 	fresh, err := d.hold.put(ctx, e)
 	if err != nil || !fresh {
 		return err
 	}
+	d.waiting.Add(1) // until this node looks again
 	d.Logger.Warn("event held until an operator releases or drops it", "held", e.ID, "event", e.Type, "id", e.Event, "reason", acts[0].Why)
 	c := d.caller(ledger.Revoker)
 	return d.Authority.Record(ctx, d.entryOf(&c, e, ledger.ActEvent, ledger.Kept, acts[0].Why))

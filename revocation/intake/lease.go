@@ -43,18 +43,15 @@ type leaseDocument struct {
 }
 
 // Run calls run while this node holds the lease, until ctx ends. It calls run
-// again if run returns an error. The context of run ends with the lease. held is
-// told whenever the lease is won or lost.
-func (l *Lease) Run(ctx context.Context, held func(bool), run func(context.Context) error) {
+// again if run returns an error. The context of run ends with the lease.
+func (l *Lease) Run(ctx context.Context, run func(context.Context) error) {
 	for ctx.Err() == nil {
 		version, ok := l.acquire(ctx)
 		if !ok {
 			return
 		}
 		l.logger.Info("lease taken", "lease", l.name)
-		held(true)
 		err := l.hold(ctx, version, run)
-		held(false)
 		if ctx.Err() == nil {
 			l.logger.Warn("lease ended", "lease", l.name, "error", err)
 			sleep(ctx, runPause)

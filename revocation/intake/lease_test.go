@@ -26,7 +26,7 @@ func (p *pollers) node(shelf Shelf, name string) (stop func(), fail chan<- error
 	ended, failing := make(chan struct{}), make(chan error)
 	go func() {
 		defer close(ended)
-		NewLease(shelf, "kc", slog.New(slog.DiscardHandler)).Run(ctx, func(bool) {}, func(ctx context.Context) error {
+		NewLease(shelf, "kc", slog.New(slog.DiscardHandler)).Run(ctx, func(ctx context.Context) error {
 			p.mu.Lock()
 			p.running, p.history = append(p.running, name), append(p.history, name)
 			p.mu.Unlock()

@@ -2,7 +2,6 @@ package intake
 
 import (
 	"maps"
-	"slices"
 	"time"
 )
 
@@ -20,18 +19,26 @@ func outcomes() (all []string) {
 	return append(all, outcomeTurned, outcomeFailed)
 }
 
-// Status is how an intake stands on this node.
+// Status is how an intake stands on one node, or on all together.
 type Status struct {
-	LastEvent     time.Time // when the last event was taken; zero: none since the start
-	LastEventType string
-	LastSuccess   time.Time // when the intake last heard from its sender; of a poller, its last good poll
-	Lag           time.Duration
-	Error         string            // of the last poll or the last event; empty: it went well
-	ErrorAt       time.Time         // when it began
-	Counts        map[string]uint64 // by outcome, since the start
+	LastEvent     time.Time         `json:"last_event,omitzero"` // when the last event was taken
+	LastEventType string            `json:"last_event_type,omitempty"`
+	LastSuccess   time.Time         `json:"last_success,omitzero"` // of an event, or of a poll
+	Lag           time.Duration     `json:"lag,omitempty"`         // behind the sender, at the last success
+	Error         string            `json:"error,omitempty"`       // of the last poll or event; empty: it went well
+	ErrorAt       time.Time         `json:"error_at,omitzero"`     // when it began
+	Active        time.Time         `json:"active,omitzero"`       // of the last success or error
+	Counts        map[string]uint64 `json:"counts,omitempty"`      // by outcome, since the start of the node
 }
 
-// Status returns how the intake stands.
+// equal reports whether two statuses say the same, but for the time of a poll that
+// is like the one before.
+func (s Status) equal(o *Status) bool {
+	return s.LastEvent.Equal(o.LastEvent) && s.Error == o.Error && maps.Equal(s.Counts, o.Counts) &&
+		o.LastSuccess.Sub(s.LastSuccess) < time.Minute && o.Active.Sub(s.Active) < time.Minute
+}
+
+// Status returns how the intake stands on this node.
 func (d *Door) Status() Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -51,7 +58,12 @@ func (d *Door) Polled(lag time.Duration, err error) {
 		d.status.fail(err, now)
 		return
 	}
-	d.status.Lag, d.status.LastSuccess, d.status.Error, d.status.ErrorAt = max(0, lag), now, "", time.Time{}
+	d.status.succeed(lag, now)
+}
+
+// succeed notes that the intake has heard from its sender. The caller holds mu.
+func (s *Status) succeed(lag time.Duration, now time.Time) {
+	s.Lag, s.LastSuccess, s.Active, s.Error, s.ErrorAt = max(0, lag), now, now, "", time.Time{}
 }
 
 // fail notes an error. The caller holds mu.
@@ -59,15 +71,15 @@ func (s *Status) fail(err error, now time.Time) {
 	if s.Error == "" {
 		s.ErrorAt = now
 	}
-	s.Error = clean(err.Error())
+	s.Error, s.Active = clean(err.Error()), now
 }
 
 // took notes an event that was taken.
 func (d *Door) took(name eventName, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.status.LastEvent, d.status.LastEventType, d.status.LastSuccess = now, name.kind, now
-	d.status.Lag, d.status.Error, d.status.ErrorAt = now.Sub(name.at), "", time.Time{}
+	d.status.LastEvent, d.status.LastEventType = now, name.kind
+	d.status.succeed(now.Sub(name.at), now)
 }
 
 // failed notes an event that was not made durable.
@@ -78,12 +90,13 @@ func (d *Door) failed(err error) {
 	d.status.fail(err, d.Authority.Now())
 }
 
+// count counts an outcome, which is one of a fixed list.
 func (d *Door) count(outcome string) {
-	if !slices.Contains(outcomes(), outcome) {
-		return
-	}
 	d.Figures.events.WithLabelValues(d.Name, outcome).Inc()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.status.Counts[outcome]++
 }
+
+// heldNow notes how many events are held.
+func (d *Door) heldNow(n int) { d.waiting.Store(int64(n)) }

@@ -33,3 +33,16 @@ func TargetOf(t *revocation.Target) *Target {
 	}
 	return &out
 }
+
+// TargetOfRequest returns the document of the target that a request asks for. A
+// request by a raw token has none.
+func TargetOfRequest(r *revocation.Request) *Target {
+	out := &Target{KeyID: r.KeyID, All: r.All}
+	for _, c := range r.Claims {
+		if out.Claims == nil {
+			out.Claims = make(map[string]any, len(r.Claims))
+		}
+		out.Claims[c.Name] = c.Value.JSON()
+	}
+	return out
+}

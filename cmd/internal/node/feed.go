@@ -38,16 +38,20 @@ func (n *node) build() (err error) {
 	n.feed.HandleAlerts(func(ctx context.Context, from feed.Replica, all []insight.Alert) error {
 		return alerts.Take(ctx, alert.Reporter{Replica: from.Name, Credential: from.Credential, Issuers: namesOf(from.Issuers)}, all)
 	}, alerts.TakeFromNode)
+	intakes, err := n.buildIntakes()
+	if err != nil {
+		return err
+	}
 	api, err := control.NewServer(control.Options{
 		Authority: n.authority, Credentials: n.credentials(), Version: n.options.Version,
 		Replicas: n.replicas, WaitApplied: n.waitApplied, Ask: n.feed.Ask,
-		Alerts: alerts, Registerer: n.registry, Logger: n.log,
+		Alerts: alerts, Intakes: intakes, Registerer: n.registry, Logger: n.log,
 	})
 	if err != nil {
 		return err
 	}
 	n.api.Store(api)
-	return n.buildIntakes()
+	return nil
 }
 
 func (n *node) newFeed() *feed.Server {

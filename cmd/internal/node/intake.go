@@ -33,10 +33,10 @@ var intakeKinds = map[string]func(*node, *config.Intake, *intake.Door) (intakePa
 
 // buildIntakes makes the intakes. The handlers of those that are pushed to are in
 // n.pushed, and pollers begin to run.
-func (n *node) buildIntakes() error {
+func (n *node) buildIntakes() (*intake.Doors, error) {
 	figures := intake.NewFigures()
-	n.registry.MustRegister(figures)
 	n.pushed = map[string]http.Handler{}
+	var doors []*intake.Door
 	for i := range n.config.Intakes {
 		c := &n.config.Intakes[i]
 		door := intake.New(intake.Options{
@@ -45,8 +45,10 @@ func (n *node) buildIntakes() error {
 		})
 		part, err := intakeKinds[c.Kind](n, c, door)
 		if err != nil {
-			return fmt.Errorf("intake %s: %w", c.Name, err)
+			return nil, fmt.Errorf("intake %s: %w", c.Name, err)
 		}
+		door.Pulls = part.pull != nil
+		doors = append(doors, door)
 		if part.push != nil {
 			n.pushed[c.Name] = part.push
 		}
@@ -54,18 +56,25 @@ func (n *node) buildIntakes() error {
 			n.pull(door, part.pull)
 		}
 	}
-	return nil
+	n.registry.MustRegister(figures)
+	all := intake.NewDoors(n.store.Writer(), shelf{n.store}, doors...)
+	if len(doors) > 0 {
+		n.background("figures of the intakes", func(ctx context.Context) { all.Run(ctx) })
+	}
+	return all, nil
+}
+
+// background runs work until the teardown.
+func (n *node) background(name string, work func(context.Context)) {
+	ctx, stop := context.WithCancel(context.Background()) // the teardown ends it, in its turn
+	ended := n.processes.Run(name, func() error { work(ctx); return nil })
+	n.teardown.Add(name, daemon.StopAndWait(stop, ended))
 }
 
 // pull runs a poller while this node has its lease.
 func (n *node) pull(door *intake.Door, run func(context.Context) error) {
 	lease := intake.NewLease(door.Shelf, door.Name, door.Logger)
-	polling, stop := context.WithCancel(context.Background()) // the teardown ends it, in its turn
-	ended := n.processes.Run("intake "+door.Name, func() error {
-		lease.Run(polling, func(bool) {}, run)
-		return nil
-	})
-	n.teardown.Add("intake "+door.Name, daemon.StopAndWait(stop, ended))
+	n.background("intake "+door.Name, func(ctx context.Context) { lease.Run(ctx, run) })
 }
 
 // serveIntakes begins to serve the intakes that are pushed to on l.
