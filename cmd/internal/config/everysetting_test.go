@@ -266,6 +266,52 @@ intake:
       email: email
       username: /preferred_username
     discovery: true
+  - name: okta
+    kind: ssf_push
+    issuers:
+      - https://org.example.com/oauth2/default
+    may:
+      - subject
+      - block
+    map:
+      email: email
+    transmitter: https://org.example.com
+    jwks_uri: https://org.example.com/oauth2/v1/keys
+    audiences:
+      - https://rescind.example.com
+    strict: false
+    stream: s-1
+    authorization_sha256: 2c624232cdd221771294dfbb310aca000a0df6ac8b66b696d90ef06fdefb64a3
+    subject_issuers:
+      https://org.example.com: https://org.example.com/oauth2/default
+    email_domains:
+      - example.com
+    sid_in_tokens: false
+    critical_subject_members:
+      - user
+    unmatched: ignore
+    events:
+      session-revoked: revoke
+      https://vendor.example.com/left: block
+    management:
+      metadata_url: https://org.example.com/meta
+      token_file: replica.token
+      allow_private: true
+      verify_every: 1h
+  - name: kc
+    kind: ssf_poll
+    issuers:
+      - https://idp.example.com/
+    discovery: true
+    any_audience: true
+    poll_url: https://idp.example.com/poll
+    poll_interval: 2s
+    management:
+      token_url: https://idp.example.com/token
+      client_id: rescind
+      client_secret_file: replica.token
+      scopes:
+        - ssf.read
 log:
   level: warn
   format: text

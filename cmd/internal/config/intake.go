@@ -39,6 +39,8 @@ var intakeKinds = map[string]intakeKind{
 	"logout":                  {push: true, read: readLogoutIntake},
 	"revocation_endpoint":     {push: true, read: readRevocationEndpointIntake},
 	"keycloak":                {read: readKeycloakIntake},
+	"ssf_poll":                {read: readSSFPoll},
+	"ssf_push":                {push: true, read: readSSFPush},
 }
 
 // readIntakes reads the entries, whose names must differ.

@@ -15,8 +15,8 @@ import (
 	"rescind/revocation/store"
 )
 
-// intakePart is the part of a kind of intake that talks with its sender. It has
-// one of the members.
+// intakePart is the part of a kind of intake that talks with its sender. A kind
+// that is pushed to may also pull, to see that its sender is well.
 type intakePart struct {
 	push http.Handler                // serves the paths behind /intake/NAME
 	pull func(context.Context) error // runs on one of the nodes, and again if it returns an error
@@ -29,6 +29,8 @@ var intakeKinds = map[string]func(*node, *config.Intake, *intake.Door) (intakePa
 	"logout":                  logoutPart,
 	"revocation_endpoint":     revocationEndpointPart,
 	"keycloak":                buildKeycloak,
+	"ssf_poll":                ssfPoll,
+	"ssf_push":                ssfPush,
 }
 
 // buildIntakes makes the intakes. The handlers of those that are pushed to are in

@@ -57,10 +57,13 @@ func (r *rig) run(run func(context.Context) error) (stop func()) {
 	return stop
 }
 
-func (r *rig) poll() (stop func()) { return r.pollBy(direct{r.tx.Handler()}) }
+func (r *rig) poll() (stop func()) { return r.pollBy(direct{r.tx.Handler()}, time.Second) }
 
-func (r *rig) pollBy(by http.RoundTripper) (stop func()) {
-	return r.run((&ssf.Poller{Receiver: r.receiver, Transmitter: r.transmitter(by), Interval: time.Second}).Run)
+// pollSeldom polls for a test whose time is long.
+func (r *rig) pollSeldom() (stop func()) { return r.pollBy(direct{r.tx.Handler()}, 30*time.Second) }
+
+func (r *rig) pollBy(by http.RoundTripper, interval time.Duration) (stop func()) {
+	return r.run((&ssf.Poller{Receiver: r.receiver, Transmitter: r.transmitter(by), Interval: interval}).Run)
 }
 
 // polling runs a test of a poller, whose time is the test's.
@@ -188,7 +191,7 @@ func TestPollGoesOnWhereThePollerBeforeWas(t *testing.T) {
 	polling(t, func(t *testing.T, r *rig) {
 		id := r.tx.Send(ssftest.SessionRevoked, at(900_000_000), r.tx.Session("alice", "ALL"))
 		lost := &losing{direct: direct{r.tx.Handler()}}
-		stop := r.pollBy(lost)
+		stop := r.pollBy(lost, time.Second)
 		wait(time.Second / 2)
 		stop()
 		r.wantInForce("sub=alice before 900000001")
@@ -249,7 +252,7 @@ func TestPollAnHourWithoutTheTransmitter(t *testing.T) {
 func TestPollThatIsHeldBackHasAnEnd(t *testing.T) {
 	polling(t, func(t *testing.T, r *rig) {
 		hanging := &holding{direct: direct{r.tx.Handler()}}
-		r.pollBy(hanging)
+		r.pollBy(hanging, time.Second)
 		wait(5 * time.Minute)
 		if hanging.held < 4 || hanging.held > 10 {
 			t.Errorf("got %d long polls in five minutes, want them to end after 40 s", hanging.held)
@@ -289,7 +292,7 @@ func TestConformanceVerificationBehindQueuedEvents(t *testing.T) {
 		}
 		r.watch(15 * time.Minute)
 		wait(time.Second)
-		r.poll()
+		r.pollSeldom()
 		wait(time.Hour)
 		if got := r.door.Status().Error; got != "" || r.tx.Waiting() != 0 {
 			t.Errorf("got the fault %q and %d waiting events, want neither", got, r.tx.Waiting())

@@ -26,7 +26,7 @@ func (r *rig) wantFault(when, want string) {
 
 func TestWatchReportsAStreamThatIsNotWell(t *testing.T) {
 	polling(t, func(_ *testing.T, r *rig) {
-		r.poll()
+		r.pollSeldom()
 		r.watch(0)
 		wait(time.Minute)
 		r.wantFault("at the start", "")
@@ -56,7 +56,7 @@ func TestWatchOfAPushReportsADeletedStream(t *testing.T) {
 
 func TestWatchReportsSilence(t *testing.T) {
 	polling(t, func(_ *testing.T, r *rig) {
-		r.poll()
+		r.pollSeldom()
 		r.watch(15 * time.Minute)
 		wait(time.Hour)
 		r.wantFault("while verification events come", "")
@@ -86,7 +86,7 @@ func TestWatchAsksNotTooOften(t *testing.T) {
 			r.tx.Open(map[string]any{"method": "urn:ietf:rfc:8936"})
 			synctest.Test(t, func(t *testing.T) {
 				r.receive(t)
-				r.poll()
+				r.pollSeldom()
 				r.watch(c.every)
 				wait(3*time.Hour + 10*time.Minute)
 				want := c.want

@@ -98,10 +98,10 @@ func (t *Transmitter) Close() {
 }
 
 // hosts returns the hosts that the operator named: that of the metadata, or else
-// of the issuer, and that of PollURL.
+// of the issuer, those of PollURL and of the URL for access tokens.
 func (o Options) hosts() (map[string]bool, error) {
 	hosts := map[string]bool{}
-	for _, named := range []string{cmp.Or(o.Metadata, o.Issuer), o.PollURL} {
+	for _, named := range []string{cmp.Or(o.Metadata, o.Issuer), o.PollURL, o.Credential.TokenURL} {
 		if named == "" {
 			continue
 		}
