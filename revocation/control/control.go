@@ -54,6 +54,8 @@ type Options struct {
 	Ask         ledger.Ask
 	Alerts      *alert.Inbox // nil: there are none
 	Intakes     *intake.Doors
+	// Stopping is closed when the process ends. Imports that wait then end too.
+	Stopping <-chan struct{}
 
 	Registerer prometheus.Registerer // default: metrics are not registered
 	Logger     *slog.Logger          // default: discards
@@ -101,7 +103,7 @@ func NewServer(o Options) (*Server, error) {
 		bodyTime: bodyTime,
 		waits:    newSlots("waits", maxWaits, maxWaits/2, maxWaits/8),
 	}
-	s.pace = newPace(s.metrics.paced)
+	s.pace = newPace(s.metrics.paced, o.Stopping)
 	for _, c := range o.Credentials {
 		s.hashes = append(s.hashes, c.SHA256)
 	}
@@ -211,10 +213,15 @@ func (s *Server) enter(w *counted, r *http.Request, c *call) error {
 			return p
 		}
 	}
-	var place *slot
-	if slots != s.imports || s.pace.wait(r.Context(), &c.Caller, w.operation) { // a request that waits holds no slot
-		place = slots.take(&c.Caller)
+	if slots == s.imports { // a request that waits holds no slot
+		if p := s.pace.wait(r.Context(), &c.Caller, w.operation); p != nil {
+			if p.Status == http.StatusTooManyRequests {
+				s.metrics.refused.WithLabelValues(slots.bound).Inc()
+			}
+			return p
+		}
 	}
+	place := slots.take(&c.Caller)
 	if place == nil {
 		s.metrics.refused.WithLabelValues(slots.bound).Inc()
 		return problem(http.StatusTooManyRequests, slots.full()).retry()

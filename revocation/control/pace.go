@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -20,27 +22,34 @@ const importRate = 10_000
 // wait, for the time that its lines take at importRate. So the first import never
 // waits, and no import is refused. Restorations of a write count as imports.
 // Operators do not wait, and neither do single revocations.
+//
+// Each control node counts for itself.
 type pace struct {
-	waited *prometheus.CounterVec // by operation
+	waited   *prometheus.CounterVec // by operation
+	stopping <-chan struct{}        // closed when the process ends
 
 	mu      sync.Mutex
 	next    map[string]time.Time // when the next import of a credential begins
 	waiting map[string]bool      // credentials that have an import that waits
 }
 
-func newPace(waited *prometheus.CounterVec) *pace {
-	return &pace{waited: waited, next: map[string]time.Time{}, waiting: map[string]bool{}}
+func newPace(waited *prometheus.CounterVec, stopping <-chan struct{}) *pace {
+	return &pace{waited: waited, stopping: stopping, next: map[string]time.Time{}, waiting: map[string]bool{}}
 }
 
-// wait returns true once an import of the caller may begin. It returns false if
-// another import of the credential waits already, or if ctx ends.
-func (p *pace) wait(ctx context.Context, c *ledger.Caller, operation string) bool {
+// wait returns nil once an import of the caller may begin. It returns a problem if
+// another import of the credential waits already, if ctx ends, or if the process
+// ends.
+func (p *pace) wait(ctx context.Context, c *ledger.Caller, operation string) *Problem {
 	if c.Has(ledger.Operator) {
-		return true
+		return nil
 	}
 	length, ok := p.enter(c.Name)
-	if length <= 0 || !ok {
-		return ok
+	switch {
+	case !ok:
+		return problem(http.StatusTooManyRequests, fmt.Sprintf("another import of this credential waits already, because a credential imports %d lines a second in the long run; try again after it", importRate)).retry()
+	case length <= 0:
+		return nil
 	}
 	defer p.leave(c.Name)
 	p.waited.WithLabelValues(operation).Inc()
@@ -48,10 +57,11 @@ func (p *pace) wait(ctx context.Context, c *ledger.Caller, operation string) boo
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
+		return nil
 	case <-ctx.Done():
-		return false
+	case <-p.stopping:
 	}
+	return problem(http.StatusServiceUnavailable, "the control endpoint stops; nothing was changed").retry()
 }
 
 // enter returns how long an import of a credential has to wait. It is not ok if

@@ -98,11 +98,12 @@ func TestEachKindOfImportMakesTheNextOneWait(t *testing.T) {
 
 // An import that waits holds no place among the imports, which are few. Another
 // import of its credential is answered 429 meanwhile. One whose caller has gone
-// begins no more.
+// begins no more, and the end of the process does not wait for one.
 func TestAnImportThatWaitsHoldsNoPlace(t *testing.T) {
 	ndjson := []string{"Content-Type", typeNDJSON}
 	synctest.Test(t, func(t *testing.T) {
-		e := serve(t, ledgertest.New())
+		stopping := make(chan struct{})
+		e := serve(t, ledgertest.New(), func(p *parts) { p.api.Stopping = stopping })
 		e.do("revoker", "POST", postPath, importOf("a", 10_000), ndjson...).want(201)
 		ctx, goAway := context.WithCancel(t.Context())
 		var all sync.WaitGroup
@@ -126,8 +127,10 @@ func TestAnImportThatWaitsHoldsNoPlace(t *testing.T) {
 		if took := time.Since(began); took != time.Second {
 			t.Errorf("an import after that: got an answer after %v, want 1s", took)
 		}
+		close(stopping)
+		e.do("revoker", "POST", postPath, importOf("d", 10), ndjson...).want(503)
 		if n := e.ledger.Len(); n != 10_010 {
-			t.Errorf("got %d revocations in force, want 10010, without those of the caller that went away", n)
+			t.Errorf("got %d revocations in force, want 10010, without those of the caller that went away and of the end", n)
 		}
 	})
 }

@@ -151,7 +151,9 @@ func (l *Ledger) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		for item := range read {
-			l.take(ctx, item, noted)
+			if err := l.take(ctx, item, noted); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -196,15 +198,18 @@ func (l *Ledger) Ready() error {
 // readItem is one revision of the log, or the sign that the ledger has caught up.
 type readItem struct {
 	revision uint64
+	body     []byte // not decoded yet; nil: it is decoded, or the revision has none
 	writer   string
 	ops      []operation
 	caughtUp bool
 }
 
-// read decodes the batches of the log. It works one revision ahead of take, so
-// that two processors share the work on a long log.
+// read decodes the batches that were in the log at the start. It works one
+// revision ahead of take, so that two processors share the work on a long log.
+// It passes on later batches as they are, because the committer has applied most
+// of them.
 func (l *Ledger) read(ctx context.Context, out chan<- readItem) error {
-	in := newInterner()
+	in, caughtUp := newInterner(), false
 	pass := func(item readItem) error {
 		select {
 		case out <- item:
@@ -215,33 +220,42 @@ func (l *Ledger) read(ctx context.Context, out chan<- readItem) error {
 	}
 	return l.log.Read(ctx, 0, func(revision uint64, body []byte) (err error) {
 		item := readItem{revision: revision}
-		if body != nil {
+		switch {
+		case caughtUp:
+			item.body = body
+		case body != nil:
 			if item.writer, item.ops, err = readBatch(body, revision, in); err != nil {
 				return err
 			}
 		}
 		return pass(item)
-	}, func() { _ = pass(readItem{caughtUp: true}) })
+	}, func() { caughtUp = true; _ = pass(readItem{caughtUp: true}) })
 }
 
 // take applies one revision of the log, unless the committer has applied it. A
 // batch of this writer that the committer did not apply belongs to an append that
 // failed with its fate unknown, or to a process that ended before it wrote the
 // note.
-func (l *Ledger) take(ctx context.Context, item readItem, noted uint64) {
+func (l *Ledger) take(ctx context.Context, item readItem, noted uint64) (err error) {
 	if item.caughtUp {
 		l.catchUpDone()
-		return
+		return nil
 	}
 	l.order.Lock()
 	defer l.order.Unlock()
 	if item.revision <= l.Revision() {
-		return
+		return nil
+	}
+	if item.body != nil {
+		if item.writer, item.ops, err = readBatch(item.body, item.revision, newInterner()); err != nil {
+			return err
+		}
 	}
 	l.apply(item.revision, item.ops)
 	if len(item.ops) > 0 && item.writer == l.log.Writer() && item.revision > noted {
 		l.noteLate(ctx, item.revision, item.ops)
 	}
+	return nil
 }
 
 // apply makes one revision of the log part of the state. The caller holds

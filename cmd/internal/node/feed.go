@@ -45,7 +45,7 @@ func (n *node) build() (err error) {
 	api, err := control.NewServer(control.Options{
 		Authority: n.authority, Credentials: n.credentials(), Version: n.options.Version,
 		Replicas: n.replicas, WaitApplied: n.waitApplied, Ask: n.feed.Ask,
-		Alerts: alerts, Intakes: intakes, Registerer: n.registry, Logger: n.log,
+		Alerts: alerts, Intakes: intakes, Registerer: n.registry, Logger: n.log, Stopping: n.stopping,
 	})
 	if err != nil {
 		return err

@@ -60,7 +60,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	registry := daemon.Registry(o.Version, o.Commit)
 	processes, ctx := daemon.NewProcesses(ctx)
 	go daemon.BoundGarbage(ctx)
-	n := &node{options: o, config: c, log: log, processes: processes, teardown: teardown, registry: registry}
+	n := &node{options: o, config: c, log: log, processes: processes, teardown: teardown, registry: registry, stopping: ctx.Done()}
 	teardown.Add("lines of refusals", daemon.Closing(func() error {
 		if n.ledger != nil {
 			n.ledger.CloseLines()
@@ -126,6 +126,7 @@ type node struct {
 	processes *daemon.Processes
 	teardown  *daemon.Teardown
 	registry  *prometheus.Registry
+	stopping  <-chan struct{} // closed when the process ends
 
 	store     *store.Log
 	ledger    *ledger.Ledger
