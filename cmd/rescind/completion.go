@@ -26,11 +26,7 @@ func (a *app) complete(root *cobra.Command) {
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	fixed(root, "output", outputs...)
 	for _, cmd := range root.Commands() {
-		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			if strings.HasSuffix(f.Name, "-file") {
-				_ = cmd.MarkFlagFilename(f.Name)
-			}
-		})
+		completeFiles(cmd)
 		switch cmd.Name() {
 		case "list":
 			fixed(cmd, "kind", targetKinds...)
@@ -54,6 +50,19 @@ func (a *app) complete(root *cobra.Command) {
 		if a.connections[cmd] != nil && cmd.Flags().Lookup("issuer") != nil {
 			_ = cmd.RegisterFlagCompletionFunc("issuer", a.offer(issuerNames))
 		}
+	}
+}
+
+// completeFiles offers files for the flags of a command, and of those below it,
+// that name one.
+func completeFiles(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if strings.HasSuffix(f.Name, "-file") {
+			_ = cmd.MarkFlagFilename(f.Name)
+		}
+	})
+	for _, below := range cmd.Commands() {
+		completeFiles(below)
 	}
 }
 

@@ -62,6 +62,23 @@ var recorded = map[string]any{
 		insight.Alert{ID: "a2", Detector: insight.DistrustedKeyUsed, Summary: "A token of a revoked key was used", Last: *ago(2 * day), Count: 1, Issuer: idp, KeyID: "2026-10", RevocationID: "r16.0"},
 		insight.Alert{ID: "a1", Detector: "detector_of_a_later_version", Summary: "hostile \x1b[2J \u202etxet", Last: *ago(9 * day), Count: 1, Subject: "x\x1b[2J", TokenID: "sha256:9f86d081"},
 	),
+	"/v1/intakes": items(
+		control.Intake{Name: "keycloak", Kind: "keycloak", State: "ok", Issuers: []string{"https://login.example.com/realms/shop"}, May: []string{"token", "session", "subject", "client", "kid"},
+			LastEvent: ago(3 * time.Minute), LastEventType: "UPDATE USER", LastSuccess: ago(time.Second), Lag: insight.Duration(640 * time.Millisecond), Held: 2,
+			Events: map[string]uint64{"revoked": 1234, "already": 3, "held": 2, "undone": 1, "turned": 0}},
+		control.Intake{Name: "okta", Kind: "global_token_revocation", State: "failing", DryRun: true, Issuers: []string{idp, "https://login.example.com/realms/a"}, May: []string{"subject"},
+			Error: "the log takes no writes: \x1b[2J \u202etxet there is no majority of the control nodes", ErrorSince: ago(2 * time.Minute), Events: map[string]uint64{"failed": 7, "turned": 100}},
+		control.Intake{Name: "hr", Kind: "webhook", State: "waiting", Issuers: []string{}, May: []string{"subject", "block"}, Events: map[string]uint64{}},
+	),
+	"/v1/intakes/held": items(
+		control.HeldEvent{ID: "0123456789abcdef", Intake: "keycloak", Type: "UPDATE USER", Event: "4d3559ec-67504aaba", At: *ago(3 * time.Minute), Received: *ago(3*time.Minute - 640*time.Millisecond), Effects: []control.HeldEffect{
+			{Issuer: "https://login.example.com/realms/shop", Target: control.Target{Claims: map[string]any{"sub": "service-account-of-the-shop"}}, IssuedBefore: ago(3 * time.Minute),
+				Why: "it would deny 812 of the 2000 requests seen in the last 1h0m0s (40.6 %), with 3 tokens, as seen by 2 of 2 replicas, more than limits.share_of_traffic (20 %)"},
+		}},
+		control.HeldEvent{ID: "fedcba9876543210", Intake: "hr", Type: "left \u202etxet", Event: "-", At: *ago(2 * day), Received: *ago(2 * day), Effects: []control.HeldEffect{
+			{Issuer: idp, Target: control.Target{Claims: map[string]any{"email": "al ice\x1b[2J@example.com"}}, Block: true, Why: "it matches every token of an issuer; this takes confirm=true by an operator"},
+		}},
+	),
 	"/v1/activity": control.ActivityDocument{Replicas: control.Answered{Asked: 2, Answered: 1}, Activity: insight.Activity{
 		Since: *ago(time.Hour), First: *ago(30 * time.Minute), Last: *ago(time.Minute), Count: 1234, Partial: true,
 		Networks: map[string]uint64{"203.0.113.0/24": 1200, "2001:db8::/48": 34}, Outcomes: map[string]uint64{"ok": 1230, "revoked": 4},
@@ -105,7 +122,7 @@ func onScreen(t testing.TB, width int, env map[string]string, args ...string) sa
 // Each command prints a golden file at 80 columns, at 120 columns, with -o wide and
 // without a terminal. To write the files again: go test ./cmd/rescind -run Golden -update
 func TestGoldenOutputs(t *testing.T) {
-	for _, args := range []string{"list", "show r17.0", "replicas", "audit", "alerts", "activity --sub alice", "advise"} {
+	for _, args := range []string{"list", "show r17.0", "replicas", "audit", "alerts", "activity --sub alice", "advise", "intakes", "intakes held"} {
 		for _, c := range []struct {
 			name  string
 			width int
@@ -113,7 +130,11 @@ func TestGoldenOutputs(t *testing.T) {
 		}{{"80", 80, nil}, {"120", 120, nil}, {"wide", 80, []string{"-o", "wide"}}, {"pipe", 0, nil}} {
 			words := append(strings.Fields(args), c.args...)
 			got := onScreen(t, c.width, nil, words...).want(0).out
-			name := filepath.Join("testdata", "golden", words[0]+"."+c.name+".txt")
+			of := words[0]
+			if of == "intakes" {
+				of = strings.ReplaceAll(args, " ", "-")
+			}
+			name := filepath.Join("testdata", "golden", of+"."+c.name+".txt")
 			if *updateGolden {
 				if err := os.WriteFile(name, []byte(got), 0o600); err != nil {
 					t.Fatal(err)

@@ -185,13 +185,17 @@ func (a *app) show() *cobra.Command {
 	return cmd
 }
 
-// unknown adds to a 404 the ID that was looked for, and the command that lists the
-// IDs.
-func unknown(id string, err error) error {
+// unknown adds to a 404 the ID of a revocation that was looked for, and the command
+// that lists the IDs.
+func unknown(id string, err error) error { return unknownIn("rescind list", id, err) }
+
+// unknownIn adds to a 404 the ID that was looked for, and the command that shows
+// the IDs.
+func unknownIn(command, id string, err error) error {
 	var f *failure
 	var r *refusal
 	if errors.As(err, &r) && r.Status == http.StatusNotFound && !r.foreign && errors.As(err, &f) {
-		f.message, f.faults, f.hint = id+": "+f.message, nil, "rescind list shows the IDs"
+		f.message, f.faults, f.hint = id+": "+f.message, nil, command+" shows the IDs"
 	}
 	return err
 }

@@ -5,7 +5,7 @@
 //
 // A file holds one command: its flags and its texts. The servers are libraries in
 // cmd/internal. The client commands (revoke, restore, list, show, import, audit,
-// alerts, activity, advise, replicas) use the published admin API alone. check makes the
+// alerts, activity, advise, replicas, intakes) use the published admin API alone. check makes the
 // call that Envoy makes. A command checks its flags before the first request, so
 // a usage error ends with exit status 2 and nothing sent.
 //
@@ -128,15 +128,11 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 	}{
 		{groupServers, []*cobra.Command{authzCommand(), controlCommand(), demoCommand(), a.initialize(), a.token()}},
 		{groupRevoking, []*cobra.Command{a.revoke(), a.restore(), a.importFile()}},
-		{groupLooking, []*cobra.Command{a.list(), a.show(), a.audit(), a.alerts(), a.activity(), a.advise(), a.replicas(), a.check(), a.version()}},
+		{groupLooking, []*cobra.Command{a.list(), a.show(), a.audit(), a.alerts(), a.activity(), a.advise(), a.replicas(), a.intakes(), a.check(), a.version()}},
 	} {
 		for _, c := range g.commands {
 			c.GroupID = g.id
-			runs := c.RunE
-			c.RunE = func(cmd *cobra.Command, args []string) error {
-				a.begun, a.filters = true, filtersOf(cmd)
-				return runs(cmd, args)
-			}
+			a.noteBegin(c)
 			root.AddCommand(c)
 		}
 	}
@@ -161,6 +157,19 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 		}
 	}
 	return root
+}
+
+// noteBegin makes a command and those below it note that they run.
+func (a *app) noteBegin(c *cobra.Command) {
+	if runs := c.RunE; runs != nil {
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			a.begun, a.filters = true, filtersOf(cmd)
+			return runs(cmd, args)
+		}
+	}
+	for _, below := range c.Commands() {
+		a.noteBegin(below)
+	}
 }
 
 // exactly demands one argument for each name.

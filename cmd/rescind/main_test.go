@@ -25,6 +25,7 @@ import (
 
 	"rescind/cmd/internal/config"
 	"rescind/revocation/control"
+	"rescind/revocation/intake"
 	"rescind/revocation/ledger"
 	"rescind/revocation/store"
 	"rescind/test/eventually"
@@ -109,6 +110,7 @@ type endpoint struct {
 type serving struct {
 	control.Options
 	authority ledger.AuthorityOptions
+	intakes   func(*ledger.Authority) *intake.Doors
 }
 
 func serve(t testing.TB, changes ...func(*serving)) *endpoint {
@@ -138,6 +140,9 @@ func serve(t testing.TB, changes ...func(*serving)) *endpoint {
 	}
 	p.authority.Ask = p.Ask
 	p.Authority = ledger.NewAuthority(l, p.authority)
+	if p.intakes != nil {
+		p.Intakes = p.intakes(p.Authority)
+	}
 	if e.api, err = control.NewServer(p.Options); err != nil {
 		t.Fatal(err)
 	}
