@@ -76,18 +76,18 @@ func TestRequests(t *testing.T) {
 	o := Options{Issuer: idp, Keys: keys, URIs: []string{s.URL + "/l/"}, Requests: fetch.Options{CAFile: ca}, Logger: slog.New(slog.DiscardHandler)}
 	for path, want := range map[string]string{
 		"good": "", "packed": "", "moved": "",
-		"away": "another host or scheme", "loop": "more than three times", "large": "larger than", "bomb": "larger than", "none": "404",
+		"away": "another host or scheme", "loop": "more than three times", "large": "too large", "bomb": "too large", "none": "404",
 	} {
 		o := o.withDefaults()
 		l := &Lists{o: o, log: o.Logger}
-		got, err := l.get(t.Context(), &followed{uri: s.URL + "/l/" + path})
+		_, got, err := l.get(t.Context(), &followed{uri: s.URL + "/l/" + path})
 		if want == "" && (err != nil || got == nil) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: got %v and error %v, want error %q", path, got, err, want)
 		}
 	}
 	untrusting := o.withDefaults()
 	untrusting.Requests.CAFile = ""
-	if _, err := (&Lists{o: untrusting}).get(t.Context(), &followed{uri: s.URL + "/l/good"}); err == nil {
+	if _, _, err := (&Lists{o: untrusting}).get(t.Context(), &followed{uri: s.URL + "/l/good"}); err == nil {
 		t.Error("a server that no authority knows: got no error, want one")
 	}
 	l := must(Open(o))

@@ -160,7 +160,7 @@ func inflate(packed []byte, limit int) ([]byte, error) {
 	}
 	text, err := fetch.Limited(z, int64(limit))
 	switch {
-	case err != nil && len(text) > limit:
+	case errors.Is(err, fetch.ErrLarge):
 		return nil, fmt.Errorf("the list is larger than %d bytes; raise max_inflated if that is right", limit)
 	case err != nil:
 		return nil, fmt.Errorf("lst is not zlib data: %w", err)

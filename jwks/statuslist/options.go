@@ -33,6 +33,7 @@ type Options struct {
 	Leeway      time.Duration // for iat and nbf; never for exp
 
 	Requests fetch.Options
+	Dir      string // keeps the last good lists; empty: they are not kept
 
 	Figures *Figures     // nil: none
 	Logger  *slog.Logger // nil: slog.Default()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -38,7 +39,9 @@ type followed struct {
 	failing atomic.Bool  // the last fetch failed
 	cancel  context.CancelFunc
 
-	fault string // of the last fetch, for the log; owned by the goroutine of the list
+	// owned by the goroutine of the list
+	fault string    // of the last fetch, for the log
+	saved time.Time // when the list on disk was fetched
 }
 
 // use notes that a token named the list. It seldom writes, because all requests
@@ -112,15 +115,19 @@ func (l *Lists) makePlace(now time.Time) bool {
 
 func (l *Lists) giveUp(f *followed) {
 	f.cancel()
+	if l.o.Dir != "" {
+		_ = os.Remove(l.o.savedPath(f.uri))
+	}
 	next := maps.Clone(*l.lists.Load())
 	delete(next, f.uri)
 	l.lists.Store(&next)
 }
 
-// keep fetches one list again and again until ctx ends.
+// keep takes one list from disk, and then fetches it again and again until ctx ends.
 func (l *Lists) keep(ctx context.Context, f *followed) {
 	retry := &backoff.ExponentialBackOff{InitialInterval: min(time.Second, l.o.MinRefresh), MaxInterval: l.o.MaxRefresh, Multiplier: 2, RandomizationFactor: 0.1}
 	retry.Reset()
+	l.restore(ctx, f)
 	for {
 		pause := l.refresh(ctx, f, retry)
 		select {
@@ -139,7 +146,7 @@ func (l *Lists) refresh(ctx context.Context, f *followed, retry *backoff.Exponen
 	case l.slots <- struct{}{}:
 		defer func() { <-l.slots }()
 	}
-	next, err := l.get(ctx, f)
+	token, next, err := l.get(ctx, f)
 	if ctx.Err() != nil {
 		return 0 // the fetch was ended, so it says nothing about the list
 	}
@@ -155,18 +162,19 @@ func (l *Lists) refresh(ctx context.Context, f *followed, retry *backoff.Exponen
 		l.log.Info("status list in use", slog.String("uri", f.uri), slog.Int("entries", next.entries()), slog.Uint64("bits", next.bits))
 	}
 	f.fault = ""
+	l.save(f, before, next, token)
 	retry.Reset()
 	return l.o.pause(next, time.Now())
 }
 
 // get fetches f and reads the answer. It refuses a list that is older than the one
-// in use.
-func (l *Lists) get(ctx context.Context, f *followed) (*list, error) {
+// in use. It returns the answer too.
+func (l *Lists) get(ctx context.Context, f *followed) ([]byte, *list, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	c, err := l.o.Requests.Client()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer c.CloseIdleConnections()
 	began := time.Now()
@@ -175,26 +183,26 @@ func (l *Lists) get(ctx context.Context, f *followed) (*list, error) {
 		err = fmt.Errorf("no answer within %s: %w", fetchTimeout, err)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	next, err := l.o.read(ctx, string(text), f.uri, began)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if held := f.current.Load(); held != nil && time.Now().Before(held.until) && next.issuedAt.Before(held.issuedAt) {
-		return nil, errors.New("the list that was sent is older than the one in use, by its iat")
+		return nil, nil, errors.New("the list that was sent is older than the one in use, by its iat")
 	}
-	return next, nil
+	return text, next, nil
 }
 
 // afterFailure logs a failure that is new, and returns the pause before the next
 // fetch. While there is a usable list, the pause grows from MinRefresh to
-// MaxRefresh. Without one it grows from a second to MinRefresh, because every token
+// MaxRefresh, and ends with the list. Without one it grows from a second to MinRefresh, because every token
 // of the list lacks its status.
 func (l *Lists) afterFailure(f *followed, retry *backoff.ExponentialBackOff, err error) time.Duration {
 	state, pause := "status list could not be refreshed, keeping the last good one", retry.NextBackOff()
 	if held := f.current.Load(); held != nil && time.Now().Before(held.until) {
-		pause = max(pause, l.o.MinRefresh)
+		pause = min(max(pause, l.o.MinRefresh), time.Until(held.until))
 	} else {
 		state, pause = "status list could not be fetched, and none is usable: its tokens have no status", min(pause, l.o.MinRefresh)
 	}

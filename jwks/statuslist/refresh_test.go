@@ -157,7 +157,7 @@ func TestLastGoodList(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			wantStatus(t, l, first, 0, Invalid, ErrUnavailable)
 			p.makes(first, func() string { return token(first, []byte{0}, nil) })
-			time.Sleep(DefaultMaxRefresh + DefaultMinRefresh)
+			time.Sleep(2 * DefaultMinRefresh)
 			wantStatus(t, l, first, 1, Valid, nil)
 		})
 	}
@@ -221,7 +221,7 @@ func TestOlderListIsRefused(t *testing.T) {
 			t.Errorf("with an old list: got %+v, want it to be failing", s)
 		}
 		p.makes(first, func() string { return token(first, []byte{2}, nil) })
-		time.Sleep(DefaultMaxRefresh + DefaultMinRefresh)
+		time.Sleep(2 * DefaultMaxRefresh)
 		wantStatus(t, l, first, 0, Valid, nil)
 	})
 }

@@ -38,9 +38,10 @@
 // # Failure
 //
 // A list that has not been fetched yet, or that may not be relied upon any more,
-// gives ErrUnavailable. The caller decides whether that denies. A list that a
-// restart has forgotten is fetched when the first token names it. Lists whose
-// exact URI is configured are fetched at the start.
+// gives ErrUnavailable. The caller decides whether that denies. With Dir the last
+// good lists are kept on disk, so that a restart has them before the first token.
+// Each is verified again when it is read, and lives no longer than it would have
+// without the restart.
 //
 // # A limit
 //
@@ -52,6 +53,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,8 +102,8 @@ const (
 )
 
 // Open starts to follow the lists of an issuer. It does not wait for any of them.
-// The lists at URIs that are configured exactly, and at those in also that are
-// allowed, are fetched now. The others follow when a token names them. The error
+// The lists at URIs that are configured exactly, those in also that are allowed, and
+// those on disk are fetched now. The others follow when a token names them. The error
 // names every fault of the options.
 func Open(o Options, also ...string) (*Lists, error) {
 	if err := o.Validate(); err != nil {
@@ -115,7 +117,7 @@ func Open(o Options, also ...string) (*Lists, error) {
 	l.lists.Store(&map[string]*followed{})
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
-	for _, uri := range append(o.exact(), also...) {
+	for _, uri := range slices.Concat(o.exact(), also, o.savedURIs()) {
 		if o.allows(uri) {
 			l.follow(ctx, uri)
 		}
@@ -168,6 +170,9 @@ func (l *Lists) Settled() bool {
 	}
 	return true
 }
+
+// Failing returns how many lists could not be refreshed at the last attempt.
+func (l *Lists) Failing() int { return l.summary(time.Now()).failing }
 
 // Close ends every fetch and waits until it has ended. Requests that still hold l
 // may go on to read the lists.

@@ -7,19 +7,16 @@ import (
 	"sync/atomic"
 
 	"rescind/cmd/internal/daemon"
-	"rescind/jwks"
 )
 
-// readyKeys are the keys that readiness looks at, while a reload replaces them.
+// readyKeys are the keys and status lists that readiness looks at, while a reload
+// replaces them.
 type readyKeys struct {
-	of atomic.Pointer[map[string]*jwks.Keys]
+	of atomic.Pointer[map[string]issuerKeys]
 }
 
 func (k *readyKeys) store(issuers map[string]issuerKeys) {
-	of := map[string]*jwks.Keys{}
-	for name, i := range issuers {
-		of[name] = i.keys
-	}
+	of := maps.Clone(issuers)
 	k.of.Store(&of)
 }
 
@@ -38,7 +35,10 @@ func (p *process) readiness() (out daemon.Readiness) {
 	var lacking []string
 	usable, of := 0, *p.ready.of.Load()
 	for _, name := range slices.Sorted(maps.Keys(of)) {
-		status := of[name].Status()
+		if lists := of[name].status; lists != nil && lists.lists.Failing() > 0 {
+			out.Notes = append(out.Notes, fmt.Sprintf("%d status lists of issuer %s could not be refreshed; the log says why", lists.lists.Failing(), name))
+		}
+		status := of[name].keys.Status()
 		if status.Usable() {
 			usable++
 			continue

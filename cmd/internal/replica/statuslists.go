@@ -31,7 +31,7 @@ func (p *process) listsOf(i config.Issuer, keys *jwks.Keys) (*issuerLists, error
 		Issuer: i.Issuer, ForeignKeys: s.JWKSURI != "", URIs: s.URIs,
 		MaxLists: s.MaxLists, MaxInflated: s.MaxInflated, MaxResponse: s.MaxResponse,
 		MinRefresh: s.MinRefreshInterval, MaxRefresh: s.MaxRefreshInterval, MaxAge: s.MaxAge, Leeway: i.Leeway,
-		Requests: fetch.Options{CAFile: i.CAFile, AllowHTTP: i.AllowHTTP}, Figures: p.statusFigures, Logger: p.log,
+		Requests: fetch.Options{CAFile: i.CAFile, AllowHTTP: i.AllowHTTP}, Dir: below(p.options.Config.Revocation.Dir, "statuslists"), Figures: p.statusFigures, Logger: p.log,
 	}}
 	if s.JWKSURI != "" {
 		var err error

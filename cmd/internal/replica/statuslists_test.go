@@ -2,6 +2,7 @@ package replica
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"rescind/authz"
@@ -82,6 +83,9 @@ func TestStatusListsOfAnotherParty(t *testing.T) {
 	r.write(fmt.Sprintf(settings, ""), "")
 	r.reload(t.Context())
 	r.want("without its keys", claims(0), authz.StatusUnavailable)
+	if ready := r.readiness(); !strings.Contains(strings.Join(ready.Notes, "; "), "1 status lists of issuer "+r.issuer.URL()) {
+		t.Errorf("without its keys: got the notes %q, want one of a status list", ready.Notes)
+	}
 	r.write(fmt.Sprintf(settings, ", jwks_uri: '"+other.URL()+"/jwks'"), "")
 	r.reload(t.Context())
 	r.want("valid", claims(0), authz.OK)
