@@ -14,9 +14,10 @@ type act struct {
 	own     bool   // the act is about a client of its own, not about the client web
 	service bool   // the token is the client's own, not a user's
 	newKey  bool   // the token is signed by a key of its own
+	wide    bool   // the act reaches every token of the realm
 	do      func(k *keycloak, s *subject) error
 	event   string // the operation, the type and the end of the path of the admin event; empty: there is none
-	logouts int    // back-channel logouts that Keycloak sends
+	logout  bool   // Keycloak sends a back-channel logout
 	after   func(k *keycloak, s *subject) error
 }
 
@@ -31,22 +32,20 @@ type subject struct {
 // acts are those of an administrator and of a user that the product has to hear
 // of. The last two reach every token of the realm, so they come last.
 var acts = []act{
-	{name: "user logs out", logouts: 1, do: func(k *keycloak, s *subject) error {
-		form := url.Values{"client_id": {s.client}, "client_secret": {secret}, "refresh_token": {s.granted.Refresh}}
-		res, err := http.PostForm(k.issuer()+"/protocol/openid-connect/logout", form)
-		if err == nil {
-			defer res.Body.Close()
-			if res.StatusCode != http.StatusNoContent {
-				err = fmt.Errorf("logout: got %s, want 204", res.Status)
-			}
-		}
-		return err
+	{name: "user logs out", logout: true, do: func(k *keycloak, s *subject) error {
+		return k.clientPosts(s, "logout", "refresh_token", s.granted.Refresh)
 	}},
-	{name: "user logged out by an administrator", event: "ACTION USER /logout", logouts: 1, do: func(k *keycloak, s *subject) error {
+	{name: "user logged out by an administrator", event: "ACTION USER /logout", logout: true, do: func(k *keycloak, s *subject) error {
 		return k.realm(http.MethodPost, "/users/"+s.id+"/logout", nil, nil)
 	}},
-	{name: "session deleted", event: "DELETE USER_SESSION", logouts: 1, do: func(k *keycloak, s *subject) error {
+	{name: "session deleted", event: "DELETE USER_SESSION", logout: true, do: func(k *keycloak, s *subject) error {
 		return k.realm(http.MethodDelete, "/sessions/"+s.granted.Session, nil, nil)
+	}},
+	{name: "access token revoked by its client", do: func(k *keycloak, s *subject) error {
+		return k.clientPosts(s, "revoke", "token", s.granted.Access)
+	}},
+	{name: "refresh token revoked by its client", do: func(k *keycloak, s *subject) error {
+		return k.clientPosts(s, "revoke", "token", s.granted.Refresh)
 	}},
 	{name: "user disabled", event: "UPDATE USER", do: func(k *keycloak, s *subject) error {
 		return k.realm(http.MethodPut, "/users/"+s.id, object{"enabled": false}, nil)
@@ -73,15 +72,30 @@ var acts = []act{
 	{name: "key disabled", newKey: true, event: "UPDATE COMPONENT", do: func(k *keycloak, s *subject) error {
 		return k.realm(http.MethodPut, "/components/"+s.key, k.rsaKey(s.key, false), nil)
 	}},
-	{name: "realm logged out", event: "ACTION REALM logout-all", do: func(k *keycloak, _ *subject) error {
+	{name: "realm logged out", wide: true, event: "ACTION REALM logout-all", do: func(k *keycloak, _ *subject) error {
 		return k.realm(http.MethodPost, "/logout-all", object{"realm": realmName}, nil)
 	}},
-	{name: "realm's not-before pushed", event: "ACTION REALM push-revocation", do: func(k *keycloak, _ *subject) error {
+	{name: "realm's not-before pushed", wide: true, event: "ACTION REALM push-revocation", do: func(k *keycloak, _ *subject) error {
 		if err := k.realm(http.MethodPut, "", object{"realm": realmName, "notBefore": time.Now().Unix()}, nil); err != nil {
 			return err
 		}
 		return k.realm(http.MethodPost, "/push-revocation", nil, nil)
 	}},
+}
+
+// clientPosts sends a token of the subject to an endpoint of the realm, as the
+// client of the token.
+func (k *keycloak) clientPosts(s *subject, endpoint, parameter, token string) error {
+	form := url.Values{"client_id": {s.client}, "client_secret": {secret}, parameter: {token}}
+	res, err := http.PostForm(k.issuer()+"/protocol/openid-connect/"+endpoint, form)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode >= 300 {
+		return fmt.Errorf("%s: got %s, want 2xx", endpoint, res.Status)
+	}
+	return nil
 }
 
 func disableClient(k *keycloak, s *subject) error {

@@ -69,7 +69,8 @@ func (k *keycloak) start() {
 	env = append(env, "KC_BOOTSTRAP_ADMIN_USERNAME=admin", "KC_BOOTSTRAP_ADMIN_PASSWORD=admin",
 		"JAVA_OPTS_KC_HEAP=-Xms64m -Xmx512m", "JAVA_OPTS_APPEND=-XX:TieredStopAtLevel=1")
 	k.process = launch(k.t, filepath.Join(k.dir, "keycloak.log"), env, filepath.Join(k.home, "bin", "kc.sh"), "start-dev",
-		"--http-host="+host, "--http-port="+port, "--db-url=jdbc:h2:file:"+filepath.Join(k.dir, "h2", "keycloak")+";NON_KEYWORDS=VALUE",
+		"--http-host="+host, "--http-port="+port,
+		"--db-url=jdbc:h2:file:"+filepath.Join(k.dir, "h2", "keycloak")+";NON_KEYWORDS=VALUE;WRITE_DELAY=0", // a killed server loses nothing
 		"--features=ssf",
 		"--spi-ssf-transmitter--default--allow-insecure-push-targets=true", // push to loopback without TLS
 		"--spi-ssf-transmitter--default--outbox-drainer-interval=1s",       // the default is 30 s

@@ -5,6 +5,9 @@
 //
 //	RESCIND_ISSUERS=1 go test -v ./test/issuers
 //
+// RESCIND_LONG=1 does each act five times, and the tables have the medians of the
+// times. It also kills Keycloak. RESCIND_BINARY names another binary of the product.
+//
 // # Programs
 //
 // Keycloak comes from Maven, oidc-provider from npm. Both programs use their own
@@ -33,6 +36,17 @@ var (
 // enabled selects the tests of this package.
 var enabled = os.Getenv("RESCIND_ISSUERS") != ""
 
+// long selects the long form.
+var long = os.Getenv("RESCIND_LONG") != ""
+
+// rounds returns the number of times that each act is done.
+func rounds() int {
+	if long {
+		return 5
+	}
+	return 1
+}
+
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
@@ -44,10 +58,12 @@ func run(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	rescind = filepath.Join(dir, "rescind")
-	if out, err := exec.Command("go", "build", "-o", rescind, "rescind/cmd/rescind").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
-		return 1
+	if rescind = os.Getenv("RESCIND_BINARY"); rescind == "" {
+		rescind = filepath.Join(dir, "rescind")
+		if out, err := exec.Command("go", "build", "-o", rescind, "rescind/cmd/rescind").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
+			return 1
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()

@@ -6,43 +6,12 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"rescind/envoy/envoytest"
 	"rescind/test/eventually"
 )
-
-// Keycloak itself: the signals that it gives about each act are those that the
-// intakes are made for.
-func TestKeycloakSignals(t *testing.T) {
-	needIssuers(t)
-	var logouts atomic.Int64
-	sink := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if r.FormValue("logout_token") != "" {
-			logouts.Add(1)
-		}
-	}))
-	t.Cleanup(sink.Close)
-	k := startKeycloak(t)
-	k.makeRealm(sink.URL, sink.URL+"/*")
-	for i, a := range acts {
-		t.Run(a.name, func(t *testing.T) {
-			s, err := k.prepare(a, fmt.Sprint("user-", i))
-			must(t, err)
-			seen, since := logouts.Load(), time.Now()
-			must(t, a.do(k, s))
-			eventually.Succeeds(t, "the admin event is listed", func() error { return k.hasEvent(a.event, since) })
-			eventually.True(t, fmt.Sprintf("%d back-channel logouts", a.logouts), func() bool { return logouts.Load() == seen+int64(a.logouts) })
-			if a.after != nil {
-				must(t, a.after(k, s))
-				_, err := k.login(s.user, s.client, "")
-				must(t, err)
-			}
-		})
-	}
-}
 
 // hasEvent fails unless the poller's credential lists an admin event since then
 // with this operation, this type and this end of its path.
