@@ -46,16 +46,12 @@ func decodeObject(segment string, otherwise Flaw, registered map[string]bool) (m
 	if err != nil {
 		return nil, FlawBase64
 	}
-	d := jsontext.NewDecoder(bytes.NewBuffer(text))
-	v, err := decodeValue(d)
+	v, err := DecodeJSON(text)
 	if errors.Is(err, FlawDepth) {
 		return nil, err
 	}
 	object, ok := v.(map[string]any)
 	if err != nil || !ok {
-		return nil, otherwise
-	}
-	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, otherwise
 	}
 	for name := range object {
@@ -64,6 +60,21 @@ func decodeObject(segment string, otherwise Flaw, registered map[string]bool) (m
 		}
 	}
 	return object, nil
+}
+
+// DecodeJSON reads exactly one JSON value, which has at most 32 levels. It returns
+// nil, a bool, a string, a [json.Number], a []any or a map[string]any. It refuses
+// invalid UTF-8, lone surrogates and duplicate names at every depth.
+func DecodeJSON(text []byte) (any, error) {
+	d := jsontext.NewDecoder(bytes.NewBuffer(text))
+	v, err := decodeValue(d)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("something follows the JSON value")
+	}
+	return v, nil
 }
 
 // decodeValue reads the next value and returns nil, a bool, a string, a
