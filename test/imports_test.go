@@ -29,6 +29,7 @@ var arrows = map[string][]string{
 	"rescind/revocation/intake/secevent":   {"rescind/jwks/jwt"},
 	"rescind/revocation/intake/ssf":        {"rescind/jwks/jwt", "rescind/revocation", "rescind/revocation/intake", "rescind/revocation/intake/secevent", "rescind/revocation/intake/ssf/stream", "rescind/revocation/printable"},
 	"rescind/revocation/intake/ssf/stream": {"rescind/jwks/fetch", "rescind/revocation/printable"},
+	"rescind/revocation/intake/webhook":    {"rescind/jwks/jwt", "rescind/revocation", "rescind/revocation/intake"},
 	"rescind/revocation/intake/ssftest":    {"rescind/jwks/jwkstest"},
 	"rescind/revocation/control":           {"rescind/revocation", "rescind/revocation/bearer", "rescind/revocation/control/alert", "rescind/revocation/control/outbound", "rescind/revocation/insight", "rescind/revocation/intake", "rescind/revocation/ledger"},
 	"rescind/revocation/control/alert":     {"rescind/revocation/control/outbound", "rescind/revocation/insight"},

@@ -41,6 +41,7 @@ var intakeKinds = map[string]intakeKind{
 	"keycloak":                {read: readKeycloakIntake},
 	"ssf_poll":                {read: readSSFPoll},
 	"ssf_push":                {push: true, read: readSSFPush},
+	"webhook":                 {push: true, read: readWebhookIntake},
 }
 
 // readIntakes reads the entries, whose names must differ.

@@ -28,9 +28,10 @@ var intakeKinds = map[string]func(*node, *config.Intake, *intake.Door) (intakePa
 	"global_token_revocation": globalTokenRevocationPart,
 	"logout":                  logoutPart,
 	"revocation_endpoint":     revocationEndpointPart,
-	"keycloak":                buildKeycloak,
+	"keycloak":                keycloakPart,
 	"ssf_poll":                ssfPoll,
 	"ssf_push":                ssfPush,
+	"webhook":                 webhookPart,
 }
 
 // buildIntakes makes the intakes. The handlers of those that are pushed to are in

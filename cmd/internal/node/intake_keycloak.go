@@ -7,7 +7,7 @@ import (
 	"rescind/revocation/intake/keycloak"
 )
 
-func buildKeycloak(_ *node, c *config.Intake, door *intake.Door) (intakePart, error) {
+func keycloakPart(_ *node, c *config.Intake, door *intake.Door) (intakePart, error) {
 	r := c.Settings.(*config.KeycloakRealm)
 	p := keycloak.New(keycloak.Options{
 		Issuer: c.Issuers[0], Server: r.Server, Realm: r.Realm, ClientID: r.ClientID, ClientSecret: config.SecretFrom(r.ClientSecretFile),
