@@ -53,7 +53,7 @@ const (
 
 func start(t *testing.T) *rig {
 	t.Helper()
-	issuer, err := jwkstest.Start(jwkstest.Options{})
+	issuer, err := jwkstest.Start(jwkstest.Options{Algorithm: "EdDSA"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func start(t *testing.T) *rig {
 	t.Cleanup(keys.Close)
 	d := &door{out: intake.Outcome{State: intake.Revoked}}
 	return &rig{&globalrevocation.Endpoint{
-		Signer:   &intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"RS256"}, Keys: keys},
+		Signer:   &intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"EdDSA"}, Keys: keys},
 		Audience: endpoint,
 		Clients:  []string{"0oa1"},
 		Issuers:  []string{tokens, other},

@@ -43,7 +43,7 @@ type rig struct {
 
 func start(t *testing.T) *rig {
 	t.Helper()
-	issuer, err := jwkstest.Start(jwkstest.Options{})
+	issuer, err := jwkstest.Start(jwkstest.Options{Algorithm: "EdDSA"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func start(t *testing.T) *rig {
 	t.Cleanup(keys.Close)
 	d := &door{out: intake.Outcome{State: intake.Revoked}}
 	return &rig{&logout.Endpoint{
-		Signer:  &intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"RS256"}, Keys: keys},
+		Signer:  &intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"EdDSA"}, Keys: keys},
 		Clients: []string{"web", "app"},
 		Door:    d,
 	}, issuer, d}
@@ -311,7 +311,7 @@ func TestAnUnknownKeyIsFetched(t *testing.T) {
 }
 
 func TestWithoutKeysTheSenderSendsAgain(t *testing.T) {
-	issuer, err := jwkstest.Start(jwkstest.Options{})
+	issuer, err := jwkstest.Start(jwkstest.Options{Algorithm: "EdDSA"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +323,7 @@ func TestWithoutKeysTheSenderSendsAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(keys.Close)
-	r.Signer = &intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"RS256"}, Keys: keys}
+	r.Signer = &intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"EdDSA"}, Keys: keys}
 	r.issuer = issuer
 	w := r.post(form(r.token(t, nil, nil)), nil)
 	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || r.door.took != nil {

@@ -39,7 +39,7 @@ func newWorld(t *testing.T, dryRun bool) *world {
 	t.Helper()
 	w := &world{t: t, log: ledgertest.New()}
 	var err error
-	if w.issuer, err = jwkstest.Start(jwkstest.Options{}); err != nil {
+	if w.issuer, err = jwkstest.Start(jwkstest.Options{Algorithm: "EdDSA"}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.issuer.Close)
@@ -60,7 +60,7 @@ func newWorld(t *testing.T, dryRun bool) *world {
 		Name: "idp", Kind: "test", Issuers: []string{w.issuer.URL()}, DryRun: dryRun, Map: m, Shelf: &shelf{},
 		Authority: ledger.NewAuthority(w.ledger, ledger.AuthorityOptions{}),
 	})
-	signer := &intake.Signer{Issuer: w.issuer.URL(), Algorithms: []string{"RS256"}, Keys: keys}
+	signer := &intake.Signer{Issuer: w.issuer.URL(), Algorithms: []string{"EdDSA"}, Keys: keys}
 	w.logout = &logout.Endpoint{Signer: signer, Clients: []string{"demo"}, Map: m, Door: door}
 	w.revoke = tokenrevocation.New(signer, []tokenrevocation.Client{{ID: "demo", SHA256: sha256.Sum256([]byte("s"))}}, door)
 	w.global = &globalrevocation.Endpoint{Signer: signer, Audience: endpointURL, Clients: []string{"0oa1"}, Issuers: []string{w.issuer.URL()}, Map: m, Door: door}

@@ -40,8 +40,9 @@ import (
 )
 
 const (
-	// eventType names the events of this endpoint.
-	eventType = "token_revocation"
+	// eventType begins the names of the events of this endpoint. The client
+	// follows, so that the audit has it.
+	eventType = "token_revocation:"
 	// grace is the longest time after its exp for which a replica accepts a
 	// token.
 	grace = time.Minute
@@ -85,7 +86,7 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = oauth.Take(w, r, e.door, &intake.Event{
-		ID: idOf(t), Type: eventType,
+		ID: idOf(t), Type: eventType + client,
 		Acts: []intake.Act{{Power: intake.Token, Issuer: t.Issuer, Token: raw}},
 	}, oauth.Statuses{Done: http.StatusOK, Refused: http.StatusBadRequest})
 }

@@ -45,7 +45,7 @@ const secret = "s3:cr%t+/ä"
 
 func start(t *testing.T) *rig {
 	t.Helper()
-	issuer, err := jwkstest.Start(jwkstest.Options{})
+	issuer, err := jwkstest.Start(jwkstest.Options{Algorithm: "EdDSA"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func start(t *testing.T) *rig {
 	}
 	t.Cleanup(keys.Close)
 	d := &door{out: intake.Outcome{State: intake.Revoked}}
-	signer := &intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"RS256"}, Keys: keys}
+	signer := &intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"EdDSA"}, Keys: keys}
 	return &rig{tokenrevocation.New(signer, []tokenrevocation.Client{
 		{ID: "web", SHA256: sha256.Sum256([]byte(secret))},
 		{ID: "web", SHA256: sha256.Sum256([]byte("the next secret"))},
@@ -120,7 +120,7 @@ func TestATokenOfTheClientIsRevoked(t *testing.T) {
 				t.Errorf("got %d %q with Cache-Control %q, want 200, no body and no-store", w.Code, w.Body, w.Header().Get("Cache-Control"))
 			}
 			e := r.door.took
-			if e == nil || len(e.Acts) != 1 || e.ID != "j-1" || e.Acts[0].Power != intake.Token || e.Acts[0].Token != good || e.Acts[0].Issuer != r.issuer.URL() {
+			if e == nil || len(e.Acts) != 1 || e.ID != "j-1" || e.Type != "token_revocation:web" || e.Acts[0].Power != intake.Token || e.Acts[0].Token != good || e.Acts[0].Issuer != r.issuer.URL() {
 				t.Errorf("got the event %+v, want one that revokes the token", e)
 			}
 		})
