@@ -123,7 +123,7 @@ func TestLargeBodies(t *testing.T) {
 			}
 		},
 	} {
-		t.Run(name, func(t *testing.T) { wantFault(t, fetched(t, Options{URI: serve(t, h).URL}), "larger than") })
+		t.Run(name, func(t *testing.T) { wantFault(t, fetched(t, Options{URI: serve(t, h).URL}), "more than") })
 	}
 	small := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
