@@ -120,6 +120,14 @@ func (d *demand) want() {
 	}
 }
 
+// seeking reports whether a fetch is under way, or is due for a kid that no fetch
+// could have brought.
+func (d *demand) seeking() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.flight != nil || d.wanted
+}
+
 func (d *demand) wake() {
 	select {
 	case d.wakeup <- struct{}{}:

@@ -135,6 +135,10 @@ func (k *Keys) Find(ctx context.Context, kid, alg string) ([]Key, error) {
 	return keys, err
 }
 
+// Seeking reports whether a fetch is under way or due that may bring a key which
+// is not known. Until then an unknown key says nothing about its token.
+func (k *Keys) Seeking() bool { return k.demand.seeking() }
+
 // look asks the current set. It reports missing where a fetch may bring the key.
 // A fetch is not expected to change the alg of a key, or to leave fewer keys for
 // a token without a kid.

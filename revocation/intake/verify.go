@@ -16,8 +16,8 @@ var (
 	ErrAlgorithm = errors.New("the token is signed with an algorithm that the intake does not accept")
 	ErrKey       = errors.New("no key of the issuer has made the signature")
 	// ErrNoKeys says that the signature cannot be checked now, because there are
-	// no keys of the issuer, or because the key is not known and the last refresh
-	// failed. The sender should send the token again.
+	// no keys of the issuer, or because the key is not known and the next refresh
+	// may bring it. The sender should send the token again.
 	ErrNoKeys = errors.New("the keys of the issuer are not available now")
 )
 
@@ -45,7 +45,7 @@ func (s *Signer) Verify(ctx context.Context, raw string) (*jwt.Token, error) {
 	keys, err := s.Keys.Find(ctx, t.KeyID, t.Algorithm)
 	switch {
 	case errors.Is(err, jwks.ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
-		errors.Is(err, jwks.ErrUnknownKey) && s.Keys.Status().LastError != "": // the key may be newer than the keys
+		errors.Is(err, jwks.ErrUnknownKey) && (s.Keys.Seeking() || s.Keys.Status().LastError != ""): // the key may be newer than the keys
 		return nil, fmt.Errorf("%w: %w", ErrNoKeys, err)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrKey, err)

@@ -2,25 +2,22 @@ package intake_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"rescind/jwks"
 	"rescind/jwks/jwkstest"
 	"rescind/jwks/jwt"
 	"rescind/revocation/intake"
+	"rescind/test/eventually"
 )
 
 func TestSignerTakesTokensOfItsIssuerAlone(t *testing.T) {
 	issuer := startIssuer(t)
 	stranger := startIssuer(t)
-	keys, err := jwks.Open(jwks.Options{Issuer: issuer.URL(), URI: issuer.URL() + "/jwks"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(keys.Close)
-	signer := intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"RS256"}, Keys: keys}
-
+	signer := signerOf(t, issuer)
 	good := mint(t, issuer, nil, nil)
 	cut := strings.LastIndexByte(good, '.')
 	for _, c := range []struct {
@@ -60,29 +57,59 @@ func TestSignerWithoutKeysAsksForTheTokenAgain(t *testing.T) {
 	}
 }
 
-// A key that is not known may be newer than the last good refresh.
+// A key that is not known may be newer than the last good refresh. A refresh that
+// takes too long or fails is no reason to refuse the token for good.
 func TestSignerWithOldKeysAsksForTheTokenAgain(t *testing.T) {
+	for name, fault := range map[string]jwkstest.Fault{"a refresh that fails": {Status: 500}, "a refresh that is slow": {Delay: time.Hour}} {
+		t.Run(name, func(t *testing.T) {
+			issuer := startIssuer(t)
+			signer := signerOf(t, issuer)
+			old := mint(t, issuer, nil, nil)
+			issuer.BreakKeys(fault)
+			if err := issuer.Rotate(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := signer.Verify(t.Context(), mint(t, issuer, nil, nil)); !errors.Is(err, intake.ErrNoKeys) {
+				t.Errorf("a token of a key that could not be fetched: got the error %v, want %v", err, intake.ErrNoKeys)
+			}
+			if _, err := signer.Verify(t.Context(), old); err != nil {
+				t.Errorf("a token of a known key meanwhile: got the error %v, want none", err)
+			}
+		})
+	}
+}
+
+// A flood of kids allows no more than one fetch in an interval. Until the next one,
+// the token of an honest sender is not refused for good.
+func TestSignerDuringAFloodOfKeyIDsAsksForTheTokenAgain(t *testing.T) {
 	issuer := startIssuer(t)
+	signer := signerOf(t, issuer)
+	for i := range 20 {
+		_, _ = signer.Verify(t.Context(), mint(t, issuer, map[string]any{"kid": fmt.Sprint("made up ", i)}, nil))
+	}
+	if err := issuer.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := signer.Verify(t.Context(), mint(t, issuer, nil, nil)); !errors.Is(err, intake.ErrNoKeys) {
+		t.Errorf("the first token of a new key: got the error %v, want %v", err, intake.ErrNoKeys)
+	}
+}
+
+// signerOf returns the signer of an issuer, whose keys are known.
+func signerOf(t *testing.T, issuer *jwkstest.Issuer) *intake.Signer {
+	t.Helper()
 	keys, err := jwks.Open(jwks.Options{Issuer: issuer.URL(), URI: issuer.URL() + "/jwks"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(keys.Close)
-	signer := intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"RS256"}, Keys: keys}
-	old := mint(t, issuer, nil, nil)
-	if _, err := signer.Verify(t.Context(), old); err != nil {
-		t.Fatalf("a token of a known key: got the error %v, want none", err)
-	}
-	issuer.BreakKeys(jwkstest.Fault{Status: 500})
-	if err := issuer.Rotate(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := signer.Verify(t.Context(), mint(t, issuer, nil, nil)); !errors.Is(err, intake.ErrNoKeys) {
-		t.Errorf("a token of a key that could not be fetched: got the error %v, want %v", err, intake.ErrNoKeys)
-	}
-	if _, err := signer.Verify(t.Context(), old); err != nil {
-		t.Errorf("a token of a known key meanwhile: got the error %v, want none", err)
-	}
+	eventually.Succeeds(t, "the keys of the issuer are known", func() error {
+		if s := keys.Status(); !s.Usable() {
+			return fmt.Errorf("the status is %+v", s)
+		}
+		return nil
+	})
+	return &intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"RS256"}, Keys: keys}
 }
 
 func startIssuer(t *testing.T) *jwkstest.Issuer {

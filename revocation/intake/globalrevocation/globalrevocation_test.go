@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,7 @@ import (
 	"rescind/revocation"
 	"rescind/revocation/intake"
 	"rescind/revocation/intake/globalrevocation"
+	"rescind/test/eventually"
 )
 
 // door keeps the event that it took, and the fault that it was told of.
@@ -63,6 +65,12 @@ func start(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(keys.Close)
+	eventually.Succeeds(t, "the keys of the issuer are known", func() error {
+		if s := keys.Status(); !s.Usable() {
+			return fmt.Errorf("the status is %+v", s)
+		}
+		return nil
+	})
 	d := &door{out: intake.Outcome{State: intake.Revoked}}
 	return &rig{&globalrevocation.Endpoint{
 		Signer:   &intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"EdDSA"}, Keys: keys},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -16,6 +17,7 @@ import (
 	"rescind/revocation"
 	"rescind/revocation/intake"
 	"rescind/revocation/intake/logout"
+	"rescind/test/eventually"
 )
 
 const logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
@@ -53,6 +55,12 @@ func start(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(keys.Close)
+	eventually.Succeeds(t, "the keys of the issuer are known", func() error {
+		if s := keys.Status(); !s.Usable() {
+			return fmt.Errorf("the status is %+v", s)
+		}
+		return nil
+	})
 	d := &door{out: intake.Outcome{State: intake.Revoked}}
 	return &rig{&logout.Endpoint{
 		Signer:  &intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"EdDSA"}, Keys: keys},
@@ -305,9 +313,17 @@ func TestAnUnknownKeyIsFetched(t *testing.T) {
 	if err := r.issuer.Rotate(); err != nil {
 		t.Fatal(err)
 	}
-	if w := r.post(form(r.token(t, nil, nil)), nil); w.Code != http.StatusOK {
-		t.Errorf("the first token of a new key: got %d %s, want 200", w.Code, w.Body)
-	}
+	first := form(r.token(t, nil, nil))
+	eventually.Succeeds(t, "the first token of a new key is taken", func() error {
+		w := r.post(first, nil)
+		if w.Code != http.StatusOK && w.Code != http.StatusServiceUnavailable {
+			t.Fatalf("the first token of a new key: got %d %s, want 200, or 503 until the key is fetched", w.Code, w.Body)
+		}
+		if w.Code != http.StatusOK {
+			return fmt.Errorf("the answer is %d %s", w.Code, w.Body)
+		}
+		return nil
+	})
 }
 
 func TestWithoutKeysTheSenderSendsAgain(t *testing.T) {

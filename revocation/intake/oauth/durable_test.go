@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -21,6 +22,7 @@ import (
 	"rescind/revocation/intake/tokenrevocation"
 	"rescind/revocation/ledger"
 	"rescind/revocation/ledger/ledgertest"
+	"rescind/test/eventually"
 )
 
 const endpointURL = "https://signals.example.com/gtr"
@@ -48,6 +50,12 @@ func newWorld(t *testing.T, dryRun bool) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(keys.Close)
+	eventually.Succeeds(t, "the keys of the issuer are known", func() error {
+		if s := keys.Status(); !s.Usable() {
+			return fmt.Errorf("the status is %+v", s)
+		}
+		return nil
+	})
 	ctx, stop := context.WithCancel(context.Background())
 	w.ledger = ledger.New(w.log, ledger.Options{Retention: 720 * time.Hour})
 	ended := make(chan struct{})

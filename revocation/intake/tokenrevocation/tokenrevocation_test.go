@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,7 @@ import (
 	"rescind/jwks/jwkstest"
 	"rescind/revocation/intake"
 	"rescind/revocation/intake/tokenrevocation"
+	"rescind/test/eventually"
 )
 
 // door keeps the event that it took, and the fault that it was told of.
@@ -55,6 +57,12 @@ func start(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(keys.Close)
+	eventually.Succeeds(t, "the keys of the issuer are known", func() error {
+		if s := keys.Status(); !s.Usable() {
+			return fmt.Errorf("the status is %+v", s)
+		}
+		return nil
+	})
 	d := &door{out: intake.Outcome{State: intake.Revoked}}
 	signer := &intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"EdDSA"}, Keys: keys}
 	return &rig{tokenrevocation.New(signer, []tokenrevocation.Client{
