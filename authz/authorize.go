@@ -2,7 +2,6 @@ package authz
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"rescind/authz/tokencache"
 	"rescind/jwks"
 	"rescind/jwks/jwt"
 	"rescind/revocation"
@@ -28,10 +28,14 @@ type Request struct {
 }
 
 // Authorize decides about r. It returns a denial for every error and every
-// panic. It waits for at most 500 ms, and only for a key that is not there yet.
+// panic. It waits for at most 500 ms, and only for a key that is not there yet, and
+// beside that for [tokencache.Patience] at most, and only for another request that
+// verifies the same token.
 func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
-	d.ID = rand.Text()
+	d.ID = newID()
+	var flight *tokencache.Flight // of a token that is seen for the first time
 	defer func() {
+		flight.Land()
 		if p := recover(); p != nil {
 			d = d.deny(Internal)
 			// The log has the type and the stack. The value may quote the request.
@@ -46,7 +50,6 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	if policy == nil {
 		return d.deny(UnknownPolicy)
 	}
-
 	d.Challenge = policy.challenge()
 
 	// bearer
@@ -61,101 +64,26 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 		return d.deny(reason)
 	}
 
-	// guard
-	unverified, err := jwt.Parse(b.token)
-	if err != nil {
-		d.Detail = err.Error()
-		return d.deny(Malformed)
+	// guard to policy: all that the token, the configuration and the time decide
+	k, key := a.recall(policy, b.token, now)
+	if k != nil {
+		d.identify(k)
+	} else {
+		if k, reason = a.establish(ctx, &d, &flight, policy, b.token, key, now); reason != "" {
+			return d.deny(reason)
+		}
 	}
+	d.WouldDeny = k.wouldDeny
 
-	d.Unverified = Unverified{unverified.Issuer, unverified.KeyID}
+	// the rest is decided on every request, also for a token that was seen before
 
-	// issuer
-	issuer := a.issuerOf(unverified)
-	if issuer == nil {
-		return d.deny(UntrustedIssuer)
-	}
-	d.Issuer = issuer.Name
-	if len(b.token) > issuer.MaxToken {
-		d.Detail = "the token is larger than max_token_size of its issuer"
-		return d.deny(BadRequest)
-	}
-	if !policy.admits(issuer.Name) {
-		d.Detail = "the policy does not admit this issuer"
-		return d.deny(UntrustedIssuer)
-	}
-
-	// key: the algorithm first, so that a token with another one causes no
-	// fetch
-	if !issuer.algorithms[unverified.Algorithm] {
-		return d.deny(UnsupportedAlgorithm)
-	}
-	keys, err := issuer.Keys.Find(ctx, unverified.KeyID, unverified.Algorithm)
-	switch {
-	case errors.Is(err, jwks.ErrUnknownKey):
-		d.Detail = err.Error()
-		return d.deny(UnknownKey)
-	case errors.Is(err, jwks.ErrAmbiguousKey):
-		return d.deny(AmbiguousKey)
-	case errors.Is(err, jwks.ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		d.Detail = err.Error()
-		return d.deny(KeysUnavailable)
-	case err != nil:
-		d.Detail = err.Error()
-		return d.deny(Internal)
-	}
-
-	// signature
-	t, ok := verify(unverified, keys)
-	if !ok {
-		return d.deny(BadSignature)
-	}
-	d.Subject, d.TokenID, d.Facts = t.text("sub"), t.text("jti"), t.facts()
-
-	// times and audience
-	if claim := issuer.missing(t); claim != "" {
-		d.Detail = "the token has no " + claim
-		return d.deny(MissingClaim)
-	}
-	if reason := issuer.invalid(t); reason != "" {
-		return d.deny(reason)
-	}
-	if ahead := t.ahead(now); ahead > issuer.IatLeeway {
-		a.warnAhead(issuer, ahead, now)
-		d.Detail = ClockAhead
-		return d.deny(NotYetValid)
-	}
-	if issuer.outlives(t, now) {
-		return d.deny(LifetimeTooLong)
-	}
-
-	// type: an access token, sent by the client that it was issued to
-	if !issuer.accepts(t) {
-		return d.deny(WrongType)
-	}
-	if !t.proven(r, a.trustForwarded) {
+	// proof of the key that the token is bound to
+	if !k.proven(r, a.trustForwarded) {
 		return d.deny(Unproven)
 	}
 
-	// policy
-	if !issuer.Claims.Hold(t.Claims) {
-		d.Detail = "the claims that the issuer's configuration demands"
-		return d.deny(ClaimRefused)
-	}
-	if reason := policy.refuses(t, now, issuer.Leeway); reason != "" && policy.Observe {
-		d.WouldDeny = reason
-	} else if reason != "" {
-		switch reason {
-		case InsufficientScope:
-			d.Challenge.Scope = strings.Join(policy.Scopes, " ")
-		case StepUp:
-			d.Challenge.ACRValues = policy.acrValues()
-		}
-		return d.deny(reason)
-	}
-
-	// revocation: on every request
-	verdict, err := a.revocations.Lookup(t.revocable(), now)
+	// revocation
+	verdict, err := a.lookup(k, now)
 	d.Revision, d.Stale = max(d.Revision, verdict.Revision), verdict.Stale
 	switch {
 	case errors.Is(err, replica.ErrNotReady):
@@ -174,14 +102,124 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	}
 
 	// status list: last, on every request
-	if reason, detail := a.refusesStatus(issuer, t.Claims, now); reason != "" {
+	if reason, detail := a.refusesStatus(k.issuer, k.Claims, now); reason != "" {
 		d.Detail = detail
 		return d.deny(reason)
 	}
 
 	// headers
 	d.Allow, d.Reason = true, OK
+	a.remember(policy, key, k, &d, now)
+	if a.headers.fixed(policy, k, r.Headers) {
+		d.Set, d.Remove, d.LeftOut, d.Encoded = k.answer.set, k.answer.remove, k.answer.leftOut, k.answer.encoded
+		return d
+	}
 	a.headers.hide(&d, policy.TokensFrom, r.Headers, &b)
-	a.headers.apply(&d, r.Headers, t)
+	a.headers.apply(&d, r.Headers, k.verified)
 	return d
+}
+
+// establish decides as far as the token, the configuration and the time do. It
+// returns the token, or the reason for a denial. It writes to d all that is known
+// about the token so far. The caller lands the flight, if establish begins one.
+func (a *Authorizer) establish(ctx context.Context, d *Decision, flight **tokencache.Flight, policy *policy, raw string, key tokencache.Key, now time.Time) (*known, Reason) {
+	// guard
+	unverified, err := jwt.Parse(raw)
+	if err != nil {
+		d.Detail = err.Error()
+		return nil, Malformed
+	}
+
+	d.Unverified = Unverified{unverified.Issuer, unverified.KeyID}
+
+	// issuer
+	issuer := a.issuerOf(unverified)
+	if issuer == nil {
+		return nil, UntrustedIssuer
+	}
+	d.Issuer = issuer.Name
+	if len(raw) > issuer.MaxToken {
+		d.Detail = "the token is larger than max_token_size of its issuer"
+		return nil, BadRequest
+	}
+	if !policy.admits(issuer.Name) {
+		d.Detail = "the policy does not admit this issuer"
+		return nil, UntrustedIssuer
+	}
+
+	// key: the algorithm first, so that a token with another one causes no
+	// fetch
+	if !issuer.algorithms[unverified.Algorithm] {
+		return nil, UnsupportedAlgorithm
+	}
+	generation := issuer.Keys.Generation() // before the keys, so that it is never newer
+	keys, err := issuer.Keys.Find(ctx, unverified.KeyID, unverified.Algorithm)
+	switch {
+	case errors.Is(err, jwks.ErrUnknownKey):
+		d.Detail = err.Error()
+		return nil, UnknownKey
+	case errors.Is(err, jwks.ErrAmbiguousKey):
+		return nil, AmbiguousKey
+	case errors.Is(err, jwks.ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		d.Detail = err.Error()
+		return nil, KeysUnavailable
+	case err != nil:
+		d.Detail = err.Error()
+		return nil, Internal
+	}
+
+	// signature: once for all requests that bring the token at the same time
+	if a.cache != nil {
+		*flight = a.cache.Begin(key)
+		if k := a.find(key, time.Now()); k != nil { // another request was faster
+			d.identify(k)
+			return k, ""
+		}
+	}
+	t, ok := verify(unverified, keys)
+	if !ok {
+		return nil, BadSignature
+	}
+	k := a.newKnown(t, issuer, d.Unverified, generation)
+	d.identify(k)
+
+	// times and audience
+	if claim := issuer.missing(t); claim != "" {
+		d.Detail = "the token has no " + claim
+		return nil, MissingClaim
+	}
+	if reason := issuer.invalid(t); reason != "" {
+		return nil, reason
+	}
+	if ahead := t.ahead(now); ahead > issuer.IatLeeway {
+		a.warnAhead(issuer, ahead, now)
+		d.Detail = ClockAhead
+		return nil, NotYetValid
+	}
+	if issuer.outlives(t, now) {
+		return nil, LifetimeTooLong
+	}
+
+	// type
+	if !issuer.accepts(t) {
+		return nil, WrongType
+	}
+
+	// policy
+	if !issuer.Claims.Hold(t.Claims) {
+		d.Detail = "the claims that the issuer's configuration demands"
+		return nil, ClaimRefused
+	}
+	if reason := policy.refuses(t, now, issuer.Leeway); reason != "" && policy.Observe {
+		k.wouldDeny = reason
+	} else if reason != "" {
+		switch reason {
+		case InsufficientScope:
+			d.Challenge.Scope = strings.Join(policy.Scopes, " ")
+		case StepUp:
+			d.Challenge.ACRValues = policy.acrValues()
+		}
+		return nil, reason
+	}
+	return k, ""
 }

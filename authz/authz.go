@@ -4,10 +4,14 @@
 // # The path
 //
 // [Authorizer.Authorize] is one straight function, the cheapest refusal first:
-// bearer, guard, issuer, key, signature, times, audience, type, policy,
+// bearer, guard, issuer, key, signature, times, audience, type, policy, proof,
 // revocation, status list, headers. Each exit has its own [Reason]. No other function allows
 // a request. Authorize allows in two cases: a token passed every step, or there
 // is no token and the policy says that none is needed.
+//
+// The steps from guard to policy are those of establish. They depend on the token,
+// the configuration, the keys and the time alone, so a token that comes again may
+// skip them, see known.go. The others are taken on every request.
 //
 // # Trust
 //
@@ -37,15 +41,16 @@
 // does a look-up that fails. A fault of the token is a 401 or a 403, never a 5xx.
 //
 // An Authorizer never changes, except for the times of its last warnings about
-// each issuer. To reconfigure, make another and swap the pointer.
+// each issuer, and for the tokens that it knows. To reconfigure, make another and
+// swap the pointer. The other one knows no tokens, so no setting is forgotten.
 package authz
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 
+	"rescind/authz/tokencache"
 	"rescind/revocation/linelimit"
 	"rescind/revocation/replica"
 )
@@ -63,6 +68,7 @@ type Options struct {
 	// x-forwarded-client-cert. That is safe only if Envoy's
 	// forward_client_cert_details keeps clients from sending the header.
 	TrustForwardedCertificate bool
+	Cache                     Cache
 	Logger                    *slog.Logger
 }
 
@@ -70,8 +76,10 @@ type Options struct {
 type Authorizer struct {
 	issuers        map[string]*issuer
 	maxToken       int // the largest of all issuers
-	policies       map[string]*Policy
+	policies       map[string]*policy
 	headers        *headers
+	cache          *tokencache.Cache[*known] // nil: none
+	encode         func(*Decision) []byte
 	revocations    *replica.Follower
 	denyOverdue    bool
 	trustForwarded bool
@@ -83,7 +91,9 @@ type Authorizer struct {
 func New(o Options) (*Authorizer, error) {
 	a := &Authorizer{
 		issuers:        map[string]*issuer{},
-		policies:       map[string]*Policy{},
+		policies:       map[string]*policy{},
+		cache:          newCache(o.Cache),
+		encode:         o.Cache.Encode,
 		revocations:    o.Revocations,
 		denyOverdue:    o.DenyOverdue,
 		trustForwarded: o.TrustForwardedCertificate,
@@ -123,7 +133,7 @@ func New(o Options) (*Authorizer, error) {
 		if err := p.check(a.issuers, a.headers); err != nil {
 			errs = append(errs, fmt.Errorf("policy %q: %w", name, err))
 		}
-		a.policies[name] = &p
+		a.policies[name] = newPolicy(name, p, a.headers)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -133,17 +143,21 @@ func New(o Options) (*Authorizer, error) {
 
 // policy returns the name of the policy that r asks for, and the policy. The
 // policy is nil if none has this name.
-func (a *Authorizer) policy(r *Request) (string, *Policy) {
-	if r.Policy == nil {
-		return DefaultPolicy, a.policies[DefaultPolicy]
+func (a *Authorizer) policy(r *Request) (string, *policy) {
+	name := DefaultPolicy
+	if r.Policy != nil {
+		name = *r.Policy
 	}
-	return *r.Policy, a.policies[*r.Policy]
+	if p := a.policies[name]; p != nil {
+		return p.name, p // the name of the configuration, which outlives the request
+	}
+	return name, nil
 }
 
 // Refuse returns the denial of a request that is denied before any decision. r is
 // nil if the request could not be read.
 func (a *Authorizer) Refuse(r *Request, reason Reason) Decision {
-	d := Decision{ID: rand.Text()}
+	d := Decision{ID: newID()}
 	if r != nil {
 		if name, policy := a.policy(r); policy != nil {
 			d.Policy, d.Challenge = name, policy.challenge()

@@ -85,6 +85,9 @@ type Decision struct {
 	// RemoveQuery are parameters that the upstream must not see, named as the
 	// request writes them.
 	RemoveQuery []string
+	// Encoded is the answer as Options.Cache.Encode wrote it for this token. It is
+	// nil if the answer must be written from the other fields.
+	Encoded []byte
 	// LeftOut are the managed names whose claim cannot be the value of a
 	// header. They are in Remove too.
 	LeftOut []string
@@ -134,6 +137,12 @@ func (c *Clients) First() string {
 		}
 	}
 	return ""
+}
+
+// identify writes the identity of a verified token to d.
+func (d *Decision) identify(k *known) {
+	d.Issuer, d.Unverified = k.issuer.Name, k.unverified
+	d.Subject, d.TokenID, d.Facts = k.subject, k.tokenID, k.facts
 }
 
 func (d Decision) deny(r Reason) Decision {

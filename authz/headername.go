@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +14,15 @@ import (
 // X_JWT_SUBJECT both as x-jwt-subject. Two names are the same header if their
 // LaxName is the same.
 func LaxName(name string) string { return string(appendLax(nil, name)) }
+
+// sameHeader reports whether two names have the same LaxName.
+func sameHeader(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	var x, y [64]byte
+	return bytes.Equal(appendLax(x[:0], a), appendLax(y[:0], b))
+}
 
 func appendLax(lax []byte, name string) []byte {
 	for i := range len(name) {

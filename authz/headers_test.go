@@ -25,6 +25,10 @@ func TestHeadersApply(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	bare, err := newHeaders(Headers{Claims: map[string]HeaderClaim{"tenant-id": {Claims: allNamed("tenant")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name    string
 		rules   *headers
@@ -49,6 +53,7 @@ func TestHeadersApply(t *testing.T) {
 			map[string]any{"iss": "i", "sub": "evil\r\nx: y", "jti": nil, "scope": map[string]any{}},
 			[]Header{{"x-jwt-issuer", "i"}},
 			[]string{"x-jwt-client", "x-jwt-expires", "x-jwt-id", "x-jwt-scope", "x-jwt-subject"}, []string{"x-jwt-id", "x-jwt-scope", "x-jwt-subject"}},
+		{"a name without the prefix", bare, []string{"Tenant_ID", "tenant-ids", "Tenant-Id", "x-jwt-a"}, map[string]any{}, nil, []string{"tenant-id", "tenant_id", "x-jwt-a"}, nil},
 		{"names of our own", own, []string{"x-tenant", "X_Tenant", "x+tenant", "x_auth_user", "x-auth-x", "x-jwt-subject", "authorization"},
 			map[string]any{"sub": "s"},
 			[]Header{{"x-auth-user", "s"}},

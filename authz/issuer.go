@@ -50,6 +50,9 @@ type Keys interface {
 	// [jwks.ErrUnknownKey], [jwks.ErrAmbiguousKey] and [jwks.ErrUnavailable].
 	// Every other error denies as internal.
 	Find(ctx context.Context, kid, alg string) ([]jwks.Key, error)
+	// Generation returns a number that stands for the present keys. It is another
+	// one if an answer of Find may have changed, and 0 if there are no keys to use.
+	Generation() uint64
 }
 
 // DefaultTokenTypes are the types of an issuer that names none.

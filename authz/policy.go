@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"rescind/authz/tokencache"
 	"rescind/jwks/jwt"
 	"rescind/revocation"
 )
@@ -33,6 +34,26 @@ type Policy struct {
 	// would have denied. Nothing else changes. A token that is required must
 	// still be there, be valid, come from an admitted issuer and not be revoked.
 	Observe bool
+}
+
+// policy is a compiled Policy.
+type policy struct {
+	Policy
+	name   string
+	secret tokencache.Secret // makes the keys of the tokens that are known under it
+	// oneAnswer says that the headers of two requests change in the same way if they
+	// bring the same token and no header that must be removed.
+	oneAnswer bool
+	hidden    string // the header with the token, if it is removed; else ""
+}
+
+func newPolicy(name string, p Policy, h *headers) *policy {
+	c := &policy{Policy: p, name: name, secret: tokencache.NewSecret(), oneAnswer: true}
+	if h.removeToken {
+		c.hidden = p.TokensFrom[0].Header
+		c.oneAnswer = len(p.TokensFrom) == 1 && c.hidden != ""
+	}
+	return c
 }
 
 // DefaultPolicy is the policy of a request that names none.

@@ -122,6 +122,8 @@ func ringOf(signers ...signer) *ring {
 	return r
 }
 
+func (r *ring) Generation() uint64 { return 1 }
+
 func (r *ring) Find(_ context.Context, kid, alg string) ([]jwks.Key, error) {
 	r.asked = append(r.asked, kid+"/"+alg)
 	if r.panic != nil {
@@ -153,6 +155,7 @@ func options(t testing.TB, signers ...signer) Options {
 	return Options{
 		Issuers:     []Issuer{{Name: idp, Keys: ringOf(signers...), Audiences: []string{"api"}, MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second}},
 		Revocations: following(t),
+		Cache:       Cache{MaxBytes: 1 << 20},
 		Logger:      slog.New(slog.DiscardHandler),
 	}
 }

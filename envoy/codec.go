@@ -36,6 +36,9 @@ func (c codec) Marshal(v any) (data mem.BufferSlice, err error) {
 			data, err = mem.BufferSlice{mem.SliceBuffer(lastResortWire)}, nil
 		}
 	}()
+	if a, ok := v.(*encodedAnswer); ok {
+		return a.buffers(), nil
+	}
 	return c.CodecV2.Marshal(v)
 }
 

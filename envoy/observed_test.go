@@ -167,7 +167,7 @@ func BenchmarkCheck(b *testing.B) {
 // answered answers a decoded Check, so that neither encoding nor decoding of the
 // question is in the figure.
 func answered(b *testing.B, s *Server, check *authv3.CheckRequest) {
-	s.answer(b.Context(), func() (*authz.Request, authz.Reason) { r, _ := requestOf(check); return r, "" }, response)
+	s.answer(b.Context(), func() (*authz.Request, authz.Reason) { r, _ := requestOf(check); return r, "" }, reply)
 }
 
 // cpu returns the CPU time that the process has used so far.

@@ -62,19 +62,25 @@ func TestPanicsAreDenials(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			k := newKey(t)
 			s, log := server(t, k, options{})
-			wire, err := proto.Marshal(Question{Token: k.token(nil)}.request())
-			if err != nil {
-				t.Fatal(err)
+			var wire []byte
+			ask := func(jti string) {
+				var err error
+				if wire, err = proto.Marshal(Question{Token: k.token(map[string]any{"jti": jti})}.request()); err != nil {
+					t.Fatal(err)
+				}
 			}
+			ask("t1")
 			f := &fakeStream{
 				header: func(b []byte) error { copy(b, []byte{0, 0, 0, byte(len(wire) >> 8), byte(len(wire))}); return nil },
 				read:   func(int) (mem.BufferSlice, error) { return mem.BufferSlice{mem.SliceBuffer(wire)}, nil },
 			}
-			if r, err := s.check(f.context(t.Context())); err != nil || r.GetStatus().GetCode() != 0 {
-				t.Fatalf("without a panic: %v %v, want allowed", r, err)
+			if reply, err := s.check(f.context(t.Context())); err != nil || received(reply).GetStatus().GetCode() != 0 {
+				t.Fatalf("without a panic: %v %v, want allowed", reply, err)
 			}
 			c.inject(k, s, f)
-			r, err := s.check(f.context(t.Context()))
+			ask("t2") // a token that is not known
+			reply, err := s.check(f.context(t.Context()))
+			r := received(reply)
 			if err != nil || r.GetStatus().GetCode() != 14 || r.GetDeniedResponse().GetStatus().GetCode() != 503 {
 				t.Errorf("%v %v, want a denial with code 14 and HTTP 503", r, err)
 			}
@@ -91,9 +97,9 @@ func TestPanicsAreDenials(t *testing.T) {
 // Without the length of a message, the request is denied.
 func TestStreamWithoutLengthIsADenial(t *testing.T) {
 	s, log := server(t, newKey(t), options{})
-	r, err := s.check(t.Context())
-	if err != nil || r.GetStatus().GetCode() != 14 || !strings.Contains(log.String(), "hides the length") {
-		t.Errorf("%v, %v, want a denial with code 14, and a line in the log:\n%s", r, err, log)
+	answer, err := s.check(t.Context())
+	if r := received(answer); err != nil || r.GetStatus().GetCode() != 14 || !strings.Contains(log.String(), "hides the length") {
+		t.Errorf("%v, %v, want a denial with code 14, and a line in the log:\n%s", answer, err, log)
 	}
 }
 
@@ -105,17 +111,17 @@ func TestPanicInWritingIsADenial(t *testing.T) {
 		return r, ""
 	}
 	once := true
-	r := s.answer(t.Context(), read, func(d *authz.Decision, grpc bool) *authv3.CheckResponse {
+	r := received(s.answer(t.Context(), read, func(r *authz.Request, d *authz.Decision) any {
 		if once {
 			once = false
 			panic("5ecret")
 		}
-		return response(d, grpc)
-	})
+		return reply(r, d)
+	}))
 	if r.GetStatus().GetCode() != 14 || r.GetDynamicMetadata().AsMap()["decision_id"] == "" {
 		t.Errorf("one panic: %v, want a denial with code 14 and a decision ID", r)
 	}
-	r = s.answer(t.Context(), read, func(*authz.Decision, bool) *authv3.CheckResponse { panic("5ecret") })
+	r = received(s.answer(t.Context(), read, func(*authz.Request, *authz.Decision) any { panic("5ecret") }))
 	if r.GetStatus().GetCode() != 14 || r.GetDeniedResponse().GetStatus().GetCode() != 503 {
 		t.Errorf("a panic each time: %v, want a denial with code 14 and HTTP 503", r)
 	}

@@ -4,7 +4,9 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
+	"unsafe"
 
 	"google.golang.org/grpc/mem"
 
@@ -32,22 +34,49 @@ const (
 	maxWithoutBody = 256 << 10
 )
 
+// reading is a CheckRequest that is read, and the memory for that.
+type reading struct {
+	message     message
+	wire        []byte // the message, without the body if it is large
+	request     authz.Request
+	http        bool
+	policy      string
+	merged, raw []authz.Header // of headers, and of header_map
+	address     string
+}
+
+var readings = sync.Pool{New: func() any { return new(reading) }}
+
+func newReading() *reading { return readings.Get().(*reading) }
+
+// reuse gives the memory back. The request and all its texts are gone then, so the
+// caller makes sure that nobody has kept one of them.
+func (in *reading) reuse() {
+	if cap(in.wire) > mostReused || cap(in.merged)+cap(in.raw) > 512 {
+		return
+	}
+	*in = reading{wire: in.wire[:0], merged: in.merged[:0], raw: in.raw[:0]}
+	readings.Put(in)
+}
+
 // readCheck returns the request that a CheckRequest asks about, and the reason
 // for which it is denied without a decision: [authz.BadRequest] with no request
 // if it is unreadable or too large, [authz.NoToken] if it is about no HTTP
-// request. The request keeps nothing of message.
-func readCheck(message mem.BufferSlice) (*authz.Request, authz.Reason) {
-	var wire string
+// request. The request keeps nothing of message. It lives in the memory of the
+// reading.
+func (in *reading) readCheck(message mem.BufferSlice) (*authz.Request, authz.Reason) {
 	if message.Len() <= maxWhole {
-		wire = concat(message)
+		for _, buffer := range message {
+			in.wire = append(in.wire, buffer.ReadOnlyData()...)
+		}
 	} else {
-		stripped, ok := strip(message, maxWithoutBody)
-		if !ok {
+		var ok bool
+		if in.wire, ok = strip(message, maxWithoutBody); !ok {
 			return nil, authz.BadRequest
 		}
-		wire = string(stripped)
 	}
-	r, http, ok := walk(wire)
+	// Nothing changes the bytes before reuse.
+	r, http, ok := in.walk(unsafe.String(unsafe.SliceData(in.wire), len(in.wire))) //nolint:gosec // see above
 	switch {
 	case !ok:
 		return nil, authz.BadRequest
@@ -57,65 +86,50 @@ func readCheck(message mem.BufferSlice) (*authz.Request, authz.Reason) {
 	return r, ""
 }
 
-// concat returns a copy of the message in one piece.
-func concat(message mem.BufferSlice) string {
-	var b strings.Builder
-	b.Grow(message.Len())
-	for _, buffer := range message {
-		b.Write(buffer.ReadOnlyData())
-	}
-	return b.String()
-}
-
 // walk returns the request in a CheckRequest, and whether it is about an HTTP
 // request at all. It returns false as well if the message is unreadable. Fields
 // that no decision needs are passed over without a look inside.
-func walk(wire string) (r *authz.Request, http, ok bool) {
-	w := walker{request: &authz.Request{}}
+func (in *reading) walk(wire string) (r *authz.Request, http, ok bool) {
+	r = &in.request
 	ok = fields(wire, func(number uint64, value string) bool {
-		return number != 1 || w.attributes(value)
+		return number != 1 || in.attributes(value)
 	})
-	if !ok || !utf8.ValidString(w.address) || !utf8.ValidString(w.request.Certificate) || !utf8.ValidString(w.request.Path) || !utf8.ValidString(w.request.Host) {
+	if !ok || !utf8.ValidString(in.address) || !utf8.ValidString(r.Certificate) || !utf8.ValidString(r.Path) || !utf8.ValidString(r.Host) {
 		return nil, false, false
 	}
-	w.request.Headers = w.raw
-	if len(w.merged) > 0 {
-		w.request.Headers = slices.Concat(lastOfEach(w.merged), w.raw)
+	r.Headers = in.raw
+	if merged := lastOfEach(in.merged); len(in.raw) == 0 {
+		r.Headers = merged
+	} else if len(merged) > 0 {
+		r.Headers = slices.Concat(merged, in.raw)
 	}
-	w.request.Source = sourceOf(w.address)
-	return w.request, w.http, true
-}
-
-type walker struct {
-	request     *authz.Request
-	http        bool
-	merged, raw []authz.Header // of headers, and of header_map
-	address     string
+	r.Source = sourceOf(in.address)
+	return r, in.http, true
 }
 
 // attributes reads an envoy.service.auth.v3.AttributeContext.
-func (w *walker) attributes(message string) bool {
+func (in *reading) attributes(message string) bool {
 	return fields(message, func(number uint64, value string) bool {
 		switch number {
 		case 1:
-			return w.source(value)
+			return in.source(value)
 		case 4:
-			return fields(value, func(number uint64, value string) bool { return number != 2 || w.httpRequest(value) })
+			return fields(value, func(number uint64, value string) bool { return number != 2 || in.httpRequest(value) })
 		case 10:
-			return w.extension(value)
+			return in.extension(value)
 		}
 		return true
 	})
 }
 
 // source reads an AttributeContext.Peer.
-func (w *walker) source(message string) bool {
+func (in *reading) source(message string) bool {
 	return fields(message, func(number uint64, value string) bool {
 		switch number {
 		case 1:
-			return w.peer(value)
+			return in.peer(value)
 		case 5:
-			w.request.Certificate = value
+			in.request.Certificate = value
 		}
 		return true
 	})
@@ -123,28 +137,29 @@ func (w *walker) source(message string) bool {
 
 // peer reads an envoy.config.core.v3.Address. It has one member: another one
 // replaces the one before.
-func (w *walker) peer(message string) bool {
+func (in *reading) peer(message string) bool {
 	return fields(message, func(number uint64, value string) bool {
 		switch number {
 		case 1:
 			return fields(value, func(number uint64, value string) bool {
 				if number == 2 {
-					w.address = value
+					in.address = value
 				}
 				return true
 			})
 		case 2, 3:
-			w.address = ""
+			in.address = ""
 		}
 		return true
 	})
 }
 
 // extension reads an entry of AttributeContext.context_extensions.
-func (w *walker) extension(message string) bool {
+func (in *reading) extension(message string) bool {
 	key, value, ok := mapEntry(message)
 	if ok && key == policyExtension {
-		w.request.Policy = &value
+		in.policy = value
+		in.request.Policy = &in.policy
 	}
 	return ok
 }
@@ -153,27 +168,27 @@ func (w *walker) extension(message string) bool {
 // Envoy fills in header_map, repeated headers repeated; otherwise headers,
 // repeated ones merged by a comma. Both are always read, so an Authorization
 // header in each counts as two.
-func (w *walker) httpRequest(message string) bool {
-	w.http = true
+func (in *reading) httpRequest(message string) bool {
+	in.http = true
 	return fields(message, func(number uint64, value string) bool {
 		switch number {
 		case 4:
-			w.request.Path = value
+			in.request.Path = value
 		case 5:
-			w.request.Host = value
+			in.request.Host = value
 		case 3:
 			key, value, ok := mapEntry(value)
-			w.merged = append(w.merged, authz.Header{Name: key, Value: value})
+			in.merged = append(in.merged, authz.Header{Name: key, Value: value})
 			return ok
 		case 13:
-			return fields(value, func(number uint64, value string) bool { return number != 1 || w.rawHeader(value) })
+			return fields(value, func(number uint64, value string) bool { return number != 1 || in.rawHeader(value) })
 		}
 		return true
 	})
 }
 
 // rawHeader reads an envoy.config.core.v3.HeaderValue.
-func (w *walker) rawHeader(message string) bool {
+func (in *reading) rawHeader(message string) bool {
 	var key, value, raw string
 	ok := fields(message, func(number uint64, text string) bool {
 		switch number {
@@ -192,7 +207,7 @@ func (w *walker) rawHeader(message string) bool {
 	if raw != "" {
 		value = raw
 	}
-	w.raw = append(w.raw, authz.Header{Name: key, Value: value})
+	in.raw = append(in.raw, authz.Header{Name: key, Value: value})
 	return true
 }
 

@@ -48,7 +48,7 @@ func BenchmarkRead(b *testing.B) {
 		b.ReportAllocs()
 		message := mem.BufferSlice{mem.SliceBuffer(wire)}
 		for b.Loop() {
-			if r, _ := readCheck(message); len(r.Headers) == 0 {
+			if r, _ := new(reading).readCheck(message); len(r.Headers) == 0 {
 				b.Fatal("got no headers, want those of the message")
 			}
 		}
@@ -63,7 +63,7 @@ func BenchmarkRead(b *testing.B) {
 		}
 		message := inPieces(wire, 16<<10)
 		for b.Loop() {
-			if r, _ := readCheck(message); len(r.Headers) == 0 {
+			if r, _ := new(reading).readCheck(message); len(r.Headers) == 0 {
 				b.Fatal("got no headers, want those of the message")
 			}
 		}
@@ -77,7 +77,7 @@ type standardServer struct {
 }
 
 func (s standardServer) Check(ctx context.Context, check *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	return s.answer(ctx, func() (*authz.Request, authz.Reason) { r, _ := requestOf(check); return r, "" }, response), nil
+	return received(s.answer(ctx, func() (*authz.Request, authz.Reason) { r, _ := requestOf(check); return r, "" }, reply)), nil
 }
 
 // BenchmarkWire is a whole Check over a socket, client included: with the

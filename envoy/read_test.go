@@ -51,7 +51,23 @@ func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (*authv3
 	if err != nil {
 		return nil, err
 	}
-	return s.answer(ctx, func() (*authz.Request, authz.Reason) { return readCheck(mem.BufferSlice{mem.SliceBuffer(wire)}) }, response), nil
+	return received(s.answer(ctx, func() (*authz.Request, authz.Reason) {
+		return new(reading).readCheck(mem.BufferSlice{mem.SliceBuffer(wire)})
+	}, reply)), nil
+}
+
+// received returns the message that Envoy reads for an answer.
+func received(answer any) *authv3.CheckResponse {
+	data, err := newCodec().Marshal(answer)
+	if err != nil {
+		panic(err)
+	}
+	defer data.Free()
+	r := &authv3.CheckResponse{}
+	if err := proto.Unmarshal(data.Materialize(), r); err != nil {
+		panic(err)
+	}
+	return r
 }
 
 // plain returns r in a form that can be compared: the map of headers has no
@@ -96,7 +112,7 @@ func full() *authv3.CheckRequest {
 
 // walked returns the request that walk reads, in the form of plain.
 func walked(wire []byte) string {
-	r, http, _ := walk(string(wire))
+	r, http, _ := new(reading).walk(string(wire))
 	return plain(r, http)
 }
 
@@ -213,7 +229,7 @@ func TestRequestKeepsNothingOfTheBuffer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, _ := readCheck(inPieces(wire, 16<<10))
+		r, _ := new(reading).readCheck(inPieces(wire, 16<<10))
 		before := plain(r, true)
 		for i := range wire {
 			wire[i] = 'x'

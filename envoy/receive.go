@@ -68,6 +68,7 @@ func newReceiver(maxMessage, maxReceiving int, log *slog.Logger) *receiver {
 // message is a CheckRequest on its way in.
 type message struct {
 	receiver *receiver
+	header   [5]byte // 1 if compressed, and the length
 	reserved int64
 	buffers  mem.BufferSlice
 	refused  authz.Reason // not empty: the message was not read
@@ -100,16 +101,15 @@ func (m *message) receive(ctx context.Context) (err error) {
 		m.refused = authz.Internal
 		return nil
 	}
-	var header [5]byte // 1 if compressed, and the length
-	if err := stream.ReadMessageHeader(header[:]); err != nil {
+	if err := stream.ReadMessageHeader(m.header[:]); err != nil {
 		return err
 	}
-	length := int64(binary.BigEndian.Uint32(header[1:]))
+	length := int64(binary.BigEndian.Uint32(m.header[1:]))
 	switch {
 	case length > r.maxMessage:
 		r.refuse(ctx, boundMessage, length, r.maxMessage)
 		return status.Errorf(codes.ResourceExhausted, "CheckRequest has %d bytes, more than grpc.max_message (%d); send less of the body, or raise it", length, r.maxMessage)
-	case header[0] != 0: // no Envoy compresses a Check
+	case m.header[0] != 0: // no Envoy compresses a Check
 		m.refused = authz.BadRequest
 		return nil
 	case length > streamWindow:

@@ -68,7 +68,7 @@ func TestBodiesAreNotCopied(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		for range runs {
-			if r, _ := readCheck(pieces); r == nil {
+			if r, _ := new(reading).readCheck(pieces); r == nil {
 				t.Fatalf("a CheckRequest of %d bytes: got nothing, want it read", len(wire))
 			}
 		}
@@ -201,8 +201,8 @@ func TestNonsenseOnTheWireIsDenied(t *testing.T) {
 func TestCompressedChecksAreDenied(t *testing.T) {
 	s, _ := server(t, newKey(t), options{})
 	f := &fakeStream{header: func(b []byte) error { copy(b, []byte{1, 0, 0, 0, 9}); return nil }}
-	r, err := s.check(f.context(t.Context()))
-	if err != nil || r.GetStatus().GetCode() != 3 {
+	answer, err := s.check(f.context(t.Context()))
+	if r := received(answer); err != nil || r.GetStatus().GetCode() != 3 {
 		t.Errorf("%v %v, want a denial with code 3", r, err)
 	}
 }

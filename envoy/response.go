@@ -73,14 +73,14 @@ func metadata(d *authz.Decision) *structpb.Struct {
 		decision = "allow"
 	}
 	fields := map[string]*structpb.Value{
-		"decision_id": structpb.NewStringValue(d.ID),
-		"decision":    structpb.NewStringValue(decision),
-		"reason":      structpb.NewStringValue(string(d.Reason)),
-		"policy":      structpb.NewStringValue(d.Policy),
-		"issuer":      structpb.NewStringValue(d.Issuer),
-		"subject":     structpb.NewStringValue(d.Subject),
-		"token_id":    structpb.NewStringValue(d.TokenID),
-		"revision":    structpb.NewNumberValue(float64(d.Revision)),
+		memberID:       structpb.NewStringValue(d.ID),
+		"decision":     structpb.NewStringValue(decision),
+		"reason":       structpb.NewStringValue(string(d.Reason)),
+		"policy":       structpb.NewStringValue(d.Policy),
+		"issuer":       structpb.NewStringValue(d.Issuer),
+		"subject":      structpb.NewStringValue(d.Subject),
+		"token_id":     structpb.NewStringValue(d.TokenID),
+		memberRevision: structpb.NewNumberValue(float64(d.Revision)),
 	}
 	switch {
 	case d.Reason == authz.Revoked && d.Detail == authz.ByStatusList:
@@ -92,7 +92,7 @@ func metadata(d *authz.Decision) *structpb.Struct {
 		fields["would_deny"] = structpb.NewStringValue(string(d.WouldDeny))
 	}
 	if d.Stale {
-		fields["stale"] = structpb.NewBoolValue(true)
+		fields[memberStale] = structpb.NewBoolValue(true)
 	}
 	return &structpb.Struct{Fields: fields}
 }

@@ -42,6 +42,8 @@ func newKey(t testing.TB) *key {
 	return &key{private: private, find: func() {}}
 }
 
+func (k *key) Generation() uint64 { return 1 }
+
 func (k *key) Find(_ context.Context, kid, _ string) ([]jwks.Key, error) {
 	k.find()
 	if kid != "k" {
@@ -50,11 +52,14 @@ func (k *key) Find(_ context.Context, kid, _ string) ([]jwks.Key, error) {
 	return []jwks.Key{{ID: "k", Public: k.private.Public()}}, nil
 }
 
-func (k *key) token(changes map[string]any) string {
+func (k *key) token(changes map[string]any) string { return k.signed("k", changes) }
+
+// signed returns a token that names the key by this kid.
+func (k *key) signed(kid string, changes map[string]any) string {
 	claims := jwt.MapClaims{"iss": idp, "sub": "alice", "aud": "api", "jti": "t1", "exp": time.Now().Unix() + 300, "iat": time.Now().Unix()}
 	maps.Copy(claims, changes)
 	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims)
-	token.Header["kid"] = "k"
+	token.Header["kid"] = kid
 	raw, err := token.SignedString(k.private)
 	if err != nil {
 		panic(err)
@@ -94,7 +99,7 @@ func authorizer(t testing.TB, k *key, f *replica.Follower, log *slog.Logger) *au
 	a, err := authz.New(authz.Options{
 		Issuers:     []authz.Issuer{{Name: idp, Keys: k, Audiences: []string{"api"}, MaxLifetime: time.Hour}},
 		Policies:    map[string]authz.Policy{"default": {}, "public": {TokenOptional: true}},
-		Revocations: f, Logger: log,
+		Revocations: f, Logger: log, Cache: authz.Cache{MaxBytes: 1 << 20, Encode: Encode},
 	})
 	if err != nil {
 		t.Fatal(err)

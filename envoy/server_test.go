@@ -70,7 +70,7 @@ func TestEmptyCheckRequests(t *testing.T) {
 			{"cut off", wire(noHeader)[:len(wire(noHeader))-1], "bad_request"},
 			{"nonsense", []byte("GET / HTTP/1.1"), "bad_request"},
 		} {
-			r := s.answer(t.Context(), func() (*authz.Request, authz.Reason) { return readCheck(inPieces(c.wire, 5)) }, response)
+			r := received(s.answer(t.Context(), func() (*authz.Request, authz.Reason) { return new(reading).readCheck(inPieces(c.wire, 5)) }, reply))
 			if got := r.GetDynamicMetadata().AsMap()["reason"]; got != c.want || (r.GetStatus().GetCode() == 0) != (c.want == "no_token_allowed") {
 				t.Errorf("policy %s, %s: reason %s, code %d, want %s", policy, c.name, got, r.GetStatus().GetCode(), c.want)
 			}

@@ -70,7 +70,7 @@ func (f *Figures) release(k *Keys) {
 
 func (f *Figures) adopted(k *Keys, s *set) {
 	f.by(k, func() {
-		f.keys.WithLabelValues(k.o.Issuer).Set(float64(s.size))
+		f.keys.WithLabelValues(k.o.Issuer).Set(float64(len(s.keys)))
 		f.lastSuccess.WithLabelValues(k.o.Issuer).Set(float64(s.at.UnixMilli()) / 1000)
 	})
 }

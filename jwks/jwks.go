@@ -155,6 +155,19 @@ func (k *Keys) look(kid, alg string) (found []Key, missing bool, err error) {
 	return found, missing, err
 }
 
+// Generation returns a number that stands for the keys in use. Every token has
+// the same answer from [Keys.Find], and from [Verify], for as long as the number
+// stays the same. It is 0 if there are no keys, or only keys older than MaxStale. No
+// two sets of different keys have the same number, whatever their issuers. A
+// refresh that brings the same keys again keeps the number.
+func (k *Keys) Generation() uint64 {
+	s := k.current.Load()
+	if s == nil || k.expired(s) {
+		return 0
+	}
+	return s.number
+}
+
 // unavailable says why there are no keys to use. s are keys that are too old, or
 // nil.
 func (k *Keys) unavailable(s *set) error {
@@ -196,7 +209,7 @@ func (s Status) Usable() bool { return s.Keys > 0 && !s.Expired }
 func (k *Keys) Status() Status {
 	st := Status{LastError: k.failure()}
 	if s := k.current.Load(); s != nil {
-		st.Keys, st.LastSuccess, st.FromDisk, st.Expired = s.size, s.at, s.fromDisk, k.expired(s)
+		st.Keys, st.LastSuccess, st.FromDisk, st.Expired = len(s.keys), s.at, s.fromDisk, k.expired(s)
 	}
 	return st
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"rescind/jwks/fetch"
@@ -113,13 +114,22 @@ func (k *Keys) parse(text []byte, at time.Time) (*set, error) {
 	return s, err
 }
 
+// generations is the number of the newest keys of any issuer.
+var generations atomic.Uint64
+
 // adopt replaces the set by s. Only the goroutine calls it, and Open before the
 // goroutine starts.
 func (k *Keys) adopt(s *set) {
-	before := k.current.Swap(s)
+	before := k.current.Load()
+	if before != nil && before.sameKeys(s) {
+		s.number = before.number
+	} else {
+		s.number = generations.Add(1)
+	}
+	k.current.Store(s)
 	k.o.Figures.adopted(k, s)
 	if before == nil || before.text != s.text || before.skipped.String() != s.skipped.String() || before.fromDisk != s.fromDisk {
-		k.log.Info("issuer's keys in use", slog.Int("count", s.size), slog.String("kids", s.text), slog.String("skipped", s.skipped.String()), slog.Bool("from_disk", s.fromDisk))
+		k.log.Info("issuer's keys in use", slog.Int("count", len(s.keys)), slog.String("kids", s.text), slog.String("skipped", s.skipped.String()), slog.Bool("from_disk", s.fromDisk))
 	}
 }
 

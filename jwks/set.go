@@ -22,8 +22,9 @@ type set struct {
 	answers   map[question][]Key // to every question that has one
 	ambiguous map[string]bool    // algs that more than maxCandidates keys fit
 	kids      map[string]bool    // of the keys
-	size      int
-	at        time.Time // when the issuer last published it
+	keys      []Key              // all of them, in the order of the document
+	number    uint64             // of the keys; sets with the same keys share it
+	at        time.Time          // when the issuer last published it
 	fromDisk  bool
 	text      string // its keys, for the log
 	skipped   skipped
@@ -40,7 +41,7 @@ func newSet(keys []Key, algorithms []string, at time.Time) (*set, error) {
 		answers:   map[question][]Key{},
 		ambiguous: map[string]bool{},
 		kids:      map[string]bool{},
-		size:      len(keys),
+		keys:      keys,
 		at:        at,
 		text:      summary(keys),
 	}
@@ -69,6 +70,10 @@ func newSet(keys []Key, algorithms []string, at time.Time) (*set, error) {
 	}
 	return s, nil
 }
+
+// sameKeys reports whether s and other hold the same keys in the same order, so
+// that every question has the same answer.
+func (s *set) sameKeys(other *set) bool { return slices.EqualFunc(s.keys, other.keys, Key.equal) }
 
 // find returns the keys that may have signed a token with this kid and alg, or
 // ErrUnknownKey or ErrAmbiguousKey.

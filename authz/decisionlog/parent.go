@@ -84,7 +84,8 @@ func State(headers []authz.Header) trace.TraceState {
 	if size > maxTraceState+1 {
 		return trace.TraceState{}
 	}
-	state, err := trace.ParseTraceState(strings.Join(values, ","))
+	// The state keeps parts of the text, which belongs to the request.
+	state, err := trace.ParseTraceState(strings.Clone(strings.Join(values, ",")))
 	if err != nil {
 		return trace.TraceState{}
 	}

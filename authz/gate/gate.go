@@ -29,6 +29,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -89,6 +90,9 @@ func New(o Options) (*Gate, error) {
 // Replace puts another authorizer in force for every decision that begins later.
 func (g *Gate) Replace(a *authz.Authorizer) { g.authorizer.Store(a) }
 
+// Authorizer returns the authorizer in force.
+func (g *Gate) Authorizer() *authz.Authorizer { return g.authorizer.Load() }
+
 // Decide reads a request, decides about it, and writes the answer.
 //
 // read returns the request. It returns a reason as well if the request is
@@ -98,33 +102,46 @@ func (g *Gate) Replace(a *authz.Authorizer) { g.authorizer.Store(a) }
 // write is called with the decision, and with the request or nil. It is called
 // a second time, for a denial, if it panics.
 func (g *Gate) Decide(ctx context.Context, read func() (*authz.Request, authz.Reason), write func(*authz.Request, *authz.Decision)) {
-	o := Observation{At: time.Now()}
-	d := g.decide(ctx, &o, read, write)
-	o.Decision, o.Took = &d, time.Since(o.At)
-	g.observe(ctx, &o)
+	m := moments.Get().(*moment)
+	m.At = time.Now()
+	m.Decision = &m.decision
+	g.decide(ctx, &m.Observation, read, write)
+	m.Took = time.Since(m.At)
+	g.observe(ctx, &m.Observation)
+	*m = moment{} // nobody keeps it
+	moments.Put(m)
 }
 
-// decide is the panic barrier. It fills in o.Request as soon as there is one.
-func (g *Gate) decide(ctx context.Context, o *Observation, read func() (*authz.Request, authz.Reason), write func(*authz.Request, *authz.Decision)) (d authz.Decision) {
+// moment is the memory of one observation.
+type moment struct {
+	Observation
+	decision authz.Decision
+}
+
+var moments = sync.Pool{New: func() any { return new(moment) }}
+
+// decide is the panic barrier. It fills in o.Request as soon as there is one, and the
+// decision.
+func (g *Gate) decide(ctx context.Context, o *Observation, read func() (*authz.Request, authz.Reason), write func(*authz.Request, *authz.Decision)) {
+	d := o.Decision
 	defer func() {
 		if p := recover(); p != nil {
-			d = authz.Decision{Reason: authz.Internal, ID: rand.Text()}
-			logPanic(g.lines.check, &d, p)
-			g.writeDenial(o.Request, &d, write)
+			*d = authz.Decision{Reason: authz.Internal, ID: rand.Text()}
+			logPanic(g.lines.check, d, p)
+			g.writeDenial(o.Request, d, write)
 		}
 	}()
 	r, refused := read()
 	o.Request = r
 	if refused != "" {
-		d = g.authorizer.Load().Refuse(r, refused)
+		*d = g.authorizer.Load().Refuse(r, refused)
 	} else {
-		d = g.authorizer.Load().Authorize(ctx, r)
+		*d = g.authorizer.Load().Authorize(ctx, r)
 	}
 	if d.Reason == authz.Internal && d.Detail != "" { // without a detail the authorizer has logged it
 		g.lines.failure.Log(slog.String("decision_id", d.ID), slog.String("detail", d.Detail))
 	}
-	write(r, &d)
-	return d
+	write(r, d)
 }
 
 // writeDenial writes the denial that follows a panic. The write may be the part

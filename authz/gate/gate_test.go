@@ -24,6 +24,8 @@ const idp = "https://idp.example/"
 // noKeys is an issuer without any key.
 type noKeys struct{}
 
+func (noKeys) Generation() uint64 { return 1 }
+
 func (noKeys) Find(context.Context, string, string) ([]jwks.Key, error) {
 	return nil, jwks.ErrUnknownKey
 }
@@ -77,7 +79,7 @@ func TestDecide(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var seen *authz.Decision
 			registry := prometheus.NewRegistry()
-			g, log := open(t, Options{Registerer: registry, Observers: []func(context.Context, Observation){func(_ context.Context, o Observation) { seen = o.Decision }}})
+			g, log := open(t, Options{Registerer: registry, Observers: []func(context.Context, Observation){func(_ context.Context, o Observation) { d := *o.Decision; seen = &d }}})
 			if c.without {
 				g.Replace(nil)
 			}

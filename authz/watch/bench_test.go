@@ -96,6 +96,8 @@ var private = func() *rsa.PrivateKey {
 
 type oneKey struct{}
 
+func (oneKey) Generation() uint64 { return 1 }
+
 func (oneKey) Find(context.Context, string, string) ([]jwks.Key, error) {
 	return []jwks.Key{{ID: "k1", Public: private.Public()}}, nil
 }

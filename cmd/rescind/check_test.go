@@ -37,6 +37,8 @@ type testReplica struct {
 	socket  string // unix:///path of the same replica
 }
 
+func (r *testReplica) Generation() uint64 { return 1 }
+
 func (r *testReplica) Find(_ context.Context, kid, _ string) ([]jwks.Key, error) {
 	if kid != "k" {
 		return nil, jwks.ErrUnknownKey

@@ -203,13 +203,21 @@ type Verdict struct {
 // denied: [ErrNotReady] says that look-ups fail for a while, and
 // [revocation.ErrTooManyCombinations] that this token cannot be looked up.
 func (f *Follower) Lookup(t *revocation.Token, now time.Time) (Verdict, error) {
+	return f.verdict(now, func(s *set, ended revocation.Micros) (match, bool, error) {
+		return s.lookup(t, ended, &f.counts)
+	})
+}
+
+// verdict returns the result of lookup in the current set, with the set's revision
+// and age.
+func (f *Follower) verdict(now time.Time, lookup func(s *set, ended revocation.Micros) (match, bool, error)) (Verdict, error) {
 	c := f.current.Load()
 	v := Verdict{Revision: c.revision}
 	v.Stale, v.Overdue = f.stale(now)
 	if c.set == nil || f.retentionTooShort.holds() {
 		return v, ErrNotReady
 	}
-	by, revoked, err := c.set.lookup(t, f.ended(now), &f.counts)
+	by, revoked, err := lookup(c.set, f.ended(now))
 	if err != nil {
 		if !errors.Is(err, revocation.ErrTooManyCombinations) {
 			f.corruption.set(err.Error())

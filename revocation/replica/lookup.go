@@ -19,7 +19,11 @@ type match struct {
 // lookup returns an entry that denies t. Entries that end by ended deny nothing.
 // ok is false if there is no such entry.
 func (s *set) lookup(t *revocation.Token, ended revocation.Micros, counts *positives) (by match, ok bool, err error) {
-	v := s.view.Load()
+	return s.lookupIn(s.view.Load(), t, ended, counts)
+}
+
+// lookupIn is lookup in a view of s.
+func (s *set) lookupIn(v *view, t *revocation.Token, ended revocation.Micros, counts *positives) (by match, ok bool, err error) {
 	shapes := v.shapes[t.Issuer]
 	if shapes == nil {
 		return match{}, false, nil

@@ -143,6 +143,7 @@ type setMachine struct {
 	all      []revocation.Revocation
 	counts   positives
 	revision uint64
+	again    []*Again // some tokens that were looked up before
 }
 
 func (m *setMachine) at() clock { return clock{now: seconds(m.now), ended: seconds(m.now)} }
@@ -198,6 +199,10 @@ func (m *setMachine) check(t *rapid.T) {
 	if r := m.model[by.id]; denied && (!matches(&r, tok) || r.Target.Kind != by.kind) {
 		t.Fatalf("token %+v: got denied by %v, which is %+v, want a revocation that matches the token", tok, by, r)
 	}
+	if m.again = append(m.again, NewAgain(tok)); len(m.again) > 5 {
+		m.again = m.again[1:]
+	}
+	m.checkAgain(t)
 	if want := m.model.lasting(seconds(m.now)); m.set.len() < want {
 		t.Fatalf("the set has %d entries, want at least %d", m.set.len(), want)
 	}
@@ -211,6 +216,21 @@ func (m *setMachine) check(t *rapid.T) {
 		t.Fatalf("%d entries last beyond minute %d (known: %v), want %d", got, minute, ok, lasting)
 	}
 	m.checkAll(t)
+}
+
+// checkAgain looks up the tokens of earlier steps once more. Each is denied as the
+// model says now, also where its digests are those of earlier shapes.
+func (m *setMachine) checkAgain(t *rapid.T) {
+	for _, a := range m.again {
+		by, denied, err := m.set.lookupAgain(a, seconds(m.now), &m.counts)
+		noError(t, "lookupAgain", err)
+		if want := m.model.denies(a.token, seconds(m.now)); denied != want {
+			t.Fatalf("token %+v, looked up again: denied %v by %v, want %v", a.token, denied, by, want)
+		}
+		if r := m.model[by.id]; denied && (!matches(&r, a.token) || r.Target.Kind != by.kind) {
+			t.Fatalf("token %+v, looked up again: got denied by %v, which is %+v, want a revocation that matches the token", a.token, by, r)
+		}
+	}
 }
 
 // checkAll compares all entries and shapes with the model. A shape without an

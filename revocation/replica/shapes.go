@@ -3,6 +3,7 @@ package replica
 import (
 	"maps"
 	"slices"
+	"sync/atomic"
 
 	"rescind/revocation"
 )
@@ -126,11 +127,15 @@ func (t *shapeTable) clone() map[shapeNumber]revocation.Shape {
 // all shapes without claim names, and under those groups that it has a member of.
 // It is never changed.
 type issuerShapes struct {
-	nameless []revocation.Shape
-	groups   []shapeGroup
-	byMember map[string]int // into groups that have one member; nil: groups are few
-	several  []int          // into groups that have several members
+	generation uint64 // no other issuerShapes of the process has it
+	nameless   []revocation.Shape
+	groups     []shapeGroup
+	byMember   map[string]int // into groups that have one member; nil: groups are few
+	several    []int          // into groups that have several members
 }
+
+// shapeGenerations is the generation of the newest shapes of any issuer.
+var shapeGenerations atomic.Uint64
 
 // shapeGroup are shapes with a claim that can only be in one of these members of a
 // payload.
@@ -157,7 +162,7 @@ const fewGroups = 64
 // index groups the shapes of one issuer. Each shape goes to the group of its
 // rarest claim, so that a token is spared as many shapes as possible.
 func (t *shapeTable) index(numbers map[shapeNumber]bool) *issuerShapes {
-	out := &issuerShapes{}
+	out := &issuerShapes{generation: shapeGenerations.Add(1)}
 	frequency := map[string]int{} // by the first member of a claim
 	for number := range numbers {
 		for _, members := range t.uses[number].shape.Members() {

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -43,9 +45,12 @@ type Reloadable struct {
 	Policies  map[string]Policy // always holds one named default
 	Headers   Headers
 	Staleness Staleness
-	LogLevel  slog.Level
-	Shares    Shares
-	Alerts    watch.Settings
+	// TokenCache is the size in bytes of all verified tokens that are remembered.
+	// 0 remembers none.
+	TokenCache int
+	LogLevel   slog.Level
+	Shares     Shares
+	Alerts     watch.Settings
 
 	// TraceRatio is the share of the requests without a trace of their own
 	// that are recorded as spans. It has no effect where Tracing is nil.
@@ -112,6 +117,8 @@ func readAuthz(v value, a *Authz) {
 			Headers:  Headers{Prefix: authz.DefaultPrefix, Claims: maps.Clone(authz.DefaultHeaders)},
 			Shares:   Shares{Denied: 1, Allowed: 0.01, MaxPerSecond: 100},
 			Alerts:   watch.Defaults(),
+
+			TokenCache: authz.DefaultCacheBytes,
 		},
 	}
 	log := Log{Format: "json"}
@@ -122,9 +129,12 @@ func readAuthz(v value, a *Authz) {
 		"revocation": section(a, readRevocation),
 		"policies":   into(&a.Policies, mapOf(notEmpty, policy(a))),
 		"headers":    into(&a.Headers, readHeaders),
-		"log":        into(&log, readLog(keys{"decisions": into(a, readDecisions)})),
-		"tracing":    into(a, readTracing),
-		"alerts":     into(&a.Alerts, readAlerts),
+		"token_cache": into(&a.TokenCache, func(v value, bytes *int) {
+			v.object(keys{"max_bytes": into(bytes, cacheSize)})
+		}),
+		"log":     into(&log, readLog(keys{"decisions": into(a, readDecisions)})),
+		"tracing": into(a, readTracing),
+		"alerts":  into(&a.Alerts, readAlerts),
 	})
 	a.LogFormat, a.LogLevel = log.Format, log.Level
 	if _, there := a.Policies[authz.DefaultPolicy]; !there {
@@ -188,6 +198,18 @@ func readRevocation(v value, a *Authz) {
 	case far >= 0 && !plaintext && v.at("tls").blank():
 		v.at("control").fault("%s is reached over the network, and the token would travel in the clear: add tls (server_name alone trusts the system's authorities), or plaintext: true", r.Control[far])
 	}
+}
+
+// cacheSize reads the size of the token cache.
+func cacheSize(v value, bytes *int) {
+	const least, most = 1 << 20, 1 << 40
+	parsed(func(s string) (int, error) {
+		n, err := strconv.Atoi(s)
+		if err != nil || n != 0 && (n < least || n > most) {
+			return 0, fmt.Errorf("%.40q must be 0, which remembers no token, or a whole number of bytes from %d to %d", s, least, most)
+		}
+		return n, nil
+	})(v, bytes)
 }
 
 // policy reads one of the policies of a.

@@ -77,6 +77,7 @@ headers:
   claims: {x-jwt-issuer: iss, x-jwt-subject: sub, x-jwt-id: jti, x-jwt-scope: scope, x-jwt-client: client_id, x-jwt-expires: exp}   # the default
   payload: ""
   authorization: forward            # forward | remove
+token_cache: {max_bytes: 33554432}  # the default
 log: {level: info, format: json}    # json | text
 `
 	contractControl = `
@@ -172,7 +173,7 @@ func TestContractAuthz(t *testing.T) {
 				Realm: "orders", ResourceMetadata: "https://api.example.com/.well-known/oauth-protected-resource",
 			},
 		},
-		Headers: defaultHeaders, Shares: defaultShares, Alerts: watch.Defaults(),
+		Headers: defaultHeaders, Shares: defaultShares, Alerts: watch.Defaults(), TokenCache: 33554432,
 	}})
 }
 
@@ -221,7 +222,7 @@ func TestDefaults(t *testing.T) {
 			MaxLifetime: 24 * time.Hour, Leeway: 30 * time.Second, IatLeeway: 2 * time.Second, MaxTokenSize: 16384,
 		}},
 		Policies: map[string]Policy{"default": {}, "a": {}},
-		Headers:  defaultHeaders, Shares: defaultShares, LogLevel: slog.LevelInfo, Alerts: watch.Defaults(),
+		Headers:  defaultHeaders, Shares: defaultShares, LogLevel: slog.LevelInfo, Alerts: watch.Defaults(), TokenCache: 33554432,
 	}})
 	c := mustControl(t, path, whole("control", ""))
 	equal(t, *c, Control{

@@ -131,6 +131,8 @@ headers:
   payload: x-id-payload
   authorization: remove
   trust_forwarded_client_cert: true
+token_cache:
+  max_bytes: 2097152
 alerts:
   enabled: false
   window: 2h

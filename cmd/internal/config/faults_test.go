@@ -29,7 +29,7 @@ var authzFaults = []faulty{
 	// The whole.
 	{"§lgo: {}\n§logging: {}\n", []string{
 		"lgo: there is no such key; did you mean log?",
-		"logging: there is no such key; the keys here are alerts, grpc, headers, http, issuers, log, policies, revocation, tracing",
+		"logging: there is no such key; the keys here are alerts, grpc, headers, http, issuers, log, policies, revocation, token_cache, tracing",
 	}},
 	{"log: {level: info}\n§log: {level: info}\n", []string{"log: duplicate key, first used on line 1; remove one"}},
 	{"log: §&x {level: info}\nhttp: §*x\n§<<: *x\n§? grpc\n: {}\n§1: {}\n§!!str a: 1\n", []string{
@@ -71,6 +71,8 @@ var authzFaults = []faulty{
 	{"grpc: {max_message: 2000000, max_receiving: §1000000}\n", []string{
 		"grpc.max_receiving: max_receiving (1000000) is less than max_message (2000000), so the largest message could never be received; raise max_receiving",
 	}},
+	{"token_cache: {max_bytes: §1000}\n", []string{`token_cache.max_bytes: "1000" must be 0, which remembers no token, or a whole number of bytes from 1048576 to 1099511627776`}},
+	{"token_cache: {max_bytes: §32MB}\n", []string{`token_cache.max_bytes: "32MB" must be 0, which remembers no token, or a whole number of bytes from 1048576 to 1099511627776`}},
 	{"grpc: {tls: §{cert_file: cert.pem}}\n", []string{"grpc.tls: needs cert_file and key_file together; one of them is missing"}},
 	{"grpc: {tls: §{client_ca_file: cert.pem}}\n", []string{"grpc.tls: needs cert_file and key_file beside client_ca_file"}},
 	{"grpc: {tls: {cert_file: cert.pem, key_file: §other.pem}}\n", []string{

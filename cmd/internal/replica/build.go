@@ -9,6 +9,7 @@ import (
 	"rescind/authz"
 	"rescind/authz/watch"
 	"rescind/cmd/internal/config"
+	"rescind/envoy"
 	"rescind/jwks"
 	"rescind/jwks/jwt"
 	"rescind/revocation"
@@ -33,6 +34,7 @@ func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]iss
 	options := authz.Options{
 		Issuers: issuers, Policies: policies, Revocations: p.follower, DenyOverdue: c.Staleness.DenyOverdue,
 		TrustForwardedCertificate: c.Headers.TrustForwardedCertificate, Logger: p.log,
+		Cache:   authz.Cache{MaxBytes: c.TokenCache, Encode: envoy.Encode, Counts: p.cacheCounts},
 		Headers: authz.Headers{Prefix: c.Headers.Prefix, Claims: c.Headers.Claims, Payload: c.Headers.Payload, RemoveAuthorization: c.Headers.RemoveAuthorization},
 	}
 	next := map[string]issuerKeys{}

@@ -26,6 +26,8 @@ import (
 // anyKey is a key that stands for all the issuers of authz/ISSUERS.md.
 type anyKey struct{ ed25519.PrivateKey }
 
+func (k anyKey) Generation() uint64 { return 1 }
+
 func (k anyKey) Find(context.Context, string, string) ([]jwks.Key, error) {
 	return []jwks.Key{{Public: k.Public()}}, nil
 }

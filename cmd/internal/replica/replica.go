@@ -36,6 +36,7 @@ import (
 
 	"rescind/authz"
 	"rescind/authz/gate"
+	"rescind/authz/tokencache"
 	"rescind/authz/watch"
 	"rescind/cmd/internal/config"
 	"rescind/cmd/internal/daemon"
@@ -100,7 +101,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	p := &process{
 		options: o, log: log, level: level, registry: registry, processes: processes, teardown: teardown,
-		figures: figures, statusFigures: statusFigures, follower: follower, keys: map[string]issuerKeys{},
+		figures: figures, statusFigures: statusFigures, follower: follower, keys: map[string]issuerKeys{}, cacheCounts: tokencache.NewCounts(),
 	}
 	authorizer, keys, err := p.build(&c.Reloadable)
 	if err != nil {
@@ -177,6 +178,8 @@ type process struct {
 	observers     *observers
 	gate          *gate.Gate
 
+	cacheCounts *tokencache.Counts // of the authorizers one after the other
+
 	running *config.Authz // as last put in force
 	keys    map[string]issuerKeys
 	ready   readyKeys
@@ -199,6 +202,9 @@ func (p *process) serve(l net.Listener, secure *tls.Config, a *authz.Authorizer)
 	}
 	p.observers.addTo(&options)
 	if p.gate, err = gate.New(options); err != nil {
+		return err
+	}
+	if err := p.registry.Register(cacheMetrics{p.gate, p.cacheCounts}); err != nil {
 		return err
 	}
 	c := p.options.Config

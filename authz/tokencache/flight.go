@@ -1,0 +1,59 @@
+package tokencache
+
+import (
+	"sync"
+	"time"
+)
+
+// Patience is how long a request waits for another request that verifies the same
+// token. A verification takes processor time alone, mostly less than a tenth of a
+// millisecond.
+const Patience = 10 * time.Millisecond
+
+// Flight is the verification of a token that other requests may wait for.
+type Flight struct {
+	flights *flights
+	key     Key
+	landed  chan struct{}
+}
+
+// flights are the verifications under way, each of a request that is answered now.
+type flights struct {
+	mu sync.Mutex // held over an operation on the map
+	of map[Key]*Flight
+}
+
+// Begin returns the flight of the token under key if nobody verifies the token yet. The
+// caller must call Land. Begin returns nil if another request verifies the token. It then
+// has waited until that request is done, or for [Patience], and the caller looks
+// again and verifies the token itself if it is not there.
+func (c *Cache[V]) Begin(key Key) *Flight {
+	f := &c.flights
+	f.mu.Lock()
+	other := f.of[key]
+	if other == nil {
+		mine := &Flight{f, key, make(chan struct{})}
+		f.of[key] = mine
+		f.mu.Unlock()
+		return mine
+	}
+	f.mu.Unlock()
+	patience := time.NewTimer(Patience)
+	defer patience.Stop()
+	select {
+	case <-other.landed:
+	case <-patience.C:
+	}
+	return nil
+}
+
+// Land lets the waiting requests go on. It does nothing for a nil Flight.
+func (f *Flight) Land() {
+	if f == nil {
+		return
+	}
+	f.flights.mu.Lock()
+	delete(f.flights.of, f.key)
+	f.flights.mu.Unlock()
+	close(f.landed)
+}
