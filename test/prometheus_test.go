@@ -211,9 +211,12 @@ func TestDashboardAndRulesWithPrometheus(t *testing.T) {
 		"rescind_certificate_expiry_timestamp_seconds", // needs listeners with TLS
 		"rescind_issuer_clock_ahead_total",             // needs an issuer whose clock is ahead
 		"rescind_decision_log_suppressed_total",        // needs a flood
+		"rescind_intake_last_poll_timestamp_seconds",   // needs an intake that polls
 	}
 	endpoint := traceSink(t)
-	s := start(t, envoytest.Options{Authz: "tracing: {endpoint: " + endpoint + ", sample_ratio: 1}\n"})
+	s := start(t, envoytest.Options{Authz: "tracing: {endpoint: " + endpoint + ", sample_ratio: 1}\n", Intakes: func(issuer string) string {
+		return fmt.Sprintf("  - {name: logouts, kind: logout, issuers: [%q], jwks_uri: %q, clients: [web]}", issuer, issuer+"/jwks")
+	}})
 	p := scraping(t, s)
 	eventually.True(t, "Prometheus has seen both configurations", func() bool {
 		series, _ := p.query(t, "rescind_config_last_change_timestamp_seconds")
