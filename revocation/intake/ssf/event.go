@@ -6,6 +6,7 @@ import (
 
 	"rescind/revocation/intake"
 	"rescind/revocation/intake/secevent"
+	"rescind/revocation/printable"
 )
 
 // untilThen is behind the ID of an event that blocks, for the part of it that
@@ -25,6 +26,9 @@ func (r *Receiver) events(set *secevent.SET) ([]intake.Event, error) {
 		said := &set.Events[i]
 		types = append(types, said.Type)
 		action, note := r.policy.action(said)
+		if action == Log {
+			r.Door.Logger.Info("event logged", "event", printable.Clean(said.Type, secevent.MaxID), "id", printable.Clean(set.ID, secevent.MaxID))
+		}
 		if note != "" {
 			notes = append(notes, note)
 			continue

@@ -95,6 +95,18 @@ func EventNames() []string {
 	return names
 }
 
+// Requested returns the URIs of the types that a stream should deliver: those that
+// are not ignored by default.
+func Requested() []string {
+	var uris []string
+	for _, k := range kinds {
+		if k.action != Ignore {
+			uris = append(uris, k.uri)
+		}
+	}
+	return uris
+}
+
 // EventType returns the URI of a type of events, which is named by its URI or by
 // its short name, such as session-revoked.
 func EventType(name string) (uri string, err error) {
