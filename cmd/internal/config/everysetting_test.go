@@ -300,6 +300,33 @@ intake:
       token_file: replica.token
       allow_private: true
       verify_every: 1h
+  - name: logouts
+    kind: logout
+    issuers:
+      - https://idp.example.com/
+    jwks_file: jwks.json
+    clients:
+      - web
+      - "12"
+    exp: optional
+    sid_in_tokens: false
+  - name: clients
+    kind: revocation_endpoint
+    issuers:
+      - https://idp.example.com/
+    jwks_uri: https://idp.example.com/jwks
+    clients:
+      - client_id: web
+        sha256: ` + hashA + `
+  - name: universal-logout
+    kind: global_token_revocation
+    issuers:
+      - https://idp.example.com/
+    sender: https://okta.example.com
+    discovery: true
+    endpoint: https://signals.example.com/gtr
+    clients:
+      - 0oa1
   - name: kc
     kind: ssf_poll
     issuers:
