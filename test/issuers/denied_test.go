@@ -28,15 +28,15 @@ type product struct {
 	t *testing.T
 }
 
-// startProduct runs the product for the tokens of an issuer, with these intakes.
-// Its listener for pushed events is at addr.
-func startProduct(t *testing.T, issuer, addr, intakes string) *product {
+// startProduct runs the product for the tokens of an issuer, with these intakes in
+// control.yaml.
+func startProduct(t *testing.T, issuer, intakes string) *product {
 	t.Helper()
 	s := teststack.Start(t, envoytest.Options{
 		Binary: rescind, Envoy: gateway, Dir: t.TempDir(),
 		Issuer: fmt.Sprintf("  - {issuer: %q, discovery: true, audiences: [api], min_refresh_interval: 1s, max_lifetime: 24h}\n", issuer),
 		// A token under measurement is most of the traffic, and is not to be held.
-		ControlConfig: fmt.Sprintf("limits: {share_of_traffic: 1}\nintake_http: {listen: %q, plaintext: true}\nintake:\n%s", addr, intakes),
+		ControlConfig: "limits: {share_of_traffic: 1}\n" + intakes,
 	})
 	return &product{Stack: s, t: t}
 }
@@ -160,10 +160,11 @@ func (p *product) hasHeardSince(t *testing.T, since time.Time) {
 // Each act at a real Keycloak ends the tokens that it is about, at a real Envoy.
 func TestKeycloakActsAreDenied(t *testing.T) {
 	needIssuers(t)
-	addr := freeport.Addrs(t, 1)[0]
+	addrs := freeport.Addrs(t, 2)
+	addr, signals := addrs[0], addrs[1]
 	k := startKeycloak(t)
-	k.makeRealm("http://"+addr+"/intake/logout/logout", "http://"+addr+"/*")
-	p := startProduct(t, k.issuer(), addr, k.intakes(t))
+	k.makeRealm("http://"+addr+"/intake/logout/logout", "http://"+signals+"/*")
+	p := startProduct(t, k.issuer(), pushedTo(addr)+k.intakes(t))
 	measured := figures{}
 	for round := range rounds() {
 		for i, a := range acts {
@@ -194,6 +195,8 @@ func TestKeycloakActsAreDenied(t *testing.T) {
 			})
 		}
 	}
+	t.Run("shared signals, pushed", func(t *testing.T) { sharedSignals(t, k, "ssf_push", signals, measured) })
+	t.Run("shared signals, polled", func(t *testing.T) { sharedSignals(t, k, "ssf_poll", "", measured) })
 	t.Log(measured)
 	t.Run("while the control endpoint is down", func(t *testing.T) { p.controlIsDown(t, k) })
 	if long {
@@ -302,7 +305,7 @@ func TestProviderLogoutIsDenied(t *testing.T) {
 	needIssuers(t)
 	addr := freeport.Addrs(t, 1)[0]
 	issuer := startProvider(t, "http://"+addr+"/intake/logout/logout")
-	p := startProduct(t, issuer.url, addr, logoutIntake(issuer.url)+"    sid_in_tokens: false\n")
+	p := startProduct(t, issuer.url, pushedTo(addr)+logoutIntake(issuer.url)+"    sid_in_tokens: false\n")
 	measured := figures{}
 	for round := range rounds() {
 		b, token, err := issuer.login(fmt.Sprint("carla-", round))

@@ -7,6 +7,11 @@ import (
 	"testing"
 )
 
+// pushedTo begins the intakes with a listener for pushed events.
+func pushedTo(addr string) string {
+	return fmt.Sprintf("intake_http: {listen: %q, plaintext: true}\nintake:\n", addr)
+}
+
 // logoutIntake is the intake named logout, for the back-channel logouts of an
 // issuer.
 func logoutIntake(issuer string) string {
