@@ -3,7 +3,9 @@ package control
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -12,46 +14,53 @@ import (
 	"rescind/revocation/ledger"
 )
 
-// importRate is how many lines a second one credential imports in the long run.
-// A line takes about 20 µs of a processor of the control endpoint, and 5 µs of
-// each replica.
+// importRate is how many lines a second one credential imports, or restores, in
+// the long run. A line takes about 20 µs of a processor of the control endpoint,
+// and 5 µs of each replica.
 const importRate = 10_000
 
 // pace spreads the imports of a credential, so that they leave the processors to
 // Checks and to other callers. An import makes the next import of its credential
 // wait, for the time that its lines take at importRate. So the first import never
-// waits, and no import is refused. Restorations of a write count as imports.
-// Operators do not wait, and neither do single revocations.
+// waits. Dry runs count as imports.
 //
-// Each control node counts for itself.
+// The restoration of a write makes imports and restorations of its credential wait
+// likewise. It does not wait for imports, because it may undo a mistake. Operators
+// do not wait, and neither do single revocations. Each control node counts for
+// itself.
 type pace struct {
 	waited   *prometheus.CounterVec // by operation
 	stopping <-chan struct{}        // closed when the process ends
 
 	mu      sync.Mutex
-	next    map[string]time.Time // when the next import of a credential begins
-	waiting map[string]bool      // credentials that have an import that waits
+	next    map[work]time.Time // when imports, or restorations, may begin that wait for this
+	waiting map[work]bool
 }
+
+// work is an operation by a credential.
+type work struct{ credential, operation string }
 
 func newPace(waited *prometheus.CounterVec, stopping <-chan struct{}) *pace {
-	return &pace{waited: waited, stopping: stopping, next: map[string]time.Time{}, waiting: map[string]bool{}}
+	return &pace{waited: waited, stopping: stopping, next: map[work]time.Time{}, waiting: map[work]bool{}}
 }
 
-// wait returns nil once an import of the caller may begin. It returns a problem if
-// another import of the credential waits already, if ctx ends, or if the process
-// ends.
+// wait returns nil once the caller may begin an import, or the restoration of a
+// write. It returns a problem if another one of the credential waits already, if
+// ctx ends, or if the process ends.
 func (p *pace) wait(ctx context.Context, c *ledger.Caller, operation string) *Problem {
 	if c.Has(ledger.Operator) {
 		return nil
 	}
-	length, ok := p.enter(c.Name)
+	w := work{c.Name, operation}
+	length, ok := p.enter(w)
 	switch {
 	case !ok:
-		return problem(http.StatusTooManyRequests, fmt.Sprintf("another import of this credential waits already, because a credential imports %d lines a second in the long run; try again after it", importRate)).retry()
+		return problem(http.StatusTooManyRequests, fmt.Sprintf("another one of this credential waits already, because a credential imports and restores %d lines a second in the long run; try again after it", importRate)).
+			with("Retry-After", strconv.Itoa(max(1, int(math.Ceil(length.Seconds())))))
 	case length <= 0:
 		return nil
 	}
-	defer p.leave(c.Name)
+	defer p.leave(w)
 	p.waited.WithLabelValues(operation).Inc()
 	timer := time.NewTimer(length)
 	defer timer.Stop()
@@ -64,33 +73,35 @@ func (p *pace) wait(ctx context.Context, c *ledger.Caller, operation string) *Pr
 	return problem(http.StatusServiceUnavailable, "the control endpoint stops; nothing was changed").retry()
 }
 
-// enter returns how long an import of a credential has to wait. It is not ok if
-// another import waits already.
-func (p *pace) enter(name string) (length time.Duration, ok bool) {
+// enter returns how long w has to wait. It is not ok if the same waits already.
+func (p *pace) enter(w work) (length time.Duration, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.waiting[name] {
-		return 0, false
+	length = time.Until(p.next[work{w.credential, restoreWriteOperation}])
+	if w.operation == importOperation {
+		length = max(length, time.Until(p.next[w]))
 	}
-	if length = time.Until(p.next[name]); length > 0 {
-		p.waiting[name] = true
+	if p.waiting[w] {
+		return length, false
 	}
+	p.waiting[w] = length > 0
 	return length, true
 }
 
-func (p *pace) leave(name string) {
+func (p *pace) leave(w work) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.waiting, name)
+	delete(p.waiting, w)
 }
 
-// add makes the next import of the caller wait for these lines.
-func (p *pace) add(c *ledger.Caller, lines int) {
+// add makes later work of the caller wait for the lines of an operation.
+func (p *pace) add(c *ledger.Caller, operation string, lines int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	begin := p.next[c.Name]
+	w := work{c.Name, operation}
+	begin := p.next[w]
 	if now := time.Now(); begin.Before(now) {
 		begin = now
 	}
-	p.next[c.Name] = begin.Add(time.Duration(lines) * time.Second / importRate)
+	p.next[w] = begin.Add(time.Duration(lines) * time.Second / importRate)
 }

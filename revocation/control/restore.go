@@ -73,7 +73,7 @@ func (s *Server) deleteWrite(ctx context.Context, in *deleteWriteInput) (*delete
 	if err != nil {
 		return nil, err
 	}
-	s.pace.add(&c.Caller, u.Restored)
+	s.pace.add(&c.Caller, restoreWriteOperation, u.Restored+u.Already)
 	out := WriteRestoration{Restored: u.Restored, Already: u.Already, Revision: u.Revision, Write: u.Write, Replicas: s.applied(ctx, u.Wanted, wait)}
 	return &deleteWriteOutput{Status: out.Replicas.status(http.StatusOK), Body: out}, nil
 }

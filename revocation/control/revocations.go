@@ -74,7 +74,7 @@ func (s *Server) revoke(ctx context.Context, in *postInput, order *ledger.Order,
 // paceAfter makes the next import of the caller wait, if the order is an import.
 func (s *Server) paceAfter(c *call, o *ledger.Order) {
 	if o.Action == ledger.ActImport {
-		s.pace.add(&c.Caller, len(o.Lines))
+		s.pace.add(&c.Caller, importOperation, len(o.Lines))
 	}
 }
 

@@ -65,7 +65,12 @@ type restoration struct {
 }
 
 func packBatch(writer string, ops []operation) []byte {
-	b := binary.AppendUvarint([]byte{batchVersion}, revocation.Rules)
+	size := 64 + len(writer)
+	for i := range ops {
+		size += 8 + len(ops[i].packed)
+	}
+	b := append(make([]byte, 0, size), batchVersion)
+	b = binary.AppendUvarint(b, revocation.Rules)
 	b = appendText(b, writer)
 	b = binary.AppendUvarint(b, uint64(len(ops)))
 	index := uint32(0)
