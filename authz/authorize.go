@@ -102,7 +102,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	}
 
 	// status list: last, on every request
-	if reason, detail := a.refusesStatus(k.issuer, k.Claims, now); reason != "" {
+	if reason, detail := a.refusesStatus(k.issuer, k.Claims); reason != "" {
 		d.Detail = detail
 		return d.deny(reason)
 	}

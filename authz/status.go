@@ -25,7 +25,7 @@ const ByStatusList = "status_list"
 //
 // A list changes while a token lives, so a caller that keeps verified tokens asks
 // again with each request. It costs two look-ups in memory.
-func (a *Authorizer) refusesStatus(i *issuer, claims map[string]any, now time.Time) (Reason, string) {
+func (a *Authorizer) refusesStatus(i *issuer, claims map[string]any) (Reason, string) {
 	if i.StatusLists == nil {
 		a.warnUnchecked(i, claims)
 		return "", ""
@@ -37,7 +37,7 @@ func (a *Authorizer) refusesStatus(i *issuer, claims map[string]any, now time.Ti
 	case !present:
 		return "", ""
 	}
-	status, err := i.StatusLists.Status(ref, now)
+	status, err := i.StatusLists.Status(ref, time.Now()) // the request may have waited for a key
 	switch {
 	case errors.Is(err, statuslist.ErrUnavailable) && i.AllowUnknownStatus:
 		return "", ""
