@@ -123,6 +123,7 @@ func TestDocumentedIssuers(t *testing.T) {
 		actions   = `"iss":"https://token.actions.githubusercontent.com","sub":"repo:acme/orders:ref:refs/heads/main","jti":"j","repository":"acme/orders","repository_id":"9"`
 		gitlab    = `"iss":"https://gitlab.com","sub":"project_path:acme/orders:ref_type:branch:ref:main","jti":"j","project_id":"20","aud":"https://orders.example.com"`
 		access    = `"iss":"https://acme.cloudflareaccess.com","email":"a@example.com","identity_nonce":"n","country":"DE","policy_id":"p"`
+		provider  = `"iss":"https://id.example.com","sub":"carla"`
 		accessTag = `"aud":["4714c1358e65fe4b408ad6d432a5f878f08194bdb4752441fd56faefa9b2b6f2"]`
 	)
 	configurations := documented(t)
@@ -204,6 +205,9 @@ func TestDocumentedIssuers(t *testing.T) {
 
 		{"Cloudflare Access", "a user's", `{}`, access + "," + accessTag + `,"type":"app","sub":"u"`, authz.OK, "x-jwt-subject: u"},
 		{"Cloudflare Access", "a service's", `{}`, access + "," + accessTag + `,"type":"app","sub":"","common_name":"c.access"`, authz.OK, ""},
+		{"oidc-provider", "an access token", `{"typ":"at+jwt"}`, provider + `,"aud":"orders","client_id":"web","jti":"j","scope":"read"`, authz.OK, "x-jwt-client: web"},
+		{"oidc-provider", "an ID token", `{}`, provider + `,"aud":"web","sid":"s","at_hash":"x"`, authz.MissingClaim, ""},
+
 		{"Cloudflare Access", "of another application", `{}`, access + `,"aud":["666"],"type":"app","sub":"u"`, authz.WrongAudience, ""},
 	} {
 		t.Run(c.issuer+", "+c.name, func(t *testing.T) {
@@ -231,8 +235,8 @@ func TestDocumentedIssuers(t *testing.T) {
 			t.Errorf("got the headers %q, want %q among them", d.Set, c.set)
 		})
 	}
-	if len(configurations) != 18 {
-		t.Errorf("%d issuers are documented, want 18", len(configurations))
+	if len(configurations) != 19 {
+		t.Errorf("%d issuers are documented, want 19", len(configurations))
 	}
 }
 
