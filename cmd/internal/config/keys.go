@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"rescind/jwks"
-	"rescind/revocation"
 )
 
 // Keys say where the keys of an issuer are, and how they are used.
@@ -126,16 +125,4 @@ func (k *Keys) Options(issuer string) jwks.Options {
 type Signer struct {
 	Issuer string // the iss of its tokens, byte for byte
 	Keys
-}
-
-// signer reads one of the signers of an intake, which must differ.
-func signer() as[Signer] {
-	name := distinct(text(revocation.CheckIssuer))
-	return func(v value, s *Signer) {
-		known := s.keys(v)
-		known["issuer"] = need(&s.Issuer, "the iss of its tokens, such as https://idp.example.com/", name)
-		if v.object(known) {
-			s.check(v, s.Issuer)
-		}
-	}
 }
