@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -54,7 +55,13 @@ func TestEventsThatArePushedAreDeniedAtTheGateway(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // the second one is a replay
+		eventually.Succeeds(t, "the control node has the keys of the issuer", func() error {
+			if status := send(t, "/intake/idp/logout", url.Values{"logout_token": {token}}, nil); status == http.StatusServiceUnavailable {
+				return errors.New("the answer is 503")
+			}
+			return nil
+		})
+		for range 2 { // each is a replay
 			if status := send(t, "/intake/idp/logout", url.Values{"logout_token": {token}}, nil); status != http.StatusOK {
 				t.Errorf("POST of the logout token: got %d, want 200", status)
 			}
