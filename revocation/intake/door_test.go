@@ -172,6 +172,37 @@ func TestDoorTakesARepetitionForOne(t *testing.T) {
 	w.wantState(d, w.event("e3", block.Acts...), Revoked)
 }
 
+// The committer tells a repetition too, because two nodes may get the same event at
+// the same moment.
+func TestLedgerTakesARepetitionForOne(t *testing.T) {
+	w := newWorld(t)
+	caller := ledger.Caller{Name: "intake:kc", Roles: []ledger.Role{ledger.Operator}}
+	order := func(once bool) *ledger.Order {
+		r := &revocation.Request{Issuer: idp, Claims: sub("a"), Block: true, Reason: "event t; id e; at 2026-11-24T07:00:00Z"}
+		return &ledger.Order{Action: ledger.ActRevoke, Lines: []ledger.Line{{Request: r}}, Once: once}
+	}
+	first, err := w.authority.Revoke(t.Context(), &caller, order(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.authority.Restore(t.Context(), &caller, first.IDs[0].String()); err != nil {
+		t.Fatal(err)
+	}
+	again, err := w.authority.Revoke(t.Context(), &caller, order(true))
+	if err != nil || again.Fresh != 0 || again.IDs[0] != first.IDs[0] {
+		t.Errorf("a repetition: got %+v and %v, want revocation %s", again, err, first.IDs[0])
+	}
+	w.wantInForce()
+	caller.Name = "intake:rival"
+	if other, err := w.authority.Revoke(t.Context(), &caller, order(true)); err != nil || other.Fresh != 1 {
+		t.Errorf("the same by another intake: got %+v and %v, want a revocation", other, err)
+	}
+	caller.Name = "intake:kc"
+	if plain, err := w.authority.Revoke(t.Context(), &caller, order(false)); err != nil || plain.Fresh != 1 {
+		t.Errorf("not once: got %+v and %v, want a revocation", plain, err)
+	}
+}
+
 func TestDoorWithoutAnIDTellsEventsByTheirTime(t *testing.T) {
 	w := newWorld(t)
 	d := w.door(may(Powers...))

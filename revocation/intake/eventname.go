@@ -40,7 +40,7 @@ func nameOf(e *Event, now time.Time) eventName {
 // word returns a text as it is if it is a short word of visible ASCII. Another
 // text becomes its SHA-256, and so does one that looks like a hash.
 func word(s string) string {
-	odd := func(r rune) bool { return r <= ' ' || r > '~' || r == ';' }
+	odd := func(r rune) bool { return r <= ' ' || r > '~' }
 	if s == "" || s == noID || len(s) > maxWord || strings.ContainsFunc(s, odd) || strings.HasPrefix(s, hashed) {
 		sum := sha256.Sum256([]byte(s))
 		return hashed + hex.EncodeToString(sum[:])
@@ -77,9 +77,9 @@ func (n eventName) same(o eventName) bool {
 // key returns a short text that is the same for the same event of one intake
 // alone.
 func (n eventName) key(intake string) string {
-	text := intake + ";" + n.kind + ";" + n.id
+	text := intake + " " + n.kind + " " + n.id
 	if n.id == noID {
-		text += ";" + n.at.Format(time.RFC3339Nano)
+		text += " " + n.at.Format(time.RFC3339Nano)
 	}
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:8])

@@ -186,11 +186,19 @@ func TestDoorHoldsAnEventThatMeetsABoundOfTheLedger(t *testing.T) {
 	w.wantState(d, act(names[4]), Held)
 }
 
+// The log takes a thousand revocations of one token. Beyond that the sender must
+// send the token again, because nothing keeps it.
 func TestRawTokenIsNeverKept(t *testing.T) {
 	w := newWorld(t)
 	d := w.door(may(Token))
-	w.log.Limit = 1 // the ledger refuses everything
-	token := "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lkcC5leGFtcGxlLmNvbS8iLCJleHAiOjE3OTU2NTg0MDB9.AAAA"
+	var lines []ledger.Line
+	for i := range 1000 {
+		lines = append(lines, ledger.Line{Number: i + 1, Request: &revocation.Request{Issuer: idp, Claims: claim("jti", "j1"), IssuedBefore: begin.Add(time.Duration(i) * time.Second)}})
+	}
+	if _, err := w.authority.Revoke(t.Context(), &operator, &ledger.Order{Action: ledger.ActImport, Lines: lines, Confirm: true}); err != nil {
+		t.Fatal(err)
+	}
+	token := "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lkcC5leGFtcGxlLmNvbS8iLCJqdGkiOiJqMSIsImV4cCI6MTc5NTY1ODQwMH0.AAAA"
 	if out, err := d.Take(t.Context(), w.event("e", Act{Power: Token, Issuer: idp, Token: token})); err == nil {
 		t.Errorf("got %+v, want an error", out)
 	}

@@ -90,7 +90,7 @@ func newWorldOn(t testing.TB, log *ledgertest.Log, shelf *fakeShelf, clock *ledg
 	w.authority = ledger.NewAuthority(w.ledger, ledger.AuthorityOptions{
 		Ask: w.answer, ShareOfTraffic: 0.2, MinRequests: 100, Logger: slog.New(slog.DiscardHandler),
 		KnownIssuers: func() revocation.KnownIssuers {
-			return revocation.KnownIssuers{AnyReplica: true, Every: true, Settled: true, Issuers: []revocation.AcceptedIssuer{
+			return revocation.KnownIssuers{AnyReplica: true, Settled: true, Issuers: []revocation.AcceptedIssuer{
 				{Issuer: idp, Audiences: []string{"api"}, Claims: map[string][]string{"tenant": {"acme"}}},
 			}}
 		},
