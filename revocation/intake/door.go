@@ -37,6 +37,7 @@ type Options struct {
 type Door struct {
 	Options
 	hold   *hold
+	undone *undone
 	turned turned
 	// waiting is the number of held events when this node last looked.
 	waiting atomic.Int64
@@ -57,7 +58,7 @@ func New(o Options) *Door {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.Logger = o.Logger.With("intake", o.Name)
-	d := &Door{Options: o, hold: &hold{shelf: o.Shelf, name: "held/" + o.Name}}
+	d := &Door{Options: o, hold: &hold{shelf: o.Shelf, name: "held/" + o.Name}, undone: &undone{shelf: o.Shelf, name: "undone/" + o.Name}}
 	d.turned.entries = rate.NewLimiter(rate.Every(10*time.Second), 20)
 	d.status.Counts = map[string]uint64{}
 	d.Figures.begin(d)
@@ -146,6 +147,14 @@ func (d *Door) act(ctx context.Context, name eventName, a *Act) (out Outcome, ke
 	}
 	if id, made := madeBy(earlier, name); made {
 		return Outcome{State: Already, Detail: "the event has made revocation " + id}, nil, nil
+	}
+	if asked.Before == 0 {
+		switch over, err := d.undone.since(ctx, &asked, name.at); {
+		case err != nil:
+			return Outcome{}, nil, err
+		case over:
+			return Outcome{State: Already, Detail: "a later event has undone it"}, nil, nil
+		}
 	}
 	order := d.order(&caller, &asked, request)
 	if d.DryRun {
@@ -289,6 +298,9 @@ func (d *Door) undo(ctx context.Context, name eventName, asked *revocation.Revoc
 	}
 	if d.DryRun {
 		return out, nil
+	}
+	if err := d.undone.note(ctx, asked, name.at, d.Authority.Now()); err != nil {
+		return Outcome{}, err
 	}
 	dropped, err := d.hold.undo(ctx, asked, name.at, d.read)
 	if err == nil && dropped > 0 {

@@ -41,6 +41,13 @@ func sum(s string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+func TestEventNameOfAnotherEventHasAnotherKey(t *testing.T) {
+	a, b := nameOf(&Event{Type: "a;b", ID: "c"}, begin), nameOf(&Event{Type: "a", ID: "b;c"}, begin)
+	if a.key("kc") == b.key("kc") {
+		t.Errorf("%s and %s: got one key, want two", a, b)
+	}
+}
+
 // Every name reads back as it was written, fits into a reason, and is the same for
 // the same event alone.
 func TestEventNameReadsBack(t *testing.T) {

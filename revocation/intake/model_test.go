@@ -51,6 +51,7 @@ type doorModel struct {
 	*world
 	doors  map[string]*Door
 	rows   []*modelRow
+	undone map[string]time.Time // by intake and subject: the latest event that undid
 	events []modelEvent
 }
 
@@ -70,6 +71,9 @@ func (m *doorModel) expect(e *modelEvent) State {
 	by := ledger.ByIntake + e.intake
 	if e.undo {
 		state := Ignored
+		if key := e.intake + e.subject; e.at.After(m.undone[key]) {
+			m.undone[key] = e.at
+		}
 		for _, r := range m.rows {
 			if r.by != by || r.subject != e.subject || !r.before.IsZero() || r.at.After(e.at) {
 				continue
@@ -92,6 +96,9 @@ func (m *doorModel) expect(e *modelEvent) State {
 		if repeated || m.standsIn(r, row) {
 			return Already
 		}
+	}
+	if e.block && e.at.Before(m.undone[e.intake+e.subject]) {
+		return Already
 	}
 	m.rows = append(m.rows, row)
 	return Revoked
@@ -125,7 +132,7 @@ func (m *doorModel) check(t *rapid.T) {
 // restorations by operators and restarts.
 func TestDoorModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		m := &doorModel{world: newWorld(t)}
+		m := &doorModel{world: newWorld(t), undone: map[string]time.Time{}}
 		defer func() { m.close() }()
 		open := func() {
 			m.doors = map[string]*Door{}
