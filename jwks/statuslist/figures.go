@@ -1,6 +1,7 @@
 package statuslist
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -10,38 +11,36 @@ import (
 // Figures are the metrics of all issuers that have status lists. A nil *Figures
 // has none.
 //
-// A reload opens the new [Lists] of an issuer before it closes the old ones. Only
-// the newest have figures. They are in owner.
+// A reload opens the new [Lists] of an issuer before it closes the old ones, and a
+// reload that is refused closes the new ones. The newest that are open have the
+// figures.
 type Figures struct {
-	mu    sync.Mutex
-	owner map[string]*Lists
+	mu   sync.Mutex
+	open map[string][]*Lists // by issuer, the newest last
 }
 
 // NewFigures registers the metrics.
 func NewFigures(r prometheus.Registerer) (*Figures, error) {
-	f := &Figures{owner: map[string]*Lists{}}
+	f := &Figures{open: map[string][]*Lists{}}
 	return f, r.Register(f)
 }
 
-func (f *Figures) takeOver(l *Lists) {
+func (f *Figures) add(l *Lists) {
 	if f == nil {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.owner[l.o.Issuer] = l
+	f.open[l.o.Issuer] = append(f.open[l.o.Issuer], l)
 }
 
-// release ends the figures of the issuer, unless other Lists have taken over.
-func (f *Figures) release(l *Lists) {
+func (f *Figures) remove(l *Lists) {
 	if f == nil {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.owner[l.o.Issuer] == l {
-		delete(f.owner, l.o.Issuer)
-	}
+	f.open[l.o.Issuer] = slices.DeleteFunc(f.open[l.o.Issuer], func(o *Lists) bool { return o == l })
 }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -69,7 +68,11 @@ func (f *Figures) Describe(out chan<- *prometheus.Desc) {
 func (f *Figures) Collect(out chan<- prometheus.Metric) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for issuer, l := range f.owner {
+	for issuer, all := range f.open {
+		if len(all) == 0 {
+			continue
+		}
+		l := all[len(all)-1]
 		gauge := func(d *prometheus.Desc, v float64) {
 			out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, issuer)
 		}

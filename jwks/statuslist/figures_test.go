@@ -52,6 +52,9 @@ func TestFigures(t *testing.T) {
 			rescind_status_list_refreshes_total{issuer="https://idp.example/",result="success"} 1
 			rescind_status_list_unavailable_total{issuer="https://idp.example/"} 2
 			rescind_status_list_refused_total{issuer="https://idp.example/"} 0`)
+		refused := must(Open(l.o)) // as a reload that is refused in the end does
+		refused.Close()
+		want(t, `rescind_status_list_unavailable_total{issuer="https://idp.example/"} 2`)
 		next := must(Open(l.o)) // as a reload does
 		synctest.Wait()
 		l.Close()

@@ -141,7 +141,7 @@ func TestZipBomb(t *testing.T) {
 	var b bytes.Buffer
 	z := must(zlib.NewWriterLevel(&b, zlib.BestSpeed))
 	zeros := make([]byte, 1<<20)
-	for range 16 {
+	for range 8 {
 		_, _ = z.Write(zeros)
 	}
 	_ = z.Close()
@@ -155,7 +155,7 @@ func TestZipBomb(t *testing.T) {
 	if err == nil || got != nil || !strings.Contains(err.Error(), "max_inflated") {
 		t.Errorf("got %d bytes and error %v, want an error that names max_inflated", len(got), err)
 	}
-	if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 8*DefaultMaxInflated {
+	if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 6*DefaultMaxInflated {
 		t.Errorf("got %d bytes allocated, want no more than a few times the bound", allocated)
 	}
 }

@@ -320,6 +320,38 @@ func TestSlowListsAndManyLists(t *testing.T) {
 	})
 }
 
+// Many requests look up at once while the lists change. The race detector has to
+// find nothing, and each request sees the statuses change.
+func TestLookupsWhileListsChange(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, p *provider, l *Lists) {
+		const lists, lookups = 3, 50
+		for n := range lists {
+			uri := fmt.Sprint(folder, n)
+			p.makes(uri, func() string {
+				return token(uri, []byte{byte(time.Now().Unix() / 20 % 2)}, map[string]any{"ttl": 10})
+			})
+		}
+		done := make(chan string)
+		for worker := range 2 * lists {
+			go func() {
+				uri, seen := fmt.Sprint(folder, worker%lists), map[Status]int{}
+				for range lookups {
+					if s, err := status(l, uri, 0); err == nil {
+						seen[s]++
+					}
+					time.Sleep(7 * time.Second)
+				}
+				done <- fmt.Sprint(uri, " ", seen[Valid] > lookups/4, seen[Invalid] > lookups/4, len(seen))
+			}()
+		}
+		for range 2 * lists {
+			if got := <-done; !strings.HasSuffix(got, " true true 2") {
+				t.Errorf("got %s, want each of both statuses in more than a quarter of the look-ups, and no other", got)
+			}
+		}
+	})
+}
+
 func TestFetchThatHangs(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, p *provider, l *Lists) {
 		p.slow = time.Hour

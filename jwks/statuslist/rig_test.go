@@ -71,13 +71,22 @@ func keysOf(t testing.TB, kids ...string) (k *jwks.Keys, publish func(kids ...st
 	return must(jwks.Open(jwks.Options{Issuer: idp, File: path, RefreshInterval: day, MinRefreshInterval: day, Logger: slog.New(slog.DiscardHandler)})), publish
 }
 
+// deflated returns statuses as lst has them. It remembers them, because a writer of
+// zlib costs more than all else in these tests.
 func deflated(statuses []byte) string {
+	if text, known := deflatedBefore.Load(string(statuses)); known {
+		return text.(string)
+	}
 	var b bytes.Buffer
 	z := zlib.NewWriter(&b)
 	_, _ = z.Write(statuses)
 	_ = z.Close()
-	return b64.EncodeToString(b.Bytes())
+	text := b64.EncodeToString(b.Bytes())
+	deflatedBefore.Store(string(statuses), text)
+	return text
 }
+
+var deflatedBefore sync.Map
 
 // token returns a good Status List Token of uri, issued now, whose statuses have
 // one bit. changes replace claims, and nil removes one.

@@ -122,7 +122,7 @@ func Open(o Options, also ...string) (*Lists, error) {
 			l.follow(ctx, uri)
 		}
 	}
-	o.Figures.takeOver(l)
+	o.Figures.add(l)
 	l.all.Go(func() { l.run(ctx) })
 	return l, nil
 }
@@ -179,5 +179,5 @@ func (l *Lists) Failing() int { return l.summary(time.Now()).failing }
 func (l *Lists) Close() {
 	l.cancel()
 	l.all.Wait()
-	l.o.Figures.release(l)
+	l.o.Figures.remove(l)
 }
