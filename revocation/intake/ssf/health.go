@@ -10,6 +10,7 @@ import (
 type health struct {
 	mu           sync.Mutex
 	poll, stream error
+	shown        string // the fault that was logged last; empty: none
 }
 
 // polled notes how the last poll went.
@@ -22,5 +23,14 @@ func (r *Receiver) report(part *error, fault error) {
 	r.health.mu.Lock()
 	defer r.health.mu.Unlock()
 	*part = fault
-	r.Door.Polled(0, cmp.Or(r.health.stream, r.health.poll))
+	now := cmp.Or(r.health.stream, r.health.poll)
+	switch was := r.health.shown; {
+	case now == nil && was != "":
+		r.Door.Logger.Info("events come from the sender again")
+		r.health.shown = ""
+	case now != nil && now.Error() != was:
+		r.health.shown = now.Error()
+		r.Door.Logger.Warn("no events come from the sender", "error", r.health.shown)
+	}
+	r.Door.Polled(0, now)
 }

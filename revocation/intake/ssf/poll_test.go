@@ -67,11 +67,11 @@ func (r *rig) pollBy(by http.RoundTripper, interval time.Duration) (stop func())
 }
 
 // polling runs a test of a poller, whose time is the test's.
-func polling(t *testing.T, test func(*testing.T, *rig)) {
+func polling(t *testing.T, test func(*testing.T, *rig), settings ...setting) {
 	t.Helper()
 	r := transmit(t)
 	synctest.Test(t, func(t *testing.T) {
-		r.receive(t)
+		r.receive(t, settings...)
 		test(t, r)
 	})
 }

@@ -2,15 +2,18 @@ package ssf_test
 
 import (
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"rescind/revocation/intake"
 	"rescind/revocation/intake/ssf"
 	"rescind/revocation/intake/ssftest"
 	"rescind/test/eventually"
+	"rescind/test/syncbuffer"
 )
 
 func (r *rig) watch(every time.Duration) (stop func()) {
@@ -25,6 +28,8 @@ func (r *rig) wantFault(when, want string) {
 }
 
 func TestWatchReportsAStreamThatIsNotWell(t *testing.T) {
+	var lines syncbuffer.Buffer
+	logged := func(door *intake.Options, _ *ssf.Options) { door.Logger = slog.New(slog.NewTextHandler(&lines, nil)) }
 	polling(t, func(_ *testing.T, r *rig) {
 		r.pollSeldom()
 		r.watch(0)
@@ -38,7 +43,12 @@ func TestWatchReportsAStreamThatIsNotWell(t *testing.T) {
 			wait(2 * time.Minute)
 			r.wantFault("enabled", "")
 		}
-	})
+	}, logged)
+	for _, want := range []string{"no events come from the sender", "events come from the sender again"} {
+		if got := strings.Count(lines.String(), want); got != 2 {
+			t.Errorf("got the message %q %d times in\n%s\nwant it twice", want, got, &lines)
+		}
+	}
 }
 
 // TestWatchOfAPushReportsADeletedStream has no poller, because a poll of a deleted
