@@ -100,6 +100,17 @@ func TestPolicyOfEveryEvent(t *testing.T) {
 	}
 }
 
+// TestPolicyWithoutThePowerToBlock holds that an event that would block is carried
+// out as far as the entry allows, and is not refused.
+func TestPolicyWithoutThePowerToBlock(t *testing.T) {
+	r := start(t)
+	wantAccepted(t, r.push(risc+"account-disabled", at(1_700_000_000), r.tx.User("alice"), nil))
+	r.wantInForce("sub=alice before 1700000001")
+	if got := r.count(intake.Refused); got != 0 {
+		t.Errorf("got %d refused events, want none", got)
+	}
+}
+
 func TestPolicyNewClaimsRevokeTheTokenThatCarriesOldOnes(t *testing.T) {
 	r := start(t)
 	token := m{"format": "jwt_id", "iss": r.tx.Issuer(), "jti": "j1"}

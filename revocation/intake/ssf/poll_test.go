@@ -3,6 +3,7 @@ package ssf_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"rescind/revocation/intake/ssf"
 	"rescind/revocation/intake/ssf/stream"
 	"rescind/revocation/intake/ssftest"
+	"rescind/test/syncbuffer"
 )
 
 // direct calls the transmitter without a network, so that time can be that of a
@@ -250,6 +252,7 @@ func TestPollAnHourWithoutTheTransmitter(t *testing.T) {
 // TestPollThatIsHeldBackHasAnEnd holds that a transmitter which never answers a
 // long poll does not stop the poller, and that no event is lost.
 func TestPollThatIsHeldBackHasAnEnd(t *testing.T) {
+	var lines syncbuffer.Buffer
 	polling(t, func(t *testing.T, r *rig) {
 		hanging := &holding{direct: direct{r.tx.Handler()}}
 		r.pollBy(hanging, time.Second)
@@ -257,9 +260,11 @@ func TestPollThatIsHeldBackHasAnEnd(t *testing.T) {
 		if hanging.held < 4 || hanging.held > 10 {
 			t.Errorf("got %d long polls in five minutes, want them to end after 40 s", hanging.held)
 		}
-		if got := r.door.Status().Error; got != "" {
-			t.Errorf("got the fault %q, want none", got)
+		if got := r.door.Status().Error + lines.String(); got != "" {
+			t.Errorf("got the fault %q, want none, also in between", got)
 		}
+	}, func(door *intake.Options, _ *ssf.Options) {
+		door.Logger = slog.New(slog.NewTextHandler(&lines, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	})
 }
 

@@ -179,6 +179,13 @@ func TestMetadataCannotReachPrivateAddresses(t *testing.T) {
 	}
 }
 
+func TestMetadataCannotLeadTheCredentialIntoTheClear(t *testing.T) {
+	url, _ := document(t, map[string]string{"/.well-known/ssf-configuration": `{"issuer":"HERE","configuration_endpoint":"http://idp.example/streams"}`})
+	if _, err := open(t, Options{Issuer: url}).Streams(t.Context()); err == nil || !strings.Contains(err.Error(), "is not https") {
+		t.Errorf("got the error %v, want the URL refused before a request", err)
+	}
+}
+
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	inside, reached := document(t, map[string]string{"/": `[]`})
 	server := httptest.NewServer(http.RedirectHandler(inside+"/", http.StatusTemporaryRedirect))
