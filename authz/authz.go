@@ -5,9 +5,9 @@
 //
 // [Authorizer.Authorize] is one straight function, the cheapest refusal first:
 // bearer, guard, issuer, key, signature, times, audience, type, policy, proof,
-// revocation, status list, headers. Each exit has its own [Reason]. No other function allows
-// a request. Authorize allows in two cases: a token passed every step, or there
-// is no token and the policy says that none is needed.
+// revocation, status list, headers. Each exit has its own [Reason]. No other
+// function allows a request. Authorize allows in two cases: a token passed every
+// step, or there is no token and the policy says that none is needed.
 //
 // The steps from guard to policy are those of establish. They depend on the token,
 // the configuration, the keys and the time alone, so a token that comes again may
