@@ -152,7 +152,9 @@ func TestHeldEventsAreReleasedAndDropped(t *testing.T) {
 		t.Errorf("got %d held events, want none", n)
 	}
 	for action, by := range map[string]string{ledger.ActRelease: "operator", ledger.ActDrop: "operator", ledger.ActEvent: "intake:a"} {
-		if n := e.audited(func(a ledger.AuditEntry) bool { return a.Action == action && a.By == by && a.Held != "" && a.Intake == "a" }); n == 0 {
+		if n := e.audited(func(a ledger.AuditEntry) bool {
+			return a.Action == action && a.By == by && a.Held != "" && a.Intake == "a"
+		}); n == 0 {
 			t.Errorf("got no entry of the audit for %s by %s, want one", action, by)
 		}
 	}

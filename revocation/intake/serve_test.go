@@ -113,7 +113,7 @@ func TestReadBody(t *testing.T) {
 			t.Errorf("%s: got the status %d, want %d", c.name, StatusOf(err), c.status)
 		}
 	}
-	r := httptest.NewRequest("POST", "/", io.MultiReader(strings.NewReader("a"), cutReader{}))
+	r := httptest.NewRequest(http.MethodPost, "/", io.MultiReader(strings.NewReader("a"), cutReader{}))
 	r.Header.Set("Content-Type", form)
 	if _, err := ReadBody(httptest.NewRecorder(), r, form); !errors.Is(err, ErrCutOff) || StatusOf(err) != 400 {
 		t.Errorf("a body that is cut off: got %v, want %v and 400", err, ErrCutOff)
