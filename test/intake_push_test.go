@@ -116,6 +116,7 @@ func TestEventsThatArePushedAreDeniedAtTheGateway(t *testing.T) {
 		}
 		wantDenied(t, s, "dave's", token)
 	})
+	t.Run("a kill between the push and the answer", func(t *testing.T) { logoutsThroughAKill(t, s) })
 	t.Run("the admin API is elsewhere", func(t *testing.T) {
 		for _, path := range []string{"/", "/v1/revocations", "/metrics", "/intake/", "/intake/other/logout", "/intake/idp/revoke", "/intake/idp/logout/x"} {
 			if status := send(t, path, url.Values{}, nil); status != http.StatusNotFound {
