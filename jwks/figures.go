@@ -1,6 +1,7 @@
 package jwks
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -8,16 +9,17 @@ import (
 
 // Figures are the metrics of all issuers. A nil *Figures counts nothing.
 //
-// A reload opens the new [Keys] of an issuer before it closes the old ones. Only
-// the newest Keys write the figures of the issuer. They are in owner.
+// A reload opens the new [Keys] of an issuer before it closes the old ones, or
+// closes the new ones if it is refused. The newest Keys that are open write the
+// figures of the issuer.
 type Figures struct {
 	keys        *prometheus.GaugeVec
 	refreshes   *prometheus.CounterVec
 	lastSuccess *prometheus.GaugeVec
 	skips       *prometheus.CounterVec
 
-	mu    sync.Mutex
-	owner map[string]*Keys
+	mu   sync.Mutex
+	open map[string][]*Keys // by issuer, the newest last
 }
 
 // NewFigures registers the metrics.
@@ -31,7 +33,7 @@ func NewFigures(r prometheus.Registerer) (*Figures, error) {
 			Help: "When the issuer last published its keys; 0: never."}, []string{"issuer"}),
 		skips: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rescind_jwks_keys_skipped_total",
 			Help: "Published keys that are not used, counted with each refresh."}, []string{"issuer", "reason"}),
-		owner: map[string]*Keys{},
+		open: map[string][]*Keys{},
 	}
 	for _, c := range []prometheus.Collector{f.keys, f.refreshes, f.lastSuccess, f.skips} {
 		if err := r.Register(c); err != nil {
@@ -41,38 +43,55 @@ func NewFigures(r prometheus.Registerer) (*Figures, error) {
 	return f, nil
 }
 
-// takeOver makes k the owner of the figures of its issuer.
+// takeOver makes k the writer of the figures of its issuer.
 func (f *Figures) takeOver(k *Keys) {
 	if f == nil {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.owner[k.o.Issuer] = k
+	f.open[k.o.Issuer] = append(f.open[k.o.Issuer], k)
 	for _, result := range []string{"success", "failure"} {
 		f.refreshes.WithLabelValues(k.o.Issuer, result)
 	}
-	f.keys.WithLabelValues(k.o.Issuer).Set(0)
-	f.lastSuccess.WithLabelValues(k.o.Issuer).Set(0)
+	f.show(nil, k.o.Issuer)
 }
 
-// release deletes the figures of the issuer, unless other Keys have taken over.
+// release gives the figures of the issuer back to the Keys that were open before k.
+// It deletes the figures if there are none.
 func (f *Figures) release(k *Keys) {
-	f.by(k, func() {
-		delete(f.owner, k.o.Issuer)
-		of := prometheus.Labels{"issuer": k.o.Issuer}
-		f.keys.DeletePartialMatch(of)
-		f.refreshes.DeletePartialMatch(of)
-		f.lastSuccess.DeletePartialMatch(of)
-		f.skips.DeletePartialMatch(of)
-	})
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	open := slices.DeleteFunc(f.open[k.o.Issuer], func(o *Keys) bool { return o == k })
+	if len(open) > 0 {
+		f.open[k.o.Issuer] = open
+		f.show(open[len(open)-1].current.Load(), k.o.Issuer)
+		return
+	}
+	delete(f.open, k.o.Issuer)
+	of := prometheus.Labels{"issuer": k.o.Issuer}
+	f.keys.DeletePartialMatch(of)
+	f.refreshes.DeletePartialMatch(of)
+	f.lastSuccess.DeletePartialMatch(of)
+	f.skips.DeletePartialMatch(of)
 }
 
 func (f *Figures) adopted(k *Keys, s *set) {
-	f.by(k, func() {
-		f.keys.WithLabelValues(k.o.Issuer).Set(float64(len(s.keys)))
-		f.lastSuccess.WithLabelValues(k.o.Issuer).Set(float64(s.at.UnixMilli()) / 1000)
-	})
+	f.by(k, func() { f.show(s, k.o.Issuer) })
+}
+
+// show writes the figures of the keys in use; nil stands for none. The caller holds
+// mu.
+func (f *Figures) show(s *set, issuer string) {
+	size, at := 0, 0.0
+	if s != nil {
+		size, at = len(s.keys), float64(s.at.UnixMilli())/1000
+	}
+	f.keys.WithLabelValues(issuer).Set(float64(size))
+	f.lastSuccess.WithLabelValues(issuer).Set(at)
 }
 
 func (f *Figures) refreshed(k *Keys, good bool) {
@@ -97,7 +116,7 @@ func (f *Figures) by(k *Keys, write func()) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.owner[k.o.Issuer] == k {
+	if open := f.open[k.o.Issuer]; len(open) > 0 && open[len(open)-1] == k {
 		write()
 	}
 }

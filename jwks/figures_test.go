@@ -71,6 +71,19 @@ func TestFigures(t *testing.T) {
 			t.Errorf("got %v failures, want at least 1", n)
 		}
 
+		// After a reload that is refused the old Keys write again.
+		refused := must(Open(opts))
+		synctest.Wait()
+		want("rescind_jwks_keys", 0)
+		refused.Close()
+		want("rescind_jwks_keys", 2)
+		want("rescind_jwks_last_success_timestamp_seconds", now)
+		failures := value(t, r, "rescind_jwks_refreshes_total", "issuer", idp, "result", "failure")
+		time.Sleep(2 * defaultRefreshInterval)
+		if n := value(t, r, "rescind_jwks_refreshes_total", "issuer", idp, "result", "failure"); n <= failures {
+			t.Errorf("after a refused reload: got still %v failures, want more", n)
+		}
+
 		// After a reload only the new Keys write.
 		o.publish(kid("a"))
 		reloaded := must(Open(opts))
