@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -111,15 +112,21 @@ func TestExemplars(t *testing.T) {
 	}
 }
 
-// A decision that is not sampled allocates nothing for tracing.
+// A decision that is not sampled allocates nothing for tracing. The smallest of
+// several counts is compared, because pools lose objects at random under the race
+// detector.
 func TestUnsampledTracesAreFree(t *testing.T) {
 	k := newKey(t)
 	off, _ := server(t, k, options{})
 	on, _ := server(t, k, options{Trace: observed(t, 0).Trace})
 	for _, parent := range []string{"", unsampledParent} {
 		check := Question{Token: k.token(nil), Headers: []authz.Header{{Name: "traceparent", Value: parent}}}.request()
-		allocations := func(s *Server) float64 {
-			return testing.AllocsPerRun(500, func() { _, _ = s.Check(t.Context(), check) })
+		allocations := func(s *Server) (least float64) {
+			least = math.Inf(1)
+			for range 10 {
+				least = min(least, testing.AllocsPerRun(50, func() { _, _ = s.Check(t.Context(), check) }))
+			}
+			return least
 		}
 		if without, with := allocations(off), allocations(on); with > without {
 			t.Errorf("parent %q: %v allocations with tracing, want at most the %v without", parent, with, without)
