@@ -108,7 +108,7 @@ func (l *Lease) hold(ctx context.Context, version uint64, run func(context.Conte
 	err := l.renew(running, &version, ended)
 	stop(err)
 	if errors.Is(err, errLost) {
-		_ = <-ended // run has ended. Its error is that of the lost lease.
+		<-ended //nolint:errcheck // its error is that of the lost lease
 		return err
 	}
 	giving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseRenew)
