@@ -248,8 +248,13 @@ func (c *conn) receive(r *result) error {
 					return err
 				}
 			}
-		case *http2.GoAwayFrame, *http2.RSTStreamFrame:
-			return fmt.Errorf("the server ended a call: %v", f)
+		case *http2.RSTStreamFrame:
+			// gRPC resets a stream that it has answered before it saw the stream's end.
+			if _, open := c.began[f.StreamID]; open {
+				return fmt.Errorf("the server reset a call that it had not answered: %v", f)
+			}
+		case *http2.GoAwayFrame:
+			return fmt.Errorf("the server closes the connection: %v", f)
 		}
 	}
 	if c.received > 1<<20 {

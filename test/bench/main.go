@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,6 +46,7 @@ func main() {
 	o := options{}
 	entries := flag.String("entries", "0,1000000", "numbers of revocations, one replica each")
 	algorithms := flag.String("algorithms", "RS256,ES256", "algorithms of the tokens")
+	traffic := flag.String("traffic", strings.Join(kinds, ","), "kinds of traffic")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds, in each of which every server gets each kind of traffic")
 	flag.Float64Var(&o.seconds, "seconds", 2, "length of one turn")
 	flag.IntVar(&o.inFlight, "in-flight", 64, "Checks under way at a time")
@@ -59,7 +61,13 @@ func main() {
 		}
 		o.entries = append(o.entries, n)
 	}
-	o.algorithms = strings.Split(*algorithms, ",")
+	o.algorithms, o.kinds = strings.Split(*algorithms, ","), strings.Split(*traffic, ",")
+	for _, kind := range o.kinds {
+		if !slices.Contains(kinds, kind) {
+			fmt.Fprintf(os.Stderr, "-traffic: %q is not one of %s\n", kind, strings.Join(kinds, ", "))
+			os.Exit(2)
+		}
+	}
 	if err := run(context.Background(), o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -69,6 +77,7 @@ func main() {
 type options struct {
 	entries          []int
 	algorithms       []string
+	kinds            []string
 	rounds, inFlight int
 	unseen           int
 	seconds          float64
@@ -118,7 +127,7 @@ func run(ctx context.Context, o options) (err error) {
 		}
 		for round := range o.rounds {
 			note("%s, round %d of %d", alg, round+1, o.rounds)
-			for _, kind := range kinds {
+			for _, kind := range o.kinds {
 				for i := range servers {
 					s := servers[(i+round)%len(servers)] // each server is first in turn
 					m, err := measure(ctx, s, traffic, kind, o)

@@ -48,7 +48,7 @@ func (t *table) markdown(o options, servers []*server) string {
 	fmt.Fprintln(&b, "|---|---|---|---|---|---|---|---|---|")
 	milliseconds := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	for _, alg := range o.algorithms {
-		for _, kind := range kinds {
+		for _, kind := range o.kinds {
 			base := t.turns[cell{alg, kind, servers[0].name}]
 			for _, s := range servers {
 				turns := t.turns[cell{alg, kind, s.name}]
