@@ -22,7 +22,7 @@ one JSON object as POST /v1/revocations takes it, such as
 
 The file is sent in parts of at most 100,000 lines. A part is revoked as a whole
 or not at all, and the command prints how to undo each part. A part after the
-first one waits up to 10 s, so that an import leaves the processors to the
+first one waits up to 20 s, so that an import leaves the processors to the
 checks of tokens. The parts of an operator do not wait. After a failure the
 command prints the line to go on from. To import the whole file again is safe
 too, but a line without issued_before means now, so it then denies tokens of

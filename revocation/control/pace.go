@@ -17,7 +17,7 @@ import (
 // importRate is how many lines a second one credential imports, or restores, in
 // the long run. A line takes about 20 µs of a processor of the control endpoint,
 // and 5 µs of each replica.
-const importRate = 10_000
+const importRate = 5000
 
 // pace spreads the imports of a credential, so that they leave the processors to
 // Checks and to other callers. An import makes the next import of its credential

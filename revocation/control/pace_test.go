@@ -33,10 +33,10 @@ func TestImportsOfOneCredentialArePaced(t *testing.T) {
 		code                    int
 		want                    time.Duration
 	}{
-		"an import":               {"revoker", "POST", postPath, importOf("b", 10), ndjson, 201, 500 * time.Millisecond},
-		"a repeated import":       {"revoker", "POST", postPath, importOf("a", 10), ndjson, 201, 500 * time.Millisecond},
-		"a faulty import":         {"revoker", "POST", postPath, "{", ndjson, 422, 500 * time.Millisecond},
-		"a dry run":               {"revoker", "POST", postPath + "?dry_run=true", importOf("b", 10), ndjson, 200, 500 * time.Millisecond},
+		"an import":               {"revoker", "POST", postPath, importOf("b", 10), ndjson, 201, time.Second},
+		"a repeated import":       {"revoker", "POST", postPath, importOf("a", 10), ndjson, 201, time.Second},
+		"a faulty import":         {"revoker", "POST", postPath, "{", ndjson, 422, time.Second},
+		"a dry run":               {"revoker", "POST", postPath + "?dry_run=true", importOf("b", 10), ndjson, 200, time.Second},
 		"a restoration":           {"revoker", "DELETE", postPath + "?revision=2", "", nil, 200, 0},
 		"a single revocation":     {"revoker", "POST", postPath, one, nil, 201, 0},
 		"a single restoration":    {"revoker", "DELETE", postPath + "/r2.0", "", nil, 200, 0},
@@ -90,7 +90,7 @@ func TestEachKindOfImportMakesTheNextOneWait(t *testing.T) {
 			took("POST", postPath, importOf("b", 1000), ndjson...),
 			took("POST", postPath, importOf("c", 1000), ndjson...),
 		}
-		want := []time.Duration{0, 2 * time.Second, 0, time.Second, time.Second, 100 * time.Millisecond}
+		want := []time.Duration{0, 4 * time.Second, 0, 2 * time.Second, 2 * time.Second, 200 * time.Millisecond}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("a dry run of 20,000 lines, an import of 10,000, its restoration twice, and two imports of 1,000: got the times %v, want %v", got, want)
 		}
@@ -118,15 +118,15 @@ func TestAnImportThatWaitsHoldsNoPlace(t *testing.T) {
 		if taken := e.server.imports.taken; taken != 0 {
 			t.Errorf("while an import waits: got %d places taken, want none", taken)
 		}
-		if a := e.do("revoker", "POST", postPath, importOf("c", 10), ndjson...).want(429); a.Header().Get("Retry-After") != "2" {
-			t.Errorf("a second import meanwhile: got Retry-After %q, want 2", a.Header().Get("Retry-After"))
+		if a := e.do("revoker", "POST", postPath, importOf("c", 10), ndjson...).want(429); a.Header().Get("Retry-After") != "4" {
+			t.Errorf("a second import meanwhile: got Retry-After %q, want 4", a.Header().Get("Retry-After"))
 		}
 		goAway()
 		all.Wait()
 		began := time.Now()
 		e.do("revoker", "POST", postPath, importOf("c", 10), ndjson...).want(201)
-		if took := time.Since(began); took != 2*time.Second {
-			t.Errorf("an import after that: got an answer after %v, want 2s", took)
+		if took := time.Since(began); took != 4*time.Second {
+			t.Errorf("an import after that: got an answer after %v, want 4s", took)
 		}
 		close(stopping)
 		e.do("revoker", "POST", postPath, importOf("d", 10), ndjson...).want(503)
