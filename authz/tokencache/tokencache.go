@@ -39,7 +39,7 @@
 // operations in memory. A [Flight] is owned by the request that verifies the token,
 // and other requests wait for it for [Patience] at most.
 //
-// A library, otter, was compared, see .github/decisions/token-cache.md.
+// .github/decisions/token-cache.md has the reason for no library.
 package tokencache
 
 import (
