@@ -37,6 +37,17 @@ func NewLease(shelf Shelf, name string, logger *slog.Logger) *Lease {
 	return &Lease{shelf: shelf, name: "lease/" + name, id: rand.Text(), logger: logger}
 }
 
+// RunAlone calls run until ctx ends, and again if it returns an error. It is for a
+// node without others, which needs no lease and so polls at once after a restart.
+func RunAlone(ctx context.Context, logger *slog.Logger, run func(context.Context) error) {
+	for ctx.Err() == nil {
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			logger.Warn("poller ended, it begins again", "error", err)
+		}
+		sleep(ctx, runPause)
+	}
+}
+
 // leaseDocument is the lease on the shelf.
 type leaseDocument struct {
 	Holder string `json:"holder"` // empty: the last holder has given it back

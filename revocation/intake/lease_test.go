@@ -173,3 +173,20 @@ func (l *lostAnswers) Save(ctx context.Context, name string, document []byte, ve
 	}
 	return version, err
 }
+
+// A node that is alone polls at once, and again after an error.
+func TestRunAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		begun, runs := time.Now(), []time.Duration{}
+		RunAlone(ctx, slog.New(slog.DiscardHandler), func(context.Context) error {
+			if runs = append(runs, time.Since(begun)); len(runs) == 3 {
+				stop()
+			}
+			return errors.New("the sender is gone")
+		})
+		if want := []time.Duration{0, runPause, 2 * runPause}; !slices.Equal(runs, want) {
+			t.Errorf("got runs after %v, want them after %v", runs, want)
+		}
+	})
+}

@@ -74,10 +74,17 @@ func (n *node) background(name string, work func(context.Context)) {
 	n.teardown.Add(name, daemon.StopAndWait(stop, ended))
 }
 
-// pull runs a poller while this node has its lease.
+// pull runs a poller while this node has its lease. A node that is alone needs
+// none.
 func (n *node) pull(door *intake.Door, run func(context.Context) error) {
 	lease := intake.NewLease(door.Shelf, door.Name, door.Logger)
-	n.background("intake "+door.Name, func(ctx context.Context) { lease.Run(ctx, run) })
+	n.background("intake "+door.Name, func(ctx context.Context) {
+		if n.alone() {
+			intake.RunAlone(ctx, door.Logger, run)
+			return
+		}
+		lease.Run(ctx, run)
+	})
 }
 
 // serveIntakes begins to serve the intakes that are pushed to on l.
