@@ -214,7 +214,7 @@ func (s *Server) enter(w *counted, r *http.Request, c *call) error {
 		}
 	}
 	if slots == s.imports { // a request that waits holds no slot
-		if p := s.pace.wait(r.Context(), &c.Caller, w.operation); p != nil {
+		if p := s.pace.wait(r.Context(), &c.Caller, w.operation, r.ContentLength); p != nil {
 			if p.Status == http.StatusTooManyRequests {
 				s.metrics.refused.WithLabelValues(slots.bound).Inc()
 			}

@@ -19,10 +19,15 @@ import (
 // and 5 µs of each replica.
 const importRate = 5000
 
+// shortLine is the length of a short line of an import, in bytes. Most are twice as
+// long.
+const shortLine = 32
+
 // pace spreads the imports of a credential, so that they leave the processors to
 // Checks and to other callers. An import makes the next import of its credential
 // wait, for the time that its lines take at importRate. So the first import never
-// waits. Dry runs count as imports.
+// waits. No import waits for longer than its own lines take, so a short one is
+// not late because of a long one before it. Dry runs count as imports.
 //
 // The restoration of a write makes imports and restorations of its credential wait
 // likewise. It does not wait for imports, because it may undo a mistake. Operators
@@ -45,14 +50,15 @@ func newPace(waited *prometheus.CounterVec, stopping <-chan struct{}) *pace {
 }
 
 // wait returns nil once the caller may begin an import, or the restoration of a
-// write. It returns a problem if another one of the credential waits already, if
+// write. size is the length of the request in bytes, or -1 if it is not known. wait
+// returns a problem if another one of the credential waits already, if
 // ctx ends, or if the process ends.
-func (p *pace) wait(ctx context.Context, c *ledger.Caller, operation string) *Problem {
+func (p *pace) wait(ctx context.Context, c *ledger.Caller, operation string, size int64) *Problem {
 	if c.Has(ledger.Operator) {
 		return nil
 	}
 	w := work{c.Name, operation}
-	length, ok := p.enter(w)
+	length, ok := p.enter(w, size)
 	switch {
 	case !ok:
 		return problem(http.StatusTooManyRequests, fmt.Sprintf("another one of this credential waits already, because a credential imports and restores %d lines a second in the long run; try again after it", importRate)).
@@ -74,12 +80,15 @@ func (p *pace) wait(ctx context.Context, c *ledger.Caller, operation string) *Pr
 }
 
 // enter returns how long w has to wait. It is not ok if the same waits already.
-func (p *pace) enter(w work) (length time.Duration, ok bool) {
+func (p *pace) enter(w work, size int64) (length time.Duration, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	length = time.Until(p.next[work{w.credential, restoreWriteOperation}])
 	if w.operation == importOperation {
 		length = max(length, time.Until(p.next[w]))
+		if size >= 0 {
+			length = min(length, time.Duration(1+size/shortLine)*time.Second/importRate)
+		}
 	}
 	if p.waiting[w] {
 		return length, false

@@ -3,6 +3,8 @@ package control
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -20,6 +22,11 @@ func importOf(prefix string, n int) string {
 	return lines(n, func(i int) string { return claims(issuerA, fmt.Sprintf(`{"jti":"%s%d"}`, prefix, i)) })
 }
 
+// own returns how long an import waits at most.
+func own(body string) time.Duration {
+	return (time.Duration(1+len(body)/shortLine) * time.Second / importRate).Round(time.Millisecond)
+}
+
 // An import waits for the lines that its credential imported before. The first
 // import does not wait, however long it is, and neither do an operator, another
 // credential, a single revocation and the restoration of the write. Dry runs and
@@ -33,10 +40,10 @@ func TestImportsOfOneCredentialArePaced(t *testing.T) {
 		code                    int
 		want                    time.Duration
 	}{
-		"an import":               {"revoker", "POST", postPath, importOf("b", 10), ndjson, 201, time.Second},
-		"a repeated import":       {"revoker", "POST", postPath, importOf("a", 10), ndjson, 201, time.Second},
-		"a faulty import":         {"revoker", "POST", postPath, "{", ndjson, 422, time.Second},
-		"a dry run":               {"revoker", "POST", postPath + "?dry_run=true", importOf("b", 10), ndjson, 200, time.Second},
+		"an import":               {"revoker", "POST", postPath, importOf("b", 5000), ndjson, 201, time.Second},
+		"a repeated import":       {"revoker", "POST", postPath, importOf("a", 5000), ndjson, 201, time.Second},
+		"a faulty import":         {"revoker", "POST", postPath, importOf("b", 5000) + "{", ndjson, 422, time.Second},
+		"a dry run":               {"revoker", "POST", postPath + "?dry_run=true", importOf("b", 5000), ndjson, 200, time.Second},
 		"a restoration":           {"revoker", "DELETE", postPath + "?revision=2", "", nil, 200, 0},
 		"a single revocation":     {"revoker", "POST", postPath, one, nil, 201, 0},
 		"a single restoration":    {"revoker", "DELETE", postPath + "/r2.0", "", nil, 200, 0},
@@ -69,6 +76,29 @@ func TestImportsOfOneCredentialArePaced(t *testing.T) {
 	}
 }
 
+// An urgent import of a few lines does not wait for the lines of a long one before
+// it. One whose length is not known does.
+func TestAShortImportWaitsForNoLongOne(t *testing.T) {
+	ndjson := []string{"Content-Type", typeNDJSON}
+	synctest.Test(t, func(t *testing.T) {
+		e := serve(t, ledgertest.New())
+		e.do("revoker", "POST", postPath, importOf("a", 50_000), ndjson...).want(201)
+		began := time.Now()
+		e.do("revoker", "POST", postPath, importOf("b", 10), ndjson...).want(201)
+		if took := time.Since(began); took <= 0 || took > 10*time.Millisecond {
+			t.Errorf("an import of 10 lines after one of 50,000: got an answer after %v, want it after the time of its own lines", took)
+		}
+		r := httptest.NewRequest(http.MethodPost, postPath, io.MultiReader(strings.NewReader(importOf("c", 10))))
+		r.Header.Set("Authorization", "Bearer token-revoker")
+		r.Header.Set("Content-Type", typeNDJSON)
+		began = time.Now()
+		e.server.ServeHTTP(httptest.NewRecorder(), r)
+		if took := time.Since(began); took < 9*time.Second {
+			t.Errorf("an import of unknown length after one of 50,000 lines: got an answer after %v, want it after about 10s", took)
+		}
+	})
+}
+
 // An import waits for imports, dry runs and restorations of a write, and a
 // restoration for restorations.
 func TestEachKindOfImportMakesTheNextOneWait(t *testing.T) {
@@ -90,7 +120,7 @@ func TestEachKindOfImportMakesTheNextOneWait(t *testing.T) {
 			took("POST", postPath, importOf("b", 1000), ndjson...),
 			took("POST", postPath, importOf("c", 1000), ndjson...),
 		}
-		want := []time.Duration{0, 4 * time.Second, 0, 2 * time.Second, 2 * time.Second, 200 * time.Millisecond}
+		want := []time.Duration{0, own(importOf("a", 10_000)), 0, 2 * time.Second, own(importOf("b", 1000)), own(importOf("c", 1000))}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("a dry run of 20,000 lines, an import of 10,000, its restoration twice, and two imports of 1,000: got the times %v, want %v", got, want)
 		}
@@ -109,7 +139,7 @@ func TestAnImportThatWaitsHoldsNoPlace(t *testing.T) {
 		ctx, goAway := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		all.Go(func() {
-			r := httptest.NewRequestWithContext(ctx, "POST", postPath, strings.NewReader(importOf("b", 10)))
+			r := httptest.NewRequestWithContext(ctx, "POST", postPath, strings.NewReader(importOf("b", 20_000)))
 			r.Header.Set("Authorization", "Bearer token-revoker")
 			r.Header.Set("Content-Type", typeNDJSON)
 			e.server.ServeHTTP(httptest.NewRecorder(), r)
@@ -118,20 +148,20 @@ func TestAnImportThatWaitsHoldsNoPlace(t *testing.T) {
 		if taken := e.server.imports.taken; taken != 0 {
 			t.Errorf("while an import waits: got %d places taken, want none", taken)
 		}
-		if a := e.do("revoker", "POST", postPath, importOf("c", 10), ndjson...).want(429); a.Header().Get("Retry-After") != "4" {
+		if a := e.do("revoker", "POST", postPath, importOf("c", 20_000), ndjson...).want(429); a.Header().Get("Retry-After") != "4" {
 			t.Errorf("a second import meanwhile: got Retry-After %q, want 4", a.Header().Get("Retry-After"))
 		}
 		goAway()
 		all.Wait()
 		began := time.Now()
-		e.do("revoker", "POST", postPath, importOf("c", 10), ndjson...).want(201)
+		e.do("revoker", "POST", postPath, importOf("c", 20_000), ndjson...).want(201)
 		if took := time.Since(began); took != 4*time.Second {
 			t.Errorf("an import after that: got an answer after %v, want 4s", took)
 		}
 		close(stopping)
-		e.do("revoker", "POST", postPath, importOf("d", 10), ndjson...).want(503)
-		if n := e.ledger.Len(); n != 20_010 {
-			t.Errorf("got %d revocations in force, want 20010, without those of the caller that went away and of the end", n)
+		e.do("revoker", "POST", postPath, importOf("d", 20_000), ndjson...).want(503)
+		if n := e.ledger.Len(); n != 40_000 {
+			t.Errorf("got %d revocations in force, want 40000, without those of the caller that went away and of the end", n)
 		}
 	})
 }
