@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,10 +29,10 @@ func TestReportsAreOfAllNodes(t *testing.T) {
 	w.clock.Advance(time.Second)
 	b.Polled(3*time.Second, errors.New("the sender answered 500"))
 	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var running sync.WaitGroup
 	for _, d := range []*Doors{onA, onB} {
-		ended := make(chan struct{})
-		go func() { defer close(ended); d.Run(ctx) }()
-		t.Cleanup(func() { stop(); <-ended })
+		running.Go(func() { d.Run(ctx) })
 	}
 	for name, d := range map[string]*Doors{"a": onA, "b": onB} {
 		eventually.True(t, "node "+name+" reports the events of both", func() bool {
@@ -41,6 +42,7 @@ func TestReportsAreOfAllNodes(t *testing.T) {
 		})
 	}
 	stop()
+	running.Wait()
 	for _, d := range []*Door{a, b} {
 		if n := d.waiting.Load(); n != 1 {
 			t.Errorf("the metric of held events: got %d, want 1 on each node", n)

@@ -18,6 +18,7 @@ import (
 	"rescind/revocation"
 	"rescind/revocation/intake"
 	"rescind/revocation/intake/globalrevocation"
+	"rescind/revocation/intake/intaketest"
 	"rescind/revocation/intake/logout"
 	"rescind/revocation/intake/tokenrevocation"
 	"rescind/revocation/ledger"
@@ -65,7 +66,7 @@ func newWorld(t *testing.T, dryRun bool) *world {
 
 	m := intake.Map{intake.NameEmail: jwt.MemberName("email")}
 	door := intake.New(intake.Options{
-		Name: "idp", Kind: "test", Issuers: []string{w.issuer.URL()}, DryRun: dryRun, Map: m, Shelf: &shelf{},
+		Name: "idp", Kind: "test", Issuers: []string{w.issuer.URL()}, DryRun: dryRun, Map: m, Shelf: &intaketest.Shelf{},
 		Authority: ledger.NewAuthority(w.ledger, ledger.AuthorityOptions{}),
 	})
 	signer := &intake.Signer{Issuer: w.issuer.URL(), Algorithms: []string{"EdDSA"}, Keys: keys}
@@ -73,14 +74,6 @@ func newWorld(t *testing.T, dryRun bool) *world {
 	w.revoke = tokenrevocation.New(signer, []tokenrevocation.Client{{ID: "demo", SHA256: sha256.Sum256([]byte("s"))}}, door)
 	w.global = &globalrevocation.Endpoint{Signer: signer, Audience: endpointURL, Clients: []string{"0oa1"}, Issuers: []string{w.issuer.URL()}, Map: m, Door: door}
 	return w
-}
-
-// shelf holds no documents: nothing is held here.
-type shelf struct{}
-
-func (*shelf) Load(context.Context, string) ([]byte, uint64, error) { return nil, 0, nil }
-func (*shelf) Save(context.Context, string, []byte, uint64) (uint64, error) {
-	return 0, errors.New("a test without held events")
 }
 
 // post sends a body to an endpoint, and returns the status of the answer.

@@ -10,13 +10,13 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"rescind/jwks"
 	"rescind/jwks/jwt"
 	"rescind/revocation/intake"
+	"rescind/revocation/intake/intaketest"
 	"rescind/revocation/intake/secevent"
 	"rescind/revocation/intake/ssf"
 	"rescind/revocation/intake/ssftest"
@@ -24,29 +24,6 @@ import (
 	"rescind/revocation/ledger/ledgertest"
 	"rescind/test/eventually"
 )
-
-// shelf is a shelf in memory.
-type shelf struct {
-	mu   sync.Mutex
-	docs map[string][]byte
-	at   map[string]uint64
-}
-
-func (s *shelf) Load(_ context.Context, name string) ([]byte, uint64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.docs[name], s.at[name], nil
-}
-
-func (s *shelf) Save(_ context.Context, name string, document []byte, version uint64) (uint64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.at[name] != version {
-		return 0, intake.ErrChanged
-	}
-	s.docs[name], s.at[name] = document, version+1
-	return version + 1, nil
-}
 
 // header is the Authorization header of pushes.
 const header = "Bearer push-secret"
@@ -97,7 +74,7 @@ func (r *rig) receive(t *testing.T, settings ...setting) {
 	sum := sha256.Sum256([]byte(header))
 	door := intake.Options{
 		Name: "kc", Kind: "ssf", Issuers: []string{r.tx.Issuer()}, Map: intake.Map{intake.NameEmail: jwt.MemberName("email")},
-		Authority: ledger.NewAuthority(r.ledger, ledger.AuthorityOptions{}), Shelf: &shelf{docs: map[string][]byte{}, at: map[string]uint64{}},
+		Authority: ledger.NewAuthority(r.ledger, ledger.AuthorityOptions{}), Shelf: &intaketest.Shelf{},
 	}
 	o := ssf.Options{
 		Signer: &intake.Signer{Issuer: r.tx.Issuer(), Algorithms: []string{"ES256"}, Keys: r.keys},

@@ -3,7 +3,6 @@ package webhook
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -13,6 +12,7 @@ import (
 
 	"rescind/jwks/jwt"
 	"rescind/revocation/intake"
+	"rescind/revocation/intake/intaketest"
 	"rescind/revocation/ledger"
 	"rescind/revocation/ledger/ledgertest"
 	"rescind/test/eventually"
@@ -43,18 +43,10 @@ func newRig(t testing.TB, o Options, names intake.Map, may ...intake.Power) *rig
 	eventually.Succeeds(t, "the ledger becomes ready", l.Ready)
 	r.all = ledger.NewAuthority(l, ledger.AuthorityOptions{})
 	r.door = intake.New(intake.Options{
-		Name: "hook", Issuers: []string{issuer}, May: may, Map: names, Authority: r.all, Shelf: noShelf{},
+		Name: "hook", Issuers: []string{issuer}, May: may, Map: names, Authority: r.all, Shelf: &intaketest.Shelf{},
 	})
 	r.hook = New(o, r.door)
 	return r
-}
-
-// noShelf keeps nothing: no event of these tests is held.
-type noShelf struct{}
-
-func (noShelf) Load(context.Context, string) ([]byte, uint64, error) { return nil, 0, nil }
-func (noShelf) Save(context.Context, string, []byte, uint64) (uint64, error) {
-	return 0, errors.New("there is no shelf")
 }
 
 // bearer is a sender with a token.
