@@ -24,7 +24,7 @@ var arrows = map[string][]string{
 	"rescind/revocation/linelimit":         nil,
 	"rescind/revocation/rpcerror":          nil,
 	"rescind/revocation/ledger/ledgertest": nil,
-	"rescind/revocation/intake/intaketest": {"rescind/revocation/intake"},
+	"rescind/revocation/intake/intaketest": {"rescind/jwks", "rescind/jwks/jwkstest", "rescind/revocation/intake", "rescind/test/eventually"},
 	"rescind/revocation/intake":            {"rescind/jwks", "rescind/jwks/jwt", "rescind/revocation", "rescind/revocation/ledger", "rescind/revocation/printable"},
 	"rescind/revocation/intake/keycloak":   {"rescind/jwks/fetch", "rescind/revocation", "rescind/revocation/intake"},
 	"rescind/revocation/intake/secevent":   {"rescind/jwks/jwt"},

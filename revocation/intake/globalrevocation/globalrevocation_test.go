@@ -1,10 +1,8 @@
 package globalrevocation_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -12,38 +10,18 @@ import (
 	"testing"
 	"time"
 
-	"rescind/jwks"
 	"rescind/jwks/jwkstest"
 	"rescind/jwks/jwt"
 	"rescind/revocation"
 	"rescind/revocation/intake"
 	"rescind/revocation/intake/globalrevocation"
-	"rescind/test/eventually"
+	"rescind/revocation/intake/intaketest"
 )
-
-// door keeps the event that it took, and the fault that it was told of.
-type door struct {
-	out    intake.Outcome
-	err    error
-	wait   func() // nil: Take does not wait
-	took   *intake.Event
-	turned error
-}
-
-func (d *door) Take(_ context.Context, e *intake.Event) (intake.Outcome, error) {
-	if d.wait != nil {
-		d.wait()
-	}
-	d.took = e
-	return d.out, d.err
-}
-
-func (d *door) Turn(_ context.Context, _ string, err error) { d.turned = err }
 
 type rig struct {
 	*globalrevocation.Endpoint
 	issuer *jwkstest.Issuer
-	door   *door
+	door   *intaketest.Door
 }
 
 const (
@@ -55,25 +33,10 @@ const (
 
 func start(t *testing.T) *rig {
 	t.Helper()
-	issuer, err := jwkstest.Start(jwkstest.Options{Algorithm: "EdDSA"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(issuer.Close)
-	keys, err := jwks.Open(jwks.Options{Issuer: issuer.URL(), URI: issuer.URL() + "/jwks"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(keys.Close)
-	eventually.Succeeds(t, "the keys of the issuer are known", func() error {
-		if s := keys.Status(); !s.Usable() {
-			return fmt.Errorf("the status is %+v", s)
-		}
-		return nil
-	})
-	d := &door{out: intake.Outcome{State: intake.Revoked}}
+	issuer, signer := intaketest.StartSigner(t)
+	d := &intaketest.Door{Out: intake.Outcome{State: intake.Revoked}}
 	return &rig{&globalrevocation.Endpoint{
-		Signer:   &intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"EdDSA"}, Keys: keys},
+		Signer:   signer,
 		Audience: endpoint,
 		Clients:  []string{"0oa1"},
 		Issuers:  []string{tokens, other},
@@ -103,7 +66,7 @@ func (r *rig) credential(t *testing.T, header, claims m) string {
 }
 
 func (r *rig) post(credential, body string, change func(*http.Request)) *httptest.ResponseRecorder {
-	r.door.took, r.door.turned = nil, nil
+	r.door.Took, r.door.Turned = nil, nil
 	req := httptest.NewRequest(http.MethodPost, "/intake/okta/global-token-revocation", strings.NewReader(body))
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+credential)
@@ -134,7 +97,7 @@ func TestARequestEndsEveryTokenOfTheUser(t *testing.T) {
 			if w.Code != http.StatusNoContent || w.Body.Len() > 0 || w.Header().Get("Cache-Control") != "no-store" {
 				t.Errorf("got %d %q with Cache-Control %q, want 204, no body and no-store", w.Code, w.Body, w.Header().Get("Cache-Control"))
 			}
-			e := r.door.took
+			e := r.door.Took
 			if e == nil || e.ID != c.name || len(e.Acts) != len(c.values)*len(c.issuers) {
 				t.Fatalf("got the event %+v, want one with an act for each of %v at each of %v", e, c.values, c.issuers)
 			}
@@ -259,22 +222,22 @@ func TestACredentialIsUsedOnce(t *testing.T) {
 	bob := strings.Replace(alice, "alice", "bob", 1)
 	c := r.credential(t, nil, nil)
 
-	r.door.err = errors.New("no majority")
+	r.door.Err = errors.New("no majority")
 	if w := r.post(c, alice, nil); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
 		t.Errorf("a request that is not durable: got %d, want 503 with Retry-After", w.Code)
 	}
-	r.door.out, r.door.err = intake.Outcome{State: intake.Held}, nil
-	if w := r.post(c, alice, nil); w.Code != http.StatusAccepted || r.door.took == nil {
-		t.Errorf("the same request again, now held: got %d and the event %v, want 202 and an event", w.Code, r.door.took)
+	r.door.Out, r.door.Err = intake.Outcome{State: intake.Held}, nil
+	if w := r.post(c, alice, nil); w.Code != http.StatusAccepted || r.door.Took == nil {
+		t.Errorf("the same request again, now held: got %d and the event %v, want 202 and an event", w.Code, r.door.Took)
 	}
-	if w := r.post(c, alice, nil); w.Code != http.StatusAccepted || r.door.took != nil {
-		t.Errorf("a replay: got %d and the event %v, want the first answer, 202, and no event", w.Code, r.door.took)
+	if w := r.post(c, alice, nil); w.Code != http.StatusAccepted || r.door.Took != nil {
+		t.Errorf("a replay: got %d and the event %v, want the first answer, 202, and no event", w.Code, r.door.Took)
 	}
 	refused(t, r, r.post(c, bob, nil), http.StatusUnauthorized, "another user")
 
-	r.door.out = intake.Outcome{State: intake.Revoked}
+	r.door.Out = intake.Outcome{State: intake.Revoked}
 	c = r.credential(t, nil, nil)
-	r.door.wait = func() {
+	r.door.Wait = func() {
 		if w := r.postBeside(c, alice); w.Code != http.StatusServiceUnavailable {
 			t.Errorf("a replay while the request is carried out: got %d, want 503", w.Code)
 		}
@@ -309,7 +272,7 @@ func TestTheAnswerSaysNoMoreThanIsTrue(t *testing.T) {
 		{intake.DryRun, http.StatusAccepted},
 		{intake.Refused, http.StatusForbidden},
 	} {
-		r.door.out = intake.Outcome{State: c.out}
+		r.door.Out = intake.Outcome{State: c.out}
 		if w := r.post(r.credential(t, nil, nil), alice, nil); w.Code != c.want {
 			t.Errorf("an event that is %s: got %d %s, want %d", c.out, w.Code, w.Body, c.want)
 		}
@@ -327,7 +290,7 @@ func TestWithoutKeysTheSenderSendsAgain(t *testing.T) {
 	if err := r.issuer.Rotate(); err != nil {
 		t.Fatal(err)
 	}
-	if w := r.post(r.credential(t, nil, nil), alice, nil); w.Code != http.StatusServiceUnavailable || r.door.took != nil {
+	if w := r.post(r.credential(t, nil, nil), alice, nil); w.Code != http.StatusServiceUnavailable || r.door.Took != nil {
 		t.Errorf("got %d %s, want 503 and no event", w.Code, w.Body)
 	}
 }
@@ -343,7 +306,7 @@ func refused(t *testing.T, r *rig, w *httptest.ResponseRecorder, status int, wan
 	if w.Code != status || !strings.Contains(doc.Description, want) || challenged != (status == http.StatusUnauthorized) {
 		t.Errorf("got %d %s with the headers %v, want %d with %q, and a challenge for a 401 alone", w.Code, w.Body, w.Header(), status, want)
 	}
-	if r.door.took != nil || r.door.turned == nil {
-		t.Errorf("got the event %+v and the fault %v for the audit, want no event and a fault", r.door.took, r.door.turned)
+	if r.door.Took != nil || r.door.Turned == nil {
+		t.Errorf("got the event %+v and the fault %v for the audit, want no event and a fault", r.door.Took, r.door.Turned)
 	}
 }

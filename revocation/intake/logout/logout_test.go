@@ -1,7 +1,6 @@
 package logout_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,54 +15,25 @@ import (
 	"rescind/jwks/jwkstest"
 	"rescind/revocation"
 	"rescind/revocation/intake"
+	"rescind/revocation/intake/intaketest"
 	"rescind/revocation/intake/logout"
 	"rescind/test/eventually"
 )
 
 const logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
 
-// door keeps the event that it took, and the fault that it was told of.
-type door struct {
-	out    intake.Outcome
-	err    error
-	took   *intake.Event
-	turned error
-}
-
-func (d *door) Take(_ context.Context, e *intake.Event) (intake.Outcome, error) {
-	d.took = e
-	return d.out, d.err
-}
-
-func (d *door) Turn(_ context.Context, _ string, err error) { d.turned = err }
-
 type rig struct {
 	*logout.Endpoint
 	issuer *jwkstest.Issuer
-	door   *door
+	door   *intaketest.Door
 }
 
 func start(t *testing.T) *rig {
 	t.Helper()
-	issuer, err := jwkstest.Start(jwkstest.Options{Algorithm: "EdDSA"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(issuer.Close)
-	keys, err := jwks.Open(jwks.Options{Issuer: issuer.URL(), URI: issuer.URL() + "/jwks"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(keys.Close)
-	eventually.Succeeds(t, "the keys of the issuer are known", func() error {
-		if s := keys.Status(); !s.Usable() {
-			return fmt.Errorf("the status is %+v", s)
-		}
-		return nil
-	})
-	d := &door{out: intake.Outcome{State: intake.Revoked}}
+	issuer, signer := intaketest.StartSigner(t)
+	d := &intaketest.Door{Out: intake.Outcome{State: intake.Revoked}}
 	return &rig{&logout.Endpoint{
-		Signer:  &intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"EdDSA"}, Keys: keys},
+		Signer:  signer,
 		Clients: []string{"web", "app"},
 		Door:    d,
 	}, issuer, d}
@@ -92,7 +62,7 @@ func (r *rig) token(t *testing.T, header, claims map[string]any) string {
 }
 
 func (r *rig) post(body string, change func(*http.Request)) *httptest.ResponseRecorder {
-	r.door.took, r.door.turned = nil, nil
+	r.door.Took, r.door.Turned = nil, nil
 	req := httptest.NewRequest(http.MethodPost, "/intake/idp/logout", strings.NewReader(body))
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if change != nil {
@@ -190,9 +160,9 @@ func TestRequestsThatAreNoLogoutChangeNothing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := r.post(c.body, c.change)
-			if w.Code != c.status || r.door.took != nil || r.door.turned == nil || !strings.Contains(w.Body.String(), c.want) {
+			if w.Code != c.status || r.door.Took != nil || r.door.Turned == nil || !strings.Contains(w.Body.String(), c.want) {
 				t.Errorf("got %d %s, the event %v and the fault %v for the audit, want %d with %q, no event and a fault",
-					w.Code, w.Body, r.door.took, r.door.turned, c.status, c.want)
+					w.Code, w.Body, r.door.Took, r.door.Turned, c.status, c.want)
 			}
 		})
 	}
@@ -234,7 +204,7 @@ func TestALogoutTokenRevokesASessionOrASubject(t *testing.T) {
 			if w.Code != http.StatusOK || w.Body.Len() > 0 || w.Header().Get("Cache-Control") != "no-store" {
 				t.Errorf("got %d %q with Cache-Control %q, want 200, no body and no-store", w.Code, w.Body, w.Header().Get("Cache-Control"))
 			}
-			e := r.door.took
+			e := r.door.Took
 			if e == nil || len(e.Acts) != 1 {
 				t.Fatalf("got the event %+v, want one with one act", e)
 			}
@@ -295,7 +265,7 @@ func TestTheAnswerSaysNoMoreThanIsTrue(t *testing.T) {
 		{"not durable", "", errors.New("no majority"), http.StatusServiceUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r.door.out, r.door.err = intake.Outcome{State: c.out}, c.err
+			r.door.Out, r.door.Err = intake.Outcome{State: c.out}, c.err
 			w := r.post(form(r.token(t, nil, nil)), nil)
 			retry := w.Header().Get("Retry-After") != ""
 			if w.Code != c.want || w.Header().Get("Cache-Control") != "no-store" || retry != (c.err != nil) {
@@ -342,7 +312,7 @@ func TestWithoutKeysTheSenderSendsAgain(t *testing.T) {
 	r.Signer = &intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"EdDSA"}, Keys: keys}
 	r.issuer = issuer
 	w := r.post(form(r.token(t, nil, nil)), nil)
-	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || r.door.took != nil {
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || r.door.Took != nil {
 		t.Errorf("got %d with the headers %v, want 503 with Retry-After and no event", w.Code, w.Header())
 	}
 }
@@ -359,8 +329,8 @@ func refused(t *testing.T, r *rig, w *httptest.ResponseRecorder, want string) {
 		w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("Content-Type") != "application/json" {
 		t.Errorf("got %d %s with the headers %v, want 400 invalid_request with %q, as JSON that is not stored", w.Code, w.Body, w.Header(), want)
 	}
-	if r.door.took != nil || r.door.turned == nil {
-		t.Errorf("got the event %+v and the fault %v for the audit, want no event and a fault", r.door.took, r.door.turned)
+	if r.door.Took != nil || r.door.Turned == nil {
+		t.Errorf("got the event %+v and the fault %v for the audit, want no event and a fault", r.door.Took, r.door.Turned)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -12,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"rescind/jwks"
 	"rescind/jwks/jwkstest"
 	"rescind/jwks/jwt"
 	"rescind/revocation"
@@ -23,7 +21,6 @@ import (
 	"rescind/revocation/intake/tokenrevocation"
 	"rescind/revocation/ledger"
 	"rescind/revocation/ledger/ledgertest"
-	"rescind/test/eventually"
 )
 
 const endpointURL = "https://signals.example.com/gtr"
@@ -40,23 +37,8 @@ type world struct {
 
 func newWorld(t *testing.T, dryRun bool) *world {
 	t.Helper()
-	w := &world{t: t, log: ledgertest.New()}
-	var err error
-	if w.issuer, err = jwkstest.Start(jwkstest.Options{Algorithm: "EdDSA"}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.issuer.Close)
-	keys, err := jwks.Open(jwks.Options{Issuer: w.issuer.URL(), URI: w.issuer.URL() + "/jwks"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(keys.Close)
-	eventually.Succeeds(t, "the keys of the issuer are known", func() error {
-		if s := keys.Status(); !s.Usable() {
-			return fmt.Errorf("the status is %+v", s)
-		}
-		return nil
-	})
+	issuer, signer := intaketest.StartSigner(t)
+	w := &world{t: t, issuer: issuer, log: ledgertest.New()}
 	ctx, stop := context.WithCancel(context.Background())
 	w.ledger = ledger.New(w.log, ledger.Options{Retention: 720 * time.Hour})
 	ended := make(chan struct{})
@@ -69,7 +51,6 @@ func newWorld(t *testing.T, dryRun bool) *world {
 		Name: "idp", Kind: "test", Issuers: []string{w.issuer.URL()}, DryRun: dryRun, Map: m, Shelf: &intaketest.Shelf{},
 		Authority: ledger.NewAuthority(w.ledger, ledger.AuthorityOptions{}),
 	})
-	signer := &intake.Signer{Issuer: w.issuer.URL(), Algorithms: []string{"EdDSA"}, Keys: keys}
 	w.logout = &logout.Endpoint{Signer: signer, Clients: []string{"demo"}, Map: m, Door: door}
 	w.revoke = tokenrevocation.New(signer, []tokenrevocation.Client{{ID: "demo", SHA256: sha256.Sum256([]byte("s"))}}, door)
 	w.global = &globalrevocation.Endpoint{Signer: signer, Audience: endpointURL, Clients: []string{"0oa1"}, Issuers: []string{w.issuer.URL()}, Map: m, Door: door}

@@ -1,11 +1,9 @@
 package tokenrevocation_test
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -14,32 +12,16 @@ import (
 	"testing"
 	"time"
 
-	"rescind/jwks"
 	"rescind/jwks/jwkstest"
 	"rescind/revocation/intake"
+	"rescind/revocation/intake/intaketest"
 	"rescind/revocation/intake/tokenrevocation"
-	"rescind/test/eventually"
 )
-
-// door keeps the event that it took, and the fault that it was told of.
-type door struct {
-	out    intake.Outcome
-	err    error
-	took   *intake.Event
-	turned error
-}
-
-func (d *door) Take(_ context.Context, e *intake.Event) (intake.Outcome, error) {
-	d.took = e
-	return d.out, d.err
-}
-
-func (d *door) Turn(_ context.Context, _ string, err error) { d.turned = err }
 
 type rig struct {
 	*tokenrevocation.Endpoint
 	issuer *jwkstest.Issuer
-	door   *door
+	door   *intaketest.Door
 }
 
 // secret has characters that a form encodes.
@@ -47,24 +29,8 @@ const secret = "s3:cr%t+/ä"
 
 func start(t *testing.T) *rig {
 	t.Helper()
-	issuer, err := jwkstest.Start(jwkstest.Options{Algorithm: "EdDSA"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(issuer.Close)
-	keys, err := jwks.Open(jwks.Options{Issuer: issuer.URL(), URI: issuer.URL() + "/jwks"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(keys.Close)
-	eventually.Succeeds(t, "the keys of the issuer are known", func() error {
-		if s := keys.Status(); !s.Usable() {
-			return fmt.Errorf("the status is %+v", s)
-		}
-		return nil
-	})
-	d := &door{out: intake.Outcome{State: intake.Revoked}}
-	signer := &intake.Signer{Issuer: issuer.URL(), Algorithms: []string{"EdDSA"}, Keys: keys}
+	issuer, signer := intaketest.StartSigner(t)
+	d := &intaketest.Door{Out: intake.Outcome{State: intake.Revoked}}
 	return &rig{tokenrevocation.New(signer, []tokenrevocation.Client{
 		{ID: "web", SHA256: sha256.Sum256([]byte(secret))},
 		{ID: "web", SHA256: sha256.Sum256([]byte("the next secret"))},
@@ -87,7 +53,7 @@ func (r *rig) token(t *testing.T, header, claims m) string {
 }
 
 func (r *rig) post(body string, change func(*http.Request)) *httptest.ResponseRecorder {
-	r.door.took, r.door.turned = nil, nil
+	r.door.Took, r.door.Turned = nil, nil
 	req := httptest.NewRequest(http.MethodPost, "/intake/clients/revoke", strings.NewReader(body))
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if change != nil {
@@ -127,7 +93,7 @@ func TestATokenOfTheClientIsRevoked(t *testing.T) {
 			if w.Code != http.StatusOK || w.Body.Len() > 0 || w.Header().Get("Cache-Control") != "no-store" {
 				t.Errorf("got %d %q with Cache-Control %q, want 200, no body and no-store", w.Code, w.Body, w.Header().Get("Cache-Control"))
 			}
-			e := r.door.took
+			e := r.door.Took
 			if e == nil || len(e.Acts) != 1 || e.ID != "j-1" || e.Type != "token_revocation:web" || e.Acts[0].Power != intake.Token || e.Acts[0].Token != good || e.Acts[0].Issuer != r.issuer.URL() {
 				t.Errorf("got the event %+v, want one that revokes the token", e)
 			}
@@ -160,11 +126,11 @@ func TestTheClientOfAToken(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := r.post(form(r.token(t, nil, c.claims)), basic("web", secret))
-			if w.Code != c.want || (r.door.took != nil) != (c.want == http.StatusOK) {
-				t.Errorf("got %d %s and the event %+v, want %d, and an event for a 200 alone", w.Code, w.Body, r.door.took, c.want)
+			if w.Code != c.want || (r.door.Took != nil) != (c.want == http.StatusOK) {
+				t.Errorf("got %d %s and the event %+v, want %d, and an event for a 200 alone", w.Code, w.Body, r.door.Took, c.want)
 			}
-			if c.want != http.StatusOK && (errorOf(w) != "invalid_request" || r.door.turned == nil) {
-				t.Errorf("got the error %q and the fault %v for the audit, want invalid_request and a fault", errorOf(w), r.door.turned)
+			if c.want != http.StatusOK && (errorOf(w) != "invalid_request" || r.door.Turned == nil) {
+				t.Errorf("got the error %q and the fault %v for the audit, want invalid_request and a fault", errorOf(w), r.door.Turned)
 			}
 		})
 	}
@@ -191,13 +157,13 @@ func TestATokenThatNoReplicaAcceptsMakesNoEntry(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := r.post(form(c.raw), basic("web", secret))
-			if w.Code != http.StatusOK || w.Body.Len() > 0 || r.door.took != nil || w.Header().Get("Cache-Control") != "no-store" {
-				t.Errorf("got %d %q, and the event %+v, want 200, no body and no event", w.Code, w.Body, r.door.took)
+			if w.Code != http.StatusOK || w.Body.Len() > 0 || r.door.Took != nil || w.Header().Get("Cache-Control") != "no-store" {
+				t.Errorf("got %d %q, and the event %+v, want 200, no body and no event", w.Code, w.Body, r.door.Took)
 			}
 		})
 	}
-	if w := r.post(form(r.token(t, nil, m{"exp": time.Now().Add(-30 * time.Second).Unix()})), basic("web", secret)); w.Code != http.StatusOK || r.door.took == nil {
-		t.Errorf("a token that expired within the leeway of a replica: got %d and the event %v, want 200 and an event", w.Code, r.door.took)
+	if w := r.post(form(r.token(t, nil, m{"exp": time.Now().Add(-30 * time.Second).Unix()})), basic("web", secret)); w.Code != http.StatusOK || r.door.Took == nil {
+		t.Errorf("a token that expired within the leeway of a replica: got %d and the event %v, want 200 and an event", w.Code, r.door.Took)
 	}
 }
 
@@ -218,13 +184,13 @@ func TestATokenThatNoGatewayTakesIsUnsupported(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := r.post(form(r.token(t, c.header, c.claims)), basic("web", secret))
-			if w.Code != http.StatusBadRequest || errorOf(w) != "unsupported_token_type" || r.door.took != nil {
-				t.Errorf("got %d %s and the event %v, want 400 unsupported_token_type and no event", w.Code, w.Body, r.door.took)
+			if w.Code != http.StatusBadRequest || errorOf(w) != "unsupported_token_type" || r.door.Took != nil {
+				t.Errorf("got %d %s and the event %v, want 400 unsupported_token_type and no event", w.Code, w.Body, r.door.Took)
 			}
 		})
 	}
 	for _, typ := range []any{nil, "JWT", "at+jwt", "application/at+jwt"} {
-		if w := r.post(form(r.token(t, m{"typ": typ}, m{"typ": "Bearer"})), basic("web", secret)); w.Code != http.StatusOK || r.door.took == nil {
+		if w := r.post(form(r.token(t, m{"typ": typ}, m{"typ": "Bearer"})), basic("web", secret)); w.Code != http.StatusOK || r.door.Took == nil {
 			t.Errorf("an access token of the type %v: got %d %s, want 200 and an event", typ, w.Code, w.Body)
 		}
 	}
@@ -264,13 +230,13 @@ func TestTheClientMustAuthenticate(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := r.post(c.body, c.change)
 			challenged := strings.HasPrefix(w.Header().Get("WWW-Authenticate"), "Basic ")
-			if w.Code != c.status || errorOf(w) != c.want || challenged != (c.status == http.StatusUnauthorized) || r.door.took != nil || r.door.turned == nil {
+			if w.Code != c.status || errorOf(w) != c.want || challenged != (c.status == http.StatusUnauthorized) || r.door.Took != nil || r.door.Turned == nil {
 				t.Errorf("got %d %s, WWW-Authenticate %q, the event %v and the fault %v for the audit, want %d %s, a challenge for a 401 alone, no event and a fault",
-					w.Code, w.Body, w.Header().Get("WWW-Authenticate"), r.door.took, r.door.turned, c.status, c.want)
+					w.Code, w.Body, w.Header().Get("WWW-Authenticate"), r.door.Took, r.door.Turned, c.status, c.want)
 			}
 		})
 	}
-	if w := r.post(form(r.token(t, nil, m{"client_id": "a:b c"})), basic("a:b c", "x")); w.Code != http.StatusOK || r.door.took == nil {
+	if w := r.post(form(r.token(t, nil, m{"client_id": "a:b c"})), basic("a:b c", "x")); w.Code != http.StatusOK || r.door.Took == nil {
 		t.Errorf("a client ID with a colon and a space: got %d %s, want 200 and an event", w.Code, w.Body)
 	}
 }
@@ -300,8 +266,8 @@ func TestRequestsThatAreNoRevocationChangeNothing(t *testing.T) {
 					c.change(req)
 				}
 			})
-			if w.Code != c.status || errorOf(w) != "invalid_request" || r.door.took != nil || (w.Code == http.StatusMethodNotAllowed) != (w.Header().Get("Allow") == "POST") {
-				t.Errorf("got %d %s and the event %v, want %d invalid_request and no event", w.Code, w.Body, r.door.took, c.status)
+			if w.Code != c.status || errorOf(w) != "invalid_request" || r.door.Took != nil || (w.Code == http.StatusMethodNotAllowed) != (w.Header().Get("Allow") == "POST") {
+				t.Errorf("got %d %s and the event %v, want %d invalid_request and no event", w.Code, w.Body, r.door.Took, c.status)
 			}
 		})
 	}
@@ -321,7 +287,7 @@ func TestFailedLoginsAreBounded(t *testing.T) {
 	if status[http.StatusUnauthorized] < 50 || status[http.StatusTooManyRequests] < 100 || len(status) != 2 {
 		t.Errorf("200 failed logins: got the answers %v, want some fifty 401 and then 429", status)
 	}
-	if w := r.post(good, basic("web", secret)); w.Code != http.StatusOK || r.door.took == nil {
+	if w := r.post(good, basic("web", secret)); w.Code != http.StatusOK || r.door.Took == nil {
 		t.Errorf("a client with the right secret meanwhile: got %d %s, want 200", w.Code, w.Body)
 	}
 }
@@ -342,7 +308,7 @@ func TestTheAnswerSaysNoMoreThanIsTrue(t *testing.T) {
 		{"not durable", "", errors.New("no majority"), http.StatusServiceUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r.door.out, r.door.err = intake.Outcome{State: c.out}, c.err
+			r.door.Out, r.door.Err = intake.Outcome{State: c.out}, c.err
 			w := r.post(form(r.token(t, nil, nil)), basic("web", secret))
 			if retry := w.Header().Get("Retry-After") != ""; w.Code != c.want || retry != (c.err != nil) {
 				t.Errorf("got %d with the headers %v, want %d, and Retry-After for a 503 alone", w.Code, w.Header(), c.want)
@@ -363,7 +329,7 @@ func TestATokenThatCannotBeVerifiedNowIsSentAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := r.post(form(r.token(t, nil, nil)), basic("web", secret))
-	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || r.door.took != nil {
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || r.door.Took != nil {
 		t.Errorf("got %d %s, want 503 with Retry-After", w.Code, w.Body)
 	}
 }
