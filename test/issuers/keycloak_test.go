@@ -3,8 +3,6 @@ package issuers
 import (
 	"archive/zip"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"rescind/envoy/envoytest"
 	"rescind/test/eventually"
 	"rescind/test/freeport"
 )
@@ -113,7 +112,7 @@ func fetchKeycloak(ctx context.Context, note func(string, ...any)) (string, erro
 		return "", fmt.Errorf("mvn cannot fetch Keycloak %s: %w: %s", keycloakVersion, err, out)
 	}
 	archive := filepath.Join(dir, "keycloak-quarkus-dist-"+keycloakVersion+".zip")
-	if err := hasSum(archive, keycloakSHA256); err != nil {
+	if err := envoytest.CheckSum(archive, keycloakSHA256); err != nil {
 		return "", err
 	}
 	if err := unpack(archive, dir); err != nil {
@@ -124,23 +123,6 @@ func fetchKeycloak(ctx context.Context, note func(string, ...any)) (string, erro
 	}
 	note("Keycloak %s was fetched and unpacked in %.1f s", keycloakVersion, time.Since(begun).Seconds())
 	return home, nil
-}
-
-// hasSum fails unless the file has the SHA-256 want.
-func hasSum(name, want string) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return err
-	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != want {
-		return fmt.Errorf("%s has the SHA-256 %s, want the pinned %s", filepath.Base(name), got, want)
-	}
-	return nil
 }
 
 // unpack writes the files of a ZIP archive under dir.
