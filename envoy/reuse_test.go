@@ -26,8 +26,8 @@ import (
 )
 
 // The memory of a request with a known token is used again for the next request. No
-// observer has kept a text of it: each line of the decision log and each span says what
-// its own request said.
+// observer has kept a text of it: each line of the decision log and each span has the
+// texts of its own request.
 func TestReusedMemoryIsNotKept(t *testing.T) {
 	kept := &keptSpans{}
 	tracer, err := tracing.New(tracing.Options{Exporter: kept, Resource: otlp.Resource("test", "a"), MaxPerSecond: 1_000_000})

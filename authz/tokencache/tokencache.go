@@ -5,7 +5,7 @@
 //
 // Only the holder of a [Secret] can tell which key a token has. A key is SipHash-2-4
 // with 128 bits of output, a keyed pseudorandom function, under 128 random bits that
-// never leave the process. A caller who wants to be taken for somebody else needs a
+// never leave the process. A caller that poses as somebody else needs a
 // token whose key is that of a verified token. Without the secret each try
 // succeeds with the probability of one in 2^128 for each remembered token, and there
 // is nothing to compute in advance. The caller cannot learn keys either: neither a

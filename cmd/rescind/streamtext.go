@@ -9,7 +9,7 @@ import (
 	"rescind/revocation/printable"
 )
 
-// streamDocument is what -o json prints of a stream. The Authorization header of
+// streamDocument is a stream as -o json prints it. The Authorization header of
 // pushes is not in it.
 type streamDocument struct {
 	Stream   *stream.Stream    `json:"stream"`

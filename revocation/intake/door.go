@@ -43,7 +43,7 @@ type Door struct {
 	waiting atomic.Int64
 
 	mu     sync.Mutex
-	status Status // without what the options and the hold say
+	status Status // without the parts that the options and the hold know
 }
 
 // New returns the door of an entry.

@@ -22,7 +22,7 @@
 // # Twice is once
 //
 // Senders repeat events. An event reaches only the tokens issued until it
-// happened, so a repetition denies nobody who logged in since. A block ends with
+// happened, so a repetition denies no token of a later login. A block ends with
 // the event that undoes it, also if that event arrives first. A repetition of the
 // block does not come back after that, because the revocation carries the name of
 // its event.

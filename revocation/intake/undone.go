@@ -12,7 +12,7 @@ import (
 	"rescind/revocation"
 )
 
-// Bounds of what an intake remembers of events that undo others.
+// Bounds of an intake's memory of events that undo others.
 const (
 	undoneTime = 24 * time.Hour
 	maxUndone  = 4096

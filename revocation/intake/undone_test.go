@@ -35,8 +35,8 @@ func TestDoorUndoesItsOwnRevocationsAlone(t *testing.T) {
 	w.wantState(d, block("e1"), Already)
 	w.wantInForce(whole[1:]...)
 
-	// Neither does the undo of one intake end the revocation of a caller who was
-	// told that the same is in force.
+	// Neither does the undo of one intake end the revocation of another caller that
+	// was told that the same is in force.
 	w.wantState(d, block("e4"), Revoked)
 	w.wantState(rival, undo(), Undone)
 	w.wantInForce("[sub:a] block by alice", "[sub:a] before 1m1s by intake:kc", "[sub:b] block by intake:kc", "[sub:a] block by intake:kc")

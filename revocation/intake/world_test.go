@@ -98,7 +98,7 @@ func newWorldOn(t testing.TB, log *ledgertest.Log, shelf *fakeShelf, clock *ledg
 	return w
 }
 
-// answer is what the replicas answer to a question about weights.
+// answer returns the answers of the replicas to a question about weights.
 func (w *world) answer(_ context.Context, _ string, body []byte) ([][]byte, int, int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -76,8 +76,8 @@ type Order struct {
 	// made a revocation of the target with the same reason before, that one is
 	// the answer, also if it is restored.
 	Once bool
-	// Note is the detail in the entry of the audit, such as the name of the operator who
-	// let a caller inside the process go on.
+	// Note is the detail in the entry of the audit. For example, it names the operator
+	// whose release lets a caller inside the process go on.
 	Note string
 }
 

@@ -276,8 +276,8 @@ func TestAtMostSoManyOfOneDigest(t *testing.T) {
 }
 
 // An import in which each line reaches further than those before is one change of
-// a replica's set, however many lines it has. The rows come back if what covers
-// them is restored.
+// a replica's set, however many lines it has. The rows come back if their
+// cover is restored.
 func TestReplicasAreSparedWhatARevisionCovers(t *testing.T) {
 	const n = 2 * maxStanding
 	l, stop := run(t, ledgertest.New(), nil)

@@ -310,7 +310,7 @@ func (d *decision) newInCrowd(c *Candidate, added *addition) (cover bool, _ *bou
 			"has %d revocations in force, and at most %d are possible for the same claims. Only one that reaches further than all of them is taken: with a later or no issued_before, and a later expires_at",
 			count, d.ledger.maxStanding)}
 	}
-	hides := 0 // of the older rows; replicas never hold what the batch itself covers
+	hides := 0 // of the older rows; replicas never hold the rows that the batch itself covers
 	if crowd != nil && !added.covers {
 		hides = len(crowd.shown)
 	}

@@ -39,7 +39,7 @@ type Seen struct {
 // consent is a caller's permission to go beyond the limits of the guard.
 type consent struct {
 	confirmed bool // the caller said confirm=true
-	broad     bool // the configuration of the caller allows what is broad
+	broad     bool // the configuration of the caller allows broad revocations
 	operator  bool // the caller has the role operator
 }
 

@@ -21,7 +21,7 @@
 // # Measurement
 //
 // Processor time is that of the threads of the server (Linux only), so it does not
-// depend much on what else the machine does. Requests a second and latencies do, and
+// depend much on the other work of the machine. Requests a second and latencies do, and
 // the generator shares the processors with the server. Each figure is the median of
 // the rounds, with the lowest and the highest.
 package main

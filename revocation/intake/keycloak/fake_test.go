@@ -40,7 +40,7 @@ type realmServer struct {
 	number   int      // of events made
 }
 
-// saved is an event with what it is found by.
+// saved is an event and the facts that a search of the realm compares.
 type saved struct {
 	time           int64
 	kind, resource string // of an admin event; kind is the type of a user event

@@ -12,7 +12,7 @@
 // # A replay is harmless
 //
 // A session ends once. A subject's cut-off is the iat of the logout token, so a
-// token that is sent again denies nobody who has logged in since.
+// token that is sent again denies no token of a later login.
 //
 // # Trust
 //

@@ -181,7 +181,7 @@ func TestARefusedEventLeavesTheSetAsItIs(t *testing.T) {
 }
 
 // The cut-off of a subject is the iat of the logout token, so a replay denies
-// nobody who has logged in since.
+// no later login.
 func TestALogoutReachesNoLaterLogin(t *testing.T) {
 	w := newWorld(t, false)
 	issued := time.Now().Add(-time.Minute).Truncate(time.Second)

@@ -124,7 +124,7 @@ func EventType(name string) (uri string, err error) {
 	return name, nil
 }
 
-// Policy says what events do, by the URI of their type. It has an action for
+// Policy names the action of events, by the URI of their type. It has an action for
 // every type that this package knows. An event of another type is ignored.
 type Policy map[string]Action
 

@@ -11,7 +11,7 @@ import (
 	"rescind/revocation/intake"
 )
 
-// Rule says what the events do that meet its conditions.
+// Rule names the effect of the events that meet its conditions.
 type Rule struct {
 	When     []Condition              // all must hold
 	Issuer   string                   // of the tokens; empty: IssuerAt

@@ -113,7 +113,7 @@ func TestSenderThatSigns(t *testing.T) {
 	}
 }
 
-// A sender must send again what could not be checked.
+// A sender must send a message again that could not be checked.
 func TestSecretThatCannotBeReadIsUnavailable(t *testing.T) {
 	o := simple()
 	o.Sender = Sender{HMAC: &HMAC{Header: "X", Encoding: Hex, Secret: func() (string, error) { return "", errors.New("hook.secret: no such file") }}}
