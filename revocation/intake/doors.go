@@ -3,7 +3,6 @@ package intake
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -74,27 +73,18 @@ func (d *Doors) share(ctx context.Context, door *Door) error {
 	if d.shared[door.Name].equal(&status) {
 		return nil
 	}
-	for range changes {
-		all, version, err := d.onShelf(ctx, door)
-		if err != nil {
-			return err
-		}
-		all[d.node] = status
-		maps.DeleteFunc(all, func(node string, s Status) bool { // a node that is gone for good
-			return node != d.node && door.Authority.Now().Sub(s.Active) > forgetTime
+	err := change(ctx, d.shelf, statusName(door), func(ctx context.Context) (map[string]Status, uint64, error) { return d.onShelf(ctx, door) },
+		func(all map[string]Status) (map[string]Status, bool, error) {
+			all[d.node] = status
+			maps.DeleteFunc(all, func(node string, s Status) bool { // a node that is gone for good
+				return node != d.node && door.Authority.Now().Sub(s.Active) > forgetTime
+			})
+			return all, true, nil
 		})
-		document, err := json.Marshal(all)
-		if err != nil {
-			return err
-		}
-		if _, err = d.shelf.Save(ctx, statusName(door), document, version); err == nil {
-			d.shared[door.Name] = status
-		}
-		if !errors.Is(err, ErrChanged) {
-			return err
-		}
+	if err == nil {
+		d.shared[door.Name] = status
 	}
-	return ErrChanged
+	return err
 }
 
 func statusName(door *Door) string { return "status/" + door.Name }

@@ -12,11 +12,8 @@ import (
 	"rescind/revocation/ledger"
 )
 
-// Bounds of the events that one intake holds.
-const (
-	maxHeld      = 1000
-	maxHeldBytes = 512 << 10
-)
+// maxHeld bounds the events that one intake holds.
+const maxHeld = 1000
 
 // ErrFull says that an intake holds as many events as it can. The sender must
 // send the event again.
@@ -74,34 +71,13 @@ func (h *hold) load(ctx context.Context) (events []HeldEvent, version uint64, er
 	return events, version, nil
 }
 
-// changes bounds how often a change begins anew because another node was first.
-const changes = 20
-
-// change replaces the events by those that edit returns. It does nothing if edit
-// reports that there is nothing to do. edit may run several times.
+// change replaces the events by those that edit returns, as [change] does.
 func (h *hold) change(ctx context.Context, edit func([]HeldEvent) (_ []HeldEvent, changed bool, err error)) error {
-	for range changes {
-		events, version, err := h.load(ctx)
-		if err != nil {
-			return err
-		}
-		events, changed, err := edit(events)
-		if err != nil || !changed {
-			return err
-		}
-		document, err := json.Marshal(events)
-		if err != nil {
-			return err
-		}
-		if len(document) > maxHeldBytes {
-			return ErrFull
-		}
-		_, err = h.shelf.Save(ctx, h.name, document, version)
-		if !errors.Is(err, ErrChanged) {
-			return err
-		}
+	err := change(ctx, h.shelf, h.name, h.load, edit)
+	if errors.Is(err, errTooLarge) {
+		return ErrFull
 	}
-	return ErrChanged
+	return err
 }
 
 // put adds an event, unless it is there. It reports whether the event is new.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -53,25 +52,14 @@ func (u *undone) since(ctx context.Context, target *revocation.Revocation, at ti
 // note remembers that an event of the instant at has undone the target.
 func (u *undone) note(ctx context.Context, target *revocation.Revocation, at, now time.Time) error {
 	key := targetKey(target)
-	for range changes {
-		times, version, err := u.load(ctx)
-		if err != nil {
-			return err
-		}
+	return change(ctx, u.shelf, u.name, u.load, func(times map[string]time.Time) (map[string]time.Time, bool, error) {
 		if !at.After(times[key]) {
-			return nil
+			return nil, false, nil
 		}
 		times[key] = at
 		forget(times, now)
-		document, err := json.Marshal(times)
-		if err != nil {
-			return err
-		}
-		if _, err = u.shelf.Save(ctx, u.name, document, version); !errors.Is(err, ErrChanged) {
-			return err
-		}
-	}
-	return ErrChanged
+		return times, true, nil
+	})
 }
 
 // forget drops the times that are old, and the oldest ones beyond the bound.
