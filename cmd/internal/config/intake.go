@@ -139,8 +139,10 @@ func (c *Control) checkIntakes(v value) {
 	}
 }
 
+// readIntakeListener reads intake_http. Its default is the port that every document
+// names.
 func readIntakeListener(v value, x **Listener) {
-	l := tcp("127.0.0.1:9392")
+	l := tcp("127.0.0.1:9393")
 	readAdminListener(v, &l)
 	*x = &l
 }

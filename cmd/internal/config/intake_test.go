@@ -40,7 +40,7 @@ func TestIntakes(t *testing.T) {
 	withKinds(t)
 	dir := folderOf(t)
 	c := mustControl(t, filepath.Join(dir, "control.yaml"), controlForIntakes+`
-intake_http: {listen: "127.0.0.1:9393"}
+intake_http: {}
 intake:
   - {name: keycloak-logout, kind: pushed, issuers: [https://idp.example.com/realms/a], discovery: true}
   - name: hr
@@ -53,7 +53,7 @@ intake:
     map: {email: email, username: /preferred_username, sub: sub}
 `)
 	if c.IntakeHTTP == nil || c.IntakeHTTP.Address != "127.0.0.1:9393" {
-		t.Errorf("intake_http: got %+v, want 127.0.0.1:9393", c.IntakeHTTP)
+		t.Errorf("intake_http without listen: got %+v, want 127.0.0.1:9393, as the documents say", c.IntakeHTTP)
 	}
 	signer := func(set func(*Signer)) *Signer {
 		s := &Signer{}
