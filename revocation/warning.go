@@ -12,7 +12,7 @@ import (
 // Warning is an effect of a revocation that its caller may not expect.
 type Warning struct {
 	Text  string // for the caller of one revocation
-	Lines string // for the caller of an import; the number of such lines goes before it
+	Lines string // for the caller of an import; %d stands for the number of such lines
 }
 
 var session = jwt.MemberName("sid")
@@ -29,7 +29,7 @@ func (r *Request) Warnings() []Warning {
 	}) {
 		return []Warning{{
 			"the session goes on at the issuer. Its tokens are denied here, also refreshed ones. End the session at the issuer too",
-			"revocations name a session (sid), which goes on at its issuer. End the sessions there too",
+			"revocations of a session (sid): %d. The sessions go on at their issuers. End them there too",
 		}}
 	}
 	return nil
@@ -56,7 +56,7 @@ func tokenWarnings(raw string) []Warning {
 	}
 	return []Warning{{
 		fmt.Sprintf("the token looks like %s token (%s). It alone is revoked, and access tokens of the same login stay good. %s", kind, sign, instead),
-		fmt.Sprintf("tokens look like %s token. They alone are revoked, and access tokens of the same logins stay good. Revoke by sid or sub to deny those", kind),
+		"tokens that look like " + kind + " token: %d. They alone are revoked, and access tokens of the same logins stay good. Revoke by sid or sub to deny those",
 	}}
 }
 

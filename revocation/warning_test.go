@@ -90,7 +90,7 @@ func TestWarningsOfSessions(t *testing.T) {
 			t.Fatalf("%s: got the faults %v, want none", body, faults)
 		}
 		w := r.Warnings()
-		if (len(w) == 1 && strings.Contains(w[0].Text, "goes on at the issuer") && strings.Contains(w[0].Lines, "goes on at its issuer")) != want || len(w) > 1 {
+		if (len(w) == 1 && strings.Contains(w[0].Text, "goes on at the issuer") && strings.Contains(w[0].Lines, "go on at their issuers")) != want || len(w) > 1 {
 			t.Errorf("%s: got the warnings %v, want one of the session: %v", body, w, want)
 		}
 	}

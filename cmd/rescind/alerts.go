@@ -43,7 +43,7 @@ With --follow it shows the latest alerts, oldest first, and then each new alert.
 	f.StringVar(&q.since, "since", "", "only alerts seen since a `time` as 2026-11-24T07:00:01Z, or within a duration, as 1h")
 	f.IntVar(&q.limit, "limit", 20, "number of alerts at most; 0 shows all")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		values, err := q.values(a.now())
+		values, err := q.values(cmd, a.now())
 		if err != nil {
 			return err
 		}
@@ -61,7 +61,10 @@ With --follow it shows the latest alerts, oldest first, and then each new alert.
 }
 
 // values returns the query of the API, or an error that names the wrong flag.
-func (q *alertsQuery) values(now time.Time) (url.Values, error) {
+func (q *alertsQuery) values(cmd *cobra.Command, now time.Time) (url.Values, error) {
+	if err := notEmpty(cmd, "detector", "since"); err != nil {
+		return nil, err
+	}
 	v := url.Values{}
 	if q.detector != "" {
 		if !slices.Contains(insight.Detectors, insight.Detector(q.detector)) {

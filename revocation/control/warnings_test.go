@@ -55,7 +55,7 @@ func TestWarnings(t *testing.T) {
 	}
 	var in Import
 	e.do("revoker", "POST", postPath, strings.Join(lines, "\n"), "Content-Type", typeNDJSON).want(201).json(&in)
-	for _, want := range []string{"2 tokens look like an ID token", "1 tokens look like a refresh token", "1 revocations name a session (sid)"} {
+	for _, want := range []string{"tokens that look like an ID token: 2. ", "tokens that look like a refresh token: 1. ", "revocations of a session (sid): 1. "} {
 		if !slices.ContainsFunc(in.Warnings, func(w string) bool { return strings.HasPrefix(w, want) }) {
 			t.Errorf("an import: got the warnings %q, want one that begins with %q", in.Warnings, want)
 		}

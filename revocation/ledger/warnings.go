@@ -77,7 +77,7 @@ func (a *Authority) dotted(ctx context.Context, candidates []Candidate) (out []s
 func (l lineWarnings) texts(action string) (out []string) {
 	for _, w := range l {
 		if action == ActImport {
-			out = append(out, fmt.Sprintf("%d %s", w.count, w.Lines))
+			out = append(out, fmt.Sprintf(w.Lines, w.count))
 			continue
 		}
 		out = append(out, w.Text)
