@@ -129,7 +129,7 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 	}{
 		{groupServers, []*cobra.Command{authzCommand(), controlCommand(), demoCommand(), a.initialize(), a.token()}},
 		{groupRevoking, []*cobra.Command{a.revoke(), a.restore(), a.importFile(), a.stream()}},
-		{groupLooking, []*cobra.Command{a.list(), a.show(), a.audit(), a.alerts(), a.activity(), a.advise(), a.replicas(), a.intakes(), a.check(), a.version()}},
+		{groupLooking, []*cobra.Command{a.list(), a.show(), a.audit(), a.alerts(), a.activity(), a.advise(), a.replicas(), a.intakes(), a.check(), a.probe(), a.version()}},
 	} {
 		for _, c := range g.commands {
 			c.GroupID = g.id
