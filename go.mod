@@ -3,6 +3,7 @@ module rescind
 go 1.26.8
 
 require (
+	filippo.io/bigmod v0.1.0
 	github.com/DataDog/sketches-go v1.4.8
 	github.com/DeRuina/timberjack v1.4.9
 	github.com/MicahParks/jwkset v0.11.4

@@ -17,7 +17,12 @@ import (
 
 // browser returns the CheckRequest for a request that a browser sends through Envoy.
 func browser(k *key) *authv3.CheckRequest {
-	check := Question{Token: k.token(map[string]any{"scope": "openid profile", "client_id": "web", "email": "alice@example.com"}), Headers: []authz.Header{
+	return browserWith(k.token(map[string]any{"scope": "openid profile", "client_id": "web", "email": "alice@example.com"}))
+}
+
+// browserWith returns the CheckRequest of a browser with this token.
+func browserWith(token string) *authv3.CheckRequest {
+	check := Question{Token: token, Headers: []authz.Header{
 		{Name: "user-agent", Value: "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"},
 		{Name: "accept", Value: "application/json, text/plain, */*"}, {Name: "accept-language", Value: "en-GB,en;q=0.9"}, {Name: "accept-encoding", Value: "gzip, deflate, br"},
 		{Name: "referer", Value: "https://app.example.com/orders"}, {Name: "cookie", Value: strings.Repeat("a=b; ", 20)},

@@ -82,6 +82,12 @@ func Verify(alg string, key Key, signingInput string, signature []byte) error {
 	if !key.fits(alg) {
 		return fmt.Errorf("%w: the key does not fit %s", ErrSignature, alg)
 	}
+	if hash, ok := pkcs1[alg]; ok && key.prepared != nil {
+		if !key.prepared.verify(hash, signingInput, signature) {
+			return ErrSignature
+		}
+		return nil
+	}
 	if err := algorithms[alg].method.Verify(signingInput, signature, key.Public); err != nil {
 		return fmt.Errorf("%w: %w", ErrSignature, err)
 	}

@@ -15,7 +15,7 @@ import (
 
 const signingInput = "eyJhbGciOiJ4In0.e30"
 
-func signed(t *testing.T, method jwt.SigningMethod, private any) []byte {
+func signed(t testing.TB, method jwt.SigningMethod, private any) []byte {
 	t.Helper()
 	signature, err := method.Sign(signingInput, private)
 	if err != nil {

@@ -27,6 +27,8 @@ type Key struct {
 	ID        string // kid; empty if the JWK has none
 	Algorithm string // alg of the JWK, which binds; empty if it has none
 	Public    crypto.PublicKey
+
+	prepared *prepared // of Public, if the key is in use by [Keys] and RSA; else nil
 }
 
 func (k Key) fits(alg string) bool {

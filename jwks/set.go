@@ -49,14 +49,18 @@ func newSet(keys []Key, algorithms []string, at time.Time) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
+	ready := make([]*prepared, len(keys))
+	for place, key := range keys {
+		s.kids[key.ID], ready[place] = true, prepare(key.Public)
+	}
 	for _, alg := range spellings(algorithms) {
 		var fitting []Key
 		for place, key := range keys {
-			s.kids[key.ID] = true
 			key.Public, err = keyfunc(&jwt.Token{Header: map[string]any{"kid": strconv.Itoa(place), "alg": canonical(alg)}})
 			if err != nil || !key.fits(alg) {
 				continue
 			}
+			key.prepared = ready[place]
 			fitting = append(fitting, key)
 			if key.ID != "" {
 				q := question{key.ID, alg}
