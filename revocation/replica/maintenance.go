@@ -39,7 +39,11 @@ func (f *Follower) maintainSet() {
 		return
 	}
 	set.sweep(f.ended(time.Now()))
+	began, filter := time.Now(), set.view.Load().filter
 	err := set.renew()
+	if set.view.Load().filter != filter {
+		f.log.Info("revocation filter rebuilt", "revocations", set.len(), "seconds", time.Since(began).Seconds())
+	}
 	if err == nil {
 		err = set.check()
 	}

@@ -1,8 +1,10 @@
 // Command bench measures the cost of a Check. It starts servers side by side, drives
-// them by turns with one generator, and prints a table in Markdown.
+// them by turns with one generator, and prints tables in Markdown.
 //
-//	go run ./test/bench
-//	go run ./test/bench -entries 0,1000000,10000000 -rounds 5 -seconds 4
+//	go run ./test/bench                            # about five minutes
+//	go run ./test/bench -full                      # ten million revocations too
+//	go run ./test/bench -full -envoy               # and through a real Envoy
+//	go run ./test/bench -markdown test/FIGURES.md  # replaces the tables there
 //
 // # Servers
 //
@@ -11,12 +13,19 @@
 // keyfunc behind the same codec, and knows no revocations. "rescind" is this product
 // as its binary, with a control endpoint of its own for each number of revocations.
 //
+// The revocations are imported through the admin API. The store of a control endpoint
+// with 500,000 revocations or more is kept in the cache folder of the user, because an
+// import of ten million takes minutes. A later run starts a control endpoint on a copy
+// of the store, and its replica gets the whole set from there.
+//
 // # Traffic
 //
 // "seen" are a hundred tokens over and over. "never seen" are tokens of which none
 // comes again before the replica has forgotten it. "revoked" are revoked tokens. "one
 // new in twenty" is 19 in 20 of the first kind and one of the second. Every server gets
-// each kind of traffic, so that ratios compare the same messages.
+// each kind of traffic, so that ratios compare the same messages. The table has the
+// share of the tokens that were in the cache of the replica, so a reader sees that a
+// kind is the kind that it says.
 //
 // # Measurement
 //
@@ -28,6 +37,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -39,36 +49,15 @@ import (
 )
 
 func main() {
-	if len(os.Args) == 4 && os.Args[1] == "serve" {
-		serve(context.Background(), os.Args[2], os.Args[3])
-		return
-	}
-	o := options{}
-	entries := flag.String("entries", "0,1000000", "numbers of revocations, one replica each")
-	algorithms := flag.String("algorithms", "RS256,ES256", "algorithms of the tokens")
-	traffic := flag.String("traffic", strings.Join(kinds, ","), "kinds of traffic")
-	flag.IntVar(&o.rounds, "rounds", 3, "rounds, in each of which every server gets each kind of traffic")
-	flag.Float64Var(&o.seconds, "seconds", 2, "length of one turn")
-	flag.IntVar(&o.inFlight, "in-flight", 64, "Checks under way at a time")
-	flag.IntVar(&o.unseen, "unseen", 20_000, "tokens that are never seen; more than the replica remembers")
-	flag.StringVar(&o.output, "o", "", "file for the table, besides standard output")
-	flag.Parse()
-	for text := range strings.SplitSeq(*entries, ",") {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 0 {
-			fmt.Fprintf(os.Stderr, "-entries: %q is not a number of revocations\n", text)
-			os.Exit(2)
-		}
-		o.entries = append(o.entries, n)
-	}
-	o.algorithms, o.kinds = strings.Split(*algorithms, ","), strings.Split(*traffic, ",")
-	for _, kind := range o.kinds {
-		if !slices.Contains(kinds, kind) {
-			fmt.Fprintf(os.Stderr, "-traffic: %q is not one of %s\n", kind, strings.Join(kinds, ", "))
-			os.Exit(2)
+	ctx := context.Background()
+	ran, err := helper(ctx)
+	if !ran {
+		var o options
+		if o, err = parse(os.Args[1:]); err == nil {
+			err = run(ctx, o)
 		}
 	}
-	if err := run(context.Background(), o); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -80,57 +69,142 @@ type options struct {
 	kinds            []string
 	rounds, inFlight int
 	unseen           int
-	seconds          float64
-	output           string
+	turn             time.Duration
+	checks           int           // of one token, for the memory; 0: no such part
+	steady           time.Duration // of a phase at half the load; 0: no such part
+	markdown         string        // file whose tables are replaced; empty: standard output
+	arguments        string        // as they were given
 }
 
-// run starts the servers, measures, and prints the table.
-func run(ctx context.Context, o options) (err error) {
-	dir, err := os.MkdirTemp("", "rescind-bench-")
-	if err != nil {
-		return err
+// parse reads the command line.
+func parse(arguments []string) (o options, err error) {
+	o.arguments = strings.Join(arguments, " ")
+	flags := flag.NewFlagSet("bench", flag.ExitOnError)
+	entries := flags.String("entries", "0,1000000", "numbers of revocations, one product each")
+	algs := flags.String("algorithms", strings.Join(algorithms, ","), "algorithms of the tokens")
+	traffic := flags.String("traffic", strings.Join(kinds, ","), "kinds of traffic; none leaves out the table of servers")
+	full := flags.Bool("full", false, "ten million revocations too")
+	flags.IntVar(&o.rounds, "rounds", 3, "rounds, in each of which every server gets each kind of traffic")
+	flags.DurationVar(&o.turn, "turn", 1500*time.Millisecond, "length of one turn of a server")
+	flags.IntVar(&o.inFlight, "in-flight", 64, "Checks under way at a time")
+	flags.IntVar(&o.unseen, "unseen", 40_000, "tokens that are never seen; more than a replica remembers")
+	flags.IntVar(&o.checks, "checks", 1_000_000, "Checks of one token, after which the memory is read; 0: none")
+	flags.DurationVar(&o.steady, "steady", 8*time.Second, "length of a phase at half the load, with revocations and without; 0: none")
+	flags.StringVar(&o.markdown, "markdown", "", "`file` whose marked tables are replaced; otherwise they are printed")
+	if err := flags.Parse(arguments); err != nil {
+		return o, err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	var processes processes
-	defer processes.stop()
+	for text := range strings.SplitSeq(*entries, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 {
+			return o, fmt.Errorf("-entries: %q is not a number of revocations", text)
+		}
+		o.entries = append(o.entries, n)
+	}
+	if *full {
+		o.entries = append(o.entries, 10_000_000)
+	}
+	slices.Sort(o.entries)
+	o.entries = slices.Compact(o.entries)
+	if o.algorithms, err = oneOf("-algorithms", *algs, algorithms); err != nil {
+		return o, err
+	}
+	if *traffic != "none" {
+		o.kinds, err = oneOf("-traffic", *traffic, kinds)
+	}
+	if o.rounds < 1 || o.inFlight < connections || o.unseen < 1 {
+		return o, fmt.Errorf("-rounds and -unseen must be 1 at least, and -in-flight %d", connections)
+	}
+	return o, err
+}
 
-	note("making tokens")
-	issuer, err := newIssuer(o.algorithms, filepath.Join(dir, "jwks.json"))
-	if err != nil {
+// oneOf returns the elements of a list, each of which must be known.
+func oneOf(name, list string, known []string) ([]string, error) {
+	all := strings.Split(list, ",")
+	for _, one := range all {
+		if !slices.Contains(known, one) {
+			return nil, fmt.Errorf("%s: %q is not one of %s", name, one, strings.Join(known, ", "))
+		}
+	}
+	return all, nil
+}
+
+// bench is one run.
+type bench struct {
+	options
+	processes
+	dir, binary string
+	issuer      *issuer
+	tables      tables
+}
+
+// run measures, and writes the tables.
+func run(ctx context.Context, o options) (err error) {
+	b := bench{options: o}
+	defer b.stop()
+	if b.dir, err = os.MkdirTemp("", "rescind-bench-"); err != nil {
 		return err
 	}
-	var servers []*server
+	defer func() { _ = os.RemoveAll(b.dir) }()
+	b.binary = filepath.Join(b.dir, "rescind")
+	note("building rescind")
+	if err := build(ctx, b.binary, false); err != nil {
+		return err
+	}
+	if b.issuer, err = newIssuer(o.algorithms, filepath.Join(b.dir, "jwks.json")); err != nil {
+		return err
+	}
+	for _, part := range []func(context.Context) error{b.servers, b.steadily, b.memory} {
+		if err = part(ctx); err != nil {
+			break
+		}
+	}
+	return errors.Join(err, b.tables.write(o.markdown)) // the tables that are complete are worth keeping
+}
+
+// product starts a product with so many revocations.
+func (b *bench) product(ctx context.Context, name string, entries int) (*product, error) {
+	note("starting rescind with %s revocations", thousands(entries))
+	return b.newProduct(ctx, b.dir, b.binary, b.issuer.file, name, entries)
+}
+
+// servers measures all servers with each kind of traffic.
+func (b *bench) servers(ctx context.Context) error {
+	if len(b.kinds) == 0 {
+		return nil
+	}
+	var all []*server
 	for _, kind := range []string{"no-op", "golang-jwt"} {
-		s, err := processes.self(ctx, dir, kind, issuer.file)
+		s, err := b.plain(ctx, b.dir, kind, b.issuer.file)
 		if err != nil {
 			return err
 		}
-		servers = append(servers, s)
+		all = append(all, s)
 	}
-	if len(o.entries) > 0 {
-		note("building rescind")
-	}
-	for _, n := range o.entries {
-		note("starting rescind with %d revocations", n)
-		s, err := processes.product(ctx, dir, issuer, n)
+	for _, n := range b.entries {
+		d, err := b.product(ctx, "rescind-"+strconv.Itoa(n), n)
 		if err != nil {
 			return err
 		}
-		servers = append(servers, s)
-	}
-	var t table
-	for _, alg := range o.algorithms {
-		note("signing %d tokens with %s", o.unseen, alg)
-		traffic, err := issuer.traffic(alg, o.unseen)
+		s, err := d.replica(ctx)
 		if err != nil {
 			return err
 		}
-		for round := range o.rounds {
-			note("%s, round %d of %d", alg, round+1, o.rounds)
-			for _, kind := range o.kinds {
-				for i := range servers {
-					s := servers[(i+round)%len(servers)] // each server is first in turn
-					m, err := measure(ctx, s, traffic, kind, o)
+		all = append(all, s)
+	}
+	t := turns{}
+	for _, alg := range b.algorithms {
+		note("signing %d tokens with %s", b.unseen, alg)
+		traffic, err := b.issuer.traffic(alg, b.unseen)
+		if err != nil {
+			return err
+		}
+		for round := range b.rounds {
+			note("%s, round %d of %d", alg, round+1, b.rounds)
+			for _, kind := range b.kinds {
+				for i := range all {
+					s := all[(i+round)%len(all)] // each server is first in turn
+					m, err := measure(ctx, s, traffic, kind, b.options)
 					if err != nil {
 						return fmt.Errorf("%s, %s, %s: %w", s.name, alg, kind, err)
 					}
@@ -139,12 +213,55 @@ func run(ctx context.Context, o options) (err error) {
 			}
 		}
 	}
-	text := t.markdown(o, servers)
-	fmt.Print(text)
-	if o.output != "" {
-		return os.WriteFile(o.output, []byte(text), 0o644) //nolint:gosec // a table for everybody
+	b.tables.add("checks", t.markdown(b.options, all))
+	for _, s := range all {
+		if err := b.end(s.process); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// steadily measures latencies at half the load, with the most revocations.
+func (b *bench) steadily(ctx context.Context) error {
+	if b.steady == 0 || len(b.entries) == 0 {
+		return nil
+	}
+	d, err := b.product(ctx, "rescind-steady", b.entries[len(b.entries)-1])
+	if err != nil {
+		return err
+	}
+	traffic, err := b.issuer.traffic(b.algorithms[0], 0)
+	if err != nil {
+		return err
+	}
+	all, err := d.steady(ctx, traffic, b.options)
+	if err != nil {
+		return err
+	}
+	b.tables.add("steady", steadyMarkdown(b.options, d.entries, all))
+	return b.end(d.control)
+}
+
+// memory measures the memory after many Checks of one token.
+func (b *bench) memory(ctx context.Context) error {
+	if b.checks == 0 {
+		return nil
+	}
+	d, err := b.product(ctx, "rescind-memory", -1)
+	if err != nil {
+		return err
+	}
+	traffic, err := b.issuer.traffic(b.algorithms[0], 0)
+	if err != nil {
+		return err
+	}
+	r, err := d.memory(ctx, traffic, b.options)
+	if err != nil {
+		return err
+	}
+	b.tables.add("memory", memoryMarkdown(b.options, r))
+	return b.end(d.control)
 }
 
 var began = time.Now()

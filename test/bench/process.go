@@ -1,240 +1,125 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"syscall"
 	"time"
 )
 
-// server is a running server.
-type server struct {
-	name string
-	addr string // of Checks
-	pid  int
-
-	unseen atomic.Int64 // number of the last token that was never seen
+// process is a started program. Its output goes to a log file.
+type process struct {
+	*exec.Cmd
+	log string
 }
 
-// processes are the started processes. They end with the benchmark.
-type processes struct{ all []*exec.Cmd }
+// processes are the started programs. They end with the benchmark.
+type processes struct{ all []*process }
 
 func (p *processes) stop() {
-	for _, c := range p.all {
+	for _, c := range slices.Backward(p.all) {
 		_ = c.Process.Kill()
 		_ = c.Wait()
 	}
 }
 
-// start starts a command and returns the value of address from its output.
-func (p *processes) start(c *exec.Cmd, log string, address func(line string) string) (string, error) {
-	out, err := os.Create(log) //nolint:gosec // a path of the benchmark's own
+// start starts a program that writes its output to a log.
+func (p *processes) start(ctx context.Context, log string, environment []string, argv ...string) (*process, error) {
+	out, err := os.Create(log)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer func() { _ = out.Close() }()
-	c.Stdout, c.Stderr = out, out
+	c := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // programs of the benchmark
+	c.Stdout, c.Stderr, c.Env = out, out, append(os.Environ(), environment...)
 	if err := c.Start(); err != nil {
-		return "", err
+		return nil, err
 	}
-	p.all = append(p.all, c)
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		text, err := os.ReadFile(log) //nolint:gosec // a path of the benchmark's own
-		if err != nil {
-			return "", err
+	started := &process{c, log}
+	p.all = append(p.all, started)
+	return started, nil
+}
+
+// end stops a program in order, and waits for its end. It fails if the program failed.
+func (p *processes) end(ended *process) error {
+	p.all = slices.DeleteFunc(p.all, func(c *process) bool { return c == ended })
+	if err := ended.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	err := ended.Wait()
+	if status, ok := ended.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGTERM {
+		return nil // a program without a handler
+	}
+	if err != nil {
+		text, _ := os.ReadFile(ended.log)
+		return fmt.Errorf("%s: %w; it wrote:\n%s", filepath.Base(ended.Path), err, last(string(text), 2000))
+	}
+	return nil
+}
+
+// patience is how long a program may take to listen or to load.
+const patience = 5 * time.Minute
+
+// until calls done until it returns true or the patience is at its end.
+func (c *process) until(state string, done func() bool) error {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if done() {
+			return nil
 		}
+		if c.Process.Signal(syscall.Signal(0)) != nil {
+			break
+		}
+	}
+	text, _ := os.ReadFile(c.log)
+	return fmt.Errorf("%s is not %s; it wrote:\n%s", filepath.Base(c.Path), state, last(string(text), 4000))
+}
+
+// line waits for a line of the log of which find returns a part, and returns the part.
+func (c *process) line(state string, find func(line string) string) (found string, err error) {
+	err = c.until(state, func() bool {
+		text, _ := os.ReadFile(c.log)
 		for line := range strings.Lines(string(text)) {
-			if addr := address(line); addr != "" {
-				return addr, nil
+			if found = find(line); found != "" {
+				return true
 			}
 		}
-	}
-	text, _ := os.ReadFile(log) //nolint:gosec // a path of the benchmark's own
-	return "", fmt.Errorf("%s did not listen within 30 s; it wrote:\n%s", c.Args, text)
+		return false
+	})
+	return found, err
 }
 
-// self starts a server of this program.
-func (p *processes) self(ctx context.Context, dir, kind, keys string) (*server, error) {
-	path, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	c := exec.CommandContext(ctx, path, "serve", kind, keys) //nolint:gosec // this program
-	addr, err := p.start(c, filepath.Join(dir, kind+".log"), strings.TrimSpace)
-	if err != nil {
-		return nil, err
-	}
-	return &server{name: kind, addr: addr, pid: c.Process.Pid}, nil
+// count returns how many lines of the log have this text.
+func (c *process) count(text string) int {
+	all, _ := os.ReadFile(c.log)
+	return strings.Count(string(all), text)
 }
 
-// listening returns the address of the listener of this name that a line of the log
-// of rescind names.
-func listening(name string) func(string) string {
-	return func(line string) string {
+// listening waits until rescind has written the address of this listener.
+func (c *process) listening(name string) (string, error) {
+	return c.line("listening", func(line string) string {
 		if !strings.Contains(line, `"msg":"listening"`) || !strings.Contains(line, `"name":"`+name+`"`) {
 			return ""
 		}
 		_, addr, _ := strings.Cut(line, `"addr":"`)
 		addr, _, _ = strings.Cut(addr, `"`)
 		return addr
-	}
+	})
 }
 
-// product builds rescind, starts a control endpoint and a replica, and imports so many
-// revocations besides those of the revoked tokens.
-func (p *processes) product(ctx context.Context, dir string, i *issuer, entries int) (*server, error) {
-	dir = filepath.Join(dir, "rescind-"+strconv.Itoa(entries))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	binary := filepath.Join(filepath.Dir(dir), "rescind")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "rescind/cmd/rescind").CombinedOutput(); err != nil { //nolint:gosec // our own
-		return nil, fmt.Errorf("building rescind: %w\n%s", err, out)
-	}
-	const secret = "a-secret-of-the-benchmark-alone"
-	sum := sha256.Sum256([]byte(secret))
-	feedSum := sha256.Sum256([]byte(secret + "-feed"))
-	control, authz := filepath.Join(dir, "control.yaml"), filepath.Join(dir, "authz.yaml")
-	for path, text := range map[string]string{
-		control: fmt.Sprintf(`http: {listen: "127.0.0.1:0"}
-feed: {listen: "127.0.0.1:0", tokens: [{name: replicas, sha256: %s}]}
-store: {dir: %q, retention: 720h}
-admin: {tokens: [{name: bench, sha256: %s, roles: [operator]}]}
-log: {level: info, format: json}
-`, hex.EncodeToString(feedSum[:]), filepath.Join(dir, "store"), hex.EncodeToString(sum[:])),
-		filepath.Join(dir, "replica.token"): secret + "-feed\n",
-		filepath.Join(dir, "admin.token"):   secret + "\n",
-	} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			return nil, err
-		}
-	}
-	log := filepath.Join(dir, "control.log")
-	feed, err := p.start(exec.CommandContext(ctx, binary, "control", "--config", control), log, listening("feed")) //nolint:gosec // our own
-	if err != nil {
-		return nil, err
-	}
-	text, err := os.ReadFile(log) //nolint:gosec // a path of the benchmark's own
-	if err != nil {
-		return nil, err
-	}
-	admin := ""
-	for line := range strings.Lines(string(text)) {
-		if addr := listening("admin")(line); addr != "" {
-			admin = addr
-		}
-	}
-	if err := os.WriteFile(authz, []byte(fmt.Sprintf(`grpc: {listen: "127.0.0.1:0"}
-http: {listen: "127.0.0.1:0"}
-issuers: [{issuer: %q, jwks_file: %q, audiences: [api]}]
-revocation: {control: [%q], token_file: replica.token, name: bench}
-log: {level: info, format: json, decisions: {output: "file:%s"}}
-`, issuerName, i.file, feed, filepath.Join(dir, "decisions.log"))), 0o600); err != nil {
-		return nil, err
-	}
-	c := exec.CommandContext(ctx, binary, "authz", "--config", authz) //nolint:gosec // our own
-	log = filepath.Join(dir, "authz.log")
-	addr, err := p.start(c, log, listening("grpc"))
-	if err != nil {
-		return nil, err
-	}
-	if err := importEntries(ctx, binary, dir, admin, i, entries); err != nil {
-		return nil, err
-	}
-	page, err := p.page(log)
-	if err != nil {
-		return nil, err
-	}
-	if err := caughtUp(page, entries); err != nil {
-		return nil, err
-	}
-	return &server{name: fmt.Sprintf("rescind, %s revocations", thousands(entries)), addr: addr, pid: c.Process.Pid}, nil
-}
-
-// page returns the address of the metrics of a replica.
-func (p *processes) page(log string) (string, error) {
-	text, err := os.ReadFile(log) //nolint:gosec // a path of the benchmark's own
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(string(text)) {
-		if addr := listening("http")(line); addr != "" {
-			return "http://" + addr + "/metrics", nil
-		}
-	}
-	return "", errors.New("the replica has not logged the address of its metrics")
-}
-
-// importEntries revokes the tokens to revoke, and so many others.
-func importEntries(ctx context.Context, binary, dir, admin string, i *issuer, entries int) (err error) {
-	path := filepath.Join(dir, "import.ndjson")
-	f, err := os.Create(path) //nolint:gosec // a path of the benchmark's own
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(path) }()
-	w := bufio.NewWriterSize(f, 1<<20)
-	for alg := range i.keys {
-		for n := range fewEnded {
-			_, _ = fmt.Fprintf(w, `{"issuer":%q,"claims":{"jti":%q}}`+"\n", issuerName, endedID(alg, n))
-		}
-	}
-	for n := range entries {
-		_, _ = fmt.Fprintf(w, `{"issuer":%q,"claims":{"jti":"other-%d"}}`+"\n", issuerName, n)
-	}
-	if err := errors.Join(w.Flush(), f.Close()); err != nil {
-		return err
-	}
-	c := exec.CommandContext(ctx, binary, "import", path, "--control", "http://"+admin, "--token-file", filepath.Join(dir, "admin.token"), "--yes") //nolint:gosec // our own
-	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("importing revocations: %w\n%s", err, out)
-	}
-	return nil
-}
-
-// caughtUp waits until a replica has so many revocations.
-func caughtUp(page string, entries int) error {
-	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
-		if n, err := metric(page, "rescind_revocations"); err == nil && int(n) > entries {
-			return nil
-		}
-	}
-	return fmt.Errorf("the replica did not have %d revocations within 5 minutes", entries)
-}
-
-// metric returns a metric without labels from a page of metrics.
-func metric(page, name string) (float64, error) {
-	r, err := http.Get(page) //nolint:gosec,noctx // our own replica
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = r.Body.Close() }()
-	for scanner := bufio.NewScanner(r.Body); scanner.Scan(); {
-		if value, ok := strings.CutPrefix(scanner.Text(), name+" "); ok {
-			return strconv.ParseFloat(value, 64)
-		}
-	}
-	return 0, fmt.Errorf("%s has no %s", page, name)
-}
-
-// processorTime returns the processor time that a process has used.
-func (s *server) processorTime() (ran time.Duration, err error) {
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.pid))
+// processorTime returns the processor time that the program has used. It needs Linux.
+func (c *process) processorTime() (ran time.Duration, err error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", c.Process.Pid))
 	if err != nil || len(threads) == 0 {
-		return 0, fmt.Errorf("the threads of %s are not known; this needs Linux, and the process to live", s.name)
+		return 0, fmt.Errorf("the threads of %s are not known; this needs Linux, and the process to live", c.Path)
 	}
 	for _, path := range threads {
-		text, err := os.ReadFile(path) //nolint:gosec // of the system
+		text, err := os.ReadFile(path)
 		if err != nil {
 			continue // the thread is gone
 		}
@@ -247,9 +132,9 @@ func (s *server) processorTime() (ran time.Duration, err error) {
 	return ran, nil
 }
 
-// resident returns the resident memory of a process in MiB.
-func (s *server) resident() float64 {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.pid))
+// resident returns the resident memory of the program in MiB.
+func (c *process) resident() float64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.Process.Pid))
 	if err != nil {
 		return 0
 	}
@@ -262,13 +147,5 @@ func (s *server) resident() float64 {
 	return 0
 }
 
-// thousands returns a number as people read it.
-func thousands(n int) string {
-	switch {
-	case n > 0 && n%1_000_000 == 0:
-		return fmt.Sprint(n/1_000_000, " million")
-	case n == 0:
-		return "no"
-	}
-	return strconv.Itoa(n)
-}
+// last returns the last n bytes of a text.
+func last(text string, n int) string { return text[max(0, len(text)-n):] }

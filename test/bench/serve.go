@@ -14,35 +14,59 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// serve runs one of the servers to compare with, and prints its address.
-func serve(ctx context.Context, kind, keys string) {
+// asServer is the environment variable that makes this program one of its helpers: a
+// server to compare with, or the caller that revokes.
+const asServer = "RESCIND_BENCH_SERVER"
+
+// helper runs the helper that the environment names, if it names one.
+func helper(ctx context.Context) (ran bool, err error) {
+	switch kind := os.Getenv(asServer); kind {
+	case "":
+		return false, nil
+	case "revoker":
+		return true, revoke(ctx, os.Args[1], os.Args[2])
+	default:
+		return true, serve(ctx, kind, os.Args[1])
+	}
+}
+
+// serve runs a server to compare with, and prints its address.
+func serve(ctx context.Context, kind, keys string) error {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
-		panic(err)
+		return err
 	}
 	server := grpc.NewServer()
-	switch kind {
-	case "no-op":
+	healthpb.RegisterHealthServer(server, healthy{})
+	if kind == "no-op" {
 		authv3.RegisterAuthorizationServer(server, noop{})
-	default:
-		text, err := os.ReadFile(keys) //nolint:gosec // a path of the benchmark's own
+	} else {
+		text, err := os.ReadFile(keys) //nolint:gosec // a file of the benchmark
 		if err != nil {
-			panic(err)
+			return err
 		}
 		k, err := keyfunc.NewJWKSetJSON(text)
 		if err != nil {
-			panic(err)
+			return err
 		}
 		authv3.RegisterAuthorizationServer(server, verifying{keys: k.Keyfunc, parser: jwt.NewParser(
-			jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithIssuer(issuerName), jwt.WithAudience("api"), jwt.WithExpirationRequired(),
+			jwt.WithValidMethods(algorithms), jwt.WithIssuer(issuerName), jwt.WithAudience("api"), jwt.WithExpirationRequired(),
 		)})
 	}
 	fmt.Println(l.Addr())
-	if err := server.Serve(l); err != nil {
-		panic(err)
-	}
+	return server.Serve(l)
+}
+
+// healthy says that every service is there.
+type healthy struct {
+	healthpb.UnimplementedHealthServer
+}
+
+func (healthy) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING}, nil
 }
 
 // noop allows everything.

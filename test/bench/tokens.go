@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
 	"os"
@@ -33,6 +34,8 @@ const (
 )
 
 var kinds = []string{seen, unseen, revoked, oneNew}
+
+var algorithms = []string{"RS256", "ES256"}
 
 const issuerName = "https://bench.example/"
 
@@ -93,10 +96,58 @@ func (i *issuer) token(alg, jti string) (string, error) {
 // endedID returns the jti of a revoked token.
 func endedID(alg string, n int) string { return fmt.Sprintf("ended-%s-%d", alg, n) }
 
-// traffic are the messages of one algorithm.
+// tokens are the tokens of one algorithm.
+type tokens struct{ few, many, ended []string }
+
+// tokens signs the tokens of one algorithm. unseen is the number of those that are
+// never seen.
+func (i *issuer) tokens(alg string, unseen int) (t tokens, err error) {
+	sign := func(n int, id func(int) string) []string {
+		out := make([]string, n)
+		var all errgroup.Group
+		all.SetLimit(runtime.NumCPU())
+		for at := range n {
+			all.Go(func() (err error) {
+				out[at], err = i.token(alg, id(at))
+				return err
+			})
+		}
+		err = errors.Join(err, all.Wait())
+		return out
+	}
+	t.few = sign(fewSeen, func(n int) string { return fmt.Sprintf("seen-%s-%d", alg, n) })
+	t.ended = sign(fewEnded, func(n int) string { return endedID(alg, n) })
+	t.many = sign(unseen, func(n int) string { return fmt.Sprintf("unseen-%s-%d", alg, n) })
+	return t, err
+}
+
+// traffic are the requests with the tokens of one algorithm.
 type traffic struct{ few, many, ended [][]byte }
 
-// next returns the message of this number of one kind of traffic to s. The tokens that
+// traffic encodes a request with each token.
+func (t tokens) traffic(encode func(token string) ([]byte, error)) (requests traffic, err error) {
+	all := func(tokens []string) [][]byte {
+		out := make([][]byte, len(tokens))
+		for n, token := range tokens {
+			request, fault := encode(token)
+			out[n], err = request, errors.Join(err, fault)
+		}
+		return out
+	}
+	return traffic{all(t.few), all(t.many), all(t.ended)}, err
+}
+
+// traffic signs the tokens of one algorithm, and encodes a Check with each.
+func (i *issuer) traffic(alg string, unseen int) (*traffic, error) {
+	signed, err := i.tokens(alg, unseen)
+	if err != nil {
+		return nil, err
+	}
+	requests, err := signed.traffic(message)
+	return &requests, err
+}
+
+// next returns the request of this number of one kind of traffic to s. The tokens that
 // are never seen come in turn, for each server apart.
 func (t *traffic) next(kind string, s *server, n int) []byte {
 	switch {
@@ -106,38 +157,6 @@ func (t *traffic) next(kind string, s *server, n int) []byte {
 		return t.ended[n%len(t.ended)]
 	}
 	return t.few[n%len(t.few)]
-}
-
-// traffic signs the tokens of one algorithm.
-func (i *issuer) traffic(alg string, n int) (*traffic, error) {
-	sign := func(n int, id func(int) string) ([][]byte, error) {
-		out := make([][]byte, n)
-		var all errgroup.Group
-		all.SetLimit(runtime.NumCPU())
-		for at := range n {
-			all.Go(func() error {
-				token, err := i.token(alg, id(at))
-				if err == nil {
-					out[at], err = message(token)
-				}
-				return err
-			})
-		}
-		return out, all.Wait()
-	}
-	few, err := sign(fewSeen, func(n int) string { return fmt.Sprintf("seen-%s-%d", alg, n) })
-	if err != nil {
-		return nil, err
-	}
-	ended, err := sign(fewEnded, func(n int) string { return endedID(alg, n) })
-	if err != nil {
-		return nil, err
-	}
-	many, err := sign(n, func(n int) string { return fmt.Sprintf("unseen-%s-%d", alg, n) })
-	if err != nil {
-		return nil, err
-	}
-	return &traffic{few, many, ended}, nil
 }
 
 // message returns the gRPC message of a Check about the request of a browser.
