@@ -50,6 +50,7 @@ var arrows = map[string][]string{
 	"rescind/authz/gate":                   {"rescind/authz", "rescind/revocation/linelimit"},
 	"rescind/authz/explain":                {"rescind/authz", "rescind/jwks", "rescind/jwks/jwt", "rescind/jwks/statuslist", "rescind/revocation", "rescind/revocation/printable"},
 	"rescind/envoy":                        {"rescind/authz", "rescind/authz/gate"},
+	"rescind/envoy/lint":                   {"rescind/authz", "rescind/revocation/printable"},
 	"rescind/envoy/envoytest":              {"rescind/envoy", "rescind/jwks/jwkstest", "rescind/test/freeport"},
 	"rescind/cmd/internal/config":          {"rescind/authz", "rescind/authz/watch", "rescind/jwks", "rescind/jwks/jwt", "rescind/jwks/loopback", "rescind/jwks/statuslist", "rescind/revocation", "rescind/revocation/insight", "rescind/revocation/intake", "rescind/revocation/intake/webhook", "rescind/revocation/printable", "rescind/revocation/intake/secevent", "rescind/revocation/intake/ssf", "rescind/revocation/intake/ssf/stream"},
 	"rescind/cmd/internal/daemon":          {"rescind/cmd/internal/config", "rescind/revocation/linelimit", "rescind/revocation/printable", "rescind/revocation/rpcerror"},

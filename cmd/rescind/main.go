@@ -109,8 +109,8 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 			cmd.SetOut(a.errs)
 			return errors.Join(cmd.Help(), &failure{status: statusUsage})
 		},
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if !slices.Contains(outputs, a.output) {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if !slices.Contains(outputs, a.output) && (a.output == "" || cmd.Annotations[annotationOutput] != a.output) {
 				return usage("-o %s: the output must be text, wide or json", printable.Quote(a.output))
 			}
 			return nil
@@ -129,7 +129,7 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 	}{
 		{groupServers, []*cobra.Command{authzCommand(), controlCommand(), demoCommand(), a.initialize(), a.token()}},
 		{groupRevoking, []*cobra.Command{a.revoke(), a.restore(), a.importFile(), a.stream()}},
-		{groupLooking, []*cobra.Command{a.list(), a.show(), a.audit(), a.alerts(), a.activity(), a.advise(), a.replicas(), a.intakes(), a.check(), a.probe(), a.version()}},
+		{groupLooking, []*cobra.Command{a.list(), a.show(), a.audit(), a.alerts(), a.activity(), a.advise(), a.replicas(), a.intakes(), a.check(), a.lint(), a.probe(), a.version()}},
 	} {
 		for _, c := range g.commands {
 			c.GroupID = g.id

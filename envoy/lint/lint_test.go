@@ -1,0 +1,113 @@
+package lint
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// replica is the one that the files of testdata belong to.
+func replica() Replica {
+	r := Defaults()
+	r.Policies = []string{"default", "public", "reports"}
+	return r
+}
+
+// wanted are the findings that the comments of a file name: "LINE RULE".
+func wanted(text string) (all []string) {
+	line := 0
+	for l := range strings.Lines(text) {
+		line++
+		if _, rules, found := strings.Cut(l, "# want: "); found {
+			for rule := range strings.FieldsSeq(rules) {
+				all = append(all, fmt.Sprintf("%d %s", line, rule))
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func lintFile(t *testing.T, path string) (text string, findings []Finding) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	findings, unreadable := Lint([]Source{{path, b}}, replica())
+	if len(unreadable) > 0 {
+		t.Errorf("%s: got %v, want it read", path, unreadable)
+	}
+	return string(b), findings
+}
+
+// Every rule has a file in bad, and its line has the finding; a file in good has
+// none.
+func TestEveryRule(t *testing.T) {
+	bad, good := map[string]bool{}, map[string]bool{}
+	for folder, has := range map[string]map[string]bool{"bad": bad, "good": good} {
+		files, err := filepath.Glob("testdata/" + folder + "/*.yaml")
+		if err != nil || len(files) < len(rules) {
+			t.Fatalf("%s: got %d files and %v, want one for each of %d rules", folder, len(files), err, len(rules))
+		}
+		for _, path := range files {
+			text, findings := lintFile(t, path)
+			var got []string
+			for _, f := range findings {
+				got = append(got, fmt.Sprintf("%d %s", f.Line, f.Rule))
+			}
+			slices.Sort(got)
+			want := wanted(text)
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: got %q, want %q\n%s", path, got, want, explained(findings))
+			}
+			name := strings.TrimSuffix(filepath.Base(path), ".yaml")
+			for _, r := range rules {
+				if name == r.ID || strings.HasPrefix(name, r.ID+"-") && slices.ContainsFunc(findings, func(f Finding) bool { return f.Rule == r.ID }) {
+					has[r.ID] = true
+				}
+			}
+			if folder == "bad" && len(want) == 0 {
+				t.Errorf("%s: got no wanted finding, want one", path)
+			}
+		}
+	}
+	for _, r := range rules {
+		if !bad[r.ID] || !good[r.ID] {
+			t.Errorf("%s: got a bad file %t, a good file %t, want both", r.ID, bad[r.ID], good[r.ID])
+		}
+	}
+}
+
+func explained(findings []Finding) string {
+	var b strings.Builder
+	for _, f := range findings {
+		fmt.Fprintf(&b, "%s:%d: %s %s: %s\n", f.File, f.Line, f.Severity, f.Rule, f.Reason)
+	}
+	return b.String()
+}
+
+// The shipped configuration has no finding.
+func TestShippedConfiguration(t *testing.T) {
+	_, findings := lintFile(t, "../envoy.yaml")
+	if len(findings) > 0 {
+		t.Errorf("envoy.yaml: got\n%swant nothing", explained(findings))
+	}
+}
+
+// The texts of the rules are sentences.
+func TestTextsOfTheRules(t *testing.T) {
+	sentence := regexp.MustCompile(`^[A-Za-z].*[.)]$`)
+	id := regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+	seen := map[string]bool{}
+	for _, r := range rules {
+		if !id.MatchString(r.ID) || seen[r.ID] || !sentence.MatchString(r.Danger) || !sentence.MatchString(r.Fix) {
+			t.Errorf("%+v: want an ID of its own, and sentences", r)
+		}
+		seen[r.ID] = true
+	}
+}

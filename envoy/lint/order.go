@@ -1,0 +1,90 @@
+package lint
+
+import "strings"
+
+// order reports filters that stand on the wrong side of the check.
+func order(l *linter) {
+	for _, c := range l.checks {
+		if c.manager == nil {
+			continue
+		}
+		for _, f := range c.manager.filters[:c.index] {
+			l.before(f)
+		}
+		for _, f := range c.manager.filters[c.index+1:] {
+			l.behind(c, f)
+		}
+	}
+}
+
+// short returns the last two parts of a type's name, such as cors.v3.Cors without the
+// version.
+func (f *filter) short() string {
+	parts := strings.Split(f.typ, ".")
+	if len(parts) < 3 {
+		return ""
+	}
+	return parts[len(parts)-3]
+}
+
+// before reports a filter that runs before the check.
+func (l *linter) before(f *filter) {
+	switch f.short() {
+	case "cache", "cache_v2", "file_system_http_cache":
+		l.report("cache-before-check", f.entry, "The cache answers before the check, so anybody gets the answers that were made for others.")
+	case "jwt_authn":
+		for _, p := range f.config.get("providers").mapped() {
+			from := p.get("from_headers")
+			if !p.get("forward").isTrue() && (from == nil && p.get("from_cookies") == nil || containsName(from, "authorization")) {
+				l.report("jwt-authn-before-check", p, "jwt_authn removes the token that it has verified, so rescind sees none and denies.")
+			}
+		}
+	}
+}
+
+// mapped returns the values of a map.
+func (n *node) mapped() (all []*node) {
+	if n != nil {
+		for _, f := range n.fields {
+			all = append(all, f.value)
+		}
+	}
+	return all
+}
+
+func containsName(headers *node, name string) bool {
+	for _, h := range headers.list() {
+		if strings.EqualFold(h.get("name").string(), name) {
+			return true
+		}
+	}
+	return false
+}
+
+// rewriting are filters that may change the path or the headers of a request.
+var rewriting = map[string]bool{
+	"lua": true, "ext_proc": true, "wasm": true, "golang": true, "dynamic_modules": true, "grpc_json_transcoder": true, "grpc_json_reverse_transcoder": true,
+}
+
+// behind reports a filter that runs after the check.
+func (l *linter) behind(c *check, f *filter) {
+	switch name := f.short(); {
+	case name == "cors":
+		l.report("cors-after-check", f.entry, "A preflight of a browser carries no token. The check denies it before cors can answer it, and the answers of the check have no CORS headers.")
+	case name == "header_mutation":
+		for _, m := range f.config.at("mutations", "request_mutations").list() {
+			header := first(m.at("append", "header", "key"), m.get("remove"))
+			switch h := header.string(); {
+			case m.get("append") != nil && l.managed(h):
+				l.report("managed-header-set", header, "%s is one of the headers that rescind sets, and this filter sets it after the check.", quote(h))
+			case h == ":path" || h == ":authority" || h == ":method":
+				l.report("changed-after-check", header, "%s changes after the check, so the upstream gets another request than the one that was checked.", quote(h))
+			}
+		}
+	case rewriting[name]:
+		l.report("changed-after-check", f.entry, "%s can change the path and the headers after the check, those that rescind sets included.", name)
+	}
+	if on := f.config.get("clear_route_cache"); on.isTrue() && c.manager.dependsOnPath(c.name) {
+		l.report("clear-route-cache", on, "After the check the route is chosen again. The request can go to a route whose policy it was not checked for.")
+	}
+}
