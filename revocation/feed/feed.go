@@ -35,6 +35,10 @@
 // drops the replica when one message has been stuck for sendTimeout. Nothing else
 // waits for such a replica.
 //
+// The replicas of one connection are woken together (lane), and the lanes of one
+// credential at a pace (pace). A message to a replica then shares its packet with
+// others, and so does the acknowledgement. A packet costs more than its messages.
+//
 // Changes that come within two milliseconds of each other travel in one message
 // and are acknowledged in one, because with many replicas the messages cost more
 // than the changes. A revision of many entries travels in parts, and each part is

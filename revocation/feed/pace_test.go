@@ -91,7 +91,7 @@ func TestManyReplicasAreSentAtAPace(t *testing.T) {
 		if n := testutil.ToFloat64(s.replicas.figures.paced); n < many-paceAtOnce {
 			t.Errorf("rescind_control_replicas_paced_total: got %v, want at least %d", n, many-paceAtOnce)
 		}
-		pace := newPaces(strangers)["stranger"].Limit()
+		pace := s.paces["stranger"].limit.Limit()
 		if want := time.Duration((many - paceAtOnce - 1) / float64(pace) * 1e9); last < want || last > want+2*paceSlice+gather {
 			t.Errorf("the last of %d replicas: got the change after %v, want it after %v to %v", many, last, want, want+2*paceSlice+gather)
 		}

@@ -44,57 +44,37 @@ func (ss *session) send(resumes bool) error {
 			return err
 		}
 	}
-	tick := time.NewTicker(ss.server.heartbeat)
-	defer tick.Stop()
+	turn, beats := ss.lane.next()
 	ss.takePulse()
 	for {
-		select {
-		case <-tick.C:
-			ss.takePulse()
-		default:
-		}
 		if ss.reload.Swap(false) {
 			if err := ss.snapshot(); err != nil {
 				return err
 			}
 		}
-		grown, err := ss.step()
+		more, err := ss.step()
 		if err != nil {
 			return err
 		}
-		if grown == nil {
-			continue
+		if !more {
+			select {
+			case <-turn:
+			case <-ss.ctx.Done():
+				return context.Cause(ss.ctx)
+			}
 		}
-		select {
-		case <-grown:
-		case <-tick.C:
+		before := beats
+		if turn, beats = ss.lane.next(); beats != before {
 			ss.takePulse()
-		case <-ss.ctx.Done():
-			return context.Cause(ss.ctx)
-		}
-		if !ss.keepPace() {
-			return context.Cause(ss.ctx)
 		}
 	}
-}
-
-// keepPace waits for the session's turn among the replicas of its credential. It
-// returns false if the session has ended. Turns of one paceSlice come together,
-// because streams of one connection then share a packet.
-func (ss *session) keepPace() bool {
-	now := time.Now()
-	if wait := ss.pace.ReserveN(now, 1).DelayFrom(now); wait > 0 {
-		ss.server.replicas.figures.paced.Inc()
-		rest(ss.ctx, now.Add(wait+paceSlice).Truncate(paceSlice).Sub(now))
-	}
-	return ss.ctx.Err() == nil
 }
 
 // step sends the next parts, or the short revisions that overtake if there are no
-// parts, and then the heartbeat that is due. grown is nil if there may be more to
-// send. Otherwise grown is closed when there is more to send.
-func (ss *session) step() (grown <-chan struct{}, err error) {
-	parts, grown, err := ss.more()
+// parts, and then the heartbeat that is due. step reports whether there may be more
+// to send now.
+func (ss *session) step() (more bool, err error) {
+	parts, more, err := ss.more()
 	switch {
 	case err != nil:
 	case len(parts) > 0:
@@ -105,7 +85,7 @@ func (ss *session) step() (grown <-chan struct{}, err error) {
 	if err == nil {
 		err = ss.pulse()
 	}
-	return grown, err
+	return more, err
 }
 
 // greet sends the greeting. A node of a cluster may be a moment behind the
@@ -129,27 +109,21 @@ func (ss *session) greet(resumes bool) error {
 	return err
 }
 
-// more returns the next parts to send. If there are no parts, grown is closed when
-// there are parts.
-func (ss *session) more() (next []*feedpb.Change, grown <-chan struct{}, err error) {
-	recent, grown, held := ss.server.tail.after(ss.at)
+// more returns the next parts to send, and reports whether there may be further
+// parts now.
+func (ss *session) more() (next []*feedpb.Change, more bool, err error) {
+	recent, held := ss.server.tail.after(ss.at)
 	if held {
-		if len(recent) > 0 {
-			grown = nil
-		}
-		return recent, grown, nil
+		return recent, len(recent) > 0, nil
 	}
 	changes, held := ss.server.src.Changes(ss.at, readChanges)
 	if !held {
-		return nil, nil, ss.snapshot()
-	}
-	if len(changes) == 0 { // a source that breaks its promise must not make this loop spin
-		return nil, grown, nil
+		return nil, true, ss.snapshot()
 	}
 	for _, c := range changes {
 		next = append(next, partsOf(c, nil)...)
 	}
-	return next, nil, nil
+	return next, len(next) > 0, nil // a source that breaks its promise must not make the loop of send spin
 }
 
 // changes sends parts, each message with as many parts as fit. The last part ends
@@ -186,7 +160,7 @@ func (ss *session) overtake(long uint64) error {
 		return nil
 	}
 	t := ss.server.tail
-	later, _, _ := t.after(max(long, ss.ahead))
+	later, _ := t.after(max(long, ss.ahead))
 	later = slices.Concat(later, t.overtaking(max(long, ss.ahead)))
 	var short []*feedpb.Change
 	for bytes := 0; len(later) > 0 && bytes < maxAheadBytes; {

@@ -55,6 +55,9 @@ const (
 	refusalTime  = 2 * time.Second  // before the refusal of a replica beyond max_replicas
 )
 
+// maxStreams bounds the streams of one connection.
+const maxStreams = 16
+
 // maxRefusals bounds the refused replicas that wait for their refusal.
 const maxRefusals = 4096
 
@@ -70,7 +73,7 @@ type Server struct {
 	refusals  rate.Sometimes // bounds the log lines that callers without a credential cause
 
 	replicas  *replicas
-	paces     map[string]*rate.Limiter // by credential
+	paces     map[string]*pace // by credential
 	knowledge *knowledge
 	nodes     Nodes // nil: there are no other nodes
 	reports   *reports
@@ -91,7 +94,6 @@ func NewServer(src Source, o ServerOptions) *Server {
 		src: src, tokens: o.Tokens, heartbeat: o.Heartbeat, logger: o.Logger,
 		refusals: rate.Sometimes{Interval: 10 * time.Second},
 		tail:     newTail(src),
-		paces:    newPaces(o.Tokens),
 		reports:  newReports(o.OnAlerts, o.OnPeerAlerts),
 	}
 	for _, t := range o.Tokens {
@@ -106,11 +108,15 @@ func NewServer(src Source, o ServerOptions) *Server {
 	s.knowledge = newKnowledge(src.Retention())
 	s.replicas = newReplicas(s.logger, o.Tokens, s.knowledge)
 	s.replicas.onApplied = o.OnApplied
+	s.paces = newPaces(o.Tokens, s.replicas.figures.paced)
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(s.replicas.figures.all()...)
 	}
 	s.ctx, s.end = context.WithCancel(context.Background())
 	s.running.Go(func() { s.tail.run(s.ctx) })
+	for _, p := range s.paces {
+		s.running.Go(func() { p.run(s.ctx, s.tail) })
+	}
 	if s.nodes = o.Nodes; s.nodes != nil {
 		s.replicas.others, s.replicas.unmet = o.Others, true
 		s.replicas.settle()
@@ -159,7 +165,9 @@ func (s *Server) Options() []grpc.ServerOption {
 		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.MaxRecvMsgSize(maxReport),
 		grpc.MaxHeaderListSize(16 << 10),
-		grpc.MaxConcurrentStreams(16),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.StaticStreamWindowSize(64 << 10), // windows that adapt cost a ping for each packet of acknowledgements
+		grpc.StaticConnWindowSize(64 << 10),
 	}
 }
 

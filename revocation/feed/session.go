@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -25,8 +24,8 @@ type session struct {
 	stream feedpb.Feed_FollowServer
 	watched
 
-	pace   *rate.Limiter // of the replica's credential
-	reload atomic.Bool   // the replica is to be sent a snapshot
+	lane   *lane       // wakes the sending goroutine
+	reload atomic.Bool // the replica is to be sent a snapshot
 
 	// The fields below belong to the sending goroutine.
 	at    uint64 // every revision up to this one has been sent
@@ -52,7 +51,6 @@ var (
 // the reason.
 func (ss *session) run(credential string) error {
 	s := ss.server
-	ss.pace = s.paces[credential]
 	a, log, err := ss.arrival(credential)
 	if err != nil {
 		return err
@@ -69,6 +67,9 @@ func (ss *session) run(credential string) error {
 	}()
 	s.tail.use(1)
 	defer s.tail.use(-1)
+	pace := s.paces[credential]
+	ss.lane = pace.join(a.remote, s.heartbeat)
+	defer pace.leave(ss.lane)
 	log.Info("replica connected", "revision", ss.at, "resumes", a.known, "version", a.version)
 
 	ended := make(chan error, 2)

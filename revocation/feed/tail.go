@@ -31,6 +31,7 @@ type tail struct {
 	bytes int              // of parts
 	early []*feedpb.Change // short revisions beyond head, while a long one is packed
 	grown chan struct{}    // closed when head moves, or early grows
+	grows uint64           // how often grown was closed
 	users int              // sessions; without any, nothing is packed
 }
 
@@ -82,8 +83,9 @@ func (t *tail) step() {
 	t.wake()
 }
 
-// wake wakes the sessions, because there is more to send. The caller holds mu.
+// wake notes that there is more to send. The caller holds mu.
 func (t *tail) wake() {
+	t.grows++
 	close(t.grown)
 	t.grown = make(chan struct{})
 }
@@ -158,18 +160,25 @@ func (t *tail) append(fresh []*feedpb.Change) {
 	t.bytes = bytes
 }
 
-// after returns the parts of the revisions after the given revision. If there are
-// no parts, grown is closed when there are parts. held is false if the tail begins
-// later.
-func (t *tail) after(revision uint64) (parts []*feedpb.Change, grown <-chan struct{}, held bool) {
+// growth returns how often the tail has grown, and a channel that is closed when
+// the tail grows next.
+func (t *tail) growth() (grows uint64, grown <-chan struct{}) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.grows, t.grown
+}
+
+// after returns the parts of the revisions after the given revision. held is false
+// if the tail begins later.
+func (t *tail) after(revision uint64) (parts []*feedpb.Change, held bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if revision < t.from {
-		return nil, t.grown, false
+		return nil, false
 	}
 	i := sort.Search(len(t.parts), func(i int) bool { return t.parts[i].Revision > revision })
 	n := len(t.parts)
-	return t.parts[i:n:n], t.grown, true
+	return t.parts[i:n:n], true
 }
 
 // use adds n to the number of sessions.

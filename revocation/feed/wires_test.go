@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"testing"
@@ -19,8 +20,9 @@ type wires struct {
 	closed   chan struct{}
 	close    func()
 
-	mu   sync.Mutex
-	deaf bool // nothing gets through any more, and neither end gets an error
+	mu      sync.Mutex
+	dialled int
+	deaf    bool // nothing gets through any more, and neither end gets an error
 }
 
 func newWires() *wires {
@@ -43,8 +45,12 @@ func (m *wires) Addr() net.Addr { return &net.UnixAddr{Name: "memory"} }
 
 func (m *wires) dial(ctx context.Context, _ string) (net.Conn, error) {
 	client, server := net.Pipe()
+	m.mu.Lock()
+	m.dialled++
+	from := fmt.Sprint("memory-", m.dialled)
+	m.mu.Unlock()
 	select {
-	case m.incoming <- server:
+	case m.incoming <- &socket{server, from}:
 		return &plug{client, m}, nil
 	case <-m.closed:
 		return nil, errors.New("nobody listens")
@@ -58,6 +64,14 @@ func (m *wires) setDeaf(deaf bool) {
 	m.deaf = deaf
 	m.mu.Unlock()
 }
+
+// socket is the server's end of a pipe, with an address of its own.
+type socket struct {
+	net.Conn
+	from string
+}
+
+func (s *socket) RemoteAddr() net.Addr { return &net.UnixAddr{Name: s.from} }
 
 // plug is the client's end of a pipe.
 type plug struct {
@@ -108,13 +122,19 @@ func (m *wires) call(t *testing.T, h *feedpb.Hello) (*raw, func()) {
 func (m *wires) callAs(t *testing.T, token string, h *feedpb.Hello) (*raw, func()) {
 	t.Helper()
 	conn, hangUp := m.connect(t)
+	return followOver(t, conn, token, h), hangUp
+}
+
+// followOver returns a follower by hand over an open connection.
+func followOver(t *testing.T, conn *grpc.ClientConn, token string, h *feedpb.Hello) *raw {
+	t.Helper()
 	stream, err := feedpb.NewFeedClient(conn).Follow(withToken(t.Context(), token))
 	if err != nil {
 		t.Fatalf("opening a Follow stream: got %v, want no error", err)
 	}
 	r := &raw{stream, t}
 	r.say(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Hello{Hello: h}})
-	return r, hangUp
+	return r
 }
 
 // severable returns a dialer for the network, and a function that cuts all of
