@@ -1,0 +1,48 @@
+package main
+
+import (
+	"bytes"
+	"debug/buildinfo"
+	"os"
+	"testing"
+
+	cdx "github.com/CycloneDX/cyclonedx-go"
+)
+
+// The list of parts has every module that the binary links, and the standard
+// library.
+func TestTheListOfParts(t *testing.T) {
+	images := imagesOf(t)
+	for _, arch := range architectures {
+		f, err := os.Open(of(t, "linux_"+arch+".cdx.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		var bom cdx.BOM
+		if err := cdx.NewBOMDecoder(f, cdx.BOMFileFormatJSON).Decode(&bom); err != nil {
+			t.Fatal(err)
+		}
+		_, program := filesOf(t, images[arch])
+		info, err := buildinfo.Read(bytes.NewReader(program))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{"std": info.GoVersion}
+		for _, d := range info.Deps {
+			want[d.Path] = d.Version
+		}
+		got := map[string]string{}
+		for _, c := range *bom.Components {
+			got[c.Name] = c.Version
+		}
+		for path, v := range want {
+			if got[path] != v {
+				t.Errorf("linux/%s: the list of parts has %s %q, want %q as in the binary", arch, path, got[path], v)
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("linux/%s: the list of parts has %d parts, want the %d of the binary", arch, len(got), len(want))
+		}
+	}
+}
