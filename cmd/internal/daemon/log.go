@@ -72,12 +72,22 @@ func LogFailed(logger *slog.Logger, err error) {
 // readyPoll is the time between two looks of logReady.
 const readyPoll = 50 * time.Millisecond
 
-// logReady logs once, when nothing is missing for the first time. It returns
-// then, or when ctx ends.
+// logReady logs once, when nothing is missing for the first time, and tells the
+// service manager. Until then the service manager has the missing parts as the
+// status. logReady returns when nothing is missing, or when ctx ends.
 func logReady(ctx context.Context, logger *slog.Logger, ready func() Readiness) {
 	poll := time.NewTicker(readyPoll)
 	defer poll.Stop()
-	for len(ready().Missing) > 0 {
+	told := ""
+	for {
+		missing := strings.Join(ready().Missing, "; ")
+		if missing == "" {
+			break
+		}
+		if missing != told {
+			notify(logger, "STATUS=not ready: "+missing)
+			told = missing
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -85,4 +95,5 @@ func logReady(ctx context.Context, logger *slog.Logger, ready func() Readiness) 
 		}
 	}
 	logger.Info("ready")
+	notify(logger, "READY=1\nSTATUS=ready")
 }

@@ -47,6 +47,7 @@ func (p *Processes) Wait(ctx context.Context, logger *slog.Logger, ready func() 
 	logReady(ctx, logger, ready)
 	<-ctx.Done()
 	logger.Info("ending", "reason", context.Cause(ctx).Error())
+	notify(logger, "STOPPING=1\nSTATUS=ending")
 	return p.Err()
 }
 
