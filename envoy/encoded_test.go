@@ -29,6 +29,9 @@ func wantTheGeneratedAnswer(t testing.TB, d *authz.Decision) {
 	if d.Encoded == nil {
 		t.Fatalf("%+v: got no encoded answer, want one", d)
 	}
+	if len(d.Encoded) != cap(d.Encoded) {
+		t.Fatalf("%+v: got %d bytes in the memory of %d, want one allocation of the right size", d, len(d.Encoded), cap(d.Encoded))
+	}
 	encoded := appendAnswer([]byte("before"), d)[len("before"):]
 	got := &authv3.CheckResponse{}
 	if err := proto.Unmarshal(encoded, got); err != nil || !proto.Equal(got, want) {

@@ -14,7 +14,8 @@ import (
 	"rescind/authz/gate"
 )
 
-// No other file builds a CheckResponse. Envoy looks at status.code alone: an empty
+// No other file builds a CheckResponse. encoded.go writes the bytes of one that
+// allows, and the tests compare the two. Envoy looks at status.code alone: an empty
 // response allows, and so does OK with a denial in it. An error_response is like
 // an RPC error: it follows failure_mode_allow. So a denial is always a
 // denied_response with a code that is not OK.
