@@ -26,6 +26,12 @@ func DateOf(n json.Number) (d Date) {
 // It works on the text, so it is exact, and refuses a long or large number
 // without computing it.
 func micros(n json.Number) (int64, bool) {
+	const few = 12 // digits that cannot overflow, and nearly all dates have fewer
+	if len(n) <= few {
+		if seconds, err := strconv.ParseUint(string(n), 10, 63); err == nil {
+			return int64(seconds) * 1_000_000, true
+		}
+	}
 	mantissa, exponent := string(n), 0
 	if i := strings.IndexAny(mantissa, "eE"); i >= 0 {
 		mantissa, exponent = mantissa[:i], exponentOf(mantissa[i+1:])

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -26,6 +27,20 @@ func nameSet(names ...string) map[string]bool {
 	return set
 }
 
+// usualNames are names of members that most tokens have. Tokens share their texts.
+var usualNames = func() map[string]string {
+	shared := map[string]string{}
+	for _, names := range []map[string]bool{headerNames, claimNames, nameSet(
+		"acr", "amr", "auth_time", "nonce", "typ", "scp", "roles", "groups", "realm_access", "resource_access", "name", "email", "email_verified",
+		"preferred_username", "given_name", "family_name", "allowed-origins", "session_state", "tid", "oid", "appid", "cid", "uid", "ver", "gty", "permissions", "status",
+	)} {
+		for name := range names {
+			shared[name] = name
+		}
+	}
+	return shared
+}()
+
 // isLookalike reports whether name is not in set, but would be if case did not
 // matter.
 func isLookalike(name string, set map[string]bool) bool {
@@ -42,11 +57,14 @@ func isLookalike(name string, set map[string]bool) bool {
 // for every fault of the JSON. jsontext refuses invalid UTF-8, lone surrogates
 // and duplicate names at every depth.
 func decodeObject(segment string, otherwise Flaw, registered map[string]bool) (map[string]any, error) {
-	text, err := base64url.DecodeString(segment)
-	if err != nil {
+	d := decoders.Get().(*decoder)
+	defer d.reuse()
+	var err error
+	if d.text, err = base64url.AppendDecode(d.text, bytesOf(segment)); err != nil {
 		return nil, FlawBase64
 	}
-	v, err := DecodeJSON(text)
+	d.registered = registered
+	v, err := d.decode()
 	if errors.Is(err, FlawDepth) {
 		return nil, err
 	}
@@ -54,10 +72,8 @@ func decodeObject(segment string, otherwise Flaw, registered map[string]bool) (m
 	if err != nil || !ok {
 		return nil, otherwise
 	}
-	for name := range object {
-		if isLookalike(name, registered) {
-			return nil, FlawLookalike
-		}
+	if d.lookalike {
+		return nil, FlawLookalike
 	}
 	return object, nil
 }
@@ -66,36 +82,73 @@ func decodeObject(segment string, otherwise Flaw, registered map[string]bool) (m
 // nil, a bool, a string, a [json.Number], a []any or a map[string]any. It refuses
 // invalid UTF-8, lone surrogates and duplicate names at every depth.
 func DecodeJSON(text []byte) (any, error) {
-	d := jsontext.NewDecoder(bytes.NewBuffer(text))
-	v, err := decodeValue(d)
+	d := decoders.Get().(*decoder)
+	defer d.reuse()
+	d.text = append(d.text, text...)
+	return d.decode()
+}
+
+// decoder reads JSON. Nothing that it returns refers to its memory.
+type decoder struct {
+	text       []byte // empty between two uses, as are the members below
+	buffer     bytes.Buffer
+	json       jsontext.Decoder
+	registered map[string]bool // of the members of the outer object; nil: none
+	lookalike  bool            // a member of the outer object is one
+}
+
+// mostReused is the size of the largest text whose memory is used again.
+const mostReused = 8 << 10
+
+var decoders = sync.Pool{New: func() any { return new(decoder) }}
+
+func (d *decoder) reuse() {
+	if cap(d.text) > mostReused {
+		return
+	}
+	d.text, d.registered, d.lookalike = d.text[:0], nil, false
+	decoders.Put(d)
+}
+
+// decode reads d.text as one JSON value.
+func (d *decoder) decode() (any, error) {
+	d.buffer = *bytes.NewBuffer(d.text)
+	d.json.Reset(&d.buffer)
+	v, err := d.value()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+	if _, err := d.json.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("something follows the JSON value")
 	}
 	return v, nil
 }
 
-// decodeValue reads the next value and returns nil, a bool, a string, a
-// [json.Number], a []any or a map[string]any.
-func decodeValue(d *jsontext.Decoder) (any, error) {
-	tok, err := d.ReadToken()
+// value reads the next value.
+func (d *decoder) value() (any, error) {
+	switch d.json.PeekKind() {
+	case jsontext.KindString:
+		v, err := d.json.ReadValue()
+		if err != nil {
+			return nil, err
+		}
+		return text(v)
+	case jsontext.KindNumber:
+		v, err := d.json.ReadValue()
+		return json.Number(v), err
+	}
+	tok, err := d.json.ReadToken()
 	if err != nil {
 		return nil, err
 	}
-	if d.StackDepth() > maxDepth {
+	if d.json.StackDepth() > maxDepth {
 		return nil, FlawDepth
 	}
 	switch tok.Kind() {
 	case jsontext.KindBeginObject:
-		return decodeMembers(d)
+		return d.members()
 	case jsontext.KindBeginArray:
-		return decodeElements(d)
-	case jsontext.KindString:
-		return tok.String(), nil
-	case jsontext.KindNumber:
-		return json.Number(tok.String()), nil
+		return d.elements()
 	case jsontext.KindTrue, jsontext.KindFalse:
 		return tok.Bool(), nil
 	default:
@@ -103,31 +156,57 @@ func decodeValue(d *jsontext.Decoder) (any, error) {
 	}
 }
 
-func decodeMembers(d *jsontext.Decoder) (map[string]any, error) {
-	object := make(map[string]any)
-	for d.PeekKind() != jsontext.KindEndObject {
-		tok, err := d.ReadToken()
+// text returns the string that v is.
+func text(v jsontext.Value) (string, error) {
+	if inner := v[1 : len(v)-1]; bytes.IndexByte(inner, '\\') < 0 {
+		if usual, ok := usualNames[string(inner)]; ok {
+			return usual, nil
+		}
+		return string(inner), nil
+	}
+	b, err := jsontext.AppendUnquote(nil, v)
+	return string(b), err
+}
+
+// usualMembers is about how many claims a token has.
+const usualMembers = 14
+
+func (d *decoder) members() (map[string]any, error) {
+	outer := d.json.StackDepth() == 1
+	size := 0 // of a small map
+	if outer && len(d.text) > 200 {
+		size = usualMembers
+	}
+	object := make(map[string]any, size)
+	for d.json.PeekKind() != jsontext.KindEndObject {
+		v, err := d.json.ReadValue()
 		if err != nil {
 			return nil, err
 		}
-		name := tok.String()
-		if object[name], err = decodeValue(d); err != nil {
+		name, err := text(v)
+		if err != nil {
+			return nil, err
+		}
+		if outer && d.registered != nil && isLookalike(name, d.registered) {
+			d.lookalike = true
+		}
+		if object[name], err = d.value(); err != nil {
 			return nil, err
 		}
 	}
-	_, err := d.ReadToken()
+	_, err := d.json.ReadToken()
 	return object, err
 }
 
-func decodeElements(d *jsontext.Decoder) ([]any, error) {
+func (d *decoder) elements() ([]any, error) {
 	array := []any{}
-	for d.PeekKind() != jsontext.KindEndArray {
-		v, err := decodeValue(d)
+	for d.json.PeekKind() != jsontext.KindEndArray {
+		v, err := d.value()
 		if err != nil {
 			return nil, err
 		}
 		array = append(array, v)
 	}
-	_, err := d.ReadToken()
+	_, err := d.json.ReadToken()
 	return array, err
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 var b64 = base64.RawURLEncoding
@@ -241,9 +243,19 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, header, payload, signature string) {
 		raw := b64.EncodeToString([]byte(header)) + "." + b64.EncodeToString([]byte(payload)) + "." + b64.EncodeToString([]byte(signature))
 		got, err := Parse(raw)
+		// The reader's memory is used again, and headers are remembered.
+		if _, err := Parse(compact(plainHeader, strings.Repeat(" ", len(payload))+plainPayload)); err != nil {
+			t.Errorf("another token: got error %v, want none", err)
+		}
+		if again, other := Parse(strings.Clone(raw)); !reflect.DeepEqual(again, got) || other != err {
+			t.Errorf("%q was read as %+v (%v) and again as %+v (%v), want the same", raw, got, err, again, other)
+		}
 		if err != nil {
 			if !errors.As(err, new(Flaw)) {
 				t.Errorf("%q: got error %v of type %T, want a Flaw", raw, err, err)
+			}
+			if v := jsontext.Value(payload); err == FlawPayload && v.IsValid() && v.Kind() == '{' {
+				t.Errorf("payload %q: got error %v, want none, because it is a valid object", payload, err)
 			}
 			return
 		}
