@@ -124,12 +124,11 @@ func (h *headers) manage(name string) error {
 // apply adds to d how the managed headers of an allowed request change. t is nil
 // if the request has no token.
 func (h *headers) apply(d *Decision, sent []Header, t *verified) {
-	set := make(map[string]bool, len(h.managed)+1)
+	d.Set, d.Remove = slices.Grow(d.Set, len(h.managed)+1), slices.Grow(d.Remove, len(h.managed)+1)
 	for _, m := range h.managed {
 		value, present := t.header(m.HeaderClaim)
 		if value != "" {
 			d.Set = append(d.Set, Header{m.name, value})
-			set[m.name] = true
 			continue
 		}
 		if present {
@@ -143,13 +142,12 @@ func (h *headers) apply(d *Decision, sent []Header, t *verified) {
 		d.Remove = append(d.Remove, h.payload)
 	default:
 		d.Set = append(d.Set, Header{h.payload, t.payload()})
-		set[h.payload] = true
 	}
 	for _, s := range sent {
 		if !h.owns(s.Name) {
 			continue
 		}
-		if name := strings.ToLower(s.Name); !set[name] {
+		if name := strings.ToLower(s.Name); !slices.ContainsFunc(d.Set, func(set Header) bool { return set.Name == name }) {
 			d.Remove = append(d.Remove, name)
 		}
 	}

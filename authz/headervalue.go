@@ -63,8 +63,11 @@ var dates = []jwt.ClaimName{jwt.MemberName("exp"), jwt.MemberName("iat"), jwt.Me
 // nil for a number that is no date.
 func wholeSeconds(n json.Number) any {
 	d := jwt.DateOf(n)
-	if !d.Set {
+	switch {
+	case !d.Set:
 		return nil
+	case !strings.ContainsAny(string(n), ".eE-"):
+		return n
 	}
 	return json.Number(strconv.FormatInt(d.Micros/1e6, 10))
 }

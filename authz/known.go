@@ -88,14 +88,21 @@ type answer struct {
 }
 
 func (a *Authorizer) newKnown(t *verified, i *issuer, u Unverified, keys uint64) *known {
-	k := &known{
+	var all struct { // one allocation
+		known     known
+		facts     Facts
+		revocable revocation.Token
+	}
+	all.known = known{
 		verified: t, issuer: i, keys: keys, unverified: u,
-		subject: t.text("sub"), tokenID: t.text("jti"), facts: t.facts(),
+		subject: t.text("sub"), tokenID: t.text("jti"), facts: &all.facts,
 	}
+	all.facts = t.facts()
 	if a.cache != nil {
-		k.again = replica.NewAgain(k.revocable())
+		all.revocable = t.revocable()
+		all.known.again = replica.NewAgain(&all.revocable)
 	}
-	return k
+	return &all.known
 }
 
 // recall returns the token if it is known and its verification counts, or nil. It
@@ -126,7 +133,8 @@ func (a *Authorizer) find(key tokencache.Key, now time.Time) *known {
 // lookup asks the revocations about k.
 func (a *Authorizer) lookup(k *known, now time.Time) (replica.Verdict, error) {
 	if k.again == nil {
-		return a.revocations.Lookup(k.revocable(), now)
+		t := k.revocable()
+		return a.revocations.Lookup(&t, now)
 	}
 	return a.revocations.LookupAgain(k.again, now)
 }
@@ -183,14 +191,12 @@ func earlier(a, b time.Time) time.Time {
 // detach gives up the text of the token, which belongs to the request. The payload
 // stays if a header carries it.
 func (k *known) detach(payload bool) {
-	t := *k.Token
-	t.Signature = nil
-	if t.Signed = ""; payload {
-		t.Signed = strings.Clone(k.Signed)
+	k.Signature = nil
+	if payload {
+		k.Signed = strings.Clone(k.Signed)
+	} else {
+		k.Signed = ""
 	}
-	v := *k.verified
-	v.Token = &t
-	k.verified = &v
 }
 
 // answerTo returns the answer to a request with k and without a header that must be

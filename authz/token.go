@@ -40,18 +40,18 @@ func (t *verified) issuedAt() revocation.Micros { return revocation.Micros(t.Iss
 // expires returns exp, or 0 if t has none.
 func (t *verified) expires() revocation.Micros { return revocation.Micros(t.Expires.Micros) }
 
-func (t *verified) facts() *Facts {
+func (t *verified) facts() Facts {
 	var clients Clients
 	for i, name := range revocation.ClientNames {
 		clients[i] = t.text(name)
 	}
-	return &Facts{KeyID: t.keyID, Session: t.text("sid"), Clients: clients, IssuedAt: t.issuedAt(), Expires: t.expires(), Hash: t.hash, Claims: t.Claims}
+	return Facts{KeyID: t.keyID, Session: t.text("sid"), Clients: clients, IssuedAt: t.issuedAt(), Expires: t.expires(), Hash: t.hash, Claims: t.Claims}
 }
 
 // revocable returns t as the set of revocations looks it up. The hash leaves
 // the signature out, because one token can have several signatures.
-func (t *verified) revocable() *revocation.Token {
-	return &revocation.Token{
+func (t *verified) revocable() revocation.Token {
+	return revocation.Token{
 		Issuer:      t.Issuer,
 		KeyID:       t.keyID,
 		Claims:      t.Claims,

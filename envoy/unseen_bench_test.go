@@ -1,17 +1,20 @@
 package envoy
 
 import (
-	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/MicahParks/jwkset"
 	"github.com/golang-jwt/jwt/v5"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
@@ -19,6 +22,7 @@ import (
 	"rescind/authz"
 	"rescind/authz/gate"
 	"rescind/jwks"
+	"rescind/test/eventually"
 )
 
 // BenchmarkUnseen is the way of a token that comes for the first time, from the wire
@@ -27,11 +31,18 @@ import (
 //
 //	go test -run '^$' -bench Unseen -benchmem ./envoy
 func BenchmarkUnseen(b *testing.B) {
-	for _, alg := range []string{"RS256", "ES256"} {
-		b.Run(alg, func(b *testing.B) {
-			k := newAlgorithmKey(b, alg)
+	forRSA, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		b.Fatal(err)
+	}
+	forECDSA, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for method, private := range map[jwt.SigningMethod]crypto.Signer{jwt.SigningMethodRS256: forRSA, jwt.SigningMethodES256: forECDSA} {
+		b.Run(method.Alg(), func(b *testing.B) {
 			a, err := authz.New(authz.Options{
-				Issuers:     []authz.Issuer{{Name: idp, Keys: k, Audiences: []string{"api"}, MaxLifetime: time.Hour}},
+				Issuers:     []authz.Issuer{{Name: idp, Keys: keysOf(b, private), Audiences: []string{"api"}, MaxLifetime: time.Hour}},
 				Revocations: follower(b), Logger: slog.New(slog.DiscardHandler), Cache: authz.Cache{MaxBytes: 1 << 20, Encode: Encode},
 			})
 			if err != nil {
@@ -48,7 +59,7 @@ func BenchmarkUnseen(b *testing.B) {
 			const tokens = 2048 // more than the cache holds
 			var messages [tokens][]byte
 			for i := range messages {
-				if messages[i], err = proto.Marshal(browserWith(k.token(b, fmt.Sprint("t-", i)))); err != nil {
+				if messages[i], err = proto.Marshal(browserWith(usualToken(b, method, private, fmt.Sprint("t-", i)))); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -80,41 +91,40 @@ func BenchmarkUnseen(b *testing.B) {
 	}
 }
 
-// algorithmKey is the only key of idp.
-type algorithmKey struct {
-	alg     string
-	private crypto.Signer
-	found   []jwks.Key
-}
-
-func newAlgorithmKey(b *testing.B, alg string) *algorithmKey {
+// keysOf returns the keys of an issuer that has published the public half.
+func keysOf(b *testing.B, private crypto.Signer) *jwks.Keys {
 	b.Helper()
-	k, err := &algorithmKey{alg: alg}, error(nil)
-	if alg == "RS256" {
-		k.private, err = rsa.GenerateKey(rand.Reader, 2048)
-	} else {
-		k.private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	}
+	jwk, err := jwkset.NewJWKFromKey(private.Public(), jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{KID: "k"}})
 	if err != nil {
 		b.Fatal(err)
 	}
-	k.found = []jwks.Key{{ID: "k", Public: k.private.Public()}}
-	return k
+	text, err := json.Marshal(map[string]any{"keys": []any{jwk.Marshal()}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	file := filepath.Join(b.TempDir(), "jwks.json")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	keys, err := jwks.Open(jwks.Options{Issuer: idp, File: file, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(keys.Close)
+	eventually.True(b, "the keys are usable", func() bool { return keys.Status().Usable() })
+	return keys
 }
 
-func (k *algorithmKey) Generation() uint64 { return 1 }
-
-func (k *algorithmKey) Find(context.Context, string, string) ([]jwks.Key, error) { return k.found, nil }
-
-// token returns a token like those of an identity provider.
-func (k *algorithmKey) token(b *testing.B, jti string) string {
+// usualToken returns a token like those of an identity provider.
+func usualToken(b *testing.B, method jwt.SigningMethod, private crypto.Signer, jti string) string {
+	b.Helper()
 	now := time.Now()
-	t := jwt.NewWithClaims(jwt.GetSigningMethod(k.alg), jwt.MapClaims{
+	t := jwt.NewWithClaims(method, jwt.MapClaims{
 		"iss": idp, "aud": "api", "sub": "user-" + jti, "jti": jti, "sid": "session-" + jti, "iat": now.Unix(), "exp": now.Add(30 * time.Minute).Unix(),
 		"scope": "openid profile email", "azp": "web", "client_id": "web", "email": jti + "@example.com", "realm_access": map[string]any{"roles": []string{"user", "reader"}},
 	})
 	t.Header["kid"] = "k"
-	raw, err := t.SignedString(k.private)
+	raw, err := t.SignedString(private)
 	if err != nil {
 		b.Fatal(err)
 	}

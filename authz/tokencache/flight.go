@@ -14,7 +14,7 @@ const Patience = 10 * time.Millisecond
 type Flight struct {
 	flights *flights
 	key     Key
-	landed  chan struct{}
+	landed  chan struct{} // made by the first request that waits; guarded by flights.mu
 }
 
 // flights are the verifications under way, each of a request that is answered now.
@@ -32,16 +32,20 @@ func (c *Cache[V]) Begin(key Key) *Flight {
 	f.mu.Lock()
 	other := f.of[key]
 	if other == nil {
-		mine := &Flight{f, key, make(chan struct{})}
+		mine := &Flight{flights: f, key: key}
 		f.of[key] = mine
 		f.mu.Unlock()
 		return mine
 	}
+	if other.landed == nil {
+		other.landed = make(chan struct{})
+	}
+	landed := other.landed
 	f.mu.Unlock()
 	patience := time.NewTimer(Patience)
 	defer patience.Stop()
 	select {
-	case <-other.landed:
+	case <-landed:
 	case <-patience.C:
 	}
 	return nil
@@ -54,6 +58,9 @@ func (f *Flight) Land() {
 	}
 	f.flights.mu.Lock()
 	delete(f.flights.of, f.key)
+	landed := f.landed
 	f.flights.mu.Unlock()
-	close(f.landed)
+	if landed != nil {
+		close(landed)
+	}
 }
