@@ -247,14 +247,14 @@ func FuzzParse(f *testing.F) {
 		if _, err := Parse(compact(plainHeader, strings.Repeat(" ", len(payload))+plainPayload)); err != nil {
 			t.Errorf("another token: got error %v, want none", err)
 		}
-		if again, other := Parse(strings.Clone(raw)); !reflect.DeepEqual(again, got) || other != err {
+		if again, other := Parse(strings.Clone(raw)); !reflect.DeepEqual(again, got) || !errors.Is(other, err) {
 			t.Errorf("%q was read as %+v (%v) and again as %+v (%v), want the same", raw, got, err, again, other)
 		}
 		if err != nil {
 			if !errors.As(err, new(Flaw)) {
 				t.Errorf("%q: got error %v of type %T, want a Flaw", raw, err, err)
 			}
-			if v := jsontext.Value(payload); err == FlawPayload && v.IsValid() && v.Kind() == '{' {
+			if v := jsontext.Value(payload); errors.Is(err, FlawPayload) && v.IsValid() && v.Kind() == '{' {
 				t.Errorf("payload %q: got error %v, want none, because it is a valid object", payload, err)
 			}
 			return
