@@ -9,9 +9,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -43,6 +45,14 @@ type Options struct {
 	// configuration for the issuer with this URL. Each node then listens for their
 	// senders.
 	Intakes func(issuer string) string
+	// ReplicaAddrs are the addresses on which the replicas serve Envoy. Empty: free
+	// ones. ReplicaGRPC continues the section grpc of each replica, for example
+	// ", tls: {…}".
+	ReplicaAddrs []string
+	ReplicaGRPC  string
+	// Bootstrap, if not nil, returns another configuration of Envoy than envoy.yaml,
+	// once the replicas are ready.
+	Bootstrap func(s *Stack) ([]byte, error)
 	// AdminTokens and FeedTokens continue the lists of credentials of each control
 	// node, for example ", {name: viewer, sha256: …, roles: [viewer]}".
 	AdminTokens, FeedTokens string
@@ -59,12 +69,13 @@ type Stack struct {
 	Replicas []*Process // each replaced by StartReplica
 	Gateway  *Process
 
-	GatewayURL  string   // Envoy
-	AdminURL    string   // Envoy's own admin interface
-	ControlURLs []string // admin API of each control node
-	IntakeURLs  []string // intakes of each control node
-	Token       string   // of an operator, for the admin API
-	TokenFile   string   // holds Token
+	GatewayURL  string            // Envoy's first listener
+	Listeners   map[string]string // addresses of Envoy's listeners, by their names
+	AdminURL    string            // Envoy's own admin interface
+	ControlURLs []string          // admin API of each control node
+	IntakeURLs  []string          // intakes of each control node
+	Token       string            // of an operator, for the admin API
+	TokenFile   string            // holds Token
 	GRPC        []string
 	HTTP        []string // health and metrics of each replica
 
@@ -141,7 +152,9 @@ func (s *Stack) startReplicas(ctx context.Context) (err error) {
 	n := s.Options.Replicas
 	s.Replicas, s.GRPC, s.HTTP = make([]*Process, n), make([]string, n), make([]string, n)
 	for i := range n {
-		if s.GRPC[i], err = freeport.Addr(); err != nil {
+		if len(s.ReplicaAddrs) > 0 {
+			s.GRPC[i] = s.ReplicaAddrs[i]
+		} else if s.GRPC[i], err = freeport.Addr(); err != nil {
 			return err
 		}
 		if s.HTTP[i], err = freeport.Addr(); err != nil {
@@ -166,7 +179,7 @@ func ReplicaName(i int) string { return "replica-" + string(rune('a'+i)) }
 // it listens.
 func (s *Stack) StartReplica(ctx context.Context, i int) error {
 	name := ReplicaName(i)
-	text := fmt.Sprintf(`grpc: {listen: %q}
+	text := fmt.Sprintf(`grpc: {listen: %q%s}
 http: {listen: %q}
 issuers:
   - issuer: %q
@@ -183,7 +196,7 @@ issuers:
   default: {}
   reports: {scopes: ["reports:read"]}
   public: {token: optional}
-%s`, s.GRPC[i], s.HTTP[i], s.Issuer.URL(), s.Options.Issuer, quoted(s.followed), filepath.Join(s.Dir, "replica.token"), name, filepath.Join(s.Dir, name), s.Revocation, s.Authz)
+%s`, s.GRPC[i], s.ReplicaGRPC, s.HTTP[i], s.Issuer.URL(), s.Options.Issuer, quoted(s.followed), filepath.Join(s.Dir, "replica.token"), name, filepath.Join(s.Dir, name), s.Revocation, s.Authz)
 	p, err := s.launch(cmp.Or(s.ReplicaBinary, s.Binary), name, "authz", text)
 	if err != nil {
 		return err
@@ -202,12 +215,7 @@ func (s *Stack) launch(binary, name, command, config string) (*Process, error) {
 }
 
 func (s *Stack) startGateway(ctx context.Context) error {
-	text, err := bootstrap(addresses{
-		gateway:  fmt.Sprintf("127.0.0.1:%d", s.GatewayPort),
-		admin:    "127.0.0.1:0",
-		upstream: s.upstream.addr,
-		replicas: s.GRPC,
-	})
+	text, err := s.bootstrap()
 	if err != nil {
 		return err
 	}
@@ -216,7 +224,7 @@ func (s *Stack) startGateway(ctx context.Context) error {
 		return err
 	}
 	s.Gateway, err = start("envoy", filepath.Join(s.Dir, "envoy.log"), s.Envoy, "-c", config, "--disable-hot-restart",
-		"--admin-address-path", adminFile, "--concurrency", "2", "--log-level", "warning", "--drain-time-s", "1")
+		"--admin-address-path", adminFile, "--concurrency", "2", "--log-level", "warning", "--drain-time-s", "1", "--file-flush-interval-msec", "200")
 	if err != nil {
 		return err
 	}
@@ -229,26 +237,52 @@ func (s *Stack) startGateway(ctx context.Context) error {
 		if err := s.getJSON(ctx, s.AdminURL+"/ready", nil); err != nil {
 			return err
 		}
-		var bound struct {
-			Listeners []struct {
-				LocalAddress struct {
-					SocketAddress struct {
-						Address string `json:"address"`
-						Port    int    `json:"port_value"`
-					} `json:"socket_address"`
-				} `json:"local_address"`
-			} `json:"listener_statuses"`
-		}
-		if err := s.getJSON(ctx, s.AdminURL+"/listeners?format=json", &bound); err != nil {
-			return err
-		}
-		if len(bound.Listeners) != 1 {
-			return errors.New("Envoy has no listener yet") //nolint:staticcheck // a name
-		}
-		a := bound.Listeners[0].LocalAddress.SocketAddress
-		s.GatewayURL = fmt.Sprintf("http://%s:%d", a.Address, a.Port)
-		return nil
+		return s.findListeners(ctx)
 	})
+}
+
+// bootstrap returns the configuration of Envoy.
+func (s *Stack) bootstrap() ([]byte, error) {
+	if s.Bootstrap != nil {
+		return s.Bootstrap(s)
+	}
+	return bootstrap(addresses{
+		gateway:  fmt.Sprintf("127.0.0.1:%d", s.GatewayPort),
+		admin:    "127.0.0.1:0",
+		upstream: s.upstream.addr,
+		replicas: s.GRPC,
+	})
+}
+
+// UpstreamAddr returns the address of the service behind the gateway.
+func (s *Stack) UpstreamAddr() string { return s.upstream.addr }
+
+// findListeners asks Envoy for the addresses of its listeners.
+func (s *Stack) findListeners(ctx context.Context) error {
+	var bound struct {
+		Listeners []struct {
+			Name         string `json:"name"`
+			LocalAddress struct {
+				SocketAddress struct {
+					Address string `json:"address"`
+					Port    int    `json:"port_value"`
+				} `json:"socket_address"`
+			} `json:"local_address"`
+		} `json:"listener_statuses"`
+	}
+	if err := s.getJSON(ctx, s.AdminURL+"/listeners?format=json", &bound); err != nil {
+		return err
+	}
+	if len(bound.Listeners) == 0 {
+		return errors.New("Envoy has no listener yet") //nolint:staticcheck // a name
+	}
+	s.Listeners = map[string]string{}
+	for _, l := range bound.Listeners {
+		a := l.LocalAddress.SocketAddress
+		s.Listeners[l.Name] = net.JoinHostPort(a.Address, strconv.Itoa(a.Port))
+	}
+	s.GatewayURL = "http://" + s.Listeners[bound.Listeners[0].Name]
+	return nil
 }
 
 // WaitReady waits until /readyz of replica i answers 200.
