@@ -51,6 +51,18 @@ func (a *Authority) Issue(t testing.TB, name string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
 }
 
+// IssueFor returns a certificate for one DNS name, and for no address.
+func (a *Authority) IssueFor(t testing.TB, dnsName string) tls.Certificate {
+	t.Helper()
+	key := newKey(t)
+	leaf := a.sign(t, key.Public(), &x509.Certificate{
+		Subject:     pkix.Name{CommonName: dnsName},
+		DNSNames:    []string{dnsName},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	})
+	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
+}
+
 // Certify returns a certificate of this common name for somebody else's key.
 func (a *Authority) Certify(t testing.TB, name string, key crypto.PublicKey) *x509.Certificate {
 	t.Helper()
