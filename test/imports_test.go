@@ -67,6 +67,7 @@ var arrows = map[string][]string{
 	"rescind/test/syncbuffer":              nil,
 	"rescind/test/teststack":               {"rescind/envoy/envoytest"},
 	"rescind/test/testcert":                nil,
+	"rescind/test/testedge":                {"rescind/envoy/envoytest", "rescind/test/freeport", "rescind/test/testcert", "rescind/test/teststack"},
 	"rescind/test/bench":                   nil,
 
 	"rescind/revocation/intake/oauth":            {"rescind/revocation/intake"},
