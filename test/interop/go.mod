@@ -74,6 +74,7 @@ require (
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/puzpuzpuz/xsync/v4 v4.5.0 // indirect
+	github.com/quic-go/qpack v0.6.0 // indirect
 	github.com/rs/cors v1.11.1 // indirect
 	github.com/stretchr/testify v1.12.1 // indirect
 	github.com/zitadel/schema v1.3.2 // indirect
@@ -120,6 +121,7 @@ require (
 
 require (
 	github.com/oapi-codegen/runtime v1.9.0
+	github.com/quic-go/quic-go v0.64.0
 	rescind v0.0.0
 )
 

@@ -45,6 +45,12 @@ func run(m *testing.M) int {
 // shown.
 func start(t *testing.T, o envoytest.Options) *envoytest.Stack {
 	t.Helper()
+	return teststack.Start(t, options(t, o))
+}
+
+// options adds the programs and a folder.
+func options(t *testing.T, o envoytest.Options) envoytest.Options {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	gateway, err := envoytest.Find(ctx, "", func(note string) { t.Log(note) })
@@ -52,7 +58,7 @@ func start(t *testing.T, o envoytest.Options) *envoytest.Stack {
 		t.Fatal(err)
 	}
 	o.Binary, o.Envoy, o.Dir = rescind, gateway, t.TempDir()
-	return teststack.Start(t, o)
+	return o
 }
 
 // revoke revokes on every replica and returns the revocation's ID.
