@@ -81,6 +81,9 @@ func answers(l *linter) {
 			l.report("http-service", a.http, "The check is asked over HTTP, and rescind answers over gRPC alone. No request would be allowed.")
 		}
 	}
+	for _, n := range l.old {
+		l.report("api-version", n, "%s is of the API before v3, which Envoy no longer reads. It does not start.", quote(typeURL(n)))
+	}
 	for _, c := range l.checks {
 		if v := c.node.get("transport_api_version"); c.node.get("grpc_service") != nil && v.string() != "V3" && v.string() != "2" {
 			l.report("api-version", first(v, c.entry), "transport_api_version is not V3, and Envoy speaks no other version. It does not start, or refuses the update.")

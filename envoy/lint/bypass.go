@@ -14,6 +14,10 @@ func bypass(l *linter) {
 	}
 	l.loosePatches()
 	l.unchecked()
+	if len(l.managers) > 0 && len(l.checks) == 0 {
+		at := l.managers[0].node
+		l.report("no-check", first(at.get("http_filters"), at), "No listener in these files asks rescind.")
+	}
 }
 
 // switchedOff reports a check that not every request gets.

@@ -15,6 +15,7 @@ type estate struct {
 	tcp      []tcpProxy
 	unknown  []unknownField
 	twice    []*node
+	old      []*node // types of an older API
 }
 
 // scope is a set of Envoy resources that name each other: a bootstrap, a dump, or all
@@ -173,6 +174,7 @@ func (e *estate) envoy(n *node, typ string, s *scope, strict bool) {
 	var chains []*node
 	inBootstrap := 0 // a dump repeats the static resources of the bootstrap
 	w := &walker{
+		old: func(n *node) { e.old = append(e.old, n) },
 		unknown: func(own, message, key string, value *node) {
 			if strict {
 				e.unknown = append(e.unknown, unknownField{own, message, key, value})

@@ -84,6 +84,7 @@ type walker struct {
 	key     string                                      // that holds the value which is walked
 	enter   func(message string, n *node)               // before the fields of a message
 	leave   func(message string, n *node)               // behind them
+	old     func(n *node)                               // a message of a type of an older API
 	unknown func(own, message, key string, value *node) // a field that the message does not have, with a name for people
 }
 
@@ -150,6 +151,10 @@ func (w *walker) any(n *node) {
 		w.walk(n.get("value"), typeURL(n.get("type_url")))
 		return
 	}
+	if now := oldTypes[name]; now != "" {
+		w.old(n.literal("@type"))
+		name = now
+	}
 	if name == "" {
 		w.loose(n)
 		return
@@ -168,11 +173,18 @@ func (w *walker) loose(n *node) {
 }
 
 func (w *walker) looser(n *node) {
-	if name := typeURL(n.literal("@type")); name != "" && messages()[name] != nil || strings.HasSuffix(name, ".TypedStruct") {
+	if name := typeURL(n.literal("@type")); messages()[name] != nil || oldTypes[name] != "" || strings.HasSuffix(name, ".TypedStruct") {
 		w.any(n)
 		return
 	}
 	w.loose(n)
+}
+
+// oldTypes are the names of the API that Envoy had before v3.
+var oldTypes = map[string]string{
+	"envoy.config.filter.network.http_connection_manager.v2.HttpConnectionManager": managerType,
+	"envoy.config.filter.http.ext_authz.v2.ExtAuthz":                               checkType,
+	"envoy.config.filter.http.ext_authz.v2.ExtAuthzPerRoute":                       perRouteType,
 }
 
 // typeURL returns the name of the message that a type URL names.
@@ -187,6 +199,9 @@ func payload(n *node) (*node, string) {
 	name := typeURL(n.literal("@type"))
 	if strings.HasSuffix(name, ".TypedStruct") {
 		return n.get("value"), typeURL(n.get("type_url"))
+	}
+	if now := oldTypes[name]; now != "" {
+		name = now
 	}
 	return n, name
 }

@@ -34,7 +34,7 @@ func (e *estate) object(n *node) error {
 	}
 	e.objects = append(e.objects, o)
 	w := &walker{
-		enter: func(string, *node) {}, leave: func(string, *node) {},
+		enter: func(string, *node) {}, leave: func(string, *node) {}, old: func(*node) {},
 		unknown: func(own, message, key string, value *node) {
 			e.unknown = append(e.unknown, unknownField{own, message, key, value})
 		},
@@ -68,20 +68,33 @@ func (e *estate) patches(o *object) {
 	}
 }
 
-// configMap adds the MeshConfig that istiod keeps as a text.
+// configMap adds the texts of a ConfigMap that hold configuration: the MeshConfig that
+// istiod keeps as mesh, and a bootstrap of Envoy under any name.
 func (e *estate) configMap(n *node) error {
-	text := n.at("data").literal("mesh")
-	if text.string() == "" {
+	data := n.literal("data")
+	if data == nil {
 		return nil
 	}
-	r := &reading{file: n.file}
-	docs, err := r.parse([]byte(text.text))
-	if err != nil {
-		return &Unreadable{File: n.file, Line: text.line, Why: "the MeshConfig in data.mesh: " + strings.TrimPrefix(err.Error(), n.file+":")}
-	}
-	for _, doc := range docs {
-		doc.shift(text)
-		e.mesh(doc)
+	for _, f := range data.fields {
+		text := f.value
+		if mesh := f.key == "mesh"; text.string() == "" || !mesh && !strings.Contains(text.text, "static_resources") {
+			continue
+		}
+		r := &reading{file: n.file}
+		docs, err := r.parse([]byte(text.text))
+		if err != nil {
+			return &Unreadable{File: n.file, Line: text.line, Why: "data." + f.key + ": " + strings.TrimPrefix(err.Error(), n.file+":")}
+		}
+		for _, doc := range docs {
+			doc.shift(text)
+			if f.key == "mesh" {
+				e.mesh(doc)
+			} else if doc.kind == mapping && doc.literal("kind") == nil {
+				if _, err := e.document(doc); err != nil {
+					return err
+				}
+			}
+		}
 	}
 	return nil
 }

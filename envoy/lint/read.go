@@ -13,11 +13,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Bounds of a file. Aliases count with all that they stand for.
+// Bounds of a file. An alias counts with all that it stands for.
 const (
-	MaxBytes = 32 << 20
-	maxNodes = 1 << 20
-	maxDepth = 200
+	MaxBytes   = 32 << 20
+	maxNodes   = 1 << 20
+	maxAliased = 1 << 16
+	maxDepth   = 200
 )
 
 // Unreadable is the error about a file that cannot be read as configuration.
@@ -37,13 +38,15 @@ func (u *Unreadable) Error() string {
 // reading turns one text into nodes, within the bounds.
 type reading struct {
 	file  string
-	left  int // nodes that may still be made
-	twice []*node
+	twice []*node // keys that stand twice
+
+	left, leftAliased int // nodes that may still be made, all and behind aliases
+	aliases           int // that the node which is made is behind
 }
 
 // parse returns the documents of a text, JSON or YAML.
 func (r *reading) parse(text []byte) (docs []*node, err error) {
-	r.left = maxNodes
+	r.left, r.leftAliased = maxNodes, maxAliased
 	switch {
 	case len(text) > MaxBytes:
 		return nil, r.fault(0, "the file is larger than %d MiB; lint a part of it, such as /config_dump?resource=dynamic_listeners", MaxBytes>>20)
@@ -106,7 +109,9 @@ func (r *reading) node(y *yaml.Node, depth int) (*node, error) {
 	n := &node{kind: scalar, text: y.Value, file: r.file, line: y.Line, column: y.Column, block: y.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0}
 	switch y.Kind {
 	case yaml.AliasNode:
+		r.aliases++
 		aliased, err := r.node(y.Alias, depth+1)
+		r.aliases--
 		if err != nil {
 			return nil, err
 		}
@@ -170,7 +175,12 @@ func (r *reading) spend(line, depth int) error {
 		return r.fault(line, "values are nested more than %d deep; no configuration of Envoy or Kubernetes is", maxDepth)
 	}
 	if r.left--; r.left < 0 {
-		return r.fault(line, "the file has more than %d values, those behind its aliases included; lint a part of it", maxNodes)
+		return r.fault(line, "the file has more than %d values; lint a part of it", maxNodes)
+	}
+	if r.aliases > 0 {
+		if r.leftAliased--; r.leftAliased < 0 {
+			return r.fault(line, "the aliases of the file stand for more than %d values; write them out", maxAliased)
+		}
 	}
 	return nil
 }

@@ -69,6 +69,7 @@ var rules = []Rule{
 	{"api-version", Warning, "transport_api_version is not V3.", "Set transport_api_version: V3."},
 
 	// Ways around the check.
+	{"no-check", Error, "No listener of an Envoy has the ext_authz filter.", "Add the filter and the cluster of envoy.yaml of rescind."},
 	{"check-disabled", Error, "A route, a host or the whole filter is without a check. One exact path is a warning.", "Let the route name a policy with token: optional. A bad token is then denied, and headers are cleaned."},
 	{"check-conditional", Error, "The check is on for some requests alone.", "Remove the condition, or set deny_at_disable to true."},
 	{"per-route-name", Error, "Settings of a route stand under a name that no filter has, so Envoy ignores them.", "Write the name of the filter as the key in typed_per_filter_config."},
