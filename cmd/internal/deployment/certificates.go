@@ -84,40 +84,71 @@ func Renew(dir string) error {
 // issue returns the authority's certificate under its key, and a new certificate
 // with a new key for each part.
 func issue(key *ecdsa.PrivateKey, now time.Time) ([]file, error) {
-	authority := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "rescind deployment"},
-		IsCA:    true, BasicConstraintsValid: true, MaxPathLenZero: true,
-		KeyUsage:  x509.KeyUsageCertSign,
-		NotBefore: now.Add(-backdated), NotAfter: now.Add(authorityLifetime),
+	text, err := newAuthority(key, now)
+	if err != nil {
+		return nil, err
 	}
-	text, err := sign(authority, authority, &key.PublicKey, key)
+	authority, err := parseCertificate(text)
 	if err != nil {
 		return nil, err
 	}
 	files := []file{{authorityCert, 0o644, text}}
 	for _, part := range parts {
-		own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			return nil, err
-		}
-		certificate, err := sign(&x509.Certificate{
-			Subject:   pkix.Name{CommonName: part},
-			NotBefore: now.Add(-backdated), NotAfter: now.Add(leafLifetime),
-			KeyUsage:    x509.KeyUsageDigitalSignature,
-			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-			DNSNames:    []string{"localhost"},
-			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-		}, authority, &own.PublicKey, key)
-		if err != nil {
-			return nil, err
-		}
-		secret, err := keyPEM(own)
+		certificate, secret, err := newLeaf(part, []string{"localhost", "127.0.0.1", "::1"}, authority, key, now)
 		if err != nil {
 			return nil, err
 		}
 		files = append(files, file{part + ".key", 0o600, secret}, file{part + ".crt", 0o644, certificate})
 	}
 	return files, nil
+}
+
+// newAuthority returns a certificate of an authority under its key, in PEM form.
+func newAuthority(key *ecdsa.PrivateKey, now time.Time) ([]byte, error) {
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: "rescind deployment"},
+		IsCA:    true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		KeyUsage:  x509.KeyUsageCertSign,
+		NotBefore: now.Add(-backdated), NotAfter: now.Add(authorityLifetime),
+	}
+	return sign(template, template, &key.PublicKey, key)
+}
+
+// newLeaf returns a certificate for hosts, which are names or addresses, and its key,
+// both in PEM form. It is for servers and for clients.
+func newLeaf(name string, hosts []string, authority *x509.Certificate, signing *ecdsa.PrivateKey, now time.Time) (cert, key []byte, err error) {
+	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	template := &x509.Certificate{
+		Subject:   pkix.Name{CommonName: name},
+		NotBefore: now.Add(-backdated), NotAfter: now.Add(leafLifetime),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
+	}
+	if cert, err = sign(template, authority, &own.PublicKey, signing); err != nil {
+		return nil, nil, err
+	}
+	key, err = keyPEM(own)
+	return cert, key, err
+}
+
+// parseCertificate returns the certificate in a PEM text that newAuthority or newLeaf
+// wrote.
+func parseCertificate(text []byte) (*x509.Certificate, error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("there is no certificate in PEM form")
+	}
+	return x509.ParseCertificate(block.Bytes)
 }
 
 // sign returns a certificate in PEM form.
