@@ -31,7 +31,6 @@ func TestRefusedValues(t *testing.T) {
 		"the bounds of the autoscaler": {`authz: {autoscaling: {enabled: true, minReplicas: 9, maxReplicas: 3}}`, "minReplicas is more than maxReplicas"},
 		"two meshes":                   {`{istio: {enabled: true}, envoyGateway: {enabled: true}}`, "exclude each other"},
 		"a mesh without replicas":      {`{istio: {enabled: true}, authz: {enabled: false}}`, "need authz.enabled=true"},
-		"an intake without a listener": {`control: {config: {intake: [{name: a, kind: logout}]}}`, "control.intake.enabled is false"},
 		"an unknown policy":            {`envoyGateway: {enabled: true, policies: [{name: a, namespace: b, policy: repots, targetRefs: [{group: g, kind: k, name: gw}]}]}`, "repots is not in authz.config.policies"},
 		"an unknown policy of a route": {`istio: {enabled: true, policies: [{name: a, namespace: b, routes: [{name: r, policy: repots}]}]}`, "repots is not in authz.config.policies"},
 
@@ -80,7 +79,7 @@ func TestDefaultsRenderNothing(t *testing.T) {
 	if err == nil {
 		t.Fatalf("without values: got %d files, want a refusal", len(files))
 	}
-	for _, want := range []string{"image.repository", "control.clusterSecret", "control.config.admin.tokens", "authz.feedToken", "authz.config.issuers", "certificates.secrets.control"} {
+	for _, want := range []string{"image.repository", "control.clusterSecret", "control.config.admin.tokens", "authz.feedToken", "authz.config.issuers"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("without values: got the error %q, want a line about %s", err, want)
 		}
@@ -102,7 +101,7 @@ func TestSchemasRefuse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			found := false
-			for _, file := range []string{"istio", "envoy-gateway", "monitoring"} {
+			for _, file := range []string{"istio", "envoy-gateway", "monitoring", "cert-manager"} {
 				values, err := Over("testdata/cases/" + file + ".yaml")
 				if err != nil {
 					t.Fatal(err)

@@ -30,6 +30,19 @@ var sources = []source{
 	{"github.com/cert-manager/cert-manager@v1.21.2", "h1:UWgoYM+KLNtRlqmoWOKjKBOBUPVHeepQ6/ac3ERJW68=", []string{"deploy/crds/cert-manager.io_*.yaml"}},
 }
 
+// kinds are the kinds of objects that the chart and the manifests beside it have. An
+// object of another kind has no schema, so the check refuses it.
+var kinds = map[string]bool{
+	"ConfigMap": true, "Secret": true, "Namespace": true, "Service": true, "ServiceAccount": true,
+	"StatefulSet": true, "Deployment": true, "DaemonSet": true, "Job": true, "CronJob": true,
+	"Role": true, "RoleBinding": true, "NetworkPolicy": true, "PodDisruptionBudget": true, "HorizontalPodAutoscaler": true,
+
+	"AuthorizationPolicy": true, "PeerAuthentication": true, "DestinationRule": true, "EnvoyFilter": true, "VirtualService": true, "Sidecar": true, "ServiceEntry": true,
+	"GatewayClass": true, "Gateway": true, "HTTPRoute": true, "ReferenceGrant": true, "BackendTLSPolicy": true,
+	"SecurityPolicy": true, "ClientTrafficPolicy": true, "BackendTrafficPolicy": true, "EnvoyProxy": true, "HTTPRouteFilter": true, "Backend": true,
+	"ServiceMonitor": true, "PrometheusRule": true, "Issuer": true, "Certificate": true,
+}
+
 // Location is where kubeconform finds the schemas that [WriteSchemas] wrote into a
 // folder.
 func Location(dir string) string {
@@ -98,12 +111,15 @@ func convertSwagger(dir string, text []byte) error {
 	}
 	swagger.Definitions["io.k8s.apimachinery.pkg.api.resource.Quantity"] = object{"type": []any{"string", "number"}}
 	for _, definition := range swagger.Definitions {
-		kinds, _ := definition["x-kubernetes-group-version-kind"].([]any)
+		named, _ := definition["x-kubernetes-group-version-kind"].([]any)
 		properties, _ := definition["properties"].(object)
-		if _, metadata := properties["metadata"]; len(kinds) != 1 || !metadata {
+		if _, metadata := properties["metadata"]; len(named) != 1 || !metadata {
 			continue
 		}
-		of := kinds[0].(object)
+		of := named[0].(object)
+		if !kinds[of["kind"].(string)] {
+			continue
+		}
 		group, _ := of["group"].(string)
 		if group == "" {
 			group = "v1" // as kubeconform names the group of core
@@ -148,11 +164,13 @@ func inline(schema any, definitions map[string]object, within []string) any {
 // directive is a line of a Helm template around a CRD.
 var directive = regexp.MustCompile(`(?m)^\s*\{\{.*\}\}\s*$`)
 
+// kindOfCRD finds the kind in spec.names, before the long text is parsed.
+var kindOfCRD = regexp.MustCompile(`(?m)^    kind: (\w+)$`)
+
 // convertCRDs writes a schema for each version of each CustomResourceDefinition.
 func convertCRDs(dir string, text []byte) error {
 	for part := range strings.SplitSeq("\n"+directive.ReplaceAllString(string(text), ""), "\n---") {
 		var crd struct {
-			Kind string
 			Spec struct {
 				Group    string
 				Names    struct{ Kind string }
@@ -164,11 +182,12 @@ func convertCRDs(dir string, text []byte) error {
 				}
 			}
 		}
+		name := kindOfCRD.FindStringSubmatch(part)
+		if name == nil || !kinds[name[1]] {
+			continue
+		}
 		if err := yaml.Unmarshal([]byte(part), &crd); err != nil {
 			return err
-		}
-		if crd.Kind != "CustomResourceDefinition" {
-			continue
 		}
 		for _, v := range crd.Spec.Versions {
 			schema := v.Schema.OpenAPIV3Schema

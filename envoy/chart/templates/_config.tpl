@@ -17,7 +17,7 @@
       "http" (dict "listen" (printf "%s:9390" $listen) "tls" $tls)
       "feed" (dict "listen" (printf "%s:9391" $listen) "tls" $tls)
       "store" $store -}}
-{{- if $root.Values.control.intake.enabled -}}
+{{- if include "rescind.pushed" $root -}}
 {{- $_ := set $own "intake_http" (dict "listen" (printf "%s:9393" $listen) "tls" (omit $tls "client_ca_file")) -}}
 {{- end -}}
 {{- mergeOverwrite (deepCopy $root.Values.control.config) $own | toYaml -}}

@@ -67,3 +67,10 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{ include "rescind.name" $root }}-{{ index . 1 }}-tls
 {{- end -}}
 {{- end }}
+
+{{/* true if senders push to an intake, which takes a listener. Others are polled. */}}
+{{- define "rescind.pushed" -}}
+{{- range get .Values.control.config "intake" | default list -}}
+{{- if not (has .kind (list "keycloak" "ssf_poll")) }}true{{ break }}{{ end -}}
+{{- end -}}
+{{- end }}

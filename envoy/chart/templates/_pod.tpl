@@ -72,3 +72,33 @@ storageClassName: {{ . | quote }}
 {{- end }}
 resources: {requests: {storage: {{ .size | quote }}}}
 {{- end }}
+
+{{/* The pod that makes and renews the certificates. */}}
+{{- define "rescind.certificatesPod" -}}
+{{- $name := include "rescind.name" . -}}
+metadata:
+  labels:
+    {{- include "rescind.selector" (list . "certificates") | nindent 4 }}
+    {{- if .Values.istio.enabled }}
+    sidecar.istio.io/inject: "false" # a sidecar would never end
+    {{- end }}
+spec:
+  restartPolicy: OnFailure
+  serviceAccountName: {{ $name }}-certificates
+  {{- include "rescind.podSecurity" . | replace "automountServiceAccountToken: false" "automountServiceAccountToken: true" | nindent 2 }}
+  {{- include "rescind.pullSecrets" . | nindent 2 }}
+  containers:
+    - name: certificates
+      image: {{ include "rescind.image" . | quote }}
+      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      args:
+        - certs
+        - --authority={{ $name }}-authority-tls
+        {{- range $part := include "rescind.parts" . | fromJsonArray }}
+        - --secret={{ include "rescind.certificateOf" (list $ $part) }}={{ join "," (include "rescind.hosts" (list $ $part) | fromJson).names }},127.0.0.1
+        {{- end }}
+      resources:
+        requests: {cpu: 10m, memory: 32Mi}
+        limits: {cpu: "1", memory: 128Mi}
+      {{- include "rescind.containerSecurity" . | nindent 6 }}
+{{- end }}

@@ -17,7 +17,7 @@
 {{- if eq .certificates.mode "existing" -}}
 {{- range $part := include "rescind.partsRead" $ | fromJsonArray -}}
 {{- if not (index $.Values.certificates.secrets $part) -}}
-{{- $faults = append $faults (printf "certificates.secrets.%s is empty: name a Secret of type kubernetes.io/tls with tls.crt, tls.key and ca.crt for %s, or set certificates.mode=certManager" $part (include "rescind.hosts" (list $ $part) | fromJson).names) -}}
+{{- $faults = append $faults (printf "certificates.secrets.%s is empty: name a Secret of type kubernetes.io/tls with tls.crt, tls.key and ca.crt for %s, or set certificates.mode to job or certManager" $part (include "rescind.hosts" (list $ $part) | fromJson).names) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -33,7 +33,6 @@
 {{- if and (gt (int .replicas) 1) (not .clusterSecret) }}{{ $faults = append $faults "control.clusterSecret is empty: name a Secret whose key cluster.secret is one secret for all nodes, as from kubectl create secret generic rescind-cluster --from-literal=cluster.secret=$(openssl rand -hex 32)" }}{{ end -}}
 {{- if not (dig "admin" "tokens" list .config) }}{{ $faults = append $faults "control.config.admin.tokens is empty: nobody could revoke. Run rescind token new alice, put its line here with roles: [operator], and keep the token" }}{{ end -}}
 {{- if not (dig "feed" "tokens" list .config) }}{{ $faults = append $faults "control.config.feed.tokens is empty: no replica could follow. Run rescind token new replicas, put its line here without roles, and the token into the Secret of authz.feedToken" }}{{ end -}}
-{{- if and (get .config "intake") (not .intake.enabled) }}{{ $faults = append $faults "control.config.intake has entries and control.intake.enabled is false: set it to true, for the listener of the senders" }}{{ end -}}
 {{- end -}}
 {{- $faults | toJson -}}
 {{- end }}
