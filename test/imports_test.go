@@ -68,7 +68,7 @@ var arrows = map[string][]string{
 	"rescind/test/teststack":               {"rescind/envoy/envoytest"},
 	"rescind/test/testcert":                nil,
 	"rescind/test/testedge":                {"rescind/envoy/envoytest", "rescind/test/freeport", "rescind/test/testcert", "rescind/test/teststack"},
-	"rescind/test/bench":                   nil,
+	"rescind/test/bench":                   {"rescind/envoy", "rescind/envoy/envoytest", "rescind/test/freeport"},
 
 	"rescind/revocation/intake/oauth":            {"rescind/revocation/intake"},
 	"rescind/revocation/intake/logout":           {"rescind/jwks/jwt", "rescind/revocation", "rescind/revocation/intake", "rescind/revocation/intake/oauth"},

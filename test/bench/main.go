@@ -72,6 +72,8 @@ type options struct {
 	turn             time.Duration
 	checks           int           // of one token, for the memory; 0: no such part
 	steady           time.Duration // of a phase at half the load; 0: no such part
+	envoy            bool          // through Envoy, too
+	gatewayKinds     []string      // kinds of traffic through Envoy
 	markdown         string        // file whose tables are replaced; empty: standard output
 	arguments        string        // as they were given
 }
@@ -90,6 +92,7 @@ func parse(arguments []string) (o options, err error) {
 	flags.IntVar(&o.unseen, "unseen", 40_000, "tokens that are never seen; more than a replica remembers")
 	flags.IntVar(&o.checks, "checks", 1_000_000, "Checks of one token, after which the memory is read; 0: none")
 	flags.DurationVar(&o.steady, "steady", 8*time.Second, "length of a phase at half the load, with revocations and without; 0: none")
+	flags.BoolVar(&o.envoy, "envoy", false, "measure through a real Envoy, too")
 	flags.StringVar(&o.markdown, "markdown", "", "`file` whose marked tables are replaced; otherwise they are printed")
 	if err := flags.Parse(arguments); err != nil {
 		return o, err
@@ -104,6 +107,7 @@ func parse(arguments []string) (o options, err error) {
 	if *full {
 		o.entries = append(o.entries, 10_000_000)
 	}
+	o.gatewayKinds = []string{seen, unseen, oneNew}
 	slices.Sort(o.entries)
 	o.entries = slices.Compact(o.entries)
 	if o.algorithms, err = oneOf("-algorithms", *algs, algorithms); err != nil {
@@ -154,7 +158,7 @@ func run(ctx context.Context, o options) (err error) {
 	if b.issuer, err = newIssuer(o.algorithms, filepath.Join(b.dir, "jwks.json")); err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context) error{b.servers, b.steadily, b.memory} {
+	for _, part := range []func(context.Context) error{b.servers, b.steadily, b.memory, b.throughGateway} {
 		if err = part(ctx); err != nil {
 			break
 		}

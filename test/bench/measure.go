@@ -137,7 +137,7 @@ func ownTime() time.Duration {
 }
 
 // together calls do for all connections at once, and returns all results as one.
-func together(all []*conn, do func(*conn) (result, error)) (total result, err error) {
+func together[C any](all []C, do func(C) (result, error)) (total result, err error) {
 	results, faults := make([]result, len(all)), make([]error, len(all))
 	var done sync.WaitGroup
 	for n, c := range all {

@@ -23,6 +23,7 @@ type product struct {
 	control     *process
 	admin, feed string // addresses of the control endpoint
 	replicas    int    // started
+	imported    int    // other revocations
 }
 
 const (
@@ -46,7 +47,7 @@ func build(ctx context.Context, binary string, profiles bool) error {
 // newProduct starts a control endpoint with so many revocations besides those of the
 // tokens that are revoked.
 func (p *processes) newProduct(ctx context.Context, dir, binary, keys, name string, entries int) (*product, error) {
-	d := &product{processes: p, dir: filepath.Join(dir, name), binary: binary, keys: keys, entries: entries}
+	d := &product{processes: p, dir: filepath.Join(dir, name), binary: binary, keys: keys, entries: entries, imported: max(entries, 0)}
 	if err := d.layOut(); err != nil {
 		return nil, err
 	}

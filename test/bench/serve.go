@@ -87,7 +87,7 @@ type verifying struct {
 }
 
 func (v verifying) Check(_ context.Context, check *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	raw, _ := strings.CutPrefix(check.GetAttributes().GetRequest().GetHttp().GetHeaders()["authorization"], "Bearer ")
+	raw, _ := strings.CutPrefix(authorization(check.GetAttributes().GetRequest().GetHttp()), "Bearer ")
 	token, err := v.parser.Parse(raw, v.keys)
 	if err != nil {
 		return &authv3.CheckResponse{Status: &status.Status{Code: int32(codes.Unauthenticated)}}, nil //nolint:nilerr // the answer is the denial
@@ -99,4 +99,15 @@ func (v verifying) Check(_ context.Context, check *authv3.CheckRequest) (*authv3
 			Header: &corev3.HeaderValue{Key: "x-jwt-subject", Value: subject}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 		}}}},
 	}, nil
+}
+
+// authorization returns the header of this name. An Envoy with encode_raw_headers sends
+// the headers in a list.
+func authorization(r *authv3.AttributeContext_HttpRequest) string {
+	for _, h := range r.GetHeaderMap().GetHeaders() {
+		if h.GetKey() == "authorization" {
+			return string(h.GetRawValue())
+		}
+	}
+	return r.GetHeaders()["authorization"]
 }

@@ -28,7 +28,6 @@ const revocationRate = 1000
 // them. Each round has a replica of its own, whose filter is nearly full when
 // revocations begin to arrive, so the replica makes a new filter meanwhile.
 func (d *product) steady(ctx context.Context, t *traffic, o options) (all []steadily, err error) {
-	held := d.entries
 	for round := range o.rounds {
 		note("half the load, with %s revocations, round %d of %d", thousands(d.entries), round+1, o.rounds)
 		s, err := d.replica(ctx)
@@ -39,10 +38,7 @@ func (d *product) steady(ctx context.Context, t *traffic, o options) (all []stea
 		if err != nil {
 			return nil, err
 		}
-		// A filter that comes with the whole set has room for an eighth more. The room
-		// for two seconds is left.
-		held, err = d.fillFilter(ctx, s, held, max(held/8, leastFilter-held)-2*revocationRate)
-		if err != nil {
+		if err := d.fillFilter(ctx, s); err != nil {
 			return nil, err
 		}
 		r := steadily{perSecond: maximum.perSecond / 2}
@@ -58,7 +54,6 @@ func (d *product) steady(ctx context.Context, t *traffic, o options) (all []stea
 				return nil, err
 			}
 		}
-		held += r.revoked
 		if err := d.end(s.process); err != nil {
 			return nil, err
 		}
@@ -70,15 +65,21 @@ func (d *product) steady(ctx context.Context, t *traffic, o options) (all []stea
 // leastFilter is the room of the smallest filter.
 const leastFilter = 1 << 12
 
-// fillFilter imports so many revocations, and returns how many there are then.
-func (d *product) fillFilter(ctx context.Context, s *server, held, more int) (int, error) {
-	if more <= 0 {
-		return held, nil
+// fillFilter imports revocations until the filter of a new replica is nearly full. It
+// had room for an eighth more than the set that came with it. A few entries need no
+// room, because the filter takes them for others, so some room is left for the
+// revocations that arrive later.
+func (d *product) fillFilter(ctx context.Context, s *server) error {
+	held, err := metric(s.metrics, "rescind_revocations")
+	if err != nil {
+		return err
 	}
-	if err := d.importEntries(ctx, false, held, held+more); err != nil {
-		return held, err
+	n := int(held)
+	if err := d.importEntries(ctx, false, d.imported, d.imported+max(n/8, leastFilter-n)); err != nil {
+		return err
 	}
-	return held + more, d.caughtUp(s)
+	d.imported += max(n/8, leastFilter-n)
+	return d.caughtUp(s)
 }
 
 // revokeMeanwhile is pace while revocations arrive.

@@ -24,7 +24,10 @@ func (t turns) add(alg, kind, server string, m measured) {
 // spread are the median and the extremes of the rounds.
 type spread struct{ median, least, most float64 }
 
-func spreadOf(all []measured, figure func(measured) float64) spread {
+func spreadOf[M any](all []M, figure func(M) float64) spread {
+	if len(all) == 0 {
+		return spread{}
+	}
 	values := make([]float64, len(all))
 	for i, m := range all {
 		values[i] = figure(m)
@@ -48,13 +51,15 @@ func hits(m measured) float64 { return m.hits * 100 }
 
 // ratios returns a figure of each turn, divided by that of another server's turn in the
 // same round.
-func ratios(turns, base []measured, figure func(measured) float64) spread {
-	divided := slices.Clone(turns)
-	for i := range divided {
-		divided[i].cpu = figure(turns[i]) / figure(base[i])
+func ratios[M any](turns, base []M, figure func(M) float64) spread {
+	divided := make([]float64, len(turns))
+	for i := range turns {
+		divided[i] = figure(turns[i]) / figure(base[i])
 	}
-	return spreadOf(divided, cpu)
+	return spreadOf(divided, itself)
 }
+
+func itself(f float64) float64 { return f }
 
 // taken returns the sentence that stands above a table.
 func taken(o options, rest string, args ...any) string {
@@ -93,13 +98,13 @@ func steadyMarkdown(o options, entries int, all []steadily) string {
 		thousands(entries), o.algorithms[0], o.steady, revocationRate))
 	fmt.Fprintln(&b, "| round | Checks/s | p50 ms, quiet | p50 ms, revoking | p99 ms, quiet | p99 ms, revoking | p99 ratio | revoked in that phase | new filters |")
 	fmt.Fprintln(&b, "|---|---|---|---|---|---|---|---|---|")
-	divided := make([]measured, len(all))
+	divided := make([]float64, len(all))
 	for n, r := range all {
-		divided[n].cpu = r.revoking.p99.Seconds() / r.quiet.p99.Seconds()
+		divided[n] = r.revoking.p99.Seconds() / r.quiet.p99.Seconds()
 		fmt.Fprintf(&b, "| %d | %.0f | %.2f | %.2f | %.2f | %.2f | %.2f | %d | %d |\n", n+1, r.perSecond,
-			p50(r.quiet), p50(r.revoking), p99(r.quiet), p99(r.revoking), divided[n].cpu, r.revoked, r.rebuilds)
+			p50(r.quiet), p50(r.revoking), p99(r.quiet), p99(r.revoking), divided[n], r.revoked, r.rebuilds)
 	}
-	fmt.Fprintf(&b, "\nThe p99 with revocations is %v times the quiet one, median (least–most).\n", spreadOf(divided, cpu))
+	fmt.Fprintf(&b, "\nThe p99 with revocations is %v times the quiet one, median (least–most).\n", spreadOf(divided, itself))
 	return b.String()
 }
 

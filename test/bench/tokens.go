@@ -10,10 +10,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"os"
 	"runtime"
-	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -166,17 +166,17 @@ func message(token string) ([]byte, error) {
 			Address: ip, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port},
 		}}}}
 	}
+	headers := maps.Clone(browserHeaders)
+	maps.Copy(headers, map[string]string{
+		":authority": "app.example.com", ":method": "GET", ":path": "/orders/1234?page=2", ":scheme": "https",
+		"x-forwarded-for": "10.1.2.3", "x-forwarded-proto": "https", "x-request-id": "2f1d7c0e-3c11-4a6e-9d6f-0d3a1c4a5b6c",
+		"authorization": "Bearer " + token,
+	})
 	check := &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source: address("10.1.2.3", 50123), Destination: address("10.0.0.7", 8443),
 		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
 			Id: "7777777777777777777", Method: "GET", Path: "/orders/1234?page=2", Host: "app.example.com", Scheme: "https", Protocol: "HTTP/2",
-			Headers: map[string]string{
-				":authority": "app.example.com", ":method": "GET", ":path": "/orders/1234?page=2", ":scheme": "https",
-				"user-agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
-				"accept":     "application/json, text/plain, */*", "accept-language": "en-GB,en;q=0.9", "accept-encoding": "gzip, deflate, br",
-				"referer": "https://app.example.com/orders", "cookie": strings.Repeat("a=b; ", 20), "x-forwarded-for": "10.1.2.3", "x-forwarded-proto": "https",
-				"x-request-id": "2f1d7c0e-3c11-4a6e-9d6f-0d3a1c4a5b6c", "authorization": "Bearer " + token,
-			},
+			Headers: headers,
 		}},
 	}}
 	wire, err := proto.Marshal(check)
