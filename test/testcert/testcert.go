@@ -15,6 +15,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"sync/atomic"
 	"testing"
@@ -51,13 +52,22 @@ func (a *Authority) Issue(t testing.TB, name string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
 }
 
-// IssueFor returns a certificate for one DNS name, and for no address.
-func (a *Authority) IssueFor(t testing.TB, dnsName string) tls.Certificate {
+// IssueFor returns a certificate for one DNS name and these URIs, for example
+// spiffe://cluster.local/ns/shop/sa/edge, and for no address.
+func (a *Authority) IssueFor(t testing.TB, dnsName string, uris ...string) tls.Certificate {
 	t.Helper()
 	key := newKey(t)
+	identities := make([]*url.URL, len(uris))
+	for i, uri := range uris {
+		var err error
+		if identities[i], err = url.Parse(uri); err != nil {
+			t.Fatalf("the URI %q: got %v, want it parsed", uri, err)
+		}
+	}
 	leaf := a.sign(t, key.Public(), &x509.Certificate{
 		Subject:     pkix.Name{CommonName: dnsName},
 		DNSNames:    []string{dnsName},
+		URIs:        identities,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	})
 	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
