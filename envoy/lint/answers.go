@@ -85,8 +85,8 @@ func answers(l *linter) {
 		l.report("api-version", n, "%s is of the API before v3, which Envoy no longer reads. It does not start.", quote(typeURL(n)))
 	}
 	for _, c := range l.checks {
-		if v := c.node.get("transport_api_version"); c.node.get("grpc_service") != nil && v.string() != "V3" && v.string() != "2" {
-			l.report("api-version", first(v, c.entry), "transport_api_version is not V3, and Envoy speaks no other version. It does not start, or refuses the update.")
+		if v := c.node.get("transport_api_version"); v.string() == "V2" || v.string() == "1" {
+			l.report("api-version", v, "transport_api_version is V2, which Envoy no longer speaks. It does not start, or refuses the update.")
 		}
 	}
 }

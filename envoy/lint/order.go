@@ -73,12 +73,8 @@ func (l *linter) behind(c *check, f *filter) {
 		l.report("cors-after-check", f.entry, "A preflight of a browser carries no token. The check denies it before cors can answer it, and the answers of the check have no CORS headers.")
 	case name == "header_mutation":
 		for _, m := range f.config.at("mutations", "request_mutations").list() {
-			header := first(m.at("append", "header", "key"), m.get("remove"))
-			switch h := header.string(); {
-			case m.get("append") != nil && l.managed(h):
-				l.report("managed-header-set", header, "%s is one of the headers that rescind sets, and this filter sets it after the check.", quote(h))
-			case h == ":path" || h == ":authority" || h == ":method":
-				l.report("changed-after-check", header, "%s changes after the check, so the upstream gets another request than the one that was checked.", quote(h))
+			if key := m.at("append", "header", "key"); l.managed(key.string()) {
+				l.report("managed-header-set", key, "%s is one of the headers that rescind sets, and this filter sets it after the check.", quote(key.string()))
 			}
 		}
 	case rewriting[name]:

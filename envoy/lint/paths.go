@@ -64,7 +64,7 @@ func (l *linter) parameters(c *check, m *manager) {
 					break
 				}
 				if over := route.overrides(c.name); len(over) > 0 {
-					l.report("path-parameters", over[0].at, "A path with \";\" reaches this route, and servlet containers drop \";…\" before they read \"..\": for them /public/..;/reports is /reports.")
+					l.report("path-parameters", over[0].at, "A path with \";\" reaches this route, and servlet containers drop \";…\" before they read \"..\": for them /public/%%2e%%2e;/reports is /reports.")
 					break
 				}
 			}

@@ -66,7 +66,7 @@ var rules = []Rule{
 	{"request-body", Warning, "A body that is sent along makes the CheckRequest larger than the replica accepts.", "Remove the body from the check, because rescind does not read it, or lower max_request_bytes."},
 	{"clear-route-cache", Error, "The route is chosen again after the check, with headers of the answer, where policies differ by route.", "Remove the field, or set it to false."},
 	{"http-service", Warning, "The check is asked over HTTP, and rescind answers over gRPC alone.", "Use grpc_service, envoyExtAuthzGrpc or extAuth.grpc."},
-	{"api-version", Warning, "transport_api_version is not V3.", "Set transport_api_version: V3."},
+	{"api-version", Warning, "A version of the API before v3, which Envoy no longer reads.", "Set transport_api_version: V3, and name the types of v3."},
 
 	// Ways around the check.
 	{"no-check", Error, "No listener of an Envoy has the ext_authz filter.", "Add the filter and the cluster of envoy.yaml of rescind."},
