@@ -47,6 +47,17 @@ func dial(ctx context.Context, addr string, message func(int) []byte, first int)
 	if err != nil {
 		return nil, err
 	}
+	c := newConn(plain, message, first)
+	c.out.WriteString(http2.ClientPreface)
+	return c, errors.Join(
+		c.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}),
+		c.framer.WriteWindowUpdate(0, 1<<30),
+		c.flush(),
+	)
+}
+
+// newConn returns a connection that has sent nothing.
+func newConn(plain net.Conn, message func(int) []byte, first int) *conn {
 	c := &conn{Conn: plain, message: message, next: first, stream: 1, began: map[uint32]time.Time{}, window: 65535, in: buffered{r: plain}}
 	c.framer = http2.NewFramer(&c.out, &c.in)
 	c.framer.SetReuseFrames()
@@ -56,12 +67,7 @@ func dial(ctx context.Context, addr string, message func(int) []byte, first int)
 			c.status = f.Value
 		}
 	})
-	c.out.WriteString(http2.ClientPreface)
-	return c, errors.Join(
-		c.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}),
-		c.framer.WriteWindowUpdate(0, 1<<30),
-		c.flush(),
-	)
+	return c
 }
 
 // buffered reads many frames at once.

@@ -74,6 +74,7 @@ type options struct {
 	steady           time.Duration // of a phase at half the load; 0: no such part
 	envoy            bool          // through Envoy, too
 	gatewayKinds     []string      // kinds of traffic through Envoy
+	profile          string        // folder for profiles; empty: no such part
 	markdown         string        // file whose tables are replaced; empty: standard output
 	arguments        string        // as they were given
 }
@@ -93,6 +94,7 @@ func parse(arguments []string) (o options, err error) {
 	flags.IntVar(&o.checks, "checks", 1_000_000, "Checks of one token, after which the memory is read; 0: none")
 	flags.DurationVar(&o.steady, "steady", 8*time.Second, "length of a phase at half the load, with revocations and without; 0: none")
 	flags.BoolVar(&o.envoy, "envoy", false, "measure through a real Envoy, too")
+	flags.StringVar(&o.profile, "profile", "", "`folder` for profiles of the product under each kind of traffic")
 	flags.StringVar(&o.markdown, "markdown", "", "`file` whose marked tables are replaced; otherwise they are printed")
 	if err := flags.Parse(arguments); err != nil {
 		return o, err
@@ -158,7 +160,7 @@ func run(ctx context.Context, o options) (err error) {
 	if b.issuer, err = newIssuer(o.algorithms, filepath.Join(b.dir, "jwks.json")); err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context) error{b.servers, b.steadily, b.memory, b.throughGateway} {
+	for _, part := range []func(context.Context) error{b.servers, b.steadily, b.memory, b.profiles, b.throughGateway} {
 		if err = part(ctx); err != nil {
 			break
 		}

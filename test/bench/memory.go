@@ -36,7 +36,7 @@ func (d *product) memory(ctx context.Context, t *traffic, o options) (r remember
 	note("%d Checks of one token", o.checks)
 	var total result
 	for len(total.took) < o.checks {
-		end := time.Now().Add(time.Second)
+		end := time.Now().Add(o.turn)
 		part, err := together(all, func(c *conn) (result, error) { return c.run(end, o.inFlight/connections) })
 		if err != nil {
 			return r, err
@@ -52,6 +52,7 @@ func (d *product) memory(ctx context.Context, t *traffic, o options) (r remember
 	if err != nil {
 		return r, err
 	}
+	closeAll(all) // the replica waits for its peers before it ends
 	r.checks, r.after, r.hits, r.checksInSecond = len(total.took), m.resident, m.hits, m.perSecond
 	return r, d.end(s.process)
 }

@@ -19,6 +19,7 @@ type server struct {
 	name    string
 	addr    string // of Checks
 	metrics string // page of metrics; empty: none
+	pprof   string // address of profiles; empty: none
 	denies  bool   // it knows the revoked tokens
 
 	unseen atomic.Int64 // number of the last token that was never seen
