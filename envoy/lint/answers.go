@@ -32,6 +32,9 @@ func (l *linter) askings() (all []asking) {
 			a.timeout = a.http.at("server_uri", "timeout")
 		}
 		a.perRoute = c.manager != nil && c.manager.dependsOnPath(c.name)
+		if c.manager == nil && c.node.get("grpc_service") == nil && a.http == nil { // a patch that leaves the service alone
+			a.standard = shortTimeout
+		}
 		all = append(all, a)
 	}
 	for _, p := range l.providers() {
@@ -54,11 +57,10 @@ func (l *linter) askings() (all []asking) {
 	return all
 }
 
-// The longest timeout that is no risk, and the shortest that a Check needs which
-// waits for a key.
+// The longest timeout that is no risk, and the time that a Check may wait for a key.
 const (
 	longTimeout  = 5 * time.Second
-	shortTimeout = 600 * time.Millisecond
+	shortTimeout = 500 * time.Millisecond
 )
 
 // answers reports what a proxy does with the answer of the check, or without one.
@@ -96,7 +98,7 @@ func (l *linter) timeout(a asking) {
 	if a.timeout == nil {
 		if a.standard > longTimeout {
 			l.report("timeout", a.at, "There is no timeout, and the default is %s. While replicas hang, requests pile up in the proxy for that long.", a.standard)
-		} else if a.http == nil {
+		} else if a.http == nil && a.standard < shortTimeout {
 			l.reportAs(Info, "timeout", a.at, "There is no timeout, and the default of %s is less than the half second that a Check may wait for a new key of an issuer.", a.standard)
 		}
 		return

@@ -176,8 +176,18 @@ func (l *linter) unchecked() {
 		}
 	}
 	for _, t := range l.tcp {
-		if c := t.node.get("cluster"); c != nil && guarded[t.scope][c.string()] {
+		if c := t.node.get("cluster"); c != nil && guarded[t.scope][c.string()] && !t.checked() {
 			l.report("unchecked-listener", c, "This listener forwards connections to %s without a check, and another one checks every request to it.", quote(c.string()))
 		}
 	}
+}
+
+// checked reports whether the chain of the proxy checks each connection.
+func (t tcpProxy) checked() bool {
+	for _, f := range t.chain.get("filters").list() {
+		if _, typ := payload(f.get("typed_config")); strings.HasSuffix(typ, ".network.ext_authz.v3.ExtAuthz") {
+			return true
+		}
+	}
+	return false
 }

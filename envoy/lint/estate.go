@@ -64,6 +64,7 @@ type object struct {
 
 type tcpProxy struct {
 	node  *node
+	chain *node // or nil
 	scope *scope
 }
 
@@ -218,7 +219,11 @@ func (e *estate) envoy(n *node, typ string, s *scope, strict bool) {
 				e.checks = append(e.checks, &check{node: n, entry: n, scope: s})
 			}
 		case "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy":
-			e.tcp = append(e.tcp, tcpProxy{n, s})
+			t := tcpProxy{node: n, scope: s}
+			if len(chains) > 0 {
+				t.chain = chains[len(chains)-1]
+			}
+			e.tcp = append(e.tcp, t)
 		}
 	}
 	w.walk(n, typ)

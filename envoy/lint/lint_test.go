@@ -91,11 +91,32 @@ func explained(findings []Finding) string {
 	return b.String()
 }
 
-// The shipped configuration has no finding.
-func TestShippedConfiguration(t *testing.T) {
-	_, findings := lintFile(t, "../envoy.yaml")
-	if len(findings) > 0 {
-		t.Errorf("envoy.yaml: got\n%swant nothing", explained(findings))
+// The shipped configurations have no finding, and neither have those that the
+// generators of Istio and Envoy Gateway made from them. The files of a folder belong
+// together.
+func TestShippedConfigurations(t *testing.T) {
+	shipped := Defaults()
+	read := 0
+	for _, pattern := range []string{"../envoy.yaml", "../envoy-edge.yaml", "../istio/*.yaml", "../gateway/*.yaml", "../../test/testdata/frozen/*.json"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sources []Source
+		for _, path := range files {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sources = append(sources, Source{path, text})
+		}
+		read += len(files)
+		if findings, unreadable := Lint(sources, shipped); len(findings) > 0 || len(unreadable) > 0 {
+			t.Errorf("%s: got\n%s%v, want nothing", pattern, explained(findings), unreadable)
+		}
+	}
+	if read < 10 {
+		t.Errorf("got %d files, want at least 10: do the patterns still match?", read)
 	}
 }
 

@@ -1,6 +1,9 @@
 package lint
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // order reports filters that stand on the wrong side of the check.
 func order(l *linter) {
@@ -15,6 +18,7 @@ func order(l *linter) {
 			l.behind(c, f)
 		}
 	}
+	l.meshCORS()
 }
 
 // short returns the last two parts of a type's name, such as cors.v3.Cors without the
@@ -40,6 +44,22 @@ func (l *linter) before(f *filter) {
 			}
 		}
 	}
+}
+
+// hasCORS reports whether a route of the manager has origins to allow. Istio puts the
+// filter into every chain.
+func (m *manager) hasCORS() bool {
+	for _, l := range m.levels() {
+		if l.node.at("route", "cors") != nil || l.node.get("cors") != nil {
+			return true
+		}
+		for _, f := range l.node.get("typed_per_filter_config").mapped() {
+			if _, typ := payload(f); strings.HasSuffix(typ, ".cors.v3.CorsPolicy") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // mapped returns the values of a map.
@@ -69,7 +89,7 @@ var rewriting = map[string]bool{
 // behind reports a filter that runs after the check.
 func (l *linter) behind(c *check, f *filter) {
 	switch name := f.short(); {
-	case name == "cors":
+	case name == "cors" && c.manager.hasCORS():
 		l.report("cors-after-check", f.entry, "A preflight of a browser carries no token. The check denies it before cors can answer it, and the answers of the check have no CORS headers.")
 	case name == "header_mutation":
 		for _, m := range f.config.at("mutations", "request_mutations").list() {
@@ -82,5 +102,31 @@ func (l *linter) behind(c *check, f *filter) {
 	}
 	if on := f.config.get("clear_route_cache"); on.isTrue() && c.manager.dependsOnPath(c.name) {
 		l.report("clear-route-cache", on, "After the check the route is chosen again. The request can go to a route whose policy it was not checked for.")
+	}
+}
+
+// meshCORS reports a VirtualService with CORS in a mesh whose policies check preflights
+// too, because Istio puts the check before cors.
+func (l *linter) meshCORS() {
+	for _, policy := range l.custom() {
+		preflights := false
+		for _, rule := range policy.spec.get("rules").list() {
+			to := rule.get("to").list()
+			preflights = preflights || len(to) == 0
+			for _, t := range to {
+				preflights = preflights || !slices.Contains(t.at("operation", "notMethods").texts(), "OPTIONS")
+			}
+		}
+		if !preflights {
+			continue
+		}
+		for _, o := range l.of("networking.istio.io", "VirtualService") {
+			for _, http := range o.spec.get("http").list() {
+				if cors := http.get("corsPolicy"); cors != nil {
+					l.report("cors-after-check", cors, "Istio puts the check before cors. A preflight of a browser carries no token, so %s denies it.", policy)
+				}
+			}
+		}
+		return
 	}
 }

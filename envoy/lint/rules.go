@@ -88,7 +88,7 @@ var rules = []Rule{
 	{"regex-case", Error, "case_sensitive: false stands beside safe_regex, and Envoy ignores it there.", "Write (?i) at the beginning of the regex."},
 
 	// The order of filters.
-	{"cors-after-check", Warning, "The cors filter stands behind the check, so preflights are denied.", "Put envoy.filters.http.cors before ext_authz."},
+	{"cors-after-check", Warning, "The cors filter stands behind the check, so preflights are denied.", "Put envoy.filters.http.cors before ext_authz. Istio: let the policy leave out preflights, with notMethods: [OPTIONS]."},
 	{"jwt-authn-before-check", Warning, "jwt_authn stands before the check and removes the token.", "Set forward: true at the provider, or remove jwt_authn, because rescind verifies the token itself."},
 	{"cache-before-check", Error, "A cache answers before the check.", "Put the cache behind ext_authz, and vary it by the token."},
 	{"changed-after-check", Warning, "A filter behind the check can change the path or the headers of the request.", "Put it before ext_authz, or make sure that it leaves path and headers alone."},
