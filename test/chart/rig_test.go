@@ -2,7 +2,11 @@ package chart
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"log"
@@ -161,5 +165,22 @@ func (r *rig) secret(_, key string) ([]byte, error) {
 	if file, ok := files[key]; ok {
 		return os.ReadFile(filepath.Join(r.init, file))
 	}
+	if key == "jwks" {
+		return keySet()
+	}
 	return []byte("0123456789abcdef0123456789abcdef\n"), nil
+}
+
+// keySet returns the keys of an issuer: one public key, whose private key is gone.
+func keySet() ([]byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	point, err := key.PublicKey.Bytes() // 4, x and y
+	if err != nil {
+		return nil, err
+	}
+	text := base64.RawURLEncoding.EncodeToString
+	return fmt.Appendf(nil, `{"keys":[{"kty":"EC","crv":"P-256","kid":"one","x":%q,"y":%q}]}`, text(point[1:33]), text(point[33:])), nil
 }
