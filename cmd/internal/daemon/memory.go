@@ -8,9 +8,19 @@ import (
 	"time"
 )
 
-// headroom is about how much garbage may gather before a collection, however
-// many bytes the process holds.
-const headroom = 128 << 20
+const (
+	// headroom is about how much garbage may gather before a collection, however
+	// many bytes the process holds.
+	headroom = 128 << 20
+	// small is how many bytes a process may hold whose garbage is kept small as well. A
+	// collection of so few bytes costs little, so a replica with few tokens and no
+	// revocations stays small.
+	small        = 8 << 20
+	smallPercent = 60
+	// large is how many bytes a process holds that may have the most garbage.
+	large       = 32 << 20
+	mostPercent = 400
+)
 
 // BoundGarbage keeps the garbage of the process in proportion to the rate of
 // its allocations instead of to the bytes that it holds. It also gives memory
@@ -18,7 +28,8 @@ const headroom = 128 << 20
 // ends, and does nothing where GOGC is set.
 //
 // A server holds millions of entries without pointers. They cost a collection
-// nothing, but by the runtime's own rule garbage could grow to the same size.
+// nothing, but by the runtime's own rule garbage could grow to the same size. GOGC is
+// for operators who know better.
 func BoundGarbage(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
@@ -45,10 +56,11 @@ func BoundGarbage(ctx context.Context) {
 	}
 }
 
-// gcPercent returns the GOGC that lets about headroom of garbage gather beside
-// live bytes.
+// gcPercent returns the GOGC beside live bytes. From small to large it grows, and beyond
+// large it lets about headroom of garbage gather.
 func gcPercent(live uint64) int {
-	return int(min(400, max(10, headroom*100/max(live, 1))))
+	rising := smallPercent + (max(live, small)-small)*(mostPercent-smallPercent)/(large-small)
+	return int(min(rising, mostPercent, max(10, headroom*100/max(live, 1))))
 }
 
 // wasteful reports whether more memory is free than garbage will fill again.

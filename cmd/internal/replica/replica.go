@@ -81,6 +81,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer func() { err = errors.Join(err, teardown.Run(drainTime)) }()
 	registry := daemon.Registry(o.Version, o.Commit)
 	processes, ctx := daemon.NewProcesses(ctx)
+	daemon.LimitMemory(ctx, log)
 	go daemon.BoundGarbage(ctx)
 
 	follower, err := revset.Open(revset.Options{
