@@ -6,7 +6,7 @@
 // A file holds one command: its flags and its texts. The servers are libraries in
 // cmd/internal. The client commands (revoke, restore, list, show, import, audit,
 // alerts, activity, advise, replicas, intakes) use the published admin API alone.
-// check makes the call that Envoy makes, and stream calls the transmitter of an
+// lint reads files alone. check makes the call that Envoy makes, and stream calls the transmitter of an
 // intake. A command checks its flags before the first request, so a usage error
 // ends with exit status 2 and nothing sent.
 //

@@ -89,19 +89,18 @@ func (l *linter) narrowed(o *object) {
 		}
 		for _, to := range r.get("to").list() {
 			op := to.get("operation")
-			l.excluded(op.get("notPaths"), "Requests to %s are without a check, and so are paths that only the upstream reads as another one, such as /healthz/..%%2fapi.")
-			l.excluded(op.get("paths"), "Only %s is checked. A path that the upstream alone reads as one of these, such as //api or /x/..%%2fapi, is not.")
-		}
-	}
-}
-
-// excluded reports a list of paths that decides about the check.
-func (l *linter) excluded(paths *node, reason string) {
-	for _, p := range paths.list() {
-		if wildcard.MatchString(p.string()) {
-			l.report("wildcard-exclusion", p, reason, quote(p.string()))
-		} else {
-			l.reportAs(Warning, "headers-not-stripped", p, "The path %s decides about the check. Without one, nothing removes a client's own %s and its like.", quote(p.string()), l.replica.Headers[0])
+			for _, p := range op.get("notPaths").list() {
+				if wildcard.MatchString(p.string()) {
+					l.report("path-decides", p, "Requests to %s are without a check, and so are paths that the upstream reads as another one, such as /healthz/..%%2fapi.", quote(p.string()))
+				} else {
+					l.reportAs(Warning, "headers-not-stripped", p, "The path %s is without a check, so nothing removes a client's own %s and its like.", quote(p.string()), l.replica.Headers[0])
+				}
+			}
+			for _, p := range op.get("paths").list() {
+				if p.string() != "*" && p.string() != "/*" {
+					l.report("path-decides", p, "Only %s is checked. Another path that the upstream reads as this one, such as one with // or ;x in it, is not, and neither is a path that was forgotten.", quote(p.string()))
+				}
+			}
 		}
 	}
 }

@@ -56,12 +56,7 @@ func TestEveryRule(t *testing.T) {
 		}
 		for _, path := range files {
 			text, findings := lintFile(t, path)
-			var got []string
-			for _, f := range findings {
-				got = append(got, fmt.Sprintf("%d %s", f.Line, f.Rule))
-			}
-			slices.Sort(got)
-			want := wanted(text)
+			got, want := placed(findings), wanted(text)
 			if !slices.Equal(got, want) {
 				t.Errorf("%s: got %q, want %q\n%s", path, got, want, explained(findings))
 			}
@@ -131,4 +126,28 @@ func TestTextsOfTheRules(t *testing.T) {
 		}
 		seen[r.ID] = true
 	}
+}
+
+// Examples of other projects, written again from their settings, have the findings
+// that their comments name.
+func TestExamplesOfOthers(t *testing.T) {
+	files, err := filepath.Glob("testdata/examples/*.yaml")
+	if err != nil || len(files) < 5 {
+		t.Fatalf("got %d files and %v, want at least 5", len(files), err)
+	}
+	for _, path := range files {
+		text, findings := lintFile(t, path)
+		if got, want := placed(findings), wanted(text); !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q\n%s", path, got, want, explained(findings))
+		}
+	}
+}
+
+// placed returns the findings as "LINE RULE".
+func placed(findings []Finding) (all []string) {
+	for _, f := range findings {
+		all = append(all, fmt.Sprintf("%d %s", f.Line, f.Rule))
+	}
+	slices.Sort(all)
+	return all
 }

@@ -75,7 +75,7 @@ var rules = []Rule{
 	{"per-route-name", Error, "Settings of a route stand under a name that no filter has, so Envoy ignores them.", "Write the name of the filter as the key in typed_per_filter_config."},
 	{"unchecked-listener", Error, "A second listener, for health checks or for another port, reaches a guarded cluster without a check.", "Add the ext_authz filter there, or let the listener answer by itself (direct_response)."},
 	{"unknown-policy", Warning, "context_extensions name a policy that the replica does not have. (Needs --config.)", "Add the policy to authz.yaml, or correct the name."},
-	{"wildcard-exclusion", Error, "An AuthorizationPolicy decides by a path with a wildcard which requests are checked.", "Remove the exclusion, or list exact paths in notPaths."},
+	{"path-decides", Error, "An AuthorizationPolicy leaves out paths by a wildcard, or lists the paths to check.", "Check every path. A policy with token: optional is for public ones, and exact notPaths are the least evil."},
 	{"client-chosen", Error, "A header of the client decides whether a request is checked.", "Decide by path, host or port, or check every request."},
 	{"no-rules", Error, "A CUSTOM policy without rules matches nothing.", "Write rules: [{}] to check every request."},
 	{"policy-override", Error, "A SecurityPolicy of a route takes the place of its gateway's, and has no check.", "Repeat extAuth in it, or set mergeType: StrategicMerge."},
