@@ -65,7 +65,7 @@ func TestEveryRow(t *testing.T) {
 			wantRow(t, b.tables[0], "| ES256 | "+kind+" | "+s+" |")
 		}
 	}
-	for _, r := range append(servers, "jwt_authn of Envoy", "jwt_authn of Envoy with its cache", "no authorization") {
+	for _, r := range append(servers, noOpHeaders, noOpAnswer, "jwt_authn of Envoy", "jwt_authn of Envoy with its cache", "no authorization") {
 		for _, kind := range o.gatewayKinds {
 			wantRow(t, b.tables[3], "| "+kind+" | "+r+" |")
 		}

@@ -101,15 +101,15 @@ func verifies(keys string, cache bool) object {
 }
 
 // listener returns a listener with the shipped connection manager, without its access
-// log, and with this authorization in front of an action.
-func (s shipped) listener(name string, addr object, filter, action object) object {
+// log, and with this authorization in front of the upstream.
+func (s shipped) listener(name string, addr, filter object) object {
 	filters := list{object{"name": "envoy.filters.http.router", "typed_config": object{"@type": typePrefix + "http.router.v3.Router"}}}
 	if filter != nil {
 		filters = append(list{filter}, filters...)
 	}
 	manager := with(s.manager, object{
 		"http_filters": filters,
-		"route_config": object{"virtual_hosts": list{object{"name": "all", "domains": list{"*"}, "routes": list{with(action, object{"match": object{"prefix": "/"}})}}}},
+		"route_config": object{"virtual_hosts": list{object{"name": "all", "domains": list{"*"}, "routes": list{object{"match": object{"prefix": "/"}, "route": object{"cluster": upstream}}}}}},
 	})
 	delete(manager, "access_log")
 	return object{"name": name, "address": addr, "filter_chains": list{object{"filters": list{object{
@@ -134,19 +134,13 @@ func socketAddress(addr string) object {
 	return object{"socket_address": object{"address": host, "port_value": n}}
 }
 
-// bootstrap returns the configuration of the gateway. Its upstream is a listener of its
-// own, which answers with 200.
-func bootstrap(routes []*route) ([]byte, error) {
+// bootstrap returns the configuration of the gateway.
+func bootstrap(routes []*route, behind string) ([]byte, error) {
 	s, err := readShipped()
 	if err != nil {
 		return nil, err
 	}
-	upstream, err := freeport.Addr()
-	if err != nil {
-		return nil, err
-	}
-	listeners := list{s.listener("upstream", socketAddress(upstream), nil, object{"direct_response": object{"status": 200, "body": object{"inline_string": "ok\n"}}})}
-	clusters := list{s.clusterOf("upstream", socketAddress(upstream), false)}
+	listeners, clusters := list{}, list{s.clusterOf(upstream, socketAddress(behind), false)}
 	for _, r := range routes {
 		if r.addr, err = freeport.Addr(); err != nil {
 			return nil, err
@@ -155,7 +149,7 @@ func bootstrap(routes []*route) ([]byte, error) {
 			r.filter = s.asks(r.name)
 			clusters = append(clusters, s.clusterOf(r.name, socketAddress(r.server.addr), true))
 		}
-		listeners = append(listeners, s.listener(r.name, socketAddress(r.addr), r.filter, object{"route": object{"cluster": "upstream"}}))
+		listeners = append(listeners, s.listener(r.name, socketAddress(r.addr), r.filter))
 	}
 	return json.Marshal(object{"static_resources": object{"listeners": listeners, "clusters": clusters}})
 }
@@ -166,7 +160,11 @@ func (p *processes) newGateway(ctx context.Context, dir string, routes []*route,
 	if err != nil {
 		return nil, err
 	}
-	config, err := bootstrap(routes)
+	behind, err := p.plain(ctx, dir, upstream, "")
+	if err != nil {
+		return nil, err
+	}
+	config, err := bootstrap(routes, behind.addr)
 	if err != nil {
 		return nil, err
 	}

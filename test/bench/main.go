@@ -180,12 +180,13 @@ func (b *bench) servers(ctx context.Context) error {
 		return nil
 	}
 	var all []*server
-	for _, kind := range []string{"no-op", "golang-jwt"} {
+	var running []*process
+	for _, kind := range []string{noOp, "golang-jwt"} {
 		s, err := b.plain(ctx, b.dir, kind, b.issuer.file)
 		if err != nil {
 			return err
 		}
-		all = append(all, s)
+		all, running = append(all, s), append(running, s.process)
 	}
 	for _, n := range b.entries {
 		d, err := b.product(ctx, "rescind-"+strconv.Itoa(n), n)
@@ -196,11 +197,10 @@ func (b *bench) servers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		all = append(all, s)
+		all, running = append(all, s), append(running, s.process, d.control)
 	}
 	t := turns{}
 	for _, alg := range b.algorithms {
-		note("signing %d tokens with %s", b.unseen, alg)
 		traffic, err := b.issuer.traffic(alg, b.unseen)
 		if err != nil {
 			return err
@@ -220,8 +220,8 @@ func (b *bench) servers(ctx context.Context) error {
 		}
 	}
 	b.tables.add("checks", t.markdown(b.options, all))
-	for _, s := range all {
-		if err := b.end(s.process); err != nil {
+	for _, p := range running {
+		if err := b.end(p); err != nil {
 			return err
 		}
 	}

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // asServer is the environment variable that makes this program one of its helpers: a
@@ -26,6 +28,8 @@ func helper(ctx context.Context) (ran bool, err error) {
 	switch kind := os.Getenv(asServer); kind {
 	case "":
 		return false, nil
+	case upstream:
+		return true, answerAll(ctx)
 	case "revoker":
 		return true, revoke(ctx, os.Args[1], os.Args[2])
 	default:
@@ -41,9 +45,14 @@ func serve(ctx context.Context, kind, keys string) error {
 	}
 	server := grpc.NewServer()
 	healthpb.RegisterHealthServer(server, healthy{})
-	if kind == "no-op" {
-		authv3.RegisterAuthorizationServer(server, noop{})
-	} else {
+	switch kind {
+	case noOp:
+		authv3.RegisterAuthorizationServer(server, noop{&authv3.CheckResponse{Status: &status.Status{Code: int32(codes.OK)}}})
+	case noOpHeaders:
+		authv3.RegisterAuthorizationServer(server, noop{answerOfRescind(false)})
+	case noOpAnswer:
+		authv3.RegisterAuthorizationServer(server, noop{answerOfRescind(true)})
+	default:
 		text, err := os.ReadFile(keys) //nolint:gosec // a file of the benchmark
 		if err != nil {
 			return err
@@ -69,13 +78,45 @@ func (healthy) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.H
 	return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING}, nil
 }
 
-// noop allows everything.
-type noop struct {
-	authv3.UnimplementedAuthorizationServer
+// Servers that decide nothing. The second one sets as many headers as rescind does, and
+// the third one answers all that rescind answers. So they show the cost of the answer in
+// Envoy apart from the cost of the decision.
+const (
+	noOp        = "no-op"
+	noOpHeaders = "no-op with six headers"
+	noOpAnswer  = "no-op with six headers and metadata"
+)
+
+// noop allows everything, with one answer.
+type noop struct{ answer *authv3.CheckResponse }
+
+func (n noop) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	return proto.CloneOf(n.answer), nil // a server makes its answer
 }
 
-func (noop) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	return &authv3.CheckResponse{Status: &status.Status{Code: int32(codes.OK)}}, nil
+// answerOfRescind returns an answer like those of rescind, with the metadata or without.
+func answerOfRescind(metadata bool) *authv3.CheckResponse {
+	ok := &authv3.OkHttpResponse{}
+	for name, value := range map[string]string{
+		"x-jwt-issuer": issuerName, "x-jwt-subject": "user-seen-RS256-1", "x-jwt-id": "seen-RS256-1",
+		"x-jwt-scope": "openid profile email", "x-jwt-client": "web", "x-jwt-expires": "1795747624",
+	} {
+		ok.Headers = append(ok.Headers, &corev3.HeaderValueOption{
+			Header: &corev3.HeaderValue{Key: name, Value: value}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		})
+	}
+	answer := &authv3.CheckResponse{
+		Status:       &status.Status{Code: int32(codes.OK)},
+		HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: ok},
+	}
+	if metadata {
+		text := structpb.NewStringValue
+		answer.DynamicMetadata = &structpb.Struct{Fields: map[string]*structpb.Value{
+			"decision": text("allow"), "decision_id": text("QG73ZWUHARSQ4EXO7C3Z4HG56Z"), "issuer": text(issuerName), "policy": text("default"),
+			"reason": text("ok"), "revision": structpb.NewNumberValue(1), "subject": text("user-seen-RS256-1"), "token_id": text("seen-RS256-1"),
+		}}
+	}
+	return answer
 }
 
 // verifying allows requests with a valid token, and names its subject to the

@@ -40,7 +40,6 @@ func (b *bench) throughGateway(ctx context.Context) error {
 		return err
 	}
 	alg := b.algorithms[0]
-	note("signing %d tokens with %s", b.unseen, alg)
 	signed, err := b.issuer.tokens(alg, b.unseen)
 	if err != nil {
 		return err
@@ -80,7 +79,7 @@ func (b *bench) throughGateway(ctx context.Context) error {
 // routes starts the servers that the gateway asks. The first route has the no-op
 // server.
 func (b *bench) routes(ctx context.Context) (all []*route, err error) {
-	for _, kind := range []string{"no-op", "golang-jwt"} {
+	for _, kind := range []string{noOp, noOpHeaders, noOpAnswer, "golang-jwt"} {
 		s, err := b.plain(ctx, b.dir, kind, b.issuer.file)
 		if err != nil {
 			return nil, err
@@ -169,7 +168,7 @@ func (g *gateway) measure(ctx context.Context, r *route, t *traffic, kind string
 // round.
 func (t gatewayTurns) markdown(o options, routes []*route) string {
 	var b strings.Builder
-	b.WriteString(taken(o, "An Envoy %s with one worker, on HTTP/1.1, in front of an upstream that is another listener of it. The filter and its cluster are those of envoy.yaml. Tokens with %s. %d rounds of %v. Median (least–most). Processor times are seconds for 100,000 requests. Envoy busy is its processor time in a second, of which its worker can use 1: if it is near 1, nothing else limits the requests.",
+	b.WriteString(taken(o, "An Envoy %s with one worker, on HTTP/1.1, in front of an upstream in a process of its own. The filter and its cluster are those of envoy.yaml. Tokens with %s. %d rounds of %v. Median (least–most). Processor times are seconds for 100,000 requests. Envoy busy is its processor time in a second, of which its worker can use 1: if it is near 1, nothing else limits the requests.",
 		envoytest.Version, o.algorithms[0], o.rounds, o.turn))
 	fmt.Fprintf(&b, "| traffic, %d connections | authorization | requests/s | ratio to no-op | p50 ms | p99 ms | CPU of Envoy | ratio | CPU of the server | both, ratio | CPU of the generator | Envoy busy | in the cache |\n", throughConnections)
 	fmt.Fprintln(&b, "|---|---|---|---|---|---|---|---|---|---|---|---|---|")

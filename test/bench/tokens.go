@@ -43,10 +43,12 @@ const issuerName = "https://bench.example/"
 type issuer struct {
 	file string
 	keys map[string]crypto.Signer // by algorithm, which is also the kid
+
+	signed map[string]tokens // by algorithm
 }
 
 func newIssuer(algorithms []string, file string) (*issuer, error) {
-	i := &issuer{file: file, keys: map[string]crypto.Signer{}}
+	i := &issuer{file: file, keys: map[string]crypto.Signer{}, signed: map[string]tokens{}}
 	b64 := base64.RawURLEncoding.EncodeToString
 	var set struct {
 		Keys []map[string]string `json:"keys"`
@@ -99,9 +101,13 @@ func endedID(alg string, n int) string { return fmt.Sprintf("ended-%s-%d", alg, 
 // tokens are the tokens of one algorithm.
 type tokens struct{ few, many, ended []string }
 
-// tokens signs the tokens of one algorithm. unseen is the number of those that are
+// tokens signs the tokens of one algorithm, once. unseen is the number of those that are
 // never seen.
 func (i *issuer) tokens(alg string, unseen int) (t tokens, err error) {
+	if t, ok := i.signed[alg]; ok && len(t.many) >= unseen {
+		return t, nil
+	}
+	note("signing %d tokens with %s", unseen, alg)
 	sign := func(n int, id func(int) string) []string {
 		out := make([]string, n)
 		var all errgroup.Group
@@ -118,6 +124,7 @@ func (i *issuer) tokens(alg string, unseen int) (t tokens, err error) {
 	t.few = sign(fewSeen, func(n int) string { return fmt.Sprintf("seen-%s-%d", alg, n) })
 	t.ended = sign(fewEnded, func(n int) string { return endedID(alg, n) })
 	t.many = sign(unseen, func(n int) string { return fmt.Sprintf("unseen-%s-%d", alg, n) })
+	i.signed[alg] = t
 	return t, err
 }
 
