@@ -3,6 +3,8 @@ package feed
 import (
 	"crypto/sha256"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,12 +17,14 @@ import (
 )
 
 // A refused replica learns of its refusal after a pause, so that thousands of them
-// do not keep the control endpoint busy. A replica that connects again, and the
+// do not keep the control endpoint busy. Nothing but the identity in its hello is
+// read. A replica that connects again, and the
 // replicas of another credential, are served at once meanwhile.
 func TestRefusalIsHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		few := append(tokens(), Token{Name: "stranger", SHA256: sha256.Sum256([]byte("stranger")), MaxReplicas: 1})
-		s, net := serveInMemory(t, newLog("log-1"), ServerOptions{Tokens: few})
+		log := &lines{}
+		s, net := serveInMemory(t, newLog("log-1"), ServerOptions{Tokens: few, Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 		h := newHello("first", "log-1", 0)
 		first, _ := net.callAs(t, "stranger", h)
 		first.receive()
@@ -47,6 +51,12 @@ func TestRefusalIsHeld(t *testing.T) {
 		}
 		if err := held.end(); status.Code(err) != codes.ResourceExhausted {
 			t.Errorf("the held refusal: got %v, want ResourceExhausted", err)
+		}
+		heavy := newHello("heavy", "log-1", 0)
+		heavy.Profile = &feedpb.Profile{Issuers: []*feedpb.AcceptedIssuer{{Issuer: strings.Repeat("a", maxProfile+1)}}}
+		r, _ := net.callAs(t, "stranger", heavy)
+		if err := r.end(); status.Code(err) != codes.ResourceExhausted || log.text() != "" {
+			t.Errorf("the refusal of a replica with a large profile: got %v and the log %q, want ResourceExhausted and the profile not read", err, log.text())
 		}
 		s.refusing.Store(maxRefusals)
 		if took := refused(); took != 0 {

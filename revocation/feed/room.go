@@ -18,6 +18,17 @@ func (r *replicas) setConnected(p *replicaState, connected bool) {
 	}
 }
 
+// room returns an error if the credential of a new replica has its maximum of
+// connected replicas.
+func (r *replicas) room(id identity) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.find(id) != nil {
+		return nil
+	}
+	return r.refusal(id.credential)
+}
+
 // refusal returns an error if the credential has its maximum of connected
 // replicas. refusal looks at no replica, so that refused replicas that come again
 // without end cost little. The caller holds mu.

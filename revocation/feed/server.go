@@ -52,7 +52,7 @@ const (
 	helloTimeout = 10 * time.Second // from the call to its first message
 	sendTimeout  = 30 * time.Second // that one message may be stuck
 	catchUp      = time.Second      // for which a node waits until it has a replica's revision
-	refusalTime  = 2 * time.Second  // before the refusal of a replica beyond max_replicas
+	refusalTime  = 4 * time.Second  // less than greetingTimeout; before the refusal of a replica beyond max_replicas
 )
 
 // maxStreams bounds the streams of one connection.
@@ -240,14 +240,16 @@ func (s *Server) enter(of context.Context) (ctx context.Context, cancel context.
 	return ctx, cancel, credential, func() { stop(); cancel(nil); s.running.Done() }, nil
 }
 
-// holdRefusal waits for refusalTime before a replica learns that it is refused. A
-// refused replica comes again at once, and thousands of them would keep the control
-// endpoint busy with streams. holdRefusal does not wait if maxRefusals wait already.
-func (s *Server) holdRefusal(ctx context.Context) {
+// refuse waits for refusalTime, and returns the status of a replica that is refused
+// because of err. A refused replica comes again at once, and thousands of them would
+// keep the control endpoint busy with streams. refuse does not wait if maxRefusals
+// wait already.
+func (s *Server) refuse(ctx context.Context, err error) error {
 	defer s.refusing.Add(-1)
 	if s.refusing.Add(1) <= maxRefusals {
 		rest(ctx, refusalTime)
 	}
+	return status.Error(codes.ResourceExhausted, err.Error())
 }
 
 // verdict returns the error of a stream. If the server ended the stream, verdict

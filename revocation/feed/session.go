@@ -57,8 +57,7 @@ func (ss *session) run(credential string) error {
 	}
 	state, err := s.replicas.join(a, ss)
 	if err != nil {
-		s.holdRefusal(ss.ctx)
-		return status.Error(codes.ResourceExhausted, err.Error())
+		return s.refuse(ss.ctx, err)
 	}
 	defer func() {
 		if s.replicas.leave(state, ss) {
@@ -81,8 +80,9 @@ func (ss *session) run(credential string) error {
 }
 
 // arrival returns the replica that says hello with this credential, and a logger
-// that names the replica. arrival fails if the hello does not fit, or the log
-// cannot be followed now.
+// that names the replica. arrival fails if the hello does not fit, if the log
+// cannot be followed now, or if the credential has no room. The rest of the hello of
+// a replica without room is not read.
 func (ss *session) arrival(credential string) (a arrival, log *slog.Logger, err error) {
 	s := ss.server
 	m, err := first(ss.ctx, s, ss.stream.Recv)
@@ -96,6 +96,9 @@ func (ss *session) arrival(credential string) (a arrival, log *slog.Logger, err 
 	}
 	if err := s.src.Ready(); err != nil {
 		return arrival{}, nil, status.Error(codes.Unavailable, "this control endpoint is not ready: "+err.Error())
+	}
+	if err := s.replicas.room(id); err != nil {
+		return arrival{}, nil, s.refuse(ss.ctx, err)
 	}
 	resumes := hello.LogId == s.src.LogID()
 	if resumes {
