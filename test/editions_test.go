@@ -23,29 +23,39 @@ import (
 // replicas are the ones that an upgrade meets.
 const firstEdition = "6531804e5ea0b9043d96c3579fb272972df6643c"
 
-// buildFirstEdition builds the binary of the first edition from the history of
-// this repository and returns its path. The user's cache keeps the binary.
-var buildFirstEdition = sync.OnceValues(func() (string, error) {
+// lastRelease is the commit of the last release. Until there is a tag it is the one
+// that this edition began with. A release sets it, here alone.
+const lastRelease = "f55e5fdef3fd459b1b6c309dc8dd1361aeaeee84"
+
+// Each older edition is built once.
+var (
+	buildFirstEdition = sync.OnceValues(func() (string, error) { return buildEdition(firstEdition) })
+	buildLastRelease  = sync.OnceValues(func() (string, error) { return buildEdition(lastRelease) })
+)
+
+// buildEdition builds the binary of a commit from the history of this repository and
+// returns its path. The user's cache keeps the binary.
+func buildEdition(commit string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
 	dir := filepath.Join(cache, "rescind")
-	binary := filepath.Join(dir, "rescind-"+firstEdition+"-"+runtime.Version())
+	binary := filepath.Join(dir, "rescind-"+commit+"-"+runtime.Version())
 	if _, err := os.Stat(binary); err == nil {
 		return binary, nil
 	}
-	if out, err := exec.Command("git", "cat-file", "-e", firstEdition+"^{commit}").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("the first edition (commit %s) is not in the history of this checkout: clone it whole, or run git fetch --unshallow: %s%w", firstEdition, out, err)
+	if out, err := exec.Command("git", "cat-file", "-e", commit+"^{commit}").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("commit %s is not in the history of this checkout: clone it whole, or run git fetch --unshallow: %s%w", commit, out, err)
 	}
-	archive, err := exec.Command("git", "-C", "..", "archive", "--format=tar", firstEdition).Output()
+	archive, err := exec.Command("git", "-C", "..", "archive", "--format=tar", commit).Output()
 	if err != nil {
-		return "", fmt.Errorf("git archive %s: %w", firstEdition, err)
+		return "", fmt.Errorf("git archive %s: %w", commit, err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
-	source, err := os.MkdirTemp(dir, "first-edition-")
+	source, err := os.MkdirTemp(dir, "edition-")
 	if err != nil {
 		return "", err
 	}
@@ -53,19 +63,19 @@ var buildFirstEdition = sync.OnceValues(func() (string, error) {
 	unpack := exec.Command("tar", "-x", "-C", source)
 	unpack.Stdin = bytes.NewReader(archive)
 	if out, err := unpack.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("unpack %s: %s%w", firstEdition, out, err)
+		return "", fmt.Errorf("unpack %s: %s%w", commit, out, err)
 	}
 	if out, err := exec.Command("go", "build", "-C", source, "-buildvcs=false", "-o", "rescind", "./cmd/rescind").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build %s: %s%w", firstEdition, out, err)
+		return "", fmt.Errorf("build %s: %s%w", commit, out, err)
 	}
 	return binary, os.Rename(filepath.Join(source, "rescind"), binary)
-})
+}
 
-// needFirstEdition returns the binary of the first edition. In a checkout without
-// the history the test is skipped, and in CI it fails.
-func needFirstEdition(t *testing.T) string {
+// needEdition returns the binary of an older edition. In a checkout without the
+// history the test is skipped, and in CI it fails.
+func needEdition(t *testing.T, build func() (string, error)) string {
 	t.Helper()
-	binary, err := buildFirstEdition()
+	binary, err := build()
 	if err != nil && os.Getenv("CI") == "" {
 		t.Skip(err)
 	}
@@ -79,9 +89,10 @@ func needFirstEdition(t *testing.T) string {
 type editions struct {
 	*envoytest.Stack
 	t         *testing.T
-	old       string
-	oldNode   bool         // the control endpoint is of the first edition
-	isOld     map[int]bool // the replicas of the first edition
+	old       string       // the binary of the older edition
+	first     bool         // the older edition is the first one
+	oldNode   bool         // the control endpoint is of the older edition
+	isOld     map[int]bool // the replicas of the older edition
 	replicas  []*envoy.Client
 	tokens    map[string]string // by the name of the revocation that hits it
 	untouched string            // a token that no revocation hits
@@ -91,7 +102,14 @@ type editions struct {
 // or of the first, without a gateway in the questions.
 func startEditions(t *testing.T, oldControl, oldReplicas bool) *editions {
 	t.Helper()
-	old := needFirstEdition(t)
+	e := startBeside(t, needEdition(t, buildFirstEdition), oldControl, oldReplicas)
+	e.first = true
+	return e
+}
+
+// startBeside is startEditions with the binary of any older edition.
+func startBeside(t *testing.T, old string, oldControl, oldReplicas bool) *editions {
+	t.Helper()
 	choose := func(isOld bool) string {
 		if isOld {
 			return old
@@ -168,9 +186,9 @@ func (e *editions) revokeTargets(accepted func(name string, status int, pending 
 	for _, c := range targets {
 		body, token := c.revocation, byOldKey
 		switch {
-		case c.nested && e.oldNode:
+		case c.nested && e.first && e.oldNode:
 			continue
-		case c.name == slashed && !e.oldNode:
+		case c.name == slashed && (!e.first || !e.oldNode):
 			body = claimed("/~1odd", "x")
 		case c.name == "kid":
 			body = map[string]any{"kid": oldKey}
@@ -225,7 +243,7 @@ func (e *editions) denies(replica int, when string) {
 			continue
 		}
 		want := "revoked"
-		if c.missed && e.isOld[replica] {
+		if c.missed && e.first && e.isOld[replica] {
 			want = "ok"
 		}
 		if got, err := e.reason(replica, token); err != nil || got != want {
