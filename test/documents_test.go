@@ -19,6 +19,7 @@ var (
 	// The patterns of go test, with or without quotes. A table escapes a bar.
 	testPattern  = regexp.MustCompile(`go (?:-C \S+ )?test [^` + "`" + `]*`)
 	patternFlag  = regexp.MustCompile(`-(run|bench|fuzz) ('[^']*'|\S+)`)
+	namedTest    = regexp.MustCompile("`(Test[A-Z]\\w*)`")
 	testFunction = regexp.MustCompile(`(?m)^func (Test|Benchmark|Fuzz)(\w*)\(`)
 )
 
@@ -94,6 +95,11 @@ func TestDocumentsNameExistingTests(t *testing.T) {
 		text, err := os.ReadFile(document)
 		if err != nil {
 			t.Fatal(err)
+		}
+		for _, named := range namedTest.FindAllStringSubmatch(string(text), -1) {
+			if !slices.Contains(names["Test"], named[1]) {
+				t.Errorf("%s names %s: got no test of that name, want one", document, named[1])
+			}
 		}
 		for _, command := range testPattern.FindAllString(string(text), -1) {
 			for _, flag := range patternFlag.FindAllStringSubmatch(command, -1) {
