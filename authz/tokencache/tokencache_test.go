@@ -2,6 +2,7 @@ package tokencache
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -247,4 +248,36 @@ func count(c *Cache[string], tokens []string) (n int) {
 		}
 	}
 	return n
+}
+
+// The memory of a cache through which many tokens went is within its bounds, and the
+// memory of a cache that nobody uses any more is free. A cache that is full has live
+// entries of the size that it was told, so a quarter more is the collector's margin.
+func TestMemoryIsBoundedAndGivenBack(t *testing.T) {
+	const room, value, tokens = 8 << 20, 640, 100_000
+	before := heap()
+	c := New[*[value]byte](room, NewCounts())
+	for i := range tokens {
+		token := fmt.Sprint("token-", i)
+		c.Add(secret.Key(token), new([value]byte), value, Owner{"idp", token}, start, later)
+	}
+	if c.Entries() == tokens || c.Bytes() > room || c.Bytes() < room*3/4 {
+		t.Fatalf("%d entries of %d bytes are there after %d tokens, want a full cache of %d bytes", c.Entries(), c.Bytes(), tokens, room)
+	}
+	if grown := heap() - before; grown > room*5/4 {
+		t.Errorf("the cache has %d bytes of memory, want at most a quarter more than %d", grown, room)
+	}
+	runtime.KeepAlive(c)
+	c = nil
+	if left := heap() - before; left > 1<<20 {
+		t.Errorf("%d bytes are left of a cache that nobody uses, want less than a MiB", left)
+	}
+}
+
+func heap() int {
+	runtime.GC()
+	runtime.GC() // pools are emptied by the second one
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
 }

@@ -195,6 +195,78 @@ func BenchmarkLookup(b *testing.B) {
 	}
 }
 
+// BenchmarkNotRevoked takes the look-up of tokens that no entry denies, in sets of several
+// sizes: of a token that comes for the first time, and of a token that the caller has
+// looked up before. It reports the memory of the set for each entry.
+//
+//	go test -run '^$' -bench NotRevoked -benchmem ./revocation/replica
+//	RESCIND_ENTRIES=10000000 go test -run '^$' -bench NotRevoked -benchmem ./revocation/replica
+func BenchmarkNotRevoked(b *testing.B) {
+	sizes := []int{10_000, 1_000_000}
+	if n := entriesWanted(); n > sizes[1] {
+		sizes = append(sizes, n)
+	}
+	tokens := make([]*revocation.Token, 4096) // so many that the filter is not in the processor's nearest cache
+	for i := range tokens {
+		tokens[i] = &revocation.Token{Issuer: idp, Claims: map[string]any{"sub": "bob-" + strconv.Itoa(i), "jti": "t-" + strconv.Itoa(i)}}
+	}
+	for _, n := range sizes {
+		base := resident()
+		f := open(b, Options{})
+		noError(b, "Greet", f.Greet("log-1", 1, month))
+		l, err := f.Load("log-1", 1, uint64(n))
+		noError(b, "Load", err)
+		generate(n, time.Now(), func(part []revocation.Entry) { l.Add(slices.Clone(part)) })
+		noError(b, "Commit", l.Commit())
+		each := float64(resident()-base) / float64(n)
+		again := make([]*Again, len(tokens))
+		for i, t := range tokens {
+			again[i] = NewAgain(t)
+		}
+		now := time.Now()
+		for name, look := range map[string]func(i int) (Verdict, error){
+			"first": func(i int) (Verdict, error) { return f.Lookup(tokens[i], now) },
+			"again": func(i int) (Verdict, error) { return f.LookupAgain(again[i], now) },
+		} {
+			b.Run(fmt.Sprintf("%s/entries=%d", name, n), func(b *testing.B) {
+				b.ReportAllocs()
+				i := 0
+				for b.Loop() {
+					if v, err := look(i % len(tokens)); err != nil || v.Revoked {
+						b.Fatalf("%+v, %v; want not revoked", v, err)
+					}
+					i++
+				}
+				b.ReportMetric(each, "B/entry")
+			})
+		}
+		noError(b, "Close", f.Close())
+	}
+}
+
+// A token that no entry denies takes no memory to look up, whether it comes for the
+// first time or again.
+func TestLookUpsAllocateNothing(t *testing.T) {
+	f := open(t, Options{})
+	defer f.Close()
+	load(t, f, "log-1", 1, "alice")
+	token := &revocation.Token{Issuer: idp, Claims: map[string]any{"sub": "bob", "jti": "x"}}
+	again, now := NewAgain(token), time.Now()
+	for name, look := range map[string]func() (Verdict, error){
+		"first": func() (Verdict, error) { return f.Lookup(token, now) },
+		"again": func() (Verdict, error) { return f.LookupAgain(again, now) },
+	} {
+		n := testing.AllocsPerRun(1000, func() {
+			if v, err := look(); err != nil || v.Revoked {
+				t.Fatalf("%s: %+v, %v; want not revoked", name, v, err)
+			}
+		})
+		if n != 0 {
+			t.Errorf("%s: a look-up takes %v allocations, want 0", name, n)
+		}
+	}
+}
+
 // BenchmarkLongRevision takes the time until a revision of 100,000 entries is in
 // force and on disk.
 //

@@ -34,7 +34,7 @@ func (b *bucket) find(q *query) (a answer, err error) {
 		if err != nil {
 			return a, err
 		}
-		if !ok || r.digest != *q.digest {
+		if !ok || r.digest != q.digest {
 			continue
 		}
 		if a.present = true; q.deniedBy(&r) {

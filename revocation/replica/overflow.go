@@ -142,15 +142,15 @@ func (o *overflow) find(q *query) (a answer) {
 	}
 	o.mu.RLock()
 	defer o.mu.RUnlock()
-	in, at := o.search(&record{digest: *q.digest})
+	in, at := o.search(&record{digest: q.digest})
 	for ; in < len(o.runs); in, at = in+1, 0 {
 		b := o.runs[in]
-		if b.records[at].digest != *q.digest {
+		if b.records[at].digest != q.digest {
 			break
 		}
 		a.present = true
 		if b.reach > q.iat && b.expires > q.ended {
-			for i := at; i < len(b.records) && b.records[i].digest == *q.digest; i++ {
+			for i := at; i < len(b.records) && b.records[i].digest == q.digest; i++ {
 				if r := &b.records[i]; q.deniedBy(r) {
 					a.denied, a.by = true, r.id
 					return a

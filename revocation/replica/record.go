@@ -58,7 +58,7 @@ func (r *record) reach() revocation.Micros {
 
 // query asks for a record that denies a token.
 type query struct {
-	digest *revocation.Digest
+	digest revocation.Digest
 	key    key
 	text   string            // key.String(), once the filter has let it through
 	iat    revocation.Micros // of the token; -1: it has none, so every record reaches it
@@ -66,7 +66,7 @@ type query struct {
 }
 
 func queryOf(d *revocation.Digest, t *revocation.Token, ended revocation.Micros) query {
-	q := query{digest: d, key: keyOf(d), iat: -1, ended: ended}
+	q := query{digest: *d, key: keyOf(d), iat: -1, ended: ended}
 	if t.HasIssuedAt {
 		q.iat = t.IssuedAt
 	}
