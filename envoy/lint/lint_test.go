@@ -151,3 +151,40 @@ func placed(findings []Finding) (all []string) {
 	slices.Sort(all)
 	return all
 }
+
+// Comments allow a finding of one rule on one line, with a reason.
+func TestAllowances(t *testing.T) {
+	const config = "meshConfig:\n  pathNormalization: {normalization: DECODE_AND_MERGE_SLASHES}\n  extensionProviders:\n    - name: a\n      envoyExtAuthzGrpc:\n        timeout: 1s\n"
+	for comment, want := range map[string]int{
+		"        failOpen: true\n": 1,
+		"        failOpen: true # rescind-lint: allow fail-open a demonstration\n":          0,
+		"        # rescind-lint: allow fail-open a demonstration\n        failOpen: true\n": 0,
+		"        failOpen: true # rescind-lint: allow fail-open\n":                          1,
+		"        failOpen: true # rescind-lint: allow timeout a demonstration\n":            1,
+		"        # rescind-lint: allow fail-open far\n\n        failOpen: true\n":           1,
+		"        port: 1 # rescind-lint: allow fail-open above\n        failOpen: true\n":   1,
+	} {
+		findings, unreadable := Lint([]Source{{"mesh.yaml", []byte(config + comment)}}, Defaults())
+		if len(findings) != want || len(unreadable) > 0 {
+			t.Errorf("%q: got\n%s%v, want %d findings", comment, explained(findings), unreadable, want)
+		}
+	}
+}
+
+// JSON has the same findings at its own lines.
+func TestJSON(t *testing.T) {
+	const text = `{"configs": [
+  {"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "dynamic_listeners": [{"active_state": {"listener": {
+    "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
+    "filter_chains": [{"filters": [{"typed_config": {
+      "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+      "normalizePath": true, "mergeSlashes": true, "pathWithEscapedSlashesAction": "REJECT_REQUEST", "of_a_newer_version": 1,
+      "httpFilters": [{"name": "a", "typedConfig": {"@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
+        "grpcService": {"timeout": "2s"},
+        "failureModeAllow": true}}]}}]}]}}}]}
+]}`
+	findings, unreadable := Lint([]Source{{"dump.json", []byte(text)}}, Defaults())
+	if got := placed(findings); !slices.Equal(got, []string{"9 fail-open"}) || len(unreadable) > 0 {
+		t.Errorf("got\n%s%v, want fail-open at line 9 alone", explained(findings), unreadable)
+	}
+}
