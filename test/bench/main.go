@@ -41,17 +41,21 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
 func main() {
-	ctx := context.Background()
-	ran, err := helper(ctx)
+	ran, err := helper(context.Background())
 	if !ran {
+		// The servers end with the context, so an interrupted run leaves none.
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+		defer stop()
 		var o options
 		if o, err = parse(os.Args[1:]); err == nil {
 			err = run(ctx, o)

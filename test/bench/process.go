@@ -38,6 +38,7 @@ func (p *processes) start(ctx context.Context, log string, environment []string,
 	defer func() { _ = out.Close() }()
 	c := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // programs of the benchmark
 	c.Stdout, c.Stderr, c.Env = out, out, append(os.Environ(), environment...)
+	c.SysProcAttr = childAttributes()
 	if err := c.Start(); err != nil {
 		return nil, err
 	}
