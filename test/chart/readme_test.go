@@ -161,11 +161,11 @@ func (s node) has(n node, key []string) bool {
 	if below, there := n.Properties[key[0]]; there {
 		return s.has(below, key[1:])
 	}
-	any, open := n.AdditionalProperties.(map[string]any) // by names of the operator
+	named, open := n.AdditionalProperties.(map[string]any) // by names of the operator
 	if !open {
 		return false
 	}
 	var below node
-	text, err := json.Marshal(any)
+	text, err := json.Marshal(named)
 	return err == nil && json.Unmarshal(text, &below) == nil && s.has(below, key[1:])
 }

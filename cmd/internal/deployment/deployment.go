@@ -16,6 +16,11 @@
 // connection and nothing more: a caller of the admin API and a replica need their
 // token as well. The key of the authority stays in the folder (mode 0600), because
 // [Renew] needs it. It can be moved elsewhere until then.
+//
+// # In Kubernetes
+//
+// [Certify] keeps the same certificates in Secrets, for a job of the Helm chart. It
+// owns the Secrets that it made, and changes no other.
 package deployment
 
 import (
