@@ -229,6 +229,7 @@ func generate(t *testing.T, name string, at *place) (end func() string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -237,6 +238,8 @@ func generate(t *testing.T, name string, at *place) (end func() string) {
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the generator: wanted exit status 0, got %v", err)
 		}
+		spent := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+		t.Logf("processor time of the generator in each second: %v", (spent / time.Duration(time.Since(began)/time.Second)).Round(time.Millisecond))
 		return answers.String()
 	})
 	t.Cleanup(func() { end() })
