@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -34,6 +35,7 @@ func TestRecoveryFromABackup(t *testing.T) {
 func recoverFromABackup(t *testing.T, nodes int) {
 	s := start(t, envoytest.Options{ControlNodes: nodes})
 	early, late, fresh, good := minted(t, s, map[string]any{"sub": "early"}), minted(t, s, map[string]any{"sub": "late"}), minted(t, s, map[string]any{"sub": "fresh"}), minted(t, s, map[string]any{"sub": "good"})
+	recorded := minted(t, s, map[string]any{"sub": "recorded"}) // no replica has heard of its revocation
 	revoked(t, s, map[string]any{"claims": map[string]any{"sub": "early"}})
 
 	// The backup: one node after the other is stopped, copied and started again.
@@ -86,7 +88,7 @@ func recoverFromABackup(t *testing.T, nodes int) {
 		eventually.True(t, "the copy of "+envoytest.NodeName(i)+" is ready", func() bool { return answers(s.ControlURLs[i] + "/readyz") })
 	}
 	w := &rig{t: t, dir: t.TempDir()}
-	out := operator(t, s, "import", w.write("export.ndjson", exported), "--yes", "--unknown-issuer")
+	out := operator(t, s, "import", w.write("export.ndjson", exported+fmt.Sprintf(`{"issuer":%q,"claims":{"sub":"recorded"}}`, s.Issuer.URL())+"\n"), "--yes", "--unknown-issuer")
 	t.Logf("the import says: %s", out)
 	wantDenied("the restored log has what the replicas hold")
 	for _, c := range apart {
@@ -106,6 +108,9 @@ func recoverFromABackup(t *testing.T, nodes int) {
 		return true
 	})
 	wantDenied("the replicas follow the restored log")
+	for range 2 * len(s.Replicas) {
+		wantStatus(t, s, "revoked while the replicas were apart", recorded, http.StatusUnauthorized)
+	}
 	revoked(t, s, map[string]any{"claims": map[string]any{"sub": "fresh"}})
 	wantStatus(t, s, "revoked in the restored log", fresh, http.StatusUnauthorized)
 	wantDenied("after a revocation in the restored log")
