@@ -51,20 +51,25 @@ import (
 )
 
 func main() {
-	ran, err := helper(context.Background())
-	if !ran {
-		// The servers end with the context, so an interrupted run leaves none.
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-		defer stop()
-		var o options
-		if o, err = parse(os.Args[1:]); err == nil {
-			err = run(ctx, o)
-		}
-	}
-	if err != nil {
+	if err := program(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+// program runs the benchmark, or the helper that the environment names.
+func program() error {
+	if ran, err := helper(context.Background()); ran {
+		return err
+	}
+	// The servers end with the context, so an interrupted run leaves none.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	o, err := parse(os.Args[1:])
+	if err != nil {
+		return err
+	}
+	return run(ctx, o)
 }
 
 type options struct {
