@@ -49,8 +49,9 @@ func TestLiveMesh(t *testing.T) {
 	}
 	w := newRig(t, envoytest.Options{Replicas: 1})
 	replica := w.meshReplica("10.244.0.11:9191")
-	w.serveAt("127.0.0.1:8081") // beside its sidecar
-	if name != "istio-sidecar" {
+	if name == "istio-sidecar" {
+		w.serveAt("127.0.0.1:8081")
+	} else {
 		w.serveAt("10.244.0.12:8080")
 	}
 	url := os.Getenv("RESCIND_MESH_URL")
@@ -98,21 +99,19 @@ func (w *rig) discover(name, ads string) string {
 		"static_resources": node{"clusters": []any{cluster("xds-grpc", ads), cluster("sds-grpc", w.serveSecrets())}},
 	}
 	envoy := w.run("live", gateway, "-c", w.writeJSON("live.json", bootstrap), "--disable-hot-restart", "--admin-address-path", admin, "--concurrency", "1", "--log-level", "warning")
-	found := ""
 	eventually.Succeeds(w.t, "Envoy listens on port "+n.port, func() error {
 		urls := map[string]string{}
 		if addr, err := os.ReadFile(admin); err == nil {
 			w.bound("http://"+string(addr), urls)
 		}
 		for _, url := range urls {
-			if strings.HasSuffix(url, ":"+n.port) {
-				found = url
+			if strings.HasSuffix(url, "0.0.0.0:"+n.port) {
 				return nil
 			}
 		}
 		return fmt.Errorf("Envoy serves %v, its log is\n%s", urls, envoy.text())
 	})
-	return found
+	return "http://" + strings.Split(n.id, "~")[1] + ":" + n.port
 }
 
 // secrets is an SDS server in place of the agent of Istio. It serves certificates of the
