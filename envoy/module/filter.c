@@ -1,0 +1,343 @@
+// The module as Envoy sees it. It answers for tokens that the replica has put into
+// its table, and leaves everything else to the ext_authz filter behind it. It never
+// denies: every doubt is a miss.
+//
+// A request that the module answered has the dynamic metadata {rescind: {known:
+// true}}, and ext_authz is disabled for such requests (filter_enabled_metadata).
+#define _GNU_SOURCE
+#include "answer.h"
+#include "entry.h"
+#include "fits.h"
+#include "log.h"
+#include "settings.h"
+#include "streams.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <strings.h>
+#include <sys/random.h>
+#include <time.h>
+
+enum { MAX_TOKEN = 16 << 10, MAX_HEADERS = 128, ID_SIZE = 26 };
+
+static const text KNOWN_SPACE = TEXT("rescind"), KNOWN = TEXT("known"), POLICY = TEXT("policy");
+static const text LOG_SPACE = TEXT("envoy.filters.http.ext_authz");
+
+// request is the state of one request, as long as its stream is open.
+typedef struct {
+  const settings *settings;
+  stream *watched;
+  uint32_t policy_size, token_size;
+  char *texts; // of both; NULL: the request has no token, or streams are not watched
+} request;
+
+// worker is the state of a thread of Envoy.
+static __thread struct {
+  bool begun;
+  int slot; // -1: there are more workers than slots
+  key128 secret;
+  uint64_t ids;
+} worker;
+
+static void begin_worker(void) {
+  static uint32_t given;
+  const uint32_t slot = __atomic_fetch_add(&given, 1, __ATOMIC_RELAXED);
+  worker.slot = slot < MAX_WORKERS && getrandom(&worker.secret, sizeof worker.secret, 0) == sizeof worker.secret ? (int)slot : -1;
+  worker.begun = true;
+}
+
+static key128 new_id(void) {
+  worker.ids++;
+  return siphash((const char *)&worker.ids, sizeof worker.ids, worker.secret);
+}
+
+// ---- the module and its configurations ----
+
+HOOK const char *envoy_dynamic_module_on_program_init(void) { return module_fits() ? "v0.2.0" : NULL; }
+
+HOOK const void *envoy_dynamic_module_on_http_filter_config_new(void *envoy, text filter, text value) {
+  (void)envoy, (void)filter;
+  return settings_new(value);
+}
+
+HOOK void envoy_dynamic_module_on_http_filter_config_destroy(const void *s) { free((void *)s); }
+
+// A policy stands in the metadata of a route alone, so that it stands nowhere twice.
+HOOK const void *envoy_dynamic_module_on_http_filter_per_route_config_new(text filter, text value) {
+  (void)filter, (void)value;
+  say(LOG_ERROR, "rescind: the module takes no configuration of a route; name the policy in the route's metadata, as {rescind: {policy: NAME}}");
+  return NULL;
+}
+
+HOOK void envoy_dynamic_module_on_http_filter_per_route_config_destroy(const void *s) { (void)s; }
+
+HOOK const void *envoy_dynamic_module_on_http_filter_new(const void *s, void *filter) {
+  (void)filter;
+  request *r = calloc(1, sizeof *r); // NULL makes Envoy deny the request
+  if (r) r->settings = s;
+  return r;
+}
+
+HOOK void envoy_dynamic_module_on_http_filter_destroy(const void *state) {
+  request *r = (request *)state;
+  if (r->watched) streams_remove(source_streams(r->settings->source), r->watched);
+  free(r->texts);
+  free(r);
+}
+
+// ---- the request ----
+
+static char lax(char c) {
+  if (c >= 'A' && c <= 'Z') return (char)(c + 'a' - 'A');
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? c : '-';
+}
+
+// same reports whether the first n characters of two header names are the same to
+// the laxest server, as authz.LaxName describes it.
+static bool same(const char *a, const char *b, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (lax(a[i]) != lax(b[i])) return false;
+  return true;
+}
+
+// owns reports whether the replica would have to remove a header of this name, or
+// could have to.
+static bool owns(const attachment *a, text header) {
+  if (header.n >= a->prefix.n && same(header.at, a->prefix.text, a->prefix.n)) return true;
+  for (int i = 0; i < a->names; i++)
+    if (header.n == a->header[i].n && same(header.at, a->header[i].text, header.n)) return true;
+  const text authorization = TEXT("authorization");
+  return a->hide_authorization && header.n == authorization.n && same(header.at, authorization.at, header.n) &&
+         memcmp(header.at, authorization.at, header.n) != 0;
+}
+
+static bool clean(void *filter, const attachment *a) {
+  field all[MAX_HEADERS];
+  const size_t n = ENVOY(http_get_headers_size)(filter, REQUEST_HEADER);
+  if (n > MAX_HEADERS || !ENVOY(http_get_headers)(filter, REQUEST_HEADER, all)) return false;
+  for (size_t i = 0; i < n; i++)
+    if (owns(a, all[i].name)) return false;
+  return true;
+}
+
+// find_token returns the token of the only Authorization header, if the header has
+// the form that most have. Everything else is for the replica to judge.
+static bool find_token(void *filter, text *token) {
+  const text scheme = TEXT("Bearer ");
+  text value = {0};
+  size_t count = 0;
+  if (!ENVOY(http_get_header)(filter, REQUEST_HEADER, TEXT("authorization"), &value, 0, &count) || count != 1) return false;
+  if (value.n <= scheme.n || value.n > MAX_TOKEN || strncasecmp(value.at, scheme.at, scheme.n) != 0) return false;
+  size_t at = scheme.n;
+  while (at < value.n && value.at[at] == ' ') at++;
+  *token = (text){value.at + at, value.n - at};
+  return token->n > 0;
+}
+
+static int find_policy(const attachment *a, text name) {
+  for (int i = 0; i < a->policies; i++)
+    if (a->policy[i].n == name.n && !memcmp(a->policy[i].text, name.at, name.n)) return i;
+  return -1;
+}
+
+// find_entry copies the entry of a key. It returns a MISS if there is none.
+static int find_entry(entry *to, const attachment *a, key128 key, int policy, time_t now) {
+  const uint64_t epoch = ACQUIRE(&a->head->epoch), tag = key.word[0] ^ key.word[1];
+  for (int half = 0; half < 2; half++) {
+    const bucket *b = &a->index[key.word[half] & a->bucket_mask];
+    for (size_t i = 0; i < sizeof b->slot / sizeof *b->slot; i++) {
+      if (ACQUIRE(&b->slot[i].tag) != tag) continue;
+      const uint64_t number = ACQUIRE(&b->slot[i].entry) - 1;
+      if (number >= a->entry_count) continue;
+      to->number = number;
+      const int miss = entry_read(to, a->entries + number * a->entry_words, a->entry_words, key, (uint64_t)policy, epoch, (uint64_t)now);
+      if (miss != MISS_UNKNOWN) return miss;
+    }
+  }
+  return MISS_UNKNOWN;
+}
+
+static void write_log(void *filter, const attachment *a, const answer *to, text policy, key128 id) {
+  char letters[ID_SIZE];
+  uint64_t low = id.word[0], high = id.word[1];
+  for (int i = 0; i < ID_SIZE; i++) {
+    letters[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[low & 31];
+    low = low >> 5 | high << 59, high >>= 5;
+  }
+  const field members[] = {
+      {TEXT("decision_id"), {letters, ID_SIZE}},
+      {TEXT("decision"), TEXT("allow")},
+      {TEXT("reason"), TEXT("ok")},
+      {POLICY, policy},
+      {TEXT("issuer"), to->named[ITEM_ISSUER]},
+      {TEXT("subject"), to->named[ITEM_SUBJECT]},
+      {TEXT("token_id"), to->named[ITEM_TOKEN_ID]},
+  };
+  field all[sizeof members / sizeof *members];
+  memcpy(all, members, sizeof all);
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    if (!all[i].value.at) all[i].value.at = "";
+  ENVOY(http_set_dynamic_metadata_string_batch)(filter, LOG_SPACE, all, sizeof all / sizeof *all);
+  ENVOY(http_set_dynamic_metadata_number)(filter, LOG_SPACE, TEXT("revision"), (double)ACQUIRE(&a->head->revision));
+}
+
+// take_ip writes the client's address into c, if Envoy names it as HOST:PORT.
+static void take_ip(void *filter, cell *c) {
+  text at;
+  char host[64];
+  if (!ENVOY(http_filter_get_attribute_string)(filter, SOURCE_ADDRESS, &at) || at.n >= sizeof host) return;
+  memcpy(host, at.at, at.n);
+  host[at.n] = 0;
+  char *colon = strrchr(host, ':');
+  if (!colon) return;
+  *colon = 0;
+  if (host[0] != '[') {
+    c->address = inet_pton(AF_INET, host, c->ip + 12) == 1 ? 4 : 0;
+    c->ip[10] = c->ip[11] = 0xff;
+    return;
+  }
+  char *end = strchr(host, ']');
+  if (!end) return;
+  *end = 0;
+  c->address = inet_pton(AF_INET6, host + 1, c->ip) == 1 ? 6 : 0;
+}
+
+static void record(void *filter, const attachment *a, worker_ring *r, const entry *e, int policy, key128 id, const struct timespec *now) {
+  STORE(&r->hits, RELAXED(&r->hits) + 1);
+  // A byte that is set is only read, so that workers do not fight for its cache line.
+  if (!RELAXED(&a->used[e->number])) STORE(&a->used[e->number], 1);
+  const uint64_t tail = RELAXED(&r->tail);
+  if (tail - ACQUIRE(&r->head) >= a->cells) {
+    STORE(&r->drops, RELAXED(&r->drops) + 1);
+    return;
+  }
+  cell c = {
+      .time = (uint64_t)now->tv_sec * 1000000000 + (uint64_t)now->tv_nsec,
+      .entry = e->number, .sequence = e->sequence, .policy = (uint32_t)policy, .worker = (uint8_t)worker.slot,
+      .id = {id.word[0], id.word[1]},
+  };
+  take_ip(filter, &c);
+  ((cell *)(r + 1))[tail & (a->cells - 1)] = c;
+  RELEASE(&r->tail, tail + 1);
+}
+
+// decide answers the request if its token is known. It returns a MISS otherwise.
+static int decide(void *filter, const settings *s, const attachment *a, text policy_name, text token) {
+  if (!source_alive(s->source) || ACQUIRE(&a->head->open) != 1) return MISS_CLOSED;
+  const int policy = find_policy(a, policy_name);
+  if (policy < 0 || !token.at) return MISS_REQUEST;
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  entry e;
+  const int miss = find_entry(&e, a, siphash(token.at, token.n, a->secret[policy]), policy, now.tv_sec);
+  if (miss >= 0) return miss;
+  answer to;
+  if (!answer_read(&to, (const char *)e.answer, e.size, a->names)) return MISS_ANSWER;
+  if (!clean(filter, a)) return MISS_REQUEST;
+  const key128 id = new_id();
+  const uint64_t audit = ACQUIRE(&a->head->audit);
+  if (audit && id.word[1] % audit == 0) return MISS_AUDIT;
+
+  // From here on the request changes. ext_authz sets the same headers if it is asked
+  // after all.
+  for (int i = 0; i < a->names; i++)
+    if (to.set[i].at && !ENVOY(http_set_header)(filter, REQUEST_HEADER, (text){a->header[i].text, a->header[i].n}, to.set[i])) return MISS_ANSWER;
+  if (a->hide_authorization && !ENVOY(http_set_header)(filter, REQUEST_HEADER, TEXT("authorization"), (text){0})) return MISS_ANSWER;
+  if (s->metadata) write_log(filter, a, &to, policy_name, id);
+  if (s->clear_route_cache) ENVOY(http_clear_route_cache)(filter);
+  ENVOY(http_set_dynamic_metadata_bool)(filter, KNOWN_SPACE, KNOWN, true);
+  record(filter, a, ring_of(a, worker.slot), &e, policy, id, &now);
+  return -1;
+}
+
+// keep_texts copies the policy and the token, because a later filter may remove the
+// header before the stream turns out to be one that is watched.
+static void keep_texts(request *r, text policy, text token) {
+  r->texts = malloc(policy.n + token.n);
+  if (!r->texts) return;
+  memcpy(r->texts, policy.at, policy.n);
+  memcpy(r->texts + policy.n, token.at, token.n);
+  r->policy_size = (uint32_t)policy.n;
+  r->token_size = (uint32_t)token.n;
+}
+
+HOOK int envoy_dynamic_module_on_http_filter_request_headers(void *filter, const void *state, bool last) {
+  (void)last;
+  request *r = (request *)state;
+  const settings *s = r->settings;
+  if (!worker.begun) begin_worker();
+
+  // Only this module may say that a request is known. An earlier filter, or an
+  // earlier round of the same request, spoke about something else.
+  bool known;
+  if (ENVOY(http_get_metadata_bool)(filter, OF_STREAM, KNOWN_SPACE, KNOWN, &known)) ENVOY(http_set_dynamic_metadata_bool)(filter, KNOWN_SPACE, KNOWN, false);
+
+  text policy = {0}, token = {0};
+  if (worker.slot < 0 || !ENVOY(http_get_metadata_string)(filter, OF_ROUTE, KNOWN_SPACE, POLICY, &policy)) return CONTINUE;
+  if (find_token(filter, &token) && s->streams) keep_texts(r, policy, token);
+  const attachment *a = attachment_hold(s->source, worker.slot);
+  if (!a) return CONTINUE;
+  const int miss = decide(filter, s, a, policy, token);
+  if (miss >= 0) {
+    uint64_t *count = &ring_of(a, worker.slot)->misses[miss];
+    STORE(count, RELAXED(count) + 1);
+  }
+  attachment_release(worker.slot);
+  return CONTINUE;
+}
+
+// ---- the response ----
+
+static bool begins(text value, const char *with) { return value.n >= strlen(with) && !strncasecmp(value.at, with, strlen(with)); }
+
+// is_long reports whether the response may stay open: an upgrade, a tunnel, gRPC,
+// server-sent events, or a body without a length.
+static bool is_long(void *filter) {
+  text value;
+  size_t count;
+  if (!ENVOY(http_get_header)(filter, RESPONSE_HEADER, TEXT("content-length"), &value, 0, &count)) return true;
+  if (ENVOY(http_get_header)(filter, RESPONSE_HEADER, TEXT("content-type"), &value, 0, &count)) return begins(value, "application/grpc") || begins(value, "text/event-stream");
+  return ENVOY(http_get_header)(filter, RESPONSE_HEADER, TEXT(":status"), &value, 0, &count) && begins(value, "101");
+}
+
+HOOK int envoy_dynamic_module_on_http_filter_response_headers(void *filter, const void *state, bool last) {
+  request *r = (request *)state;
+  text id;
+  bool known = false;
+  if (last || !r->texts || r->watched || !is_long(filter)) return CONTINUE;
+  // The stream is one that the module or ext_authz has let in.
+  if (!(ENVOY(http_get_metadata_bool)(filter, OF_STREAM, KNOWN_SPACE, KNOWN, &known) && known) &&
+      !ENVOY(http_get_metadata_string)(filter, OF_STREAM, LOG_SPACE, TEXT("decision_id"), &id)) return CONTINUE;
+  void *scheduler = ENVOY(http_filter_scheduler_new)(filter);
+  r->watched = streams_add(source_streams(r->settings->source), (text){r->texts, r->policy_size}, (text){r->texts + r->policy_size, r->token_size}, scheduler);
+  if (r->watched) return CONTINUE;
+  ENVOY(http_filter_scheduler_delete)(scheduler);
+  const attachment *a = attachment_hold(r->settings->source, worker.slot);
+  if (a) {
+    worker_ring *ring = ring_of(a, worker.slot);
+    STORE(&ring->unwatched, RELAXED(&ring->unwatched) + 1);
+    attachment_release(worker.slot);
+  }
+  return CONTINUE;
+}
+
+HOOK void envoy_dynamic_module_on_http_filter_scheduled(void *filter, const void *state, uint64_t number) {
+  (void)state, (void)number;
+  ENVOY(http_filter_reset_stream)(filter, LOCAL_RESET, TEXT("rescind_revoked"));
+}
+
+// ---- events that mean nothing here ----
+
+HOOK int envoy_dynamic_module_on_http_filter_request_body(void *f, const void *s, bool last) { return (void)f, (void)s, (void)last, CONTINUE; }
+HOOK int envoy_dynamic_module_on_http_filter_request_trailers(void *f, const void *s) { return (void)f, (void)s, CONTINUE; }
+HOOK int envoy_dynamic_module_on_http_filter_response_body(void *f, const void *s, bool last) { return (void)f, (void)s, (void)last, CONTINUE; }
+HOOK int envoy_dynamic_module_on_http_filter_response_trailers(void *f, const void *s) { return (void)f, (void)s, CONTINUE; }
+HOOK void envoy_dynamic_module_on_http_filter_stream_complete(void *f, const void *s) { (void)f, (void)s; }
+HOOK void envoy_dynamic_module_on_http_filter_http_callout_done(void *f, const void *s) { (void)f, (void)s; }
+HOOK void envoy_dynamic_module_on_http_filter_http_stream_headers(void *f, const void *s) { (void)f, (void)s; }
+HOOK void envoy_dynamic_module_on_http_filter_http_stream_data(void *f, const void *s) { (void)f, (void)s; }
+HOOK void envoy_dynamic_module_on_http_filter_http_stream_trailers(void *f, const void *s) { (void)f, (void)s; }
+HOOK void envoy_dynamic_module_on_http_filter_http_stream_complete(void *f, const void *s) { (void)f, (void)s; }
+HOOK void envoy_dynamic_module_on_http_filter_http_stream_reset(void *f, const void *s) { (void)f, (void)s; }
+HOOK void envoy_dynamic_module_on_http_filter_downstream_above_write_buffer_high_watermark(void *f, const void *s) { (void)f, (void)s; }
+HOOK void envoy_dynamic_module_on_http_filter_downstream_below_write_buffer_low_watermark(void *f, const void *s) { (void)f, (void)s; }
