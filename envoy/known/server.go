@@ -1,0 +1,363 @@
+package known
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// ServerOptions configure a [Server].
+type ServerOptions struct {
+	Socket  string    // path of the Unix socket
+	Group   string    // name or number of the group that may connect; empty: the group of the process
+	UID     int       // of Envoy; -1: every user that the socket's mode lets in
+	Use     func(Use) // called for each request that an Envoy answered, from any goroutine
+	Streams Streams
+	Logger  *slog.Logger
+}
+
+// Streams hears of the open streams of Envoys. Its methods run on the goroutine of a
+// connection.
+type Streams interface {
+	// Opened notes a stream with this token on a route of this policy. end resets the stream, and may be called
+	// at any time, from any goroutine.
+	Opened(id StreamID, policy, token string, end func())
+	Closed(id StreamID)
+	// Gone forgets all streams of a connection.
+	Gone(connection uint64)
+}
+
+// StreamID names a stream in this process.
+type StreamID struct{ Connection, Stream uint64 }
+
+// BeatInterval is how often [Table.Beat] must be called. The module gives a replica up
+// that it has not heard of for 20 times as long.
+const BeatInterval = 50 * time.Millisecond
+
+// Grace is for how long an Envoy may use a table after its replica has stopped, and
+// some more. A replica that has started anew confirms no revocation before that.
+const Grace = 1200 * time.Millisecond
+
+// maxEnvoys bounds the connections.
+const maxEnvoys = 8
+
+// drainInterval is how often the requests that Envoys answered are read.
+const drainInterval = 5 * time.Millisecond
+
+// Server hands a table to the Envoys that connect. It is safe for concurrent use.
+type Server struct {
+	o        ServerOptions
+	listener *net.UnixListener
+
+	mu          sync.Mutex
+	table       *Table // nil: none; nobody is let in
+	connections map[*connection]bool
+	last        uint64 // number of the newest connection
+	before      Envoy  // counts of the connections that have ended
+	done        sync.WaitGroup
+	stop        chan struct{}
+}
+
+type connection struct {
+	number uint64
+	socket *net.UnixConn
+	table  *Table
+	ring   *ring
+}
+
+// Listen makes the socket. A socket that is there is replaced, unless a process
+// listens on it.
+func Listen(o ServerOptions) (*Server, error) {
+	if c, err := net.Dial("unixpacket", o.Socket); err == nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("known_tokens.socket: another process listens at %s", o.Socket)
+	}
+	if err := os.Remove(o.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("known_tokens.socket: %w", err)
+	}
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: o.Socket, Net: "unixpacket"})
+	if err != nil {
+		return nil, fmt.Errorf("known_tokens.socket: %w", err)
+	}
+	if err := admit(o.Socket, o.Group); err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	s := &Server{o: o, listener: l, connections: map[*connection]bool{}, stop: make(chan struct{})}
+	s.done.Go(s.drain)
+	return s, nil
+}
+
+// admit gives the group access to the socket.
+func admit(socket, group string) error {
+	if group != "" {
+		g, err := user.LookupGroup(group)
+		if err != nil {
+			if g, err = user.LookupGroupId(group); err != nil {
+				return fmt.Errorf("known_tokens.group: %q is no group of this machine", group)
+			}
+		}
+		gid, err := strconv.Atoi(g.Gid)
+		if err != nil {
+			return err
+		}
+		if err := os.Chown(socket, -1, gid); err != nil {
+			return fmt.Errorf("known_tokens.group: the socket cannot be given to group %s: %w", group, err)
+		}
+	}
+	return os.Chmod(socket, 0o660) //nolint:gosec // the group of Envoy connects
+}
+
+// Replace hands out another table from now on. All Envoys connect again, and use
+// nothing meanwhile. The caller closes the old table.
+func (s *Server) Replace(t *Table) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.table = t
+	for c := range s.connections {
+		_ = c.socket.Close()
+	}
+}
+
+// Serve accepts Envoys until Close is called.
+func (s *Server) Serve() error {
+	for {
+		socket, err := s.listener.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s.done.Go(func() {
+			defer socket.Close() //nolint:errcheck // nothing depends on it
+			if err := s.follow(socket); err != nil {
+				s.o.Logger.Warn("an Envoy that asked for known tokens is refused", "error", err)
+			}
+		})
+	}
+}
+
+// Close ends all connections and waits for them.
+func (s *Server) Close() error {
+	err := s.listener.Close()
+	close(s.stop)
+	s.Replace(nil)
+	s.done.Wait()
+	return err
+}
+
+// follow serves one Envoy until it ends. It returns an error if the Envoy cannot be
+// served.
+func (s *Server) follow(socket *net.UnixConn) error {
+	if err := s.checkPeer(socket); err != nil {
+		return err
+	}
+	_ = socket.SetReadDeadline(time.Now().Add(2 * time.Second))
+	var hello [32]byte
+	n, err := socket.Read(hello[:])
+	if err != nil {
+		return nil // another process that looks whether somebody listens
+	}
+	word := func(at int) uint64 { return binary.NativeEndian.Uint64(hello[at:]) }
+	if n != len(hello) || word(0) != messageHello || word(8) != tableMagic || word(16) != layout {
+		return errors.New("its module is of another version; install the module of this version")
+	}
+	c, err := s.connect(socket, int(min(word(24), maxWorkers+1)))
+	if err != nil {
+		return err
+	}
+	defer s.disconnect(c)
+	if err := c.answer(); err != nil {
+		return err
+	}
+	s.o.Logger.Info("an Envoy uses the known tokens", "workers", c.ring.workers)
+	_ = socket.SetReadDeadline(time.Time{})
+	return s.hear(c)
+}
+
+// checkPeer returns an error if the process at the other end may not have the table.
+func (s *Server) checkPeer(socket *net.UnixConn) error {
+	if s.o.UID < 0 {
+		return nil
+	}
+	uid, err := peerUID(socket)
+	if err != nil {
+		return err
+	}
+	if uid != s.o.UID {
+		return fmt.Errorf("it runs as user %d, and known_tokens.envoy_uid is %d", uid, s.o.UID)
+	}
+	return nil
+}
+
+// connect makes the ring of an Envoy.
+func (s *Server) connect(socket *net.UnixConn, workers int) (*connection, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.table == nil:
+		return nil, errors.New("the replica has no table now; the Envoy tries again")
+	case len(s.connections) == maxEnvoys:
+		return nil, fmt.Errorf("%d Envoys are connected already; run a replica beside each Envoy", maxEnvoys)
+	}
+	r, err := newRing(workers, s.table.entries)
+	if err != nil {
+		return nil, err
+	}
+	s.last++
+	c := &connection{number: s.last, socket: socket, table: s.table, ring: r}
+	s.connections[c] = true
+	s.table.mu.Lock()
+	s.table.rings = append(s.table.rings, r)
+	s.table.mu.Unlock()
+	return c, nil
+}
+
+// answer sends the sizes and the descriptors of the table and the ring.
+func (c *connection) answer() error {
+	var m [24]byte
+	for i, v := range []int{messageTable, len(c.table.memory.bytes), c.ring.size} {
+		binary.NativeEndian.PutUint64(m[8*i:], uint64(v))
+	}
+	_, _, err := c.socket.WriteMsgUnix(m[:], syscall.UnixRights(c.table.memory.fd, c.ring.memory.fd), nil)
+	return err
+}
+
+func (s *Server) disconnect(c *connection) {
+	s.drainOf(c)
+	s.mu.Lock()
+	delete(s.connections, c)
+	s.before.add(c.ring.state())
+	s.mu.Unlock()
+	c.table.mu.Lock()
+	c.table.rings = slices.DeleteFunc(c.table.rings, func(r *ring) bool { return r == c.ring })
+	c.table.mu.Unlock()
+	c.ring.memory.free()
+	s.o.Streams.Gone(c.number)
+	s.o.Logger.Info("an Envoy that used the known tokens has gone")
+}
+
+// maxMessage is the size of the largest message of a module.
+const maxMessage = 32 << 10
+
+// hear reads the reports about streams until the Envoy ends.
+func (s *Server) hear(c *connection) error {
+	buffer := make([]byte, maxMessage)
+	for {
+		n, err := c.socket.Read(buffer)
+		if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || n == 0 {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.heard(c, buffer[:n]); err != nil {
+			return err
+		}
+	}
+}
+
+const streamMessageSize = 24
+
+var errMessage = errors.New("its module sends messages that this version does not know")
+
+func (s *Server) heard(c *connection, m []byte) error {
+	if len(m) < streamMessageSize {
+		return errMessage
+	}
+	id := StreamID{c.number, binary.NativeEndian.Uint64(m[8:])}
+	switch binary.NativeEndian.Uint64(m) {
+	case messageStreamOpened:
+		policy, token := uint64(binary.NativeEndian.Uint32(m[16:])), uint64(binary.NativeEndian.Uint32(m[20:]))
+		if policy+token != uint64(len(m)-streamMessageSize) {
+			return errMessage
+		}
+		texts := string(m[streamMessageSize:])
+		s.o.Streams.Opened(id, texts[:policy], texts[policy:], func() { c.end(id.Stream) })
+	case messageStreamClosed:
+		s.o.Streams.Closed(id)
+	default:
+		return errMessage
+	}
+	return nil
+}
+
+// end tells the Envoy to reset a stream. If the Envoy does not take messages, its
+// connection ends, and with it the use of known tokens. The module reports all its
+// streams when it connects again.
+func (c *connection) end(stream uint64) {
+	var m [streamMessageSize]byte
+	binary.NativeEndian.PutUint64(m[:], messageStreamEnd)
+	binary.NativeEndian.PutUint64(m[8:], stream)
+	_ = c.socket.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	if _, err := c.socket.Write(m[:]); err != nil {
+		_ = c.socket.Close()
+	}
+}
+
+// drain reads the rings until the server is closed.
+func (s *Server) drain() {
+	tick := time.NewTicker(drainInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-tick.C:
+		}
+		s.mu.Lock()
+		var all []*connection
+		for c := range s.connections {
+			all = append(all, c)
+		}
+		s.mu.Unlock()
+		for _, c := range all {
+			s.drainOf(c)
+		}
+	}
+}
+
+// drainOf reads the ring of c.
+func (s *Server) drainOf(c *connection) {
+	var uses []Use
+	c.table.mu.Lock()
+	if !c.table.closed && slices.Contains(c.table.rings, c.ring) { // else its memory may be gone
+		c.ring.drain(c.table, func(u Use) { uses = append(uses, u) })
+	}
+	c.table.mu.Unlock()
+	for i := range uses {
+		s.o.Use(uses[i])
+	}
+}
+
+// State returns the counts over the life of the server, and the number of Envoys that
+// are connected.
+func (s *Server) State() (e Envoy, connected int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e = s.before
+	for c := range s.connections {
+		e.add(c.ring.state())
+	}
+	return e, len(s.connections)
+}
+
+func (e *Envoy) add(o Envoy) {
+	e.Hits += o.Hits
+	e.Drops += o.Drops
+	e.Unwatched += o.Unwatched
+	for i := range e.Misses {
+		e.Misses[i] += o.Misses[i]
+	}
+}
