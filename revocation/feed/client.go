@@ -36,6 +36,10 @@ type ClientOptions struct {
 	// be set, and the credential travels in the clear.
 	TLS       func() (*tls.Config, error)
 	Plaintext bool
+	// ConfirmFrom is the time before which the replica confirms no revocation that it
+	// receives: a gateway may still use what an earlier process of the replica allowed.
+	// The revocations on disk had reached the gateway before they came there.
+	ConfirmFrom time.Time
 	// Reporter, if there is one, reports over the same connections. The feed
 	// does not wait for the reporter.
 	Reporter *Reporter

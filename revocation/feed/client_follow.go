@@ -59,6 +59,8 @@ func (n *connection) run(ctx context.Context) error {
 	if p := n.client.Profile; p != nil {
 		profiles = p.changed
 	}
+	confirm := time.NewTimer(time.Until(n.client.ConfirmFrom))
+	defer confirm.Stop()
 	for {
 		if err := n.applyUrgent(); err != nil {
 			return err
@@ -74,6 +76,8 @@ func (n *connection) run(ctx context.Context) error {
 			err = n.apply(m)
 		case <-profiles:
 			err = n.send(&feedpb.ClientMessage{Kind: &feedpb.ClientMessage_Profile{Profile: n.client.Profile.message()}})
+		case <-confirm.C:
+			err = n.acknowledge()
 		case <-look.C:
 			if n.tokenChanged() {
 				return errTokenChanged
@@ -128,10 +132,11 @@ func (n *connection) applyUrgent(changes ...*feedpb.Change) error {
 	return n.acknowledge()
 }
 
-// acknowledge sends an acknowledgement, if one is due.
+// acknowledge sends an acknowledgement, if one is due. Before ConfirmFrom the
+// acknowledgement stays due.
 func (n *connection) acknowledge() error {
 	in := n.in
-	if !in.due {
+	if !in.due || time.Now().Before(n.client.ConfirmFrom) {
 		return nil
 	}
 	in.due = false

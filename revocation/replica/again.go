@@ -54,11 +54,7 @@ func (s *set) lookupAgain(a *Again, ended revocation.Micros, counts *positives) 
 	if shapes == nil {
 		return match{}, false, nil
 	}
-	d := a.digests.Load()
-	if d == nil || d.generation != shapes.generation {
-		d = digestsOf(a.token, shapes)
-		a.digests.Store(d)
-	}
+	d := a.under(shapes)
 	if !d.kept {
 		return s.lookupIn(v, a.token, ended, counts)
 	}
@@ -73,6 +69,35 @@ func (s *set) lookupAgain(a *Again, ended revocation.Micros, counts *positives) 
 		}
 	}
 	return match{}, false, nil
+}
+
+// Digests returns the digests under which the token of a can be revoked now. A change
+// with another digest denies the token only if its [Changed] has All. ok is false if
+// the token has more digests than an Again keeps.
+func (f *Follower) Digests(a *Again) (of []revocation.Digest, ok bool) {
+	s := f.current.Load().set
+	if s == nil {
+		return nil, false
+	}
+	shapes := s.view.Load().shapes[a.token.Issuer]
+	if shapes == nil {
+		return nil, true
+	}
+	d := a.under(shapes)
+	for i := range d.of {
+		of = append(of, d.of[i].digest)
+	}
+	return of, d.kept
+}
+
+// under returns the digests of a under shapes.
+func (a *Again) under(shapes *issuerShapes) *digests {
+	d := a.digests.Load()
+	if d == nil || d.generation != shapes.generation {
+		d = digestsOf(a.token, shapes)
+		a.digests.Store(d)
+	}
+	return d
 }
 
 // digestsOf returns the digests under which t can be revoked, in the order of a

@@ -66,7 +66,19 @@ type Options struct {
 	// Lifetimes are, by issuer, how long a token may be accepted. A follower is
 	// not ready while revocations may end sooner.
 	Lifetimes map[string]time.Duration
-	Logger    *slog.Logger // default: discards
+	// Changed, if not nil, is called after a change is in force and before it can be
+	// acknowledged. It must not call the follower.
+	Changed func(Changed)
+	Logger  *slog.Logger // default: discards
+}
+
+// Changed is a change of the set, for those who keep the results of look-ups.
+type Changed struct {
+	Added    []revocation.Entry // in force now
+	Revision uint64             // of the set
+	// All says that the results of all earlier look-ups may be wrong: there is another
+	// set, or tokens are looked up under other shapes.
+	All bool
 }
 
 // Follower is a replica's copy of the revocations, in memory and on disk.
@@ -74,8 +86,9 @@ type Options struct {
 // One goroutine, the feed's, calls the methods that change it: [Follower.Greet]
 // to [Follower.Disconnected], and those of a [Loading].
 type Follower struct {
-	log    *slog.Logger
-	counts positives
+	log     *slog.Logger
+	counts  positives
+	changed func(Changed)
 
 	maxStaleness atomic.Int64
 
@@ -135,7 +148,10 @@ func Open(o Options) (*Follower, error) {
 
 // newFollower returns a follower without maintenance.
 func newFollower(o Options) (*Follower, error) {
-	f := &Follower{log: o.Logger, lifetimes: o.Lifetimes, stop: make(chan struct{})}
+	f := &Follower{log: o.Logger, changed: o.Changed, lifetimes: o.Lifetimes, stop: make(chan struct{})}
+	if f.changed == nil {
+		f.changed = func(Changed) {}
+	}
 	f.maxStaleness.Store(int64(o.MaxStaleness))
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
@@ -292,6 +308,15 @@ func (f *Follower) discard(why string) {
 	f.log.Error("the revocations in memory cannot be relied on; every token is denied until they are loaded again", "error", why)
 	f.current.Store(&current{})
 	f.corruption.clear()
+	f.changed(Changed{All: true})
+}
+
+// Locked calls work while no change can be in progress. A follower that cannot take
+// a change in does not call it.
+func (f *Follower) Locked(work func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	work()
 }
 
 // toDisk writes to the directory, if there is one and it has all that came

@@ -82,6 +82,7 @@ func (l *Loading) Commit() error {
 		f.furthest = 0
 	}
 	f.hold(&current{position: l.position, set: l.set})
+	f.changed(Changed{Revision: l.position.revision, All: true})
 	f.otherRules.clear()
 	if l.file == nil {
 		return nil

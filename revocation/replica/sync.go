@@ -108,6 +108,7 @@ func (f *Follower) addEarly(added []revocation.Entry) error {
 	if c.set == nil {
 		return ErrNotReady
 	}
+	seen := c.set.view.Load()
 	grown, err := c.set.change(added, nil, f.clock())
 	if err != nil {
 		f.discard(err.Error())
@@ -116,6 +117,7 @@ func (f *Follower) addEarly(added []revocation.Entry) error {
 	next := *c
 	next.ahead += grown
 	f.hold(&next)
+	f.changed(Changed{added, c.revision, c.set.view.Load() != seen})
 	return nil
 }
 
@@ -139,13 +141,14 @@ func (f *Follower) Apply(changes []revocation.Change) error {
 	}
 	at := f.clock()
 	for i := range changes {
-		change := &changes[i]
+		change, seen := &changes[i], c.set.view.Load()
 		if err := c.set.apply(change.Added, change.Removed, at); err != nil {
 			f.discard(err.Error())
 			return err
 		}
 		c = &current{position: position{c.logID, change.Revision}, set: c.set, fromDisk: c.fromDisk}
 		f.hold(c)
+		f.changed(Changed{change.Added, change.Revision, c.set.view.Load() != seen})
 	}
 	f.toDisk(func(d *directory) error { return d.append(changes) })
 	return nil
