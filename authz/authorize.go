@@ -23,6 +23,7 @@ type Request struct {
 	Path        string     // with the query; empty if it is not known
 	Host        string     // empty if it is not known
 	Policy      *string    // the policy that the route names; nil: DefaultPolicy
+	FromRoute   bool       // Policy is in the metadata of the route, where a gateway reads it too
 	Source      netip.Addr // of the connection to Envoy; the zero Addr if it is not known
 	Certificate string     // of the client, as PEM, URL-encoded; empty if there is none
 }
@@ -43,6 +44,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 		}
 	}()
 	now := time.Now()
+	mark := a.mark()
 	_, d.Revision = a.revocations.Position()
 
 	name, policy := a.policy(r)
@@ -68,7 +70,11 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) (d Decision) {
 	k, key := a.recall(policy, b.token, now)
 	if k != nil {
 		d.identify(k)
-	} else {
+	}
+	if a.known != nil {
+		defer a.tellKnown(r, policy, key, k, &d, mark, now)
+	}
+	if k == nil {
 		if k, reason = a.establish(ctx, &d, &flight, policy, b.token, key, now); reason != "" {
 			return d.deny(reason)
 		}

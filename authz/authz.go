@@ -69,6 +69,7 @@ type Options struct {
 	// forward_client_cert_details keeps clients from sending the header.
 	TrustForwardedCertificate bool
 	Cache                     Cache
+	Known                     Known // nil: no gateway answers by itself
 	Logger                    *slog.Logger
 }
 
@@ -80,6 +81,7 @@ type Authorizer struct {
 	headers        *headers
 	cache          *tokencache.Cache[*known] // nil: none
 	encode         func(*Decision) []byte
+	known          Known // nil: none
 	revocations    *replica.Follower
 	denyOverdue    bool
 	trustForwarded bool
@@ -94,6 +96,7 @@ func New(o Options) (*Authorizer, error) {
 		policies:       map[string]*policy{},
 		cache:          newCache(o.Cache),
 		encode:         o.Cache.Encode,
+		known:          o.Known,
 		revocations:    o.Revocations,
 		denyOverdue:    o.DenyOverdue,
 		trustForwarded: o.TrustForwardedCertificate,

@@ -78,6 +78,10 @@ type Decision struct {
 	// denied the request. Only a decision that allows has it.
 	WouldDeny Reason
 
+	// ByGateway says that the gateway answered by itself, for a token that this replica
+	// had allowed before. Nothing but the token is known about the request then.
+	ByGateway bool
+
 	// Set and Remove change the headers of a request that is allowed. A name is
 	// never in both.
 	Set    []Header

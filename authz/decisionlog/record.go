@@ -27,12 +27,12 @@ type Record struct {
 	// for an unknown rate.
 	Rate float64
 
-	allow, stale bool
-	reason       authz.Reason
-	status       int // of the answer; 0 if allowed
-	source       netip.Prefix
-	method       string // of [methods]
-	revision     uint64
+	allow, stale, byGateway bool
+	reason                  authz.Reason
+	status                  int // of the answer; 0 if allowed
+	source                  netip.Prefix
+	method                  string // of [methods]
+	revision                uint64
 
 	// Texts as they came, but cut by copyTexts.
 	id, policy, detail, issuer, subject, tokenID, session, client, keyID, requestID, revocation, wouldDeny, path, host string
@@ -68,6 +68,7 @@ const (
 	keyRevision  = attribute.Key("rescind.revocations.revision")
 	keyStale     = attribute.Key("rescind.revocations.stale")
 	keyRevokedBy = attribute.Key("rescind.revocations.id")
+	keyByGateway = attribute.Key("rescind.decision.by_gateway")
 
 	keySuppressed = attribute.Key("rescind.decisions.suppressed")
 	keySince      = attribute.Key("rescind.decisions.since")
@@ -78,7 +79,7 @@ const (
 func NewRecord(r *authz.Request, d *authz.Decision, at time.Time, took time.Duration) *Record {
 	out := &Record{
 		At: at, Took: took,
-		allow: d.Allow, stale: d.Stale, reason: d.Reason, wouldDeny: string(d.WouldDeny), revision: d.Revision,
+		allow: d.Allow, stale: d.Stale, byGateway: d.ByGateway, reason: d.Reason, wouldDeny: string(d.WouldDeny), revision: d.Revision,
 		issuer: d.Issuer, // of the configuration
 		id:     d.ID, policy: d.Policy, detail: d.Detail, subject: d.Subject, tokenID: d.TokenID,
 	}
@@ -229,6 +230,9 @@ func (r *Record) appendAttributes(all []attribute.KeyValue) []attribute.KeyValue
 	}
 	if r.stale {
 		all = append(all, keyStale.Bool(true))
+	}
+	if r.byGateway {
+		all = append(all, keyByGateway.Bool(true))
 	}
 	if r.Rate > 0 {
 		all = append(all, keyRate.Float64(r.Rate))

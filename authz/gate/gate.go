@@ -107,7 +107,7 @@ func (g *Gate) Decide(ctx context.Context, read func() (*authz.Request, authz.Re
 	m.Decision = &m.decision
 	g.decide(ctx, &m.Observation, read, write)
 	m.Took = time.Since(m.At)
-	g.observe(ctx, &m.Observation)
+	g.Observe(ctx, m.Observation)
 	*m = moment{} // nobody keeps it
 	moments.Put(m)
 }
@@ -155,19 +155,20 @@ func (g *Gate) writeDenial(r *authz.Request, d *authz.Decision, write func(*auth
 	write(r, d)
 }
 
-// observe hands a written decision to the trace, the observers and the metrics.
-func (g *Gate) observe(ctx context.Context, o *Observation) {
+// Observe hands a decision whose answer is written to the trace, the observers and the
+// metrics.
+func (g *Gate) Observe(ctx context.Context, o Observation) {
 	defer func() {
 		if p := recover(); p != nil {
 			logPanic(g.lines.observer, o.Decision, p)
 		}
 	}()
-	defer func() { g.metrics.observe(o) }()
+	defer func() { g.metrics.observe(&o) }()
 	if g.trace != nil {
-		o.Span = g.trace(ctx, *o)
+		o.Span = g.trace(ctx, o)
 	}
 	for _, observe := range g.observers {
-		observe(ctx, *o)
+		observe(ctx, o)
 	}
 }
 

@@ -54,9 +54,11 @@ func (m *metrics) observe(o *Observation) {
 		policy = "" // the name is not in the configuration
 	}
 	m.decisions.WithLabelValues(string(d.Reason), policy, d.Issuer).Inc()
-	if o.Span.IsSampled() {
+	switch {
+	case d.ByGateway: // there was no Check
+	case o.Span.IsSampled():
 		m.duration.(prometheus.ExemplarObserver).ObserveWithExemplar(o.Took.Seconds(), prometheus.Labels{"trace_id": o.Span.TraceID().String()})
-	} else {
+	default:
 		m.duration.Observe(o.Took.Seconds())
 	}
 	if d.WouldDeny != "" {
