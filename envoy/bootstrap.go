@@ -8,3 +8,10 @@ import _ "embed"
 //
 //go:embed envoy.yaml
 var Bootstrap []byte
+
+// InProcess is envoy-inprocess.yaml: Bootstrap with the module that answers for known
+// tokens. The configuration of the filter names the socket /run/rescind/known.sock and
+// the user 65532.
+//
+//go:embed envoy-inprocess.yaml
+var InProcess []byte

@@ -41,6 +41,7 @@ type reading struct {
 	request     authz.Request
 	http        bool
 	policy      string
+	route       routePolicy
 	merged, raw []authz.Header // of headers, and of header_map
 	address     string
 }
@@ -82,6 +83,8 @@ func (in *reading) readCheck(message mem.BufferSlice) (*authz.Request, authz.Rea
 		return nil, authz.BadRequest
 	case !http:
 		return r, authz.NoToken
+	case !in.onePolicy():
+		return r, authz.UnknownPolicy
 	}
 	return r, ""
 }
@@ -117,6 +120,8 @@ func (in *reading) attributes(message string) bool {
 			return fields(value, func(number uint64, value string) bool { return number != 2 || in.httpRequest(value) })
 		case 10:
 			return in.extension(value)
+		case 13:
+			return in.routeMetadata(value)
 		}
 		return true
 	})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 
 	"github.com/goccy/go-yaml"
@@ -17,11 +18,17 @@ import (
 type addresses struct {
 	gateway, admin, upstream string
 	replicas                 []string
+	known                    string // socket of known tokens; empty: none
 }
 
-// bootstrap returns the product's envoy.yaml with these addresses.
+// bootstrap returns the product's envoy.yaml with these addresses, or its
+// envoy-inprocess.yaml if tokens are known.
 func bootstrap(a addresses) ([]byte, error) {
-	file, err := parser.ParseBytes(envoy.Bootstrap, 0)
+	text := envoy.Bootstrap
+	if a.known != "" {
+		text = bytes.ReplaceAll(envoy.InProcess, []byte("socket=/run/rescind/known.sock uid=65532"), fmt.Appendf(nil, "socket=%s uid=%d", a.known, os.Getuid()))
+	}
+	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		return nil, err
 	}

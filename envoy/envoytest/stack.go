@@ -41,6 +41,9 @@ type Options struct {
 	// issuer (indented by four spaces), Revocation its section revocation (by two).
 	// ControlConfig continues the top level of each control node's configuration.
 	Authz, Issuer, Revocation, ControlConfig string
+	// Module is the folder of librescind.so. With it the gateway answers by itself for
+	// tokens that the first replica knows.
+	Module string
 	// Intakes, if not nil, returns the entries of intake: in each control node's
 	// configuration for the issuer with this URL. Each node then listens for their
 	// senders.
@@ -196,7 +199,7 @@ issuers:
   default: {}
   reports: {scopes: ["reports:read"]}
   public: {token: optional}
-%s`, s.GRPC[i], s.ReplicaGRPC, s.HTTP[i], s.Issuer.URL(), s.Options.Issuer, quoted(s.followed), filepath.Join(s.Dir, "replica.token"), name, filepath.Join(s.Dir, name), s.Revocation, s.Authz)
+%s%s`, s.GRPC[i], s.ReplicaGRPC, s.HTTP[i], s.Issuer.URL(), s.Options.Issuer, quoted(s.followed), filepath.Join(s.Dir, "replica.token"), name, filepath.Join(s.Dir, name), s.Revocation, s.knownTokens(i), s.Authz)
 	p, err := s.launch(cmp.Or(s.ReplicaBinary, s.Binary), name, "authz", text)
 	if err != nil {
 		return err
@@ -205,6 +208,16 @@ issuers:
 	_, err = p.Addr(ctx, "grpc")
 	return err
 }
+
+// knownTokens returns the section of replica i.
+func (s *Stack) knownTokens(i int) string {
+	if s.Module == "" || i > 0 {
+		return ""
+	}
+	return fmt.Sprintf("known_tokens: {socket: %q}\n", s.knownSocket())
+}
+
+func (s *Stack) knownSocket() string { return filepath.Join(s.Dir, "known.sock") }
 
 func (s *Stack) launch(binary, name, command, config string) (*Process, error) {
 	path := filepath.Join(s.Dir, name+".yaml")
@@ -223,7 +236,7 @@ func (s *Stack) startGateway(ctx context.Context) error {
 	if err := os.WriteFile(config, text, 0o600); err != nil {
 		return err
 	}
-	s.Gateway, err = start("envoy", filepath.Join(s.Dir, "envoy.log"), s.Envoy, "-c", config, "--disable-hot-restart",
+	s.Gateway, err = start("envoy", filepath.Join(s.Dir, "envoy.log"), "env", "ENVOY_DYNAMIC_MODULES_SEARCH_PATH="+s.Module, s.Envoy, "-c", config, "--disable-hot-restart",
 		"--admin-address-path", adminFile, "--concurrency", "2", "--log-level", "warning", "--drain-time-s", "1", "--file-flush-interval-msec", "200")
 	if err != nil {
 		return err
@@ -246,12 +259,16 @@ func (s *Stack) bootstrap() ([]byte, error) {
 	if s.Bootstrap != nil {
 		return s.Bootstrap(s)
 	}
-	return bootstrap(addresses{
+	a := addresses{
 		gateway:  fmt.Sprintf("127.0.0.1:%d", s.GatewayPort),
 		admin:    "127.0.0.1:0",
 		upstream: s.upstream.addr,
 		replicas: s.GRPC,
-	})
+	}
+	if s.Module != "" {
+		a.known = s.knownSocket()
+	}
+	return bootstrap(a)
 }
 
 // UpstreamAddr returns the address of the service behind the gateway.

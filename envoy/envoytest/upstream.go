@@ -30,6 +30,10 @@ func startUpstream() (*upstream, error) {
 	}
 	u := &upstream{addr: l.Addr().String(), done: make(chan struct{})}
 	u.server = &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == StreamPath {
+			stream(w, r)
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(Seen{r.URL.Path, r.URL.RawQuery, r.Header})
 	})}
@@ -40,6 +44,17 @@ func startUpstream() (*upstream, error) {
 		}
 	}()
 	return u, nil
+}
+
+// StreamPath is a path whose answer has no end.
+const StreamPath = "/stream"
+
+// stream sends one event and then waits until the client has gone.
+func stream(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	_, _ = w.Write([]byte("data: open\n\n"))
+	_ = http.NewResponseController(w).Flush()
+	<-r.Context().Done()
 }
 
 func (u *upstream) close() {
