@@ -38,7 +38,7 @@ func (l *linter) switchedOff(c *check) {
 			l.report("check-conditional", on, "The check is on for %d of %d requests. The others pass.", got, whole)
 		}
 	}
-	if by := c.node.get("filter_enabled_metadata"); by != nil && !flag(c.node.get("deny_at_disable")) && !l.rbacBefore(c) {
+	if by := c.node.get("filter_enabled_metadata"); by != nil && !flag(c.node.get("deny_at_disable")) && !l.rbacBefore(c) && !moduleBefore(c) {
 		l.report("check-conditional", by, "The check is on for requests with certain metadata, and no filter before it sets them. The others pass.")
 	}
 }

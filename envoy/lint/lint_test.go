@@ -92,7 +92,7 @@ func explained(findings []Finding) string {
 func TestShippedConfigurations(t *testing.T) {
 	shipped := Defaults()
 	read := 0
-	for _, pattern := range []string{"../envoy.yaml", "../envoy-edge.yaml", "../istio/*.yaml", "../gateway/*.yaml", "../../test/testdata/frozen/*.json"} {
+	for _, pattern := range []string{"../envoy.yaml", "../envoy-edge.yaml", "../envoy-inprocess.yaml", "../istio/*.yaml", "../gateway/*.yaml", "../../test/testdata/frozen/*.json"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

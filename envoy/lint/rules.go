@@ -43,7 +43,7 @@ type Rule struct {
 
 // families look for the findings of the rules.
 var families = []func(*linter){
-	func(l *linter) { l.connect() }, answers, bypass, paths, order, headers, transport, istio, gateway, unread,
+	func(l *linter) { l.connect() }, answers, bypass, paths, order, headers, transport, istio, gateway, inProcess, unread,
 }
 
 // Rules returns the table of rules.
@@ -67,6 +67,12 @@ var rules = []Rule{
 	{"clear-route-cache", Error, "The route is chosen again after the check, with headers of the answer, where policies differ by route.", "Remove the field, or set it to false."},
 	{"http-service", Warning, "The check is asked over HTTP, and rescind answers over gRPC alone.", "Use grpc_service, envoyExtAuthzGrpc or extAuth.grpc."},
 	{"api-version", Warning, "A version of the API before v3, which Envoy no longer reads.", "Set transport_api_version: V3, and name the types of v3."},
+
+	// The module that answers for known tokens.
+	{"module-order", Error, "The module that answers for known tokens is not directly before the check.", "Move the module to the place before envoy.filters.http.ext_authz."},
+	{"module-condition", Error, "The check is off for other requests than those that the module has answered.", "Copy filter_enabled_metadata of envoy-inprocess.yaml of rescind, with invert: true."},
+	{"module-denied", Error, "Requests that the module has answered are denied.", "Remove deny_at_disable."},
+	{"module-unused", Info, "The module answers, and the check asks all the same.", "Copy filter_enabled_metadata of envoy-inprocess.yaml of rescind."},
 
 	// Ways around the check.
 	{"no-check", Error, "No listener of an Envoy has the ext_authz filter.", "Add the filter and the cluster of envoy.yaml of rescind."},
