@@ -37,6 +37,7 @@ type AtStart struct {
 	LogFormat  string // json or text
 	Decisions  Decisions
 	Tracing    *Tracing // nil: off
+	Known      *Known   // nil: every request of Envoy asks
 }
 
 // Reloadable holds the settings that a reload changes.
@@ -132,10 +133,14 @@ func readAuthz(v value, a *Authz) {
 		"token_cache": into(&a.TokenCache, func(v value, bytes *int) {
 			v.object(keys{"max_bytes": into(bytes, cacheSize)})
 		}),
-		"log":     into(&log, readLog(keys{"decisions": into(a, readDecisions)})),
-		"tracing": into(a, readTracing),
-		"alerts":  into(&a.Alerts, readAlerts),
+		"log":          into(&log, readLog(keys{"decisions": into(a, readDecisions)})),
+		"tracing":      into(a, readTracing),
+		"known_tokens": into(a, readKnown),
+		"alerts":       into(&a.Alerts, readAlerts),
 	})
+	if a.Known != nil && a.TokenCache == 0 {
+		v.at("known_tokens").fault("needs token_cache.max_bytes above 0, because only tokens that are remembered become known")
+	}
 	a.LogFormat, a.LogLevel = log.Format, log.Level
 	if _, there := a.Policies[authz.DefaultPolicy]; !there {
 		a.Policies[authz.DefaultPolicy] = Policy{}

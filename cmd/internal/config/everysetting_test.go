@@ -133,6 +133,12 @@ headers:
   trust_forwarded_client_cert: true
 token_cache:
   max_bytes: 2097152
+known_tokens:
+  socket: /run/rescind/known.sock
+  entries: 4096
+  envoy_uid: 101
+  group: rescind-envoy
+  audit: 0.05
 alerts:
   enabled: false
   window: 2h

@@ -29,7 +29,7 @@ var authzFaults = []faulty{
 	// The whole.
 	{"§lgo: {}\n§logging: {}\n", []string{
 		"lgo: there is no such key; did you mean log?",
-		"logging: there is no such key; the keys here are alerts, grpc, headers, http, issuers, log, policies, revocation, token_cache, tracing",
+		"logging: there is no such key; the keys here are alerts, grpc, headers, http, issuers, known_tokens, log, policies, revocation, token_cache, tracing",
 	}},
 	{"log: {level: info}\n§log: {level: info}\n", []string{"log: duplicate key, first used on line 1; remove one"}},
 	{"log: §&x {level: info}\nhttp: §*x\n§<<: *x\n§? grpc\n: {}\n§1: {}\n§!!str a: 1\n", []string{

@@ -170,7 +170,7 @@ func TestFaultsOfVariables(t *testing.T) {
 			{"log:\n  level: §${WORD hunter2}\n  format: §${NONE:-${WORD}}\n", []string{
 				"log.level: " + errVariableForm.Error(), "log.format: " + errVariableDefault.Error(),
 			}},
-			{"§${WORD}: 1\n", []string{`["${WORD}"]: there is no such key; the keys here are alerts, grpc, headers, http, issuers, log, policies, revocation, token_cache, tracing`}},
+			{"§${WORD}: 1\n", []string{`["${WORD}"]: there is no such key; the keys here are alerts, grpc, headers, http, issuers, known_tokens, log, policies, revocation, token_cache, tracing`}},
 		},
 		"control": {
 			{"store:\n  dir: §${NONE}\n  retention: §${WORD}\n", []string{"store.dir: " + unset, `store.retention: "hunter2" is not a duration; write it as 30s, 5m, 1h30m or 30d`}},

@@ -24,9 +24,9 @@ type issuerKeys struct {
 }
 
 // build returns an authorizer for c, and the keys and status lists that it looks
-// in. An issuer whose keys come from the same place keeps its present keys, also if
+// in. The authorizer makes tokens known in of, which may be nil. An issuer whose keys come from the same place keeps its present keys, also if
 // other settings of the issuer have changed, and so do its status lists. Nothing that is in force changes.
-func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]issuerKeys, error) {
+func (p *process) build(c *config.Reloadable, of *admission) (*authz.Authorizer, map[string]issuerKeys, error) {
 	if err := p.follower.Fits(lifetimes(c)); err != nil {
 		return nil, nil, err
 	}
@@ -36,6 +36,9 @@ func (p *process) build(c *config.Reloadable) (*authz.Authorizer, map[string]iss
 		TrustForwardedCertificate: c.Headers.TrustForwardedCertificate, Logger: p.log,
 		Cache:   authz.Cache{MaxBytes: c.TokenCache, Encode: envoy.Encode, Counts: p.cacheCounts},
 		Headers: authz.Headers{Prefix: c.Headers.Prefix, Claims: c.Headers.Claims, Payload: c.Headers.Payload, RemoveAuthorization: c.Headers.RemoveAuthorization},
+	}
+	if of != nil {
+		options.Known = of
 	}
 	next := map[string]issuerKeys{}
 	fail := func(err error) (*authz.Authorizer, map[string]issuerKeys, error) {

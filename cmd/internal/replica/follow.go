@@ -11,6 +11,7 @@ import (
 	"rescind/authz/watch"
 	"rescind/cmd/internal/config"
 	"rescind/cmd/internal/daemon"
+	"rescind/envoy/known"
 	"rescind/revocation/feed"
 )
 
@@ -29,6 +30,9 @@ func (p *process) follow(ctx context.Context, name string) {
 	options := feed.ClientOptions{
 		Addresses: c.Control, Name: name, Version: p.options.Version, Profile: p.profile, Token: config.SecretFrom(c.TokenFile),
 		Plaintext: c.TLS == nil, Reporter: p.reporter, Logger: p.log,
+	}
+	if p.known != nil {
+		options.ConfirmFrom = time.Now().Add(known.Grace)
 	}
 	if s := c.TLS; s != nil {
 		options.TLS = daemon.ClientTLS(s.CAFile, s.CertFile, s.KeyFile, s.ServerName, p.log)

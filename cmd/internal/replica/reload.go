@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rescind/cmd/internal/config"
+	"rescind/envoy/known"
 )
 
 // keysPatience is the time for which a reload waits for the keys of a new
@@ -29,12 +30,24 @@ func (p *process) reload(ctx context.Context) {
 		p.noteReload(c)
 		return
 	}
-	authorizer, keys, err := p.build(&c.Reloadable)
+	of := p.newAdmission()
+	authorizer, keys, err := p.build(&c.Reloadable, of)
 	if err != nil {
 		p.refuse(err)
 		return
 	}
+	var table *known.Table
+	if of != nil {
+		if table, err = p.known.newTable(authorizer); err != nil {
+			closeUnused(keys, p.keys)
+			p.refuse(err)
+			return
+		}
+	}
 	p.await(ctx, keys)
+	if of != nil { // first, so that no token counts that the new configuration may refuse
+		p.known.replace(table, of)
+	}
 	p.gate.Replace(authorizer)
 	p.adopt(c, keys)
 	p.changedAt.Store(time.Now().UnixNano())
@@ -70,7 +83,7 @@ func (p *process) refuse(err error) {
 // file asks for a restart, and returns that note. Without such settings in c it removes the note of an earlier reload.
 func (p *process) noteReload(c *config.Authz) (note string) {
 	if !reflect.DeepEqual(p.options.Config.AtStart, c.AtStart) {
-		note = "some changed settings take effect at the next start of this replica: grpc, http, log.format, the rest of log.decisions and tracing beside their shares, and revocation beside max_staleness and on_stale"
+		note = "some changed settings take effect at the next start of this replica: grpc, http, log.format, the rest of log.decisions and tracing beside their shares, known_tokens, and revocation beside max_staleness and on_stale"
 	}
 	p.reloadNote.Store(&note)
 	p.reloadRefused.Store(false)

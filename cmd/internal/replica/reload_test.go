@@ -48,7 +48,7 @@ func startReloading(t *testing.T) *reloading {
 	r.write("discovery: true, audiences: [api]", "")
 	c, err := config.ReadAuthz(path)
 	r.options.Config = must(t, c, err)
-	a, keys, err := r.build(&c.Reloadable)
+	a, keys, err := r.build(&c.Reloadable, nil)
 	must(t, a, err)
 	r.await(t.Context(), keys)
 	r.adopt(c, keys)

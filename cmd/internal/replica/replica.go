@@ -84,9 +84,14 @@ func Run(ctx context.Context, o Options) (err error) {
 	daemon.LimitMemory(ctx, log)
 	go daemon.BoundGarbage(ctx)
 
-	follower, err := revset.Open(revset.Options{
+	sets := revset.Options{
 		Dir: below(c.Revocation.Dir, "revocations"), MaxStaleness: c.Staleness.Max, Lifetimes: lifetimes(&c.Reloadable), Logger: log,
-	})
+	}
+	known := newKnownTokens(c.Known, registry, log)
+	if known != nil {
+		sets.Changed = known.changed
+	}
+	follower, err := revset.Open(sets)
 	if err != nil {
 		return err
 	}
@@ -102,9 +107,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	p := &process{
 		options: o, log: log, level: level, registry: registry, processes: processes, teardown: teardown,
-		figures: figures, statusFigures: statusFigures, follower: follower, keys: map[string]issuerKeys{}, cacheCounts: tokencache.NewCounts(),
+		figures: figures, statusFigures: statusFigures, follower: follower, keys: map[string]issuerKeys{}, cacheCounts: tokencache.NewCounts(), known: known,
 	}
-	authorizer, keys, err := p.build(&c.Reloadable)
+	of := p.newAdmission()
+	authorizer, keys, err := p.build(&c.Reloadable, of)
 	if err != nil {
 		return &config.Unusable{Err: err}
 	}
@@ -151,6 +157,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := p.serve(grpcListener, grpcTLS, authorizer); err != nil {
 		return err
 	}
+	if of != nil {
+		if err := p.serveKnown(ctx, authorizer, of); err != nil { // after the server of Checks, so that it ends before it
+			return err
+		}
+	}
 	watching, unwatch := context.WithCancel(ctx)
 	watched := processes.Run("configuration", func() error {
 		daemon.Watch(watching, c.Files(), reloadDelay, log, func() { p.reload(watching) })
@@ -180,6 +191,7 @@ type process struct {
 	gate          *gate.Gate
 
 	cacheCounts *tokencache.Counts // of the authorizers one after the other
+	known       *knownTokens       // nil: every request of Envoy asks
 
 	running *config.Authz // as last put in force
 	keys    map[string]issuerKeys

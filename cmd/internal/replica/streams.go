@@ -1,0 +1,132 @@
+package replica
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"rescind/envoy/known"
+	revset "rescind/revocation/replica"
+)
+
+// openStreams ends the open streams of Envoys whose token has been revoked since they
+// began. It looks all of them up again after a change, so it needs to know nothing
+// about the change.
+type openStreams struct {
+	p     *process      // set before the first stream opens
+	dirty chan struct{} // holds a value after a change that was not looked at yet
+
+	mu    sync.Mutex
+	of    map[known.StreamID]openStream
+	ended uint64
+}
+
+type openStream struct {
+	token *revset.Again
+	end   func()
+}
+
+// streamPause is the least time from one look at all streams to the next. A stream ends
+// within about this time after a revocation.
+const streamPause = 100 * time.Millisecond
+
+func newOpenStreams() *openStreams {
+	return &openStreams{dirty: make(chan struct{}, 1), of: map[known.StreamID]openStream{}}
+}
+
+// Opened is part of known.Streams. A token that cannot be read has passed no check, so
+// no stream depends on it.
+func (s *openStreams) Opened(id known.StreamID, policy, token string, end func()) {
+	again := s.p.gate.Authorizer().Again(policy, token)
+	if again == nil {
+		return
+	}
+	stream := openStream{again, end}
+	s.mu.Lock()
+	s.of[id] = stream
+	s.mu.Unlock()
+	if s.revoked(stream) { // since it began, or while the replica was away
+		s.end(id, stream)
+	}
+}
+
+// Closed is part of known.Streams.
+func (s *openStreams) Closed(id known.StreamID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.of, id)
+}
+
+// Gone is part of known.Streams.
+func (s *openStreams) Gone(connection uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range s.of {
+		if id.Connection == connection {
+			delete(s.of, id)
+		}
+	}
+}
+
+// changed notes that the revocations have changed.
+func (s *openStreams) changed() {
+	select {
+	case s.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// run looks at the streams after each change, until ctx ends.
+func (s *openStreams) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.dirty:
+		}
+		s.look()
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(streamPause):
+		}
+	}
+}
+
+func (s *openStreams) look() {
+	s.mu.Lock()
+	streams := make(map[known.StreamID]openStream, len(s.of))
+	for id, stream := range s.of {
+		streams[id] = stream
+	}
+	s.mu.Unlock()
+	for id, stream := range streams {
+		if s.revoked(stream) {
+			s.end(id, stream)
+		}
+	}
+}
+
+func (s *openStreams) revoked(stream openStream) bool {
+	verdict, err := s.p.follower.LookupAgain(stream.token, time.Now())
+	return err == nil && verdict.Revoked
+}
+
+func (s *openStreams) end(id known.StreamID, stream openStream) {
+	s.mu.Lock()
+	_, open := s.of[id]
+	delete(s.of, id)
+	if open {
+		s.ended++
+	}
+	s.mu.Unlock()
+	if open {
+		stream.end()
+	}
+}
+
+func (s *openStreams) figures() (open int, ended uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.of), s.ended
+}
