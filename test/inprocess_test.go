@@ -129,13 +129,13 @@ func TestOpenStreamEndsWhenItsTokenIsRevoked(t *testing.T) {
 			becomeKnown(t, s, token)
 		}
 		open := func(token string) (body io.ReadCloser) {
-			r, err := http.NewRequestWithContext(t.Context(), "GET", s.GatewayURL+envoytest.StreamPath, nil)
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.GatewayURL+envoytest.StreamPath, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			r.Header.Set("Authorization", "Bearer "+token)
 			a, err := http.DefaultClient.Do(r)
-			if err != nil || a.StatusCode != 200 {
+			if err != nil || a.StatusCode != http.StatusOK {
 				t.Fatalf("%s: got %v, %v, want a stream", name, a, err)
 			}
 			t.Cleanup(func() { _ = a.Body.Close() })

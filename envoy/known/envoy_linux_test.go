@@ -140,7 +140,7 @@ func freePort(t *testing.T) int {
 }
 
 func (g *gateway) get(path, token string, headers ...string) (int, string, error) {
-	r, err := http.NewRequestWithContext(g.t.Context(), "GET", g.url+path, nil)
+	r, err := http.NewRequestWithContext(g.t.Context(), http.MethodGet, g.url+path, nil)
 	if err != nil {
 		return 0, "", err
 	}

@@ -1,6 +1,7 @@
 package known
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ type connection struct {
 // Listen makes the socket. A socket that is there is replaced, unless a process
 // listens on it.
 func Listen(o ServerOptions) (*Server, error) {
-	if c, err := net.Dial("unixpacket", o.Socket); err == nil {
+	if c, err := (&net.Dialer{}).DialContext(context.Background(), "unixpacket", o.Socket); err == nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("known_tokens.socket: another process listens at %s", o.Socket)
 	}
