@@ -65,7 +65,7 @@ func run(ctx context.Context, dir, out string) (err error) {
 			return err
 		}
 	}
-	for _, step := range []func(context.Context) error{r.build, r.boms, r.image, r.checksums} {
+	for _, step := range []func(context.Context) error{r.build, r.boms, r.completions, r.archives, r.packages, r.image, r.checksums} {
 		if err := step(ctx); err != nil {
 			return err
 		}

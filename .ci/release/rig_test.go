@@ -35,8 +35,23 @@ func TestMain(m *testing.M) {
 
 // first and second are releases of the same commit, made in two folders.
 var (
-	first  = sync.OnceValues(func() (string, error) { return releaseIn("first") })
-	second = sync.OnceValues(func() (string, error) { return releaseIn("a folder with another name") })
+	first = sync.OnceValues(func() (string, error) {
+		source := filepath.Join(scratch, "first")
+		if err := clone(source); err != nil {
+			return "", err
+		}
+		return releaseOf(source)
+	})
+	second = sync.OnceValues(func() (string, error) {
+		if _, err := first(); err != nil {
+			return "", err
+		}
+		source := filepath.Join(scratch, "a folder with another name")
+		if out, err := exec.Command("git", "clone", "--quiet", filepath.Join(scratch, "first"), source).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("git clone: %w: %s", err, out)
+		}
+		return releaseOf(source)
+	})
 )
 
 // dist returns the folder of the first release.
@@ -58,20 +73,14 @@ func of(t *testing.T, rest string) string {
 	return filepath.Join(dist(t), "rescind_"+version+"_"+rest)
 }
 
-// releaseIn makes a release of the files of this repository, changes included, in
-// a folder of their own. There they are one commit with a tag, the same in every
-// folder.
-func releaseIn(name string) (string, error) {
-	source := filepath.Join(scratch, name)
-	if err := clone(source); err != nil {
-		return "", err
-	}
-	out := filepath.Join(scratch, name+"-dist")
-
+// releaseOf makes a release of the repository in a folder.
+func releaseOf(source string) (string, error) {
+	out := source + "-dist"
 	return out, run(context.Background(), filepath.Join(source, ".ci", "release"), out)
 }
 
-// clone puts the files of this repository into a new repository with one commit.
+// clone puts the files of this repository, changes included, into a new repository.
+// There they are one commit with a tag.
 func clone(dir string) error {
 	list, err := exec.Command("git", "-C", "../..", "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output()
 	if err != nil {
