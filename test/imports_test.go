@@ -70,6 +70,7 @@ var arrows = map[string][]string{
 	"rescind/test/testcert":                nil,
 	"rescind/test/testedge":                {"rescind/envoy/envoytest", "rescind/test/freeport", "rescind/test/testcert", "rescind/test/teststack"},
 	"rescind/test/bench":                   {"rescind/envoy", "rescind/envoy/envoytest", "rescind/test/freeport"},
+	"rescind/test/standins":                {"rescind/jwks/jwkstest"},
 
 	"rescind/revocation/intake/oauth":            {"rescind/revocation/intake"},
 	"rescind/revocation/intake/logout":           {"rescind/jwks/jwt", "rescind/revocation", "rescind/revocation/intake", "rescind/revocation/intake/oauth"},
