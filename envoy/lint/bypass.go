@@ -1,6 +1,9 @@
 package lint
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // bypass reports the ways around the check in a configuration of Envoy.
 func bypass(l *linter) {
@@ -12,6 +15,9 @@ func bypass(l *linter) {
 			}
 		}
 	}
+	for _, m := range l.managers {
+		l.switchedOnByRoute(m)
+	}
 	l.loosePatches()
 	l.unchecked()
 	if len(l.managers) > 0 && len(l.checks) == 0 {
@@ -22,9 +28,6 @@ func bypass(l *linter) {
 
 // switchedOff reports a check that not every request gets.
 func (l *linter) switchedOff(c *check) {
-	if d := c.entry.get("disabled"); d.isTrue() && c.entry != c.node {
-		l.report("check-disabled", d, "The filter is off for every route that does not switch it on.")
-	}
 	if c.manager != nil && strings.HasSuffix(c.manager.filters[c.index].typ, ".ExtensionWithMatcher") {
 		l.report("check-conditional", c.entry, "A matcher decides which requests are checked. The others pass.")
 	}
@@ -190,4 +193,35 @@ func (t tcpProxy) checked() bool {
 		}
 	}
 	return false
+}
+
+// switchedOnByRoute reports the routes without a check where every check of a manager
+// is off unless a route has settings for it. Envoy Gateway configures its checks so.
+func (l *linter) switchedOnByRoute(m *manager) {
+	var names []string
+	for _, c := range l.checks {
+		if c.manager != m {
+			continue
+		}
+		if !c.entry.get("disabled").isTrue() {
+			return
+		}
+		names = append(names, c.name)
+	}
+	on := func(n *node) bool {
+		for _, name := range names {
+			for _, o := range n.overrides(name) {
+				if o.key == name && o.disabled == nil {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for _, level := range m.levels() {
+		if len(names) > 0 && level.match != nil && level.action && !on(level.node) && !slices.ContainsFunc(level.parents, on) {
+			path, _ := pathOf(level.match)
+			l.report("check-disabled", level.match, "Each check is off unless a route has settings for it, and %s has none.", quote(path))
+		}
+	}
 }

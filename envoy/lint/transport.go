@@ -49,7 +49,7 @@ func (l *linter) cluster(n *node, grpc bool) {
 	}
 	l.seenClusters = append(l.seenClusters, n)
 	socket := n.get("transport_socket")
-	if matches := n.get("transport_socket_matches").list(); socket == nil && len(matches) > 0 {
+	if matches := n.get("transport_socket_matches").list(); len(matches) > 0 { // the other one is for endpoints that match nothing
 		socket = matches[0].get("transport_socket")
 	}
 	tls, typ := payload(socket.get("typed_config"))
