@@ -104,8 +104,16 @@ func (d *product) revokeMeanwhile(ctx context.Context, s *server, r *steadily, t
 		return err
 	}
 	after, err := metric(s.metrics, "rescind_revocations")
+	if err != nil {
+		return err
+	}
+	// A new filter of ten million may take longer than the phase on a busy machine. It
+	// must not fall into the next phase.
+	for deadline := time.Now().Add(20 * time.Second); s.count(filterRebuilt) == rebuilds && time.Now().Before(deadline); {
+		time.Sleep(50 * time.Millisecond)
+	}
 	r.revoked, r.rebuilds = int(after-before), s.count(filterRebuilt)-rebuilds
-	return err
+	return nil
 }
 
 // filterRebuilt is the message of a replica that has a new filter.
