@@ -88,7 +88,7 @@ func TestReadmeValuesRender(t *testing.T) {
 func TestSchemaKnowsTheExamples(t *testing.T) {
 	for part, own := range map[string][]string{
 		"control": {"http", "intake_http", "feed.listen", "feed.tls", "feed.plaintext", "store.dir", "store.cluster", "store.nats"},
-		"authz":   {"http", "grpc.listen", "grpc.tls", "grpc.socket_mode", "revocation.control", "revocation.token_file", "revocation.tls", "revocation.plaintext", "revocation.name", "revocation.dir"},
+		"authz":   {"http", "known_tokens", "grpc.listen", "grpc.tls", "grpc.socket_mode", "revocation.control", "revocation.token_file", "revocation.tls", "revocation.plaintext", "revocation.name", "revocation.dir"},
 	} {
 		text, err := os.ReadFile("../../cmd/rescind/" + part + ".example.yaml")
 		if err != nil {
