@@ -31,14 +31,16 @@ const (
 	feedSecret  = "a-replica-of-the-benchmark-alone"
 )
 
-// build builds the product. profiles adds a listener for profiles, which the product
-// has in no other build.
+// build builds the product as a release does. profiles adds a listener for profiles,
+// which the product has in no other build.
 func build(ctx context.Context, binary string, profiles bool) error {
-	argv := []string{"build", "-o", binary}
+	tags := "release"
 	if profiles {
-		argv = append(argv, "-tags", "pprof")
+		tags += ",pprof"
 	}
-	if out, err := exec.CommandContext(ctx, "go", append(argv, "rescind/cmd/rescind")...).CombinedOutput(); err != nil { //nolint:gosec // our own
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-tags", tags, "-o", binary, "rescind/cmd/rescind") //nolint:gosec // our own
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building rescind: %w\n%s", err, out)
 	}
 	return nil

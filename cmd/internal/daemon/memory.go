@@ -16,7 +16,7 @@ const (
 	// collection of so few bytes costs little, so a replica with few tokens and no
 	// revocations stays small.
 	small        = 8 << 20
-	smallPercent = 60
+	smallPercent = 40
 	// large is how many bytes a process holds that may have the most garbage.
 	large       = 32 << 20
 	mostPercent = 400

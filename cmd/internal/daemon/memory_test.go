@@ -6,7 +6,7 @@ func TestGarbageIsInProportionToWhatIsMade(t *testing.T) {
 	for _, c := range []struct {
 		live uint64
 		want int
-	}{{0, 60}, {8 << 20, 60}, {20 << 20, 230}, {32 << 20, 400}, {headroom / 2, 200}, {headroom, 100}, {4 * headroom, 25}, {1 << 40, 10}} {
+	}{{0, 40}, {8 << 20, 40}, {20 << 20, 220}, {32 << 20, 400}, {headroom / 2, 200}, {headroom, 100}, {4 * headroom, 25}, {1 << 40, 10}} {
 		if got := gcPercent(c.live); got != c.want {
 			t.Errorf("%d bytes held: %d %%, want %d %%", c.live, got, c.want)
 		}
