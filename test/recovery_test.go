@@ -90,7 +90,7 @@ func recoverFromABackup(t *testing.T, nodes int) {
 	w := &rig{t: t, dir: t.TempDir()}
 	out := operator(t, s, "import", w.write("export.ndjson", exported+fmt.Sprintf(`{"issuer":%q,"claims":{"sub":"recorded"}}`, s.Issuer.URL())+"\n"), "--yes", "--unknown-issuer")
 	t.Logf("the import says: %s", out)
-	wantDenied("the restored log has what the replicas hold")
+	wantDenied("the restored log has the revocations that the replicas hold")
 	for _, c := range apart {
 		if status := c.stop(); status != 0 {
 			t.Errorf("the copy of a node stopped with %d, want 0", status)

@@ -162,7 +162,7 @@ func (c *composed) envoy() string {
 	return path
 }
 
-// run runs a service to its end, and returns what it prints.
+// run runs a service to its end, and returns its output.
 func (c *composed) run(name string, args ...string) string {
 	c.t.Helper()
 	out, err := c.command(name, args...).CombinedOutput()

@@ -122,7 +122,7 @@ func TestTheDebUnderSystemd(t *testing.T) {
 	m.run("test", "-e", "/var/lib/rescind/control") // a purge forgets no revocation
 }
 
-// configure does what an operator does after the installation.
+// configure carries out an operator's steps after the installation.
 func (m *machine) configure(issuer string) {
 	m.t.Helper()
 	hash := func(token string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(token))) }

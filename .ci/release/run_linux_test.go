@@ -72,7 +72,7 @@ func (c *container) command(ctx context.Context, dir string, args ...string) *ex
 	return cmd
 }
 
-// run runs a command to its end, and returns what it prints. The test fails if the
+// run runs a command to its end, and returns its output. The test fails if the
 // exit status is not 0.
 func (c *container) run(t *testing.T, args ...string) string {
 	t.Helper()

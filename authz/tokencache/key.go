@@ -20,7 +20,7 @@ func (k Key) Words() [2]uint64 { return [2]uint64{k.lo, k.hi} }
 // KeyOf returns the key with these halves.
 func KeyOf(words [2]uint64) Key { return Key{lo: words[0], hi: words[1]} }
 
-// Words returns the halves of a secret. Whoever has them can tell the keys of tokens.
+// Words returns the halves of a secret. They tell the keys of tokens.
 func (s Secret) Words() [2]uint64 { return [2]uint64{s.k0, s.k1} }
 
 // NewSecret returns a random secret.

@@ -16,7 +16,7 @@ type asking struct {
 	status   *node
 	body     *node // the limit of a body that is sent along, in bytes
 	clear    *node // the route is chosen again after the check
-	perRoute bool  // what is asked differs by route
+	perRoute bool  // the question differs by route
 	http     *node // the check is not asked over gRPC
 	contexts *node // context_extensions
 }
@@ -63,7 +63,7 @@ const (
 	shortTimeout = 500 * time.Millisecond
 )
 
-// answers reports what a proxy does with the answer of the check, or without one.
+// answers reports faults in the use of the answer of the check, or of its absence.
 func answers(l *linter) {
 	for _, a := range l.askings() {
 		if a.failOpen.isTrue() {

@@ -62,7 +62,7 @@ func (l *linter) rbacBefore(c *check) bool {
 	return false
 }
 
-// overridden reports what a level of the routes changes about the check.
+// overridden reports the changes that a level of the routes makes to the check.
 func (l *linter) overridden(c *check, level level) {
 	for _, o := range level.node.overrides(c.name) {
 		if !c.manager.has(o.key) {
@@ -121,7 +121,7 @@ func (l *linter) policyOf(contexts *node) {
 	l.report("unknown-policy", name, "The replica has no policy named %s and denies every such request.", quote(name.string()))
 }
 
-// loosePatches reports what an EnvoyFilter changes about the check on routes that it
+// loosePatches reports the changes that an EnvoyFilter makes to the check on routes that it
 // does not hold whole.
 func (l *linter) loosePatches() {
 	for _, o := range l.of("networking.istio.io", "EnvoyFilter") {

@@ -53,7 +53,7 @@ func tableOfRules() string {
 	return b.String()
 }
 
-// tableOfExamples says what was found in the examples of other projects. The first
+// tableOfExamples returns the findings in the examples of other projects. The first
 // line of each file names the example.
 func tableOfExamples(t *testing.T) string {
 	files, err := filepath.Glob("testdata/examples/*.yaml")

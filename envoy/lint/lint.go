@@ -20,7 +20,7 @@
 // # What it does not do
 //
 // It does not replace the validation of Envoy or of an API server. It does not know
-// settings that are in no file: what is not given is not reported as missing, except
+// settings that are in no file: a setting that is not given is not reported as missing, except
 // where the default itself is the danger.
 package lint
 
@@ -49,7 +49,7 @@ type Replica struct {
 	MaxMessage int      // the largest CheckRequest in bytes
 }
 
-// Defaults returns what a replica does without settings of its own.
+// Defaults returns the settings of a replica that has none of its own.
 func Defaults() Replica {
 	r := Replica{Prefix: authz.DefaultPrefix, MaxMessage: 16 << 20}
 	for name := range authz.DefaultHeaders {
@@ -70,7 +70,7 @@ type Finding struct {
 	Fix      string   `json:"fix"`
 }
 
-// Lint reads the sources together, because one may name what another one has. It
+// Lint reads the sources together, because one may name a thing that another one has. It
 // returns the findings in the order of the files, and an error for each source that
 // cannot be read. The others are read all the same.
 func Lint(sources []Source, replica Replica) (findings []Finding, unreadable []error) {
@@ -119,7 +119,7 @@ func allowances(s Source, allowed map[place]bool) {
 	}
 }
 
-// linter holds what was read and what was found.
+// linter holds the configurations that were read, and the findings.
 type linter struct {
 	*estate
 	replica      Replica

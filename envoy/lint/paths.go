@@ -36,7 +36,7 @@ func isFalse(n *node) bool {
 }
 
 // normalized reports a manager that leaves a path as the client wrote it. That is a
-// hole where the path decides what is checked.
+// hole where the path decides which requests are checked.
 func (l *linter) normalized(c *check, m *manager) {
 	severity := Info
 	if m.dependsOnPath(c.name) {

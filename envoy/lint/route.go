@@ -34,7 +34,7 @@ func routeLevels(route *node, above ...*node) []level {
 	return all
 }
 
-// override is what a level says about the check.
+// override is the part of a level that is about the check.
 type override struct {
 	key      string // the name of the filter
 	at       *node
@@ -74,7 +74,7 @@ func (n *node) overrides(name string) (all []override) {
 	return all
 }
 
-// dependsOnPath reports whether routes of a manager differ in what the check is asked.
+// dependsOnPath reports whether the question to the check differs between routes of a manager.
 func (m *manager) dependsOnPath(name string) bool {
 	for _, l := range m.levels() {
 		if l.match != nil && len(l.node.overrides(name)) > 0 {

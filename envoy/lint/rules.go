@@ -59,7 +59,7 @@ func ruleOf(id string) *Rule {
 }
 
 var rules = []Rule{
-	// What a proxy does with the answer.
+	// The use of the answer by a proxy.
 	{"fail-open", Error, "A request passes when the check fails or is late.", "Remove the field, or set it to false."},
 	{"timeout", Warning, "A Check has no timeout, or one of more than 5 s. Istio's default is ten minutes, Envoy Gateway's ten seconds.", "Set a timeout of 1s to 2s."},
 	{"status-on-error", Warning, "A request that could not be checked is answered with a success.", "Set 503, or 403."},
@@ -100,7 +100,7 @@ var rules = []Rule{
 	{"changed-after-check", Warning, "A filter behind the check can change the path or the headers of the request.", "Put it before ext_authz, or make sure that it leaves path and headers alone."},
 
 	// Headers.
-	{"allowed-headers", Error, "Envoy shows rescind a part of the headers, so it cannot remove what it does not see. A hidden Authorization header is a warning.", "Remove allowed_headers, disallowed_headers or headersToExtAuth."},
+	{"allowed-headers", Error, "Envoy shows rescind a part of the headers, so it cannot remove a header that it does not see. A hidden Authorization header is a warning.", "Remove allowed_headers, disallowed_headers or headersToExtAuth."},
 	{"headers-not-stripped", Error, "Where there is no check, a client's own headers of rescind reach the upstream. One exact path of Istio is a warning.", "Let the path have a policy with token: optional, or list every managed header in request_headers_to_remove."},
 	{"managed-header-set", Error, "A route or a filter sets a header of rescind after the check.", "Use another name for it."},
 	{"peer-certificate", Warning, "The listener demands client certificates, and the check does not get them.", "Set include_peer_certificate: true."},

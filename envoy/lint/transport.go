@@ -35,7 +35,7 @@ func transport(l *linter) {
 	}
 	for _, admin := range l.admins {
 		if host := admin.at("address", "socket_address", "address"); host != nil && !loopback(host.string()) {
-			l.report("admin-exposed", host, "The admin interface of Envoy has no login. Whoever reaches it can read the configuration, change runtime values and stop Envoy.")
+			l.report("admin-exposed", host, "The admin interface of Envoy has no login. A caller that reaches it can read the configuration, change runtime values and stop Envoy.")
 		}
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// unread reports what the reader of a file would pass over.
+// unread reports the parts that the reader of a file would pass over.
 func unread(l *linter) {
 	for _, u := range l.unknown {
 		m := messages()[u.message]

@@ -37,7 +37,7 @@ type ClientOptions struct {
 	TLS       func() (*tls.Config, error)
 	Plaintext bool
 	// ConfirmFrom is the time before which the replica confirms no revocation that it
-	// receives: a gateway may still use what an earlier process of the replica allowed.
+	// receives: a gateway may still use tokens that an earlier process of the replica allowed.
 	// The revocations on disk had reached the gateway before they came there.
 	ConfirmFrom time.Time
 	// Reporter, if there is one, reports over the same connections. The feed

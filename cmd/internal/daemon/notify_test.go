@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// The service manager learns what a server waits for, that it is ready, and that
+// The service manager learns the reason why a server waits, that it is ready, and that
 // it ends. A unit of the type notify starts and stops by that.
 func TestTheServiceManagerIsTold(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
