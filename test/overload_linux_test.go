@@ -239,7 +239,7 @@ func generate(t *testing.T, name string, at *place) (end func() string) {
 			t.Errorf("the generator: wanted exit status 0, got %v", err)
 		}
 		spent := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-		t.Logf("processor time of the generator in each second: %v", (spent / time.Duration(time.Since(began)/time.Second)).Round(time.Millisecond))
+		t.Logf("processor time of the generator in each second: %v", (spent / (time.Since(began) / time.Second)).Round(time.Millisecond))
 		return answers.String()
 	})
 	t.Cleanup(func() { end() })
