@@ -260,13 +260,22 @@ func (h *honest) becomes(t *testing.T, token, reason string) {
 // standard output and standard error.
 func (h *honest) command(t *testing.T, credential, stdin string, args ...string) (out, errs string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), rescind, args...)
-	cmd.Env = append(os.Environ(), "RESCIND_CONTROL="+h.admin, "RESCIND_TOKEN="+credential+"-secret")
-	cmd.Stdin = strings.NewReader(stdin)
-	var stdout, stderr strings.Builder
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("rescind %s: got %v, want exit status 0\n%s%s", strings.Join(args, " "), err, &stdout, &stderr)
-	}
-	return stdout.String(), stderr.String()
+	eventually.Succeeds(t, "rescind "+strings.Join(args, " ")+" ends with exit status 0", func() error {
+		cmd := exec.CommandContext(t.Context(), rescind, args...)
+		cmd.Env = append(os.Environ(), "RESCIND_CONTROL="+h.admin, "RESCIND_TOKEN="+credential+"-secret")
+		cmd.Stdin = strings.NewReader(stdin)
+		var stdout, stderr strings.Builder
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		err := cmd.Run()
+		out, errs = stdout.String(), stderr.String()
+		switch {
+		case err == nil:
+			return nil
+		case strings.Contains(errs, "is not fully known"): // the replica was too slow to be asked about the weight
+			return fmt.Errorf("%w\n%s%s", err, out, errs)
+		}
+		t.Fatalf("rescind %s: got %v, want exit status 0\n%s%s", strings.Join(args, " "), err, out, errs)
+		return nil
+	})
+	return out, errs
 }
