@@ -48,7 +48,7 @@ func (a *app) lint() *cobra.Command {
 	var q linting
 	cmd := &cobra.Command{
 		Use:   "lint FILE...",
-		Short: "Find what lets a request past the check in Envoy, Istio and Gateway files",
+		Short: "Find ways around the check in files of Envoy and Kubernetes",
 		Long:  lintLong, Example: lintExample,
 		Annotations: map[string]string{annotationOutput: "sarif"},
 		Args: func(_ *cobra.Command, args []string) error {
