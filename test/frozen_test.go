@@ -206,6 +206,7 @@ func (w *rig) meshHolds(replica *child, files []frozenFile, urls []string) {
 
 	// The replica stands still. Without the timeout of the manifests there would be no
 	// answer before the limit of the test's own client.
+	t.Cleanup(func() { _ = replica.cmd.Process.Signal(syscall.SIGCONT) }) // or a failed test could not stop it
 	if err := replica.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
