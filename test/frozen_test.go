@@ -1,10 +1,8 @@
 package test
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -286,25 +284,10 @@ func askFrozen(t *testing.T, url, path, token string, headers ...string) envoyte
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	if token != "" {
 		headers = append(headers, "Authorization: Bearer "+token)
 	}
-	headers = append(headers, "Host: shop.example.com", "Connection: close")
-	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\n%s\r\n\r\n", path, strings.Join(headers, "\r\n")); err != nil {
-		t.Fatal(err)
-	}
-	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatalf("%s: got %v, want an answer", path, err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatalf("%s: got %v, want a body", path, err)
-	}
-	return envoytest.Answer{Status: res.StatusCode, Header: res.Header, Body: body}
+	return rawGet(t, conn, path, append(headers, "Host: shop.example.com", "Connection: close"))
 }
 
 // thaw runs an Envoy with a frozen file and returns the URL of the listener that asks

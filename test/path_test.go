@@ -29,13 +29,21 @@ func raw(t *testing.T, url, path, token string) (int, string) {
 // rawOver is raw over a connection of the caller's, which it closes.
 func rawOver(t *testing.T, conn net.Conn, host, path, token string) (int, string) {
 	t.Helper()
+	headers := []string{"Host: " + host, "Connection: close"}
+	if token != "" {
+		headers = append(headers, "Authorization: Bearer "+token)
+	}
+	a := rawGet(t, conn, path, headers)
+	return a.Status, string(a.Body)
+}
+
+// rawGet sends a request as it is written over conn, and returns the answer. It closes
+// conn.
+func rawGet(t *testing.T, conn net.Conn, path string, headers []string) envoytest.Answer {
+	t.Helper()
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-	header := "Host: " + host + "\r\nConnection: close\r\n"
-	if token != "" {
-		header += "Authorization: Bearer " + token + "\r\n"
-	}
-	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\n%s\r\n", path, header); err != nil {
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\n%s\r\n\r\n", path, strings.Join(headers, "\r\n")); err != nil {
 		t.Fatal(err)
 	}
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -47,7 +55,7 @@ func rawOver(t *testing.T, conn net.Conn, host, path, token string) (int, string
 	if err != nil {
 		t.Fatalf("%s: got %v, want a body", path, err)
 	}
-	return res.StatusCode, string(body)
+	return envoytest.Answer{Status: res.StatusCode, Header: res.Header, Body: body}
 }
 
 // The gateway and a servlet container read a path alike, or the path does not
