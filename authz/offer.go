@@ -69,7 +69,7 @@ func (a *Authorizer) KeyGenerations() map[string]uint64 {
 }
 
 // Recall returns the decision that a gateway made by itself about a known token, for
-// those who observe decisions. If the token is not remembered any more, nothing is
+// observers of decisions. If the token is not remembered any more, nothing is
 // known about its holder.
 func (a *Authorizer) Recall(policy string, key tokencache.Key) Decision {
 	d := Decision{Allow: true, Reason: OK, Policy: policy}
@@ -81,7 +81,7 @@ func (a *Authorizer) Recall(policy string, key tokencache.Key) Decision {
 	return d
 }
 
-// Again returns a token that was accepted under a policy, for those who ask about it
+// Again returns a token that was accepted under a policy, for callers that ask about it
 // again after it was revoked. It returns nil for a token that cannot be read. The
 // signature is not verified.
 func (a *Authorizer) Again(policy, raw string) *replica.Again {

@@ -12,12 +12,12 @@
 // and reports findings. The table of rules (rules.go) has their names and texts, and
 // .github/LINT.md is made from it.
 //
-// # What it trusts
+// # Trust
 //
 // Nothing. A file may come from anybody, so its size, depth and aliases are bounded,
 // and a text that is not understood is an error and never a clean result.
 //
-// # What it does not do
+// # Limits
 //
 // It does not replace the validation of Envoy or of an API server. It does not know
 // settings that are in no file: a setting that is not given is not reported as missing, except

@@ -72,7 +72,7 @@ type Options struct {
 	Logger  *slog.Logger // default: discards
 }
 
-// Changed is a change of the set, for those who keep the results of look-ups.
+// Changed is a change of the set, for callers that keep the results of look-ups.
 type Changed struct {
 	Added    []revocation.Entry // in force now
 	Revision uint64             // of the set
