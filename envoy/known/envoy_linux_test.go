@@ -6,7 +6,6 @@ import (
 	"io"
 	"iter"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -23,6 +22,7 @@ import (
 	"rescind/envoy/envoytest"
 	"rescind/envoy/known"
 	"rescind/test/eventually"
+	"rescind/test/freeport"
 )
 
 var secrets = map[string][2]uint64{"default": {1, 2}, "reports": {3, 4}}
@@ -105,9 +105,9 @@ func start(t *testing.T) *gateway {
 		}
 	}()
 
-	port := freePort(t)
+	free := freeport.Addrs(t, 2) // of the listener, and of an ext_authz that is not there
 	config := filepath.Join(dir, "envoy.yaml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, bootstrap, port, socket, os.Getuid(), upstream.Listener.Addr().(*net.TCPAddr).Port, freePort(t)), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, bootstrap, portOf(free[0]), socket, os.Getuid(), portOf(upstream.Listener.Addr().String()), portOf(free[1])), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(envoyBin, "-c", config, "--concurrency", "2", "--use-dynamic-base-id", "-l", "warn")
@@ -124,20 +124,13 @@ func start(t *testing.T) *gateway {
 			t.Log(log.String())
 		}
 	})
-	g.url = fmt.Sprintf("http://127.0.0.1:%d", port)
+	g.url = "http://" + free[0]
 	eventually.True(t, "Envoy answers", func() bool { _, _, err := g.get("/", "x"); return err == nil })
 	eventually.True(t, "Envoy is attached", func() bool { _, n := g.server.State(); return n == 1 })
 	return g
 }
 
-func freePort(t *testing.T) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
+func portOf(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 
 func (g *gateway) get(path, token string, headers ...string) (int, string, error) {
 	r, err := http.NewRequestWithContext(g.t.Context(), http.MethodGet, g.url+path, nil)
@@ -230,7 +223,7 @@ func TestEnvoyAnswersForKnownTokensAlone(t *testing.T) {
 const bootstrap = `
 static_resources:
   listeners:
-  - address: {socket_address: {address: 127.0.0.1, port_value: %[1]d}}
+  - address: {socket_address: {address: 127.0.0.1, port_value: %[1]s}}
     filter_chains:
     - filters:
       - name: hcm
@@ -264,9 +257,9 @@ static_resources:
               - {match: {prefix: /}, route: {cluster: upstream}, metadata: {filter_metadata: {rescind: {policy: default}}}}
   clusters:
   - name: upstream
-    load_assignment: {cluster_name: upstream, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %[4]d}}}}]}]}
+    load_assignment: {cluster_name: upstream, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %[4]s}}}}]}]}
   - name: authz
     typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {"@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http2_protocol_options: {}}}
-    load_assignment: {cluster_name: authz, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %[5]d}}}}]}]}
+    load_assignment: {cluster_name: authz, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %[5]s}}}}]}]}
 `
