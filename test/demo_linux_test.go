@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"rescind/test/eventually"
@@ -52,6 +53,50 @@ func TestDemoLeavesNothingBehind(t *testing.T) {
 		if bytes.Contains(cmdline, []byte(dir)) {
 			t.Errorf("the demo left the process %q, want none", cmdline)
 		}
+	}
+}
+
+// The story with the module has the same answers, and some more: Envoy answers for
+// a token by itself, and an open stream ends with its token.
+func TestStoryInProcess(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
+	needEnvoy(t)
+	needCompiler(t)
+	dir := t.TempDir()
+	demo := exec.CommandContext(t.Context(), rescind, "demo", "--once", "--in-process", "--port", "0")
+	demo.Env = append(os.Environ(), "TMPDIR="+dir)
+	out, err := demo.CombinedOutput()
+	if err != nil {
+		t.Fatalf("rescind demo --once --in-process: got %v, want exit status 0\n%s", err, out)
+	}
+	for _, part := range []string{
+		`200 OK, the upstream saw x-jwt-subject: alice; answered inside Envoy: 0 → 1 requests, asked of the replica: (\d+) → (\d+) `,
+		`200 OK, a stream that the replica watches  `,
+		`reset by Envoy \(1 of the replica's streams\), from revoke to reset:  `,
+		`Revoked tokens were used 15 times: 15 denied, 0 let through\. `,
+	} {
+		if !regexp.MustCompile(part).Match(out) {
+			t.Errorf("the story: got no line that matches %q in\n%s", part, out)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("the demo left %v (%v), want nothing", left, err)
+	}
+}
+
+// needCompiler ends a test for which there is no C compiler: in CI as a failure.
+func needCompiler(t *testing.T) {
+	t.Helper()
+	for _, program := range []string{"make", "cc"} {
+		_, err := exec.LookPath(program)
+		if err == nil {
+			continue
+		}
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("the module for Envoy cannot be built:", err)
 	}
 }
 

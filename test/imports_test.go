@@ -59,7 +59,7 @@ var arrows = map[string][]string{
 	"rescind/cmd/internal/node":            {"rescind/cmd/internal/config", "rescind/cmd/internal/daemon", "rescind/jwks", "rescind/jwks/fetch", "rescind/revocation", "rescind/revocation/control", "rescind/revocation/control/alert", "rescind/revocation/feed", "rescind/revocation/intake", "rescind/revocation/intake/globalrevocation", "rescind/revocation/intake/keycloak", "rescind/revocation/intake/logout", "rescind/revocation/intake/tokenrevocation", "rescind/revocation/intake/webhook", "rescind/revocation/ledger", "rescind/revocation/store", "rescind/revocation/insight", "rescind/revocation/intake/ssf", "rescind/revocation/intake/ssf/stream"},
 	"rescind/cmd/internal/deployment":      {"rescind/cmd/internal/config", "rescind/envoy"},
 	"rescind/cmd/internal/terminal":        nil,
-	"rescind/cmd/internal/demo":            {"rescind/cmd/internal/terminal", "rescind/envoy", "rescind/envoy/envoytest"},
+	"rescind/cmd/internal/demo":            {"rescind/cmd/internal/terminal", "rescind/envoy", "rescind/envoy/envoytest", "rescind/envoy/known"},
 	"rescind/cmd/rescind":                  {"*"},
 	"rescind/test":                         nil,
 	"rescind/test/eventually":              nil,

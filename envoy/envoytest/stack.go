@@ -42,7 +42,7 @@ type Options struct {
 	// ControlConfig continues the top level of each control node's configuration.
 	Authz, Issuer, Revocation, ControlConfig string
 	// Module is the folder of librescind.so. With it the gateway answers by itself for
-	// tokens that the first replica knows.
+	// tokens that the first replica knows, and asks this replica alone about others.
 	Module string
 	// Intakes, if not nil, returns the entries of intake: in each control node's
 	// configuration for the issuer with this URL. Each node then listens for their
@@ -266,7 +266,7 @@ func (s *Stack) bootstrap() ([]byte, error) {
 		replicas: s.GRPC,
 	}
 	if s.Module != "" {
-		a.known = s.knownSocket()
+		a.known, a.replicas = s.knownSocket(), s.GRPC[:1]
 	}
 	return bootstrap(a)
 }

@@ -27,12 +27,13 @@ import (
 
 // Options of a demo.
 type Options struct {
-	Once     bool   // end after the story
-	Port     int    // of the gateway
-	Replicas int    // at least 1
-	Envoy    string // path of the binary; empty: look for one
-	Dir      string // empty: a temporary folder, removed at the end
-	Out      io.Writer
+	Once      bool   // end after the story
+	InProcess bool   // Envoy answers by itself for tokens that the first replica knows
+	Port      int    // of the gateway
+	Replicas  int    // at least 1
+	Envoy     string // path of the binary; empty: look for one
+	Dir       string // empty: a temporary folder, removed at the end
+	Out       io.Writer
 }
 
 // ErrStory says that an answer differed from the story.
@@ -96,14 +97,21 @@ func play(ctx context.Context, t *teller, o Options) (err error) {
 	defer func() { err = errors.Join(err, cleanup(err == nil || ctx.Err() != nil)) }()
 
 	t.heading("rescind: revoked anywhere, denied everywhere")
-	t.say("starting an issuer, %d control nodes, %d replicas and an Envoy", controlNodes, o.Replicas)
-	begun := time.Now()
 	startCtx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
+	var module string
+	if o.InProcess {
+		t.say("building the module for Envoy")
+		if module, err = buildModule(startCtx, dir); err != nil {
+			return err
+		}
+	}
+	t.say("starting an issuer, %d control nodes, %d replicas and an Envoy", controlNodes, o.Replicas)
+	begun := time.Now()
 	var stack *envoytest.Stack
 	err = t.wait(func() (err error) {
 		stack, err = envoytest.Start(startCtx, envoytest.Options{
-			Binary: binary, Envoy: gateway, Dir: dir, Replicas: o.Replicas, ControlNodes: controlNodes, GatewayPort: o.Port, Intakes: intakes,
+			Binary: binary, Envoy: gateway, Dir: dir, Replicas: o.Replicas, ControlNodes: controlNodes, GatewayPort: o.Port, Intakes: intakes, Module: module,
 		})
 		return err
 	})
@@ -113,7 +121,7 @@ func play(ctx context.Context, t *teller, o Options) (err error) {
 	defer stack.Close()
 	introduce(t, stack, time.Since(begun))
 
-	story := &story{t: t, s: stack}
+	story := &story{t: t, s: stack, begun: time.Now()}
 	if err := story.play(ctx); err != nil {
 		return err
 	}
@@ -165,6 +173,9 @@ func introduce(t *teller, s *envoytest.Stack, took time.Duration) {
 		row(envoytest.ReplicaName(i), s.GRPC[i])
 	}
 	row("envoy", s.GatewayURL)
+	if s.Module != "" {
+		t.say("Envoy has the module, and %s is the replica beside it", envoytest.ReplicaName(0))
+	}
 	t.say("all up in %s", short(took))
 }
 

@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +103,28 @@ func TestTakenPort(t *testing.T) {
 	err = Run(t.Context(), Options{Port: l.Addr().(*net.TCPAddr).Port, Replicas: 1, Dir: filepath.Join(t.TempDir(), "x"), Out: &strings.Builder{}})
 	if err == nil || !strings.Contains(err.Error(), "port "+port+" is taken; --port N takes port N") {
 		t.Errorf("a taken port: got %v, want an error that names it and --port", err)
+	}
+}
+
+// A machine that cannot build the module hears which program it needs.
+func TestModuleNeedsACompiler(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the module is for Linux")
+	}
+	bin := t.TempDir()
+	t.Setenv("PATH", bin)
+	t.Setenv("CC", "")
+	for _, missing := range []string{"make", "cc"} {
+		_, err := buildModule(t.Context(), t.TempDir())
+		if want := strconv.Quote(missing) + " is not on PATH; install make and gcc or clang"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("without %s: got %v, want %q in the error", missing, err, want)
+		}
+		if err := os.WriteFile(filepath.Join(bin, missing), []byte("#!/bin/sh\necho no room for the module >&2; exit 1\n"), 0o700); err != nil { //nolint:gosec // a program
+			t.Fatal(err)
+		}
+	}
+	if _, err := buildModule(t.Context(), t.TempDir()); err == nil || !strings.Contains(err.Error(), "no room for the module") {
+		t.Errorf("with a compiler that fails: got %v, want its output in the error", err)
 	}
 }
 

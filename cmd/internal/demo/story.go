@@ -17,6 +17,8 @@ type story struct {
 	t *teller
 	s *envoytest.Stack
 
+	begun time.Time // when all parts were up
+
 	at int // control node that gets the requests
 
 	first, second, third string // tokens of alice: before the revocation, after it, after the rotation
@@ -59,11 +61,23 @@ func (s *story) allowed(ctx context.Context) (err error) {
 	seen, _ := a.Seen()
 	subject := strings.Join(seen.Header.Values("X-Jwt-Subject"), ", ")
 	s.t.answer(subject == "alice", "the upstream saw x-jwt-subject: "+subject, a.Took)
+	if s.inProcess() {
+		return s.answeredInside(ctx)
+	}
 	return nil
 }
 
-func (s *story) revoked(ctx context.Context) error {
+func (s *story) revoked(ctx context.Context) (err error) {
 	s.t.begin("She is de-provisioned: revoked once, denied everywhere")
+	var streamEnd <-chan time.Time
+	if s.inProcess() {
+		if err := s.confirming(ctx); err != nil {
+			return err
+		}
+		if streamEnd, err = s.openStream(ctx); err != nil {
+			return err
+		}
+	}
 	begun := time.Now()
 	inForce, err := s.revoke(ctx, "sub", "alice", false, "left the company")
 	if err != nil {
@@ -73,6 +87,11 @@ func (s *story) revoked(ctx context.Context) error {
 		return err
 	}
 	denied := time.Since(begun)
+	if s.inProcess() {
+		if err := s.streamEnded(ctx, streamEnd, begun); err != nil {
+			return err
+		}
+	}
 	if err := s.askAll(ctx, "alice's token", s.first, "revoked"); err != nil {
 		return err
 	}
