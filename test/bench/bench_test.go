@@ -28,7 +28,7 @@ func TestEveryRow(t *testing.T) {
 	if raceEnabled {
 		t.Skip("this test starts the shipped binary, so it runs without the race detector: go test ./test/bench")
 	}
-	o, err := parse([]string{"-entries", "0", "-algorithms", "ES256", "-rounds", "1", "-turn", "10ms", "-unseen", "20", "-checks", "300", "-steady", "100ms", "-envoy"})
+	o, err := parse([]string{"-entries", "0", "-algorithms", "ES256", "-rounds", "1", "-turn", "10ms", "-unseen", "20", "-checks", "300", "-steady", "100ms", "-envoy", "-known", "-denials", "5"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestEveryRow(t *testing.T) {
 			b.issuer, err = newIssuer(o.algorithms, filepath.Join(b.dir, "jwks.json"))
 			return err
 		},
-		b.servers, b.steadily, b.memory, b.throughGateway,
+		b.servers, b.steadily, b.memory, b.throughGateway, b.inProcess, b.firstDenials,
 	} {
 		if err := step(t.Context()); err != nil {
 			t.Fatal(err)
@@ -56,7 +56,7 @@ func TestEveryRow(t *testing.T) {
 			}
 		}
 	}
-	if want := []string{"checks", "steady", "memory", "envoy"}; !slices.Equal(names, want) {
+	if want := []string{"checks", "steady", "memory", "envoy", "known", "denials"}; !slices.Equal(names, want) {
 		t.Fatalf("tables: got %q, want %q", names, want)
 	}
 	servers := []string{"no-op", "golang-jwt", "rescind, no revocations"}
@@ -71,6 +71,13 @@ func TestEveryRow(t *testing.T) {
 		}
 		wantRow(t, b.tables[3], "| "+r+" |")
 	}
+	for _, r := range []string{direct, knownAll, knownNoAudit, knownNoLog, missed, byExtAuthz, noOp, jwtAuthn, jwtCached} {
+		wantRow(t, b.tables[4], "| "+r+" |")
+	}
+	for _, g := range knownGoals {
+		wantRow(t, b.tables[4], "| "+g.text+" |")
+	}
+	wantRow(t, b.tables[5], "| 5 |")
 }
 
 func wantRow(t *testing.T, table namedTable, begin string) {
@@ -106,7 +113,7 @@ func TestTablesReplaceTheirPlaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"checks", "steady", "memory", "profile", "envoy"} {
+	for _, name := range []string{"checks", "steady", "memory", "profile", "envoy", "known", "denials"} {
 		if _, err := (namedTable{name, ""}).replace(string(text)); err != nil {
 			t.Errorf("FIGURES.md has no place for the table %s: %v", name, err)
 		}

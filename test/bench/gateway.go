@@ -32,6 +32,7 @@ type route struct {
 	addr   string
 	server *server // asked about each request; nil: none
 	filter object  // authorizes the requests; nil: none
+	module *module // answers for known tokens in place of the server; nil: none
 }
 
 type (
@@ -39,11 +40,12 @@ type (
 	list   = []any
 )
 
-// shipped are the parts of the shipped envoy.yaml that the gateway has: the connection
-// manager, the filter ext_authz, and the cluster of the replicas.
-type shipped struct{ manager, filter, cluster object }
+// shipped are the parts of a shipped file that the gateway has: the connection manager,
+// the filter ext_authz, the cluster of the replicas, and the module's filter, which only
+// envoy-inprocess.yaml has.
+type shipped struct{ manager, filter, cluster, module object }
 
-func readShipped() (s shipped, err error) {
+func readShipped(text []byte) (s shipped, err error) {
 	var file struct {
 		Resources struct {
 			Listeners []struct {
@@ -52,19 +54,22 @@ func readShipped() (s shipped, err error) {
 			Clusters []object
 		} `yaml:"static_resources"`
 	}
-	if err := yaml.Unmarshal(envoy.Bootstrap, &file); err != nil {
+	if err := yaml.Unmarshal(text, &file); err != nil {
 		return s, err
 	}
 	s.manager, _ = file.Resources.Listeners[0].Chains[0].Filters[0]["typed_config"].(object)
 	filters, _ := s.manager["http_filters"].(list)
 	for _, f := range filters {
-		if f, _ := f.(object); f["name"] == "envoy.filters.http.ext_authz" {
+		switch f, _ := f.(object); f["name"] {
+		case "envoy.filters.http.ext_authz":
 			s.filter = f
+		case "rescind":
+			s.module = f
 		}
 	}
 	s.cluster = file.Resources.Clusters[0]
 	if s.filter == nil || s.cluster["name"] != "rescind" {
-		return s, errors.New("envoy.yaml has no filter ext_authz, or its first cluster is not rescind")
+		return s, errors.New("the shipped file has no filter ext_authz, or its first cluster is not rescind")
 	}
 	return s, nil
 }
@@ -101,15 +106,15 @@ func verifies(keys string, cache bool) object {
 }
 
 // listener returns a listener with the shipped connection manager, without its access
-// log, and with this authorization in front of the upstream.
-func (s shipped) listener(name string, addr, filter object) object {
-	filters := list{object{"name": "envoy.filters.http.router", "typed_config": object{"@type": typePrefix + "http.router.v3.Router"}}}
-	if filter != nil {
-		filters = append(list{filter}, filters...)
+// log. These filters stand in front of the upstream, and its one route has this metadata.
+func (s shipped) listener(name string, addr, metadata object, filters ...any) object {
+	way := object{"match": object{"prefix": "/"}, "route": object{"cluster": upstream}}
+	if metadata != nil {
+		way["metadata"] = metadata
 	}
 	manager := with(s.manager, object{
-		"http_filters": filters,
-		"route_config": object{"virtual_hosts": list{object{"name": "all", "domains": list{"*"}, "routes": list{object{"match": object{"prefix": "/"}, "route": object{"cluster": upstream}}}}}},
+		"http_filters": append(filters, object{"name": "envoy.filters.http.router", "typed_config": object{"@type": typePrefix + "http.router.v3.Router"}}),
+		"route_config": object{"virtual_hosts": list{object{"name": "all", "domains": list{"*"}, "routes": list{way}}}},
 	})
 	delete(manager, "access_log")
 	return object{"name": name, "address": addr, "filter_chains": list{object{"filters": list{object{
@@ -136,26 +141,38 @@ func socketAddress(addr string) object {
 
 // bootstrap returns the configuration of the gateway.
 func bootstrap(routes []*route, behind string) ([]byte, error) {
-	s, err := readShipped()
+	plain, err := readShipped(envoy.Bootstrap)
 	if err != nil {
 		return nil, err
 	}
-	listeners, clusters := list{}, list{s.clusterOf(upstream, socketAddress(behind), false)}
+	inProcess, err := readShipped(envoy.InProcess)
+	if err != nil {
+		return nil, err
+	}
+	listeners, clusters := list{}, list{plain.clusterOf(upstream, socketAddress(behind), false)}
 	for _, r := range routes {
 		if r.addr, err = freeport.Addr(); err != nil {
 			return nil, err
 		}
-		if r.server != nil {
-			r.filter = s.asks(r.name)
-			clusters = append(clusters, s.clusterOf(r.name, socketAddress(r.server.addr), true))
+		file, filters, metadata := plain, list{}, object(nil)
+		if r.module != nil {
+			file, metadata = inProcess, r.module.metadata()
+			filters = append(filters, inProcess.answers(r.module))
 		}
-		listeners = append(listeners, s.listener(r.name, socketAddress(r.addr), r.filter))
+		if r.server != nil {
+			filters = append(filters, file.asks(r.name))
+			clusters = append(clusters, file.clusterOf(r.name, socketAddress(r.server.addr), true))
+		}
+		if r.filter != nil {
+			filters = append(filters, r.filter)
+		}
+		listeners = append(listeners, file.listener(r.name, socketAddress(r.addr), metadata, filters...))
 	}
 	return json.Marshal(object{"static_resources": object{"listeners": listeners, "clusters": clusters}})
 }
 
 // newGateway starts an Envoy, and waits until each route answers 200 to a request.
-func (p *processes) newGateway(ctx context.Context, dir string, routes []*route, request []byte) (*gateway, error) {
+func (p *processes) newGateway(ctx context.Context, dir string, environment []string, routes []*route, request []byte) (*gateway, error) {
 	path, err := envoytest.Find(ctx, "", func(state string) { note("%s", state) })
 	if err != nil {
 		return nil, err
@@ -172,7 +189,7 @@ func (p *processes) newGateway(ctx context.Context, dir string, routes []*route,
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		return nil, err
 	}
-	c, err := p.start(ctx, filepath.Join(dir, "envoy.log"), nil, path, "-c", file, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
+	c, err := p.start(ctx, filepath.Join(dir, "envoy.log"), environment, path, "-c", file, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
 	if err != nil {
 		return nil, err
 	}

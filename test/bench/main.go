@@ -4,6 +4,7 @@
 //	go run ./test/bench                            # about five minutes
 //	go run ./test/bench -full                      # ten million revocations too
 //	go run ./test/bench -full -envoy               # and through a real Envoy
+//	go run ./test/bench -known                     # and tokens for which Envoy answers itself
 //	go run ./test/bench -markdown test/FIGURES.md  # replaces the tables there
 //
 // # Servers
@@ -83,6 +84,8 @@ type options struct {
 	steady           time.Duration // of a phase at half the load; 0: no such part
 	envoy            bool          // through Envoy, too
 	gatewayKinds     []string      // kinds of traffic through Envoy
+	known            bool          // through Envoy with the module, too
+	denials          int           // tokens that are taken out under load
 	profile          string        // folder for profiles; empty: no such part
 	markdown         string        // file whose tables are replaced; empty: standard output
 	arguments        string        // as they were given
@@ -103,6 +106,8 @@ func parse(arguments []string) (o options, err error) {
 	flags.IntVar(&o.checks, "checks", 1_000_000, "Checks of one token, after which the memory is read; 0: none")
 	flags.DurationVar(&o.steady, "steady", 8*time.Second, "length of a phase at half the load, with revocations and without; 0: none")
 	flags.BoolVar(&o.envoy, "envoy", false, "measure through a real Envoy, too")
+	flags.BoolVar(&o.known, "known", false, "measure tokens for which Envoy itself answers, too; needs a C compiler")
+	flags.IntVar(&o.denials, "denials", 1000, "known tokens that are taken out of the table under load, for -known")
 	flags.StringVar(&o.profile, "profile", "", "`folder` for profiles of the product under each kind of traffic")
 	flags.StringVar(&o.markdown, "markdown", "", "`file` whose marked tables are replaced; otherwise they are printed")
 	if err := flags.Parse(arguments); err != nil {
@@ -127,8 +132,8 @@ func parse(arguments []string) (o options, err error) {
 	if *traffic != "none" {
 		o.kinds, err = oneOf("-traffic", *traffic, kinds)
 	}
-	if o.rounds < 1 || o.inFlight < connections || o.unseen < 1 {
-		return o, fmt.Errorf("-rounds and -unseen must be 1 at least, and -in-flight %d", connections)
+	if o.rounds < 1 || o.inFlight < connections || o.unseen < 1 || o.denials < 1 {
+		return o, fmt.Errorf("-rounds, -unseen and -denials must be 1 at least, and -in-flight %d", connections)
 	}
 	return o, err
 }
@@ -169,7 +174,7 @@ func run(ctx context.Context, o options) (err error) {
 	if b.issuer, err = newIssuer(o.algorithms, filepath.Join(b.dir, "jwks.json")); err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context) error{b.servers, b.steadily, b.memory, b.profiles, b.throughGateway} {
+	for _, part := range []func(context.Context) error{b.servers, b.steadily, b.memory, b.profiles, b.throughGateway, b.inProcess, b.firstDenials} {
 		if err = part(ctx); err != nil {
 			break
 		}

@@ -22,6 +22,7 @@ type product struct {
 	entries     int
 	control     *process
 	admin, feed string // addresses of the control endpoint
+	settings    string // more settings of the replicas
 	replicas    int    // started
 	imported    int    // other revocations
 }
@@ -108,7 +109,7 @@ http: {listen: "127.0.0.1:0"}
 issuers: [{issuer: %q, jwks_file: %q, audiences: [api]}]
 revocation: {control: [%q], token_file: replica.token, name: %s}
 log: {level: info, format: json, decisions: {output: "file:%s"}}
-`, issuerName, d.keys, d.feed, name, path(".decisions.log")), 0o600); err != nil {
+%s`, issuerName, d.keys, d.feed, name, path(".decisions.log"), d.settings), 0o600); err != nil {
 		return nil, err
 	}
 	c, err := d.start(ctx, path(".log"), []string{"RESCIND_PPROF=127.0.0.1:0"}, d.binary, "authz", "--config", path(".yaml"))

@@ -50,6 +50,8 @@ func serve(ctx context.Context, kind, keys string) error {
 		authv3.RegisterAuthorizationServer(server, noop{&authv3.CheckResponse{Status: &status.Status{Code: int32(codes.OK)}}})
 	case noOpHeaders:
 		authv3.RegisterAuthorizationServer(server, noop{answerOfRescind(false)})
+	case denies:
+		authv3.RegisterAuthorizationServer(server, noop{&authv3.CheckResponse{Status: &status.Status{Code: int32(codes.PermissionDenied)}}})
 	case noOpAnswer:
 		authv3.RegisterAuthorizationServer(server, noop{answerOfRescind(true)})
 	default:
@@ -87,7 +89,10 @@ const (
 	noOpAnswer  = "no-op with six headers and metadata"
 )
 
-// noop allows everything, with one answer.
+// denies is the server that denies everything, so that only known tokens are allowed.
+const denies = "denies"
+
+// noop gives everything one answer.
 type noop struct{ answer *authv3.CheckResponse }
 
 func (n noop) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error) {

@@ -48,7 +48,7 @@ func (b *bench) throughGateway(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g, err := b.newGateway(ctx, b.dir, routes, traffic.few[0])
+	g, err := b.newGateway(ctx, b.dir, nil, routes, traffic.few[0])
 	if err != nil {
 		return err
 	}
