@@ -69,7 +69,7 @@ var arrows = map[string][]string{
 	"rescind/test/teststack":               {"rescind/envoy/envoytest"},
 	"rescind/test/testcert":                nil,
 	"rescind/test/testedge":                {"rescind/envoy/envoytest", "rescind/test/freeport", "rescind/test/testcert", "rescind/test/teststack"},
-	"rescind/test/bench":                   {"rescind/envoy", "rescind/envoy/envoytest", "rescind/test/freeport"},
+	"rescind/test/bench":                   {"rescind/envoy", "rescind/envoy/envoytest", "rescind/envoy/known", "rescind/test/freeport"},
 	"rescind/test/standins":                {"rescind/jwks/jwkstest"},
 
 	"rescind/revocation/intake/oauth":            {"rescind/revocation/intake"},
