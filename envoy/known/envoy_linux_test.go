@@ -100,7 +100,7 @@ func start(t *testing.T) *gateway {
 	g.table.Open(true)
 	go func() {
 		for ctx.Err() == nil {
-			g.table.Beat()
+			g.table.Beat(0)
 			time.Sleep(known.BeatInterval)
 		}
 	}()

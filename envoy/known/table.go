@@ -329,14 +329,17 @@ func (t *Table) Open(open bool) {
 	t.memory.store(headOpen, v)
 }
 
-// Beat shows Envoys that the replica lives. A replica must call it every 50 ms, and
-// while it holds all locks that applying a revocation takes.
-func (t *Table) Beat() {
+// Beat shows Envoys that the replica lives, at this revision. A replica must call it
+// every 50 ms, and while it holds all locks that applying a revocation takes. An Envoy
+// uses a table only after a beat, so it never sees a table without a revision.
+func (t *Table) Beat(revision uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.closed {
-		t.memory.store(headBeat, t.memory.load(headBeat)+1)
+	if t.closed {
+		return
 	}
+	t.memory.store(headRevision, revision)
+	t.memory.store(headBeat, t.memory.load(headBeat)+1)
 }
 
 // Len returns the number of tokens in the table, void ones included.

@@ -234,7 +234,7 @@ func TestClosedTableTakesNoCall(t *testing.T) {
 	table.Close()
 	table.Void()
 	table.Open(true)
-	table.Beat()
+	table.Beat(0)
 	table.Revoke(slices.Values([]uint64{1}), 1)
 	if table.Admit(token, start) {
 		t.Error("a closed table admits a token")

@@ -52,7 +52,7 @@ func newWriter(ctx context.Context, socket string) (*writer, error) {
 	go func() { _ = w.server.Serve() }()
 	go func() {
 		for ctx.Err() == nil {
-			table.Beat()
+			table.Beat(0)
 			time.Sleep(known.BeatInterval)
 		}
 	}()

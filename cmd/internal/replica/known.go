@@ -189,7 +189,10 @@ func (p *process) keepKnown(ctx context.Context) {
 			t.Void()
 		}
 		t.Open(p.sure())
-		p.follower.Locked(t.Beat)
+		p.follower.Locked(func() {
+			_, revision := p.follower.Position()
+			t.Beat(revision)
+		})
 		select {
 		case <-ctx.Done():
 			p.known.table.Load().Open(false)
