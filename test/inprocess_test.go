@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,9 +15,9 @@ import (
 // startInProcess starts a gateway with the module and one replica.
 func startInProcess(t *testing.T) *envoytest.Stack {
 	t.Helper()
-	dir := t.TempDir()
-	if out, err := exec.CommandContext(t.Context(), "make", "-s", "-C", "../envoy/module", "OUT="+dir).CombinedOutput(); err != nil {
-		t.Fatalf("make: %v\n%s", err, out)
+	dir, err := moduleDir()
+	if err != nil {
+		t.Fatal(err)
 	}
 	s := start(t, envoytest.Options{Replicas: 1, Module: dir})
 	eventually.True(t, "Envoy is attached", func() bool { return strings.Contains(replicaMetrics(t, s), "rescind_known_envoys 1") })
@@ -88,35 +86,20 @@ func TestGatewayAnswersByItself(t *testing.T) {
 	})
 }
 
-// No request that begins after the acknowledgement is allowed, while others use the
-// token as fast as they can.
+// The promises of the module that one Envoy can show, one after the other.
+func TestModule(t *testing.T) {
+	t.Parallel()
+	g := startModuleRig(t, 2)
+	t.Run("no 200 for a request that begins after the acknowledgement, with 2 workers", func(t *testing.T) { nothingAfterTheAcknowledgement(g.in(t)) })
+	t.Run("the upstream and the access log see the same as from ext_authz", func(t *testing.T) { sameAsFromExtAuthz(g.in(t)) })
+}
+
+// The long form of this test and of its part of TestModule makes 1,000 rounds each,
+// and begins 2,000,000 requests after acknowledgements:
+// RESCIND_LONG=1 go test -run 'AfterTheAcknowledgement|Module$/acknowledgement' -timeout 60m -v ./test
 func TestNothingIsAllowedAfterTheAcknowledgement(t *testing.T) {
 	t.Parallel()
-	s := startInProcess(t)
-	for round := range 20 {
-		token := login(t, s, fmt.Sprint("user-", round))
-		becomeKnown(t, s, token)
-		stop := make(chan struct{})
-		var load sync.WaitGroup
-		for range 4 {
-			load.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-						_, _ = s.Get(t.Context(), "/x", token)
-					}
-				}
-			})
-		}
-		revoked(t, s, map[string]any{"claims": map[string]any{"sub": fmt.Sprint("user-", round)}})
-		for range 20 {
-			wantStatus(t, s, "after the acknowledgement", token, 401)
-		}
-		close(stop)
-		load.Wait()
-	}
+	nothingAfterTheAcknowledgement(startModuleRig(t, 1))
 }
 
 func TestOpenStreamEndsWhenItsTokenIsRevoked(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 )
 
 var (
+	scratch string // a folder that is removed at the end
 	rescind string // the binary under test
 	gateway string // an Envoy; empty if there is none
 	noEnvoy error  // why
@@ -29,12 +30,12 @@ var (
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "rescind-test-")
-	if err != nil {
+	var err error
+	if scratch, err = os.MkdirTemp("", "rescind-test-"); err != nil {
 		panic(err)
 	}
-	defer os.RemoveAll(dir)
-	if rescind, err = build(dir); err != nil {
+	defer os.RemoveAll(scratch)
+	if rescind, err = build(scratch); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

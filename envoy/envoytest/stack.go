@@ -44,6 +44,11 @@ type Options struct {
 	// Module is the folder of librescind.so. With it the gateway answers by itself for
 	// tokens that the first replica knows, and asks this replica alone about others.
 	Module string
+	// Known continues the section known_tokens of the first replica, for example
+	// ", audit: 0".
+	Known string
+	// Workers is the number of workers of Envoy, default 2.
+	Workers int
 	// Intakes, if not nil, returns the entries of intake: in each control node's
 	// configuration for the issuer with this URL. Each node then listens for their
 	// senders.
@@ -53,8 +58,8 @@ type Options struct {
 	// ", tls: {…}".
 	ReplicaAddrs []string
 	ReplicaGRPC  string
-	// Bootstrap, if not nil, returns another configuration of Envoy than envoy.yaml,
-	// once the replicas are ready.
+	// Bootstrap, if not nil, returns another configuration of Envoy than the one of
+	// [Stack.Shipped], once the replicas are ready.
 	Bootstrap func(s *Stack) ([]byte, error)
 	// AdminTokens and FeedTokens continue the lists of credentials of each control
 	// node, for example ", {name: viewer, sha256: …, roles: [viewer]}".
@@ -100,6 +105,9 @@ func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 	if o.ControlNodes == 0 {
 		o.ControlNodes = 1
 	}
+	if o.Workers == 0 {
+		o.Workers = 2
+	}
 	s := &Stack{
 		Options: o, Token: "operator-" + rand.Text(), TokenFile: filepath.Join(o.Dir, "operator.token"),
 		feedToken: "replica-" + rand.Text(), clusterSecret: "cluster-" + rand.Text(),
@@ -125,7 +133,7 @@ func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 	if err := s.startReplicas(ctx); err != nil {
 		return nil, err
 	}
-	return s, s.startGateway(ctx)
+	return s, s.StartGateway(ctx)
 }
 
 func (s *Stack) startControls(ctx context.Context) (err error) {
@@ -214,7 +222,7 @@ func (s *Stack) knownTokens(i int) string {
 	if s.Module == "" || i > 0 {
 		return ""
 	}
-	return fmt.Sprintf("known_tokens: {socket: %q}\n", s.knownSocket())
+	return fmt.Sprintf("known_tokens: {socket: %q%s}\n", s.knownSocket(), s.Known)
 }
 
 func (s *Stack) knownSocket() string { return filepath.Join(s.Dir, "known.sock") }
@@ -227,8 +235,14 @@ func (s *Stack) launch(binary, name, command, config string) (*Process, error) {
 	return start(name, filepath.Join(s.Dir, name+".log"), binary, command, "--config", path)
 }
 
-func (s *Stack) startGateway(ctx context.Context) error {
-	text, err := s.bootstrap()
+// StartGateway starts the Envoy, and returns when it is ready. The configuration is
+// made anew.
+func (s *Stack) StartGateway(ctx context.Context) error {
+	bootstrap := s.Bootstrap
+	if bootstrap == nil {
+		bootstrap = (*Stack).Shipped
+	}
+	text, err := bootstrap(s)
 	if err != nil {
 		return err
 	}
@@ -237,7 +251,7 @@ func (s *Stack) startGateway(ctx context.Context) error {
 		return err
 	}
 	s.Gateway, err = start("envoy", filepath.Join(s.Dir, "envoy.log"), "env", "ENVOY_DYNAMIC_MODULES_SEARCH_PATH="+s.Module, s.Envoy, "-c", config, "--disable-hot-restart",
-		"--admin-address-path", adminFile, "--concurrency", "2", "--log-level", "warning", "--drain-time-s", "1", "--file-flush-interval-msec", "200")
+		"--admin-address-path", adminFile, "--concurrency", strconv.Itoa(s.Workers), "--log-level", "warning", "--drain-time-s", "1", "--file-flush-interval-msec", "200")
 	if err != nil {
 		return err
 	}
@@ -254,11 +268,9 @@ func (s *Stack) startGateway(ctx context.Context) error {
 	})
 }
 
-// bootstrap returns the configuration of Envoy.
-func (s *Stack) bootstrap() ([]byte, error) {
-	if s.Bootstrap != nil {
-		return s.Bootstrap(s)
-	}
+// Shipped returns the product's envoy.yaml with the addresses of this stack, or its
+// envoy-inprocess.yaml if there is a module.
+func (s *Stack) Shipped() ([]byte, error) {
 	a := addresses{
 		gateway:  fmt.Sprintf("127.0.0.1:%d", s.GatewayPort),
 		admin:    "127.0.0.1:0",
