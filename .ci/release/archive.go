@@ -34,7 +34,7 @@ func (r *release) completions(ctx context.Context) error {
 }
 
 // archives writes an archive of each architecture: the program, its completions,
-// the commented examples, and the documents.
+// the module for Envoy, the commented examples, and the documents.
 func (r *release) archives(context.Context) error {
 	for _, arch := range architectures {
 		top := "rescind_" + r.version + "_linux_" + arch + "/"
@@ -50,7 +50,9 @@ func (r *release) archives(context.Context) error {
 		}
 		files = append(files,
 			file{name: top + "control.example.yaml", mode: 0o644, from: filepath.Join(r.root, "cmd", "rescind", "control.example.yaml")},
+			file{name: top + "envoy-inprocess.yaml", mode: 0o644, from: filepath.Join(r.root, "envoy", "envoy-inprocess.yaml")},
 			file{name: top + "envoy.yaml", mode: 0o644, from: filepath.Join(r.root, "envoy", "envoy.yaml")},
+			file{name: top + moduleName, mode: 0o644, from: r.module[arch]},
 			file{name: top + "rescind", mode: 0o755, from: r.binaries[arch]},
 			file{name: top + "rescind.cdx.json", mode: 0o644, from: r.path("linux_" + arch + ".cdx.json")},
 		)

@@ -25,6 +25,9 @@ import (
 // shell.
 const nonroot = 65532
 
+// moduleFolder holds the module for Envoy in the image and in the packages.
+const moduleFolder = "usr/lib/rescind/"
+
 // image writes the container image: one archive in the OCI layout that holds both
 // architectures, and one for docker load of each architecture.
 func (r *release) image(context.Context) error {
@@ -96,9 +99,14 @@ func (r *release) writeLayout(index v1.ImageIndex) error {
 	return f.Close()
 }
 
-// imageOf returns the image of one architecture: the base and the program.
+// imageOf returns the image of one architecture: the base, the program, and the module
+// for Envoy, which rescind envoy-module copies.
 func (r *release) imageOf(arch string, base v1.Layer) (v1.Image, error) {
 	program, err := layer(r.time, []file{{name: "usr/local/bin/rescind", mode: 0o755, from: r.binaries[arch]}})
+	if err != nil {
+		return nil, err
+	}
+	module, err := layer(r.time, []file{{name: moduleFolder + moduleName, mode: 0o644, from: r.module[arch]}})
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +129,8 @@ func (r *release) imageOf(arch string, base v1.Layer) (v1.Image, error) {
 	history := func(text string) v1.History { return v1.History{Created: v1.Time{Time: r.time}, CreatedBy: text} }
 	return mutate.Append(img,
 		mutate.Addendum{Layer: base, History: history("the user, the certificates of authorities, and the state's folder")},
-		mutate.Addendum{Layer: program, History: history("the program")})
+		mutate.Addendum{Layer: program, History: history("the program")},
+		mutate.Addendum{Layer: module, History: history("the module for Envoy")})
 }
 
 // labels returns the labels of the image, as the OCI image specification names
@@ -148,7 +157,7 @@ func baseFiles() []file {
 		folder("etc/ssl/"), folder("etc/ssl/certs/"),
 		{name: "etc/ssl/certs/ca-certificates.crt", mode: 0o644, text: authorities()},
 		{name: "tmp/", mode: 0o1777},
-		folder("usr/"), folder("usr/local/"), folder("usr/local/bin/"),
+		folder("usr/"), folder("usr/lib/"), folder(moduleFolder), folder("usr/local/"), folder("usr/local/bin/"),
 		folder("var/"), folder("var/lib/"),
 		{name: "var/lib/rescind/", mode: 0o700, owner: nonroot},
 	}

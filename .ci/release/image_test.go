@@ -46,9 +46,9 @@ func TestTheSameCommitMakesTheSameReleaseInAnyFolder(t *testing.T) {
 	}
 }
 
-// TestTheImageIsNothingButTheProgram holds the users of the image to its table of
+// TestTheImageIsNothingButTheProgramAndTheModule holds the users of the image to its table of
 // files: a new file is a decision.
-func TestTheImageIsNothingButTheProgram(t *testing.T) {
+func TestTheImageIsNothingButTheProgramAndTheModule(t *testing.T) {
 	images := imagesOf(t)
 	if len(images) != len(architectures) {
 		t.Fatalf("the index has %d images, want one for each of %v", len(images), architectures)
@@ -87,6 +87,9 @@ func TestTheImageIsNothingButTheProgram(t *testing.T) {
 			"-rw-r--r-- 0 etc/ssl/certs/ca-certificates.crt",
 			"dtrwxrwxrwx 0 tmp/",
 			"drwxr-xr-x 0 usr/",
+			"drwxr-xr-x 0 usr/lib/",
+			"drwxr-xr-x 0 usr/lib/rescind/",
+			"-rw-r--r-- 0 usr/lib/rescind/librescind.so",
 			"drwxr-xr-x 0 usr/local/",
 			"drwxr-xr-x 0 usr/local/bin/",
 			"-rwxr-xr-x 0 usr/local/bin/rescind",

@@ -3,8 +3,8 @@
 //
 // # Reproducible
 //
-// The same commit, built with the same version of Go, makes the same bytes in any
-// folder and on any machine. So every time in a file is the time of the commit,
+// The same commit, built with the same versions of Go and gcc, makes the same bytes
+// in any folder and on any machine. So every time in a file is the time of the commit,
 // every list has an order, the environment of the build is fixed, and a change that
 // is not committed is refused. The version comes from the tag of the commit.
 //
@@ -59,13 +59,13 @@ func run(ctx context.Context, dir, out string) (err error) {
 	}
 	defer func() { _ = os.RemoveAll(staging) }()
 	finished := filepath.Join(staging, "finished")
-	r := &release{source: s, work: filepath.Join(staging, "work"), out: finished, binaries: map[string]string{}}
+	r := &release{source: s, work: filepath.Join(staging, "work"), out: finished, binaries: map[string]string{}, module: map[string]string{}}
 	for _, folder := range []string{r.work, r.out} {
 		if err := os.Mkdir(folder, 0o755); err != nil { //nolint:gosec // a release is public
 			return err
 		}
 	}
-	for _, step := range []func(context.Context) error{r.build, r.boms, r.completions, r.archives, r.packages, r.image, r.checksums} {
+	for _, step := range []func(context.Context) error{r.build, r.modules, r.boms, r.completions, r.archives, r.packages, r.image, r.checksums} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -86,6 +86,7 @@ type release struct {
 	work     string            // a folder for files that are no part of the release
 	out      string            // the folder of the release
 	binaries map[string]string // by architecture, once build has run
+	module   map[string]string // for Envoy, by architecture, once modules has run
 }
 
 // path returns the path of a file of the release. The file's name begins with the

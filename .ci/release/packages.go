@@ -31,7 +31,7 @@ func (r *release) packageOf(format, arch string) (err error) {
 	folder := filepath.Join(r.root, ".ci", "release", "package")
 	values := map[string]string{
 		"SOURCE": r.root, "PACKAGE": folder, "WORK": r.work,
-		"BINARY": r.binaries[arch], "BOM": r.path("linux_" + arch + ".cdx.json"),
+		"BINARY": r.binaries[arch], "MODULE": r.module[arch], "BOM": r.path("linux_" + arch + ".cdx.json"),
 		"VERSION": r.version, "ARCH": arch,
 	}
 	config, err := nfpm.ParseFileWithEnvMapping(filepath.Join(folder, "nfpm.yaml"), func(name string) string { return values[name] })

@@ -9,8 +9,8 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 )
 
-// The list of parts has every module that the binary links, and the standard
-// library.
+// The list of parts has every module that the binary links, the standard library, and
+// the module for Envoy.
 func TestTheListOfParts(t *testing.T) {
 	images := imagesOf(t)
 	for _, arch := range architectures {
@@ -28,7 +28,7 @@ func TestTheListOfParts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := map[string]string{"std": info.GoVersion}
+		want := map[string]string{"std": info.GoVersion, moduleName: version}
 		for _, d := range info.Deps {
 			want[d.Path] = d.Version
 		}
@@ -38,11 +38,11 @@ func TestTheListOfParts(t *testing.T) {
 		}
 		for path, v := range want {
 			if got[path] != v {
-				t.Errorf("linux/%s: the list of parts has %s %q, want %q as in the binary", arch, path, got[path], v)
+				t.Errorf("linux/%s: the list of parts has %s %q, want %q", arch, path, got[path], v)
 			}
 		}
 		if len(got) != len(want) {
-			t.Errorf("linux/%s: the list of parts has %d parts, want the %d of the binary", arch, len(got), len(want))
+			t.Errorf("linux/%s: the list of parts has %d parts, want %d", arch, len(got), len(want))
 		}
 	}
 }

@@ -38,7 +38,7 @@ func (a *app) complete(root *cobra.Command) {
 			cmd.ValidArgsFunction = a.offer(replicaNames)
 		case "import":
 			cmd.ValidArgsFunction = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)
-		case "init":
+		case "init", "envoy-module":
 			cmd.ValidArgsFunction = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
 		case "alerts":
 			var detectors []string

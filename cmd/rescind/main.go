@@ -127,7 +127,7 @@ Exit statuses:    0 done, 1 failed, 2 wrong usage or configuration,
 		id       string
 		commands []*cobra.Command
 	}{
-		{groupServers, []*cobra.Command{authzCommand(), controlCommand(), demoCommand(), a.initialize(), a.certs(), a.token()}},
+		{groupServers, []*cobra.Command{authzCommand(), controlCommand(), demoCommand(), a.initialize(), a.certs(), a.envoyModule(), a.token()}},
 		{groupRevoking, []*cobra.Command{a.revoke(), a.restore(), a.importFile(), a.stream()}},
 		{groupLooking, []*cobra.Command{a.list(), a.show(), a.audit(), a.alerts(), a.activity(), a.advise(), a.replicas(), a.intakes(), a.check(), a.lint(), a.probe(), a.version()}},
 	} {

@@ -49,7 +49,7 @@ func controlCommand() *cobra.Command {
 	var accept string
 	cmd := &cobra.Command{
 		Use:   "control --config FILE",
-		Short: "The control endpoint: admin API, durable log, feed to the replicas",
+		Short: "The control endpoint: admin API, durable log, feed to replicas",
 		Long: `The control endpoint: takes revocations over its admin API, makes them durable,
 and feeds them to the replicas.
 

@@ -2,7 +2,6 @@
 #include "settings.h"
 #include "log.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 static bool read_switch(bool *to, const char *value) {
@@ -10,12 +9,16 @@ static bool read_switch(bool *to, const char *value) {
   return *to || !strcmp(value, "off");
 }
 
+// read_uid reads a number by itself, because strtoul would bind the module to the
+// newest glibc of the build machine (__isoc23_strtoul, 2.38).
 static bool read_uid(uint32_t *to, const char *value) {
-  char *end;
-  errno = 0;
-  const unsigned long n = strtoul(value, &end, 10);
+  uint64_t n = 0;
+  for (const char *at = value; *at; at++) {
+    if (*at < '0' || *at > '9' || n > UINT32_MAX) return false;
+    n = n * 10 + (uint64_t)(*at - '0');
+  }
   *to = (uint32_t)n;
-  return *value >= '0' && *value <= '9' && !*end && !errno && n < UINT32_MAX;
+  return *value && n < UINT32_MAX;
 }
 
 settings *settings_new(text value) {
