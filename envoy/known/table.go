@@ -51,10 +51,11 @@ type Table struct {
 
 // Counts count over the life of a process. Tables that follow each other share them.
 type Counts struct {
-	Admitted atomic.Uint64
-	Evicted  atomic.Uint64
-	TakenOut atomic.Uint64 // by revocations
-	Voided   atomic.Uint64 // times at which all tokens became void
+	Admitted  atomic.Uint64
+	Evicted   atomic.Uint64
+	TakenOut  atomic.Uint64 // by revocations
+	Forgotten atomic.Uint64 // because the replica had forgotten their holders
+	Voided    atomic.Uint64 // times at which all tokens became void
 }
 
 // NewTable returns an empty table. It is closed to Envoys until [Table.Open] opens
@@ -275,6 +276,20 @@ func (t *Table) Revoke(digests iter.Seq[uint64], revision uint64) {
 			t.takeOut(number)
 			t.counts.TakenOut.Add(1)
 		}
+	}
+}
+
+// Forget takes out a token whose holder the replica has forgotten. The next request
+// with the token asks the replica, which then knows the holder again.
+func (t *Table) Forget(key Key) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
+	if number := t.find(key); number >= 0 {
+		t.takeOut(number)
+		t.counts.Forgotten.Add(1)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"rescind/authz"
+	"rescind/authz/gate"
 	"rescind/authz/tokencache"
 	"rescind/cmd/internal/config"
 	"rescind/envoy/known"
@@ -89,6 +90,25 @@ func TestLateAdmission(t *testing.T) {
 		a.Admit(authz.Offer{Policy: "default", Key: late, Mark: mark, Ends: time.Now().Add(time.Hour)})
 		if a.of.table.Load().Holds(late.Words(), time.Now()) != 0 {
 			t.Errorf("%s: a token that was decided about before it is known after it", name)
+		}
+	}
+}
+
+// A known token whose holder the replica has forgotten would be used unseen, so its use
+// takes it out of the table. A use whose token is not known any more takes out none.
+func TestUnseenTokenLeavesTheTable(t *testing.T) {
+	a, key := newTestAdmission(t)
+	f := follower(t)
+	forgetful, err := authz.New(authz.Options{Issuers: []authz.Issuer{{Name: "https://idp.example.com/", Keys: anyKey{}, AnyAudience: true, MaxLifetime: time.Hour}}, Revocations: f})
+	g, err := gate.New(gate.Options{Authorizer: must(t, forgetful, err)})
+	p := &process{known: a.of, gate: must(t, g, err), follower: f}
+	for _, c := range []struct {
+		key             known.Key
+		held, forgotten uint64
+	}{{known.Key{}, 1, 0}, {key.Words(), 0, 1}, {key.Words(), 0, 1}} {
+		p.observeKnown(t.Context(), known.Use{Policy: "default", Key: c.key})
+		if held, forgotten := uint64(a.of.table.Load().Len()), a.of.counts.Forgotten.Load(); held != c.held || forgotten != c.forgotten {
+			t.Errorf("a use of %v: got %d tokens in the table and %d forgotten, want %d and %d", c.key, held, forgotten, c.held, c.forgotten)
 		}
 	}
 }
