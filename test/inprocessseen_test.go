@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -52,12 +51,12 @@ func TestKnownRequestsAreSeen(t *testing.T) {
 	withoutRace(t)
 	t.Parallel()
 	needEnvoy(t)
-	dir := t.TempDir()
-	if out, err := exec.CommandContext(t.Context(), "make", "-s", "-C", "../envoy/module", "OUT="+dir).CombinedOutput(); err != nil {
-		t.Fatalf("make: %v\n%s", err, out)
+	module, err := moduleDir()
+	if err != nil {
+		t.Fatal(err)
 	}
-	path := filepath.Join(dir, "decisions.log")
-	s := start(t, envoytest.Options{Replicas: 1, Module: dir, Known: ", audit: 0", Authz: "log: {decisions: {allowed: 1, output: 'file:" + path + "'}}\n"})
+	path := filepath.Join(t.TempDir(), "decisions.log")
+	s := start(t, envoytest.Options{Replicas: 1, Module: module, Known: ", audit: 0", Authz: "log: {decisions: {allowed: 1, output: 'file:" + path + "'}}\n"})
 	alice := login(t, s, "alice")
 	becomeKnown(t, s, alice)
 	asked := figureOf(t, s, "rescind_check_duration_seconds_count")

@@ -214,7 +214,11 @@ func TestDashboardAndRulesWithPrometheus(t *testing.T) {
 		"rescind_intake_last_poll_timestamp_seconds",   // needs an intake that polls
 	}
 	endpoint := traceSink(t)
-	s := start(t, envoytest.Options{Authz: "tracing: {endpoint: " + endpoint + ", sample_ratio: 1}\n", Intakes: func(issuer string) string {
+	module, err := moduleDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, envoytest.Options{Module: module, Authz: "tracing: {endpoint: " + endpoint + ", sample_ratio: 1}\n", Intakes: func(issuer string) string {
 		return fmt.Sprintf("  - {name: logouts, kind: logout, issuers: [%q], jwks_uri: %q, clients: [web]}", issuer, issuer+"/jwks")
 	}})
 	p := scraping(t, s)
