@@ -35,6 +35,7 @@ enum { LOCAL_RESET = 0 };
 WEAK bool ENVOY(http_get_header)(void *filter, int kind, text name, text *value, size_t index, size_t *count);
 WEAK size_t ENVOY(http_get_headers_size)(void *filter, int kind);
 WEAK bool ENVOY(http_get_headers)(void *filter, int kind, field *all);
+WEAK bool ENVOY(http_add_header)(void *filter, int kind, text name, text value);
 WEAK bool ENVOY(http_set_header)(void *filter, int kind, text name, text value);
 WEAK void ENVOY(http_set_dynamic_metadata_bool)(void *filter, text space, text name, bool value);
 WEAK void ENVOY(http_set_dynamic_metadata_number)(void *filter, text space, text name, double value);

@@ -181,25 +181,34 @@ static void write_log(void *filter, const attachment *a, const answer *to, text 
   ENVOY(http_set_dynamic_metadata_number)(filter, LOG_SPACE, TEXT("revision"), (double)ACQUIRE(&a->head->revision));
 }
 
+// read_ip4 reads an address such as 10.1.2.3. It returns false for anything else.
+static bool read_ip4(uint8_t ip[4], const char *at, const char *end) {
+  for (int part = 0; part < 4; part++) {
+    unsigned value = 0;
+    const char *begin = at;
+    while (at < end && *at >= '0' && *at <= '9' && at - begin < 3) value = value * 10 + (unsigned)(*at++ - '0');
+    if (at == begin || value > 255 || (part < 3 && (at == end || *at++ != '.'))) return false;
+    ip[part] = (uint8_t)value;
+  }
+  return at == end;
+}
+
 // take_ip writes the client's address into c, if Envoy names it as HOST:PORT.
 static void take_ip(void *filter, cell *c) {
   text at;
-  char host[64];
-  if (!ENVOY(http_filter_get_attribute_string)(filter, SOURCE_ADDRESS, &at) || at.n >= sizeof host) return;
-  memcpy(host, at.at, at.n);
-  host[at.n] = 0;
-  char *colon = strrchr(host, ':');
+  if (!ENVOY(http_filter_get_attribute_string)(filter, SOURCE_ADDRESS, &at)) return;
+  const char *colon = memrchr(at.at, ':', at.n);
   if (!colon) return;
-  *colon = 0;
-  if (host[0] != '[') {
-    c->address = inet_pton(AF_INET, host, c->ip + 12) == 1 ? 4 : 0;
+  if (at.at[0] != '[') {
+    c->address = read_ip4(c->ip + 12, at.at, colon) ? 4 : 0;
     c->ip[10] = c->ip[11] = 0xff;
     return;
   }
-  char *end = strchr(host, ']');
-  if (!end) return;
-  *end = 0;
-  c->address = inet_pton(AF_INET6, host + 1, c->ip) == 1 ? 6 : 0;
+  char host[INET6_ADDRSTRLEN] = {0};
+  const char *begin = at.at + 1, *end = colon - 1; // of the address between the brackets
+  if (end < begin || *end != ']' || end - begin >= INET6_ADDRSTRLEN) return;
+  memcpy(host, begin, (size_t)(end - begin));
+  c->address = inet_pton(AF_INET6, host, c->ip) == 1 ? 6 : 0;
 }
 
 static void record(void *filter, const attachment *a, worker_ring *r, const entry *e, int policy, key128 id, const struct timespec *now) {
@@ -239,9 +248,10 @@ static int decide(void *filter, const settings *s, const attachment *a, text pol
   if (audit && id.word[1] % audit == 0) return MISS_AUDIT;
 
   // From here on the request changes. ext_authz sets the same headers if it is asked
-  // after all.
+  // after all. A clean request has none of these headers, so they are added, which costs
+  // Envoy a third of setting them.
   for (int i = 0; i < a->names; i++)
-    if (to.set[i].at && !ENVOY(http_set_header)(filter, REQUEST_HEADER, (text){a->header[i].text, a->header[i].n}, to.set[i])) return MISS_ANSWER;
+    if (to.set[i].at && !ENVOY(http_add_header)(filter, REQUEST_HEADER, (text){a->header[i].text, a->header[i].n}, to.set[i])) return MISS_ANSWER;
   if (a->hide_authorization && !ENVOY(http_set_header)(filter, REQUEST_HEADER, TEXT("authorization"), (text){0})) return MISS_ANSWER;
   if (s->metadata) write_log(filter, a, &to, policy_name, id);
   if (s->clear_route_cache) ENVOY(http_clear_route_cache)(filter);

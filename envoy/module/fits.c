@@ -57,7 +57,7 @@ bool version_fits(const char *output) {
 }
 
 static bool has_all_callbacks(void) {
-  return ENVOY(http_get_header) && ENVOY(http_get_headers_size) && ENVOY(http_get_headers) && ENVOY(http_set_header) &&
+  return ENVOY(http_get_header) && ENVOY(http_get_headers_size) && ENVOY(http_get_headers) && ENVOY(http_add_header) && ENVOY(http_set_header) &&
          ENVOY(http_set_dynamic_metadata_bool) && ENVOY(http_set_dynamic_metadata_number) && ENVOY(http_set_dynamic_metadata_string_batch) &&
          ENVOY(http_get_metadata_string) && ENVOY(http_get_metadata_bool) && ENVOY(http_filter_get_attribute_string) &&
          ENVOY(http_clear_route_cache) && ENVOY(http_filter_scheduler_new) && ENVOY(http_filter_scheduler_commit) &&
