@@ -40,7 +40,7 @@ func newRing(workers, entries int) (*ring, error) {
 	}
 	r := &ring{workers: workers, cells: ringCellsOfWorker, heads: make([]uint64, workers)}
 	r.usedAt = page + workers*(workerRingSize+r.cells*cellSize)
-	r.size = (r.usedAt + entries + page - 1) &^ (page - 1)
+	r.size = sizeOfRing(workers, entries)
 	var err error
 	if r.memory, err = newMemory("rescind-ring", r.size, sealsOfRing); err != nil {
 		return nil, err

@@ -70,7 +70,7 @@ func NewTable(o Options) (*Table, error) {
 		return nil, fmt.Errorf("known tokens: the prefix of the headers %q must have 1 to %d bytes", o.Prefix, maxName)
 	}
 	t := &Table{
-		entries: o.Entries, stride: 320, names: map[string]int{},
+		entries: o.Entries, stride: stride, names: map[string]int{},
 		admitted: rate.NewLimiter(rate.Limit(max(o.Entries/10, 100)), max(o.Entries/10, 100)),
 		selected: newSelectors(o.Entries), counts: o.Counts,
 	}
@@ -81,7 +81,7 @@ func NewTable(o Options) (*Table, error) {
 	t.bucketMask = uint64(n - 1)
 	t.indexAt = tableHeadSize
 	t.entriesAt = t.indexAt + n*bucketSize
-	size := (t.entriesAt + t.entries*t.stride + page - 1) &^ (page - 1)
+	size := sizeOfTable(o.Entries)
 	var err error
 	if t.memory, err = newMemory("rescind-known", size, sealsOfTable); err != nil {
 		return nil, err

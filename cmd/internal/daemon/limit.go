@@ -20,11 +20,23 @@ const limitShare = 0.9
 const limitInterval = time.Minute
 
 // LimitMemory makes the Go runtime collect garbage before the process reaches the memory
-// limit of its container: nine tenths of the limit of its cgroup, of version 1 or 2. It
-// follows a change of the limit until ctx ends. GOMEMLIMIT, if it is set, wins, and so does
+// limit of its container: nine tenths of the limit of its cgroup, of version 1 or 2, less
+// the shared bytes that the process has beside the runtime and that count towards the
+// limit. It follows a change of the limit until ctx ends. GOMEMLIMIT, if it is set, wins, and so does
 // AUTOMEMLIMIT=off. The log has one line about the limit. The Go runtime reads the
 // processor limit of the container by itself.
-func LimitMemory(ctx context.Context, log *slog.Logger) { limitMemory(ctx, log, memlimit.FromCgroup) }
+func LimitMemory(ctx context.Context, log *slog.Logger, shared uint64) {
+	limitMemory(ctx, log, without(shared, memlimit.FromCgroup))
+}
+
+// without returns a provider of the limit less the shared bytes, and of half the limit
+// at least: a runtime with nearly no memory would do nothing but collect garbage.
+func without(shared uint64, container memlimit.Provider) memlimit.Provider {
+	return func() (uint64, error) {
+		limit, err := container()
+		return limit - min(shared, limit/2), err
+	}
+}
 
 func limitMemory(ctx context.Context, log *slog.Logger, container memlimit.Provider) {
 	limit, err := memlimit.Set(memlimit.WithProvider(container), memlimit.WithRatio(limitShare), memlimit.WithRefreshInterval(ctx, limitInterval))

@@ -23,12 +23,14 @@ func TestMemoryLimit(t *testing.T) {
 		want      int64
 		line      string
 	}{
-		"a container":                {memlimit.Limit(1000 << 20), "", 900 << 20, `"memory limited" bytes=943718400 origin="the container's limit"`},
-		"a container and GOMEMLIMIT": {memlimit.Limit(1000 << 20), "700MiB", 700 << 20, `"memory limited" bytes=734003200 origin=GOMEMLIMIT`},
-		"a container without limit":  {fails(memlimit.ErrNoLimit), "", unlimited, "memory not limited, the container has no limit"},
-		"no container":               {fails(memlimit.ErrNoCgroup), "", unlimited, "memory not limited, the container has no limit"},
-		"another system":             {fails(memlimit.ErrCgroupsNotSupported), "", unlimited, "memory not limited, the container has no limit"},
-		"a limit that is no number":  {fails(errors.New("memory.max is odd")), "", unlimited, `level=WARN msg="memory not limited, the container's limit cannot be read; GOMEMLIMIT sets one" error="failed to set GOMEMLIMIT: memory.max is odd"`},
+		"a container":                   {memlimit.Limit(1000 << 20), "", 900 << 20, `"memory limited" bytes=943718400 origin="the container's limit"`},
+		"a container and shared memory": {without(200<<20, memlimit.Limit(1000<<20)), "", 720 << 20, `"memory limited" bytes=754974720`},
+		"much shared memory":            {without(900<<20, memlimit.Limit(1000<<20)), "", 450 << 20, `"memory limited" bytes=471859200`},
+		"a container and GOMEMLIMIT":    {memlimit.Limit(1000 << 20), "700MiB", 700 << 20, `"memory limited" bytes=734003200 origin=GOMEMLIMIT`},
+		"a container without limit":     {fails(memlimit.ErrNoLimit), "", unlimited, "memory not limited, the container has no limit"},
+		"no container":                  {fails(memlimit.ErrNoCgroup), "", unlimited, "memory not limited, the container has no limit"},
+		"another system":                {fails(memlimit.ErrCgroupsNotSupported), "", unlimited, "memory not limited, the container has no limit"},
+		"a limit that is no number":     {fails(errors.New("memory.max is odd")), "", unlimited, `level=WARN msg="memory not limited, the container's limit cannot be read; GOMEMLIMIT sets one" error="failed to set GOMEMLIMIT: memory.max is odd"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := int64(unlimited)

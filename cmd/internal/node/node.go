@@ -59,7 +59,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer func() { err = errors.Join(err, teardown.Run(drainTime)) }()
 	registry := daemon.Registry(o.Version, o.Commit)
 	processes, ctx := daemon.NewProcesses(ctx)
-	daemon.LimitMemory(ctx, log)
+	daemon.LimitMemory(ctx, log, 0)
 	go daemon.BoundGarbage(ctx)
 	n := &node{options: o, config: c, log: log, processes: processes, teardown: teardown, registry: registry, stopping: ctx.Done()}
 	teardown.Add("lines of refusals", daemon.Closing(func() error {

@@ -57,6 +57,14 @@ func newKnownTokens(settings *config.Known, registry prometheus.Registerer, log 
 	return &knownTokens{settings: settings, log: log, streams: newOpenStreams(), contradictions: contradictions}
 }
 
+// sharedMemory returns the bytes of shared memory that the known tokens may take.
+func sharedMemory(settings *config.Known) uint64 {
+	if settings == nil {
+		return 0
+	}
+	return known.MostMemory(settings.Entries)
+}
+
 // newAdmission returns an admission for the next authorizer, or nil if no tokens are
 // known.
 func (p *process) newAdmission() *admission {

@@ -81,7 +81,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer func() { err = errors.Join(err, teardown.Run(drainTime)) }()
 	registry := daemon.Registry(o.Version, o.Commit)
 	processes, ctx := daemon.NewProcesses(ctx)
-	daemon.LimitMemory(ctx, log)
+	daemon.LimitMemory(ctx, log, sharedMemory(c.Known))
 	go daemon.BoundGarbage(ctx)
 
 	sets := revset.Options{
