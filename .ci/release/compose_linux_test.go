@@ -18,7 +18,6 @@ import (
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
 
-	"rescind/envoy/envoytest"
 	"rescind/test/eventually"
 	"rescind/test/syncbuffer"
 )
@@ -26,13 +25,7 @@ import (
 // The compose file is valid, and its services work together: each command runs with
 // the user, the folder and the environment of the file, without a container engine.
 func TestTheComposeFile(t *testing.T) {
-	if os.Getenv("RELEASE_SCRATCH") == "" {
-		envoy, err := envoytest.Find(t.Context(), "", nil) // outside, where it can be fetched
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Setenv("ENVOY_BIN", envoy)
-	}
+	withEnvoy(t)
 	if !inNamespaces(t) {
 		return
 	}

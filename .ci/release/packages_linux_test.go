@@ -61,8 +61,10 @@ func (m *machine) wantFiles(list string, more ...string) {
 }
 
 // The life of the .deb on one machine under a real systemd: installed, not started,
-// configured, started, used, upgraded, removed.
+// configured, started, used, with an Envoy beside it that has the module, upgraded,
+// removed.
 func TestTheDebUnderSystemd(t *testing.T) {
+	withEnvoy(t)
 	if !inNamespaces(t) {
 		return
 	}
@@ -76,6 +78,7 @@ func TestTheDebUnderSystemd(t *testing.T) {
 	m.run("dpkg", "--install", deb)
 	m.wantFiles(m.run("dpkg", "--listfiles", "rescind"), "644 root root /usr/share/doc/rescind/copyright", "644 root root /usr/share/zsh/vendor-completions/_rescind")
 	m.run(append([]string{"systemd-analyze", "verify"}, units...)...)
+	m.addEnvoy()
 
 	m.boot()
 	for _, unit := range units {
@@ -101,7 +104,9 @@ func TestTheDebUnderSystemd(t *testing.T) {
 	if !ready("http://127.0.0.1:9192/readyz") {
 		t.Error("systemctl start returned before the replica was ready, want it to wait")
 	}
+	token := m.inProcess(issuer)
 	m.revoke(issuer.URL())
+	wantRevoked(t, token)
 
 	m.run("systemctl", "reload", "rescind-authz")
 	before := m.property("rescind-authz", "MainPID")
@@ -132,7 +137,10 @@ func (m *machine) configure(issuer string) {
 	m.write("etc/rescind/replica.token", replica)
 	m.write("root/operator.token", operator)
 	m.edit("etc/rescind/control.yaml", map[string]string{strings.Repeat("1", 64): hash(replica), strings.Repeat("2", 64): hash(operator)})
-	m.edit("etc/rescind/authz.yaml", map[string]string{"- issuer: https://idp.example.com/\n": "- issuer: " + issuer + "\n"})
+	m.edit("etc/rescind/authz.yaml", map[string]string{
+		"- issuer: https://idp.example.com/\n": "- issuer: " + issuer + "\n",
+		"\nalerts:":                            "\n" + m.knownTokens() + "\nalerts:",
+	})
 }
 
 // sandboxed fails the test unless a unit runs as its user, without a privilege.

@@ -102,21 +102,37 @@ func Listen(o ServerOptions) (*Server, error) {
 // admit gives the group access to the socket.
 func admit(socket, group string) error {
 	if group != "" {
-		g, err := user.LookupGroup(group)
-		if err != nil {
-			if g, err = user.LookupGroupId(group); err != nil {
-				return fmt.Errorf("known_tokens.group: %q is no group of this machine", group)
-			}
-		}
-		gid, err := strconv.Atoi(g.Gid)
-		if err != nil {
+		if err := give(socket, group); err != nil {
 			return err
-		}
-		if err := os.Chown(socket, -1, gid); err != nil {
-			return fmt.Errorf("known_tokens.group: the socket cannot be given to group %s: %w", group, err)
 		}
 	}
 	return os.Chmod(socket, 0o660) //nolint:gosec // the group of Envoy connects
+}
+
+// give gives the socket to a group. Under systemd the socket has the group from the
+// beginning, and the replica may not change groups.
+func give(socket, group string) error {
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		if g, err = user.LookupGroupId(group); err != nil {
+			return fmt.Errorf("known_tokens.group: %q is no group of this machine", group)
+		}
+	}
+	gid, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(socket)
+	if err != nil {
+		return fmt.Errorf("known_tokens.socket: %w", err)
+	}
+	if has, ok := info.Sys().(*syscall.Stat_t); ok && int(has.Gid) == gid {
+		return nil
+	}
+	if err := os.Chown(socket, -1, gid); err != nil {
+		return fmt.Errorf("known_tokens.group: the socket cannot be given to group %s, so the replica must be in that group, or run with it: %w", group, err)
+	}
+	return nil
 }
 
 // Replace hands out another table from now on. All Envoys connect again, and use
@@ -187,6 +203,10 @@ func (s *Server) follow(socket *net.UnixConn) error {
 	return s.hear(c)
 }
 
+// nobody is the user that the kernel names where the real one has no number in the
+// user namespace of the caller.
+const nobody = 65534
+
 // checkPeer returns an error if the process at the other end may not have the table.
 func (s *Server) checkPeer(socket *net.UnixConn) error {
 	if s.o.UID < 0 {
@@ -195,6 +215,9 @@ func (s *Server) checkPeer(socket *net.UnixConn) error {
 	uid, err := peerUID(socket)
 	if err != nil {
 		return err
+	}
+	if uid != s.o.UID && uid == nobody {
+		return fmt.Errorf("the replica sees its user as %d, as it sees every user from a user namespace of its own, and known_tokens.envoy_uid is %d; run both in one user namespace (PrivateUsers=no of systemd)", uid, s.o.UID)
 	}
 	if uid != s.o.UID {
 		return fmt.Errorf("it runs as user %d, and known_tokens.envoy_uid is %d", uid, s.o.UID)
