@@ -107,9 +107,11 @@ func (l *linter) off(at *node, level level) {
 	}
 }
 
-// policyOf reports a policy that the replica does not know.
-func (l *linter) policyOf(contexts *node) {
-	name := contexts.literal("policy")
+// policyOf reports a policy of context extensions that the replica does not know.
+func (l *linter) policyOf(contexts *node) { l.knownPolicy(contexts.literal("policy")) }
+
+// knownPolicy reports a policy that the replica does not know.
+func (l *linter) knownPolicy(name *node) {
 	if len(l.replica.Policies) == 0 || name == nil {
 		return
 	}

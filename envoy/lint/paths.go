@@ -63,8 +63,12 @@ func (l *linter) parameters(c *check, m *manager) {
 				if rejectsParameters(route) {
 					break
 				}
+				own := routePolicy(route)
 				if over := route.overrides(c.name); len(over) > 0 {
-					l.report("path-parameters", over[0].at, "A path with \";\" reaches this route, and servlet containers drop \";…\" before they read \"..\": for them /public/%%2e%%2e;/reports is /reports.")
+					own = over[0].at
+				}
+				if own != nil {
+					l.report("path-parameters", own, "A path with \";\" reaches this route, and servlet containers drop \";…\" before they read \"..\": for them /public/%%2e%%2e;/reports is /reports.")
 					break
 				}
 			}

@@ -77,7 +77,7 @@ func (n *node) overrides(name string) (all []override) {
 // dependsOnPath reports whether the question to the check differs between routes of a manager.
 func (m *manager) dependsOnPath(name string) bool {
 	for _, l := range m.levels() {
-		if l.match != nil && len(l.node.overrides(name)) > 0 {
+		if l.match != nil && (len(l.node.overrides(name)) > 0 || routePolicy(l.node) != nil) {
 			return true
 		}
 	}

@@ -69,10 +69,12 @@ var rules = []Rule{
 	{"api-version", Warning, "A version of the API before v3, which Envoy no longer reads.", "Set transport_api_version: V3, and name the types of v3."},
 
 	// The module that answers for known tokens.
+	{"module-alone", Error, "The module that answers for known tokens stands in a chain without a check.", "Put envoy.filters.http.ext_authz directly behind the module, as envoy-inprocess.yaml of rescind has it."},
 	{"module-order", Error, "The module that answers for known tokens is not directly before the check.", "Move the module to the place before envoy.filters.http.ext_authz."},
 	{"module-condition", Error, "The check is off for other requests than those that the module has answered.", "Copy filter_enabled_metadata of envoy-inprocess.yaml of rescind, with invert: true."},
 	{"module-denied", Error, "Requests that the module has answered are denied.", "Remove deny_at_disable."},
 	{"module-unused", Info, "The module answers, and the check asks all the same.", "Copy filter_enabled_metadata of envoy-inprocess.yaml of rescind."},
+	{"module-metadata", Info, "The module answers for no token on a route that names no policy in its metadata.", "Set metadata: {filter_metadata: {rescind: {policy: default}}} on the route, with the name of its policy."},
 
 	// Ways around the check.
 	{"no-check", Error, "No listener of an Envoy has the ext_authz filter.", "Add the filter and the cluster of envoy.yaml of rescind."},
@@ -80,7 +82,9 @@ var rules = []Rule{
 	{"check-conditional", Error, "The check is on for some requests alone.", "Remove the condition, or set deny_at_disable to true."},
 	{"per-route-name", Error, "Settings of a route stand under a name that no filter has, so Envoy ignores them.", "Write the name of the filter as the key in typed_per_filter_config."},
 	{"unchecked-listener", Error, "A second listener, for health checks or for another port, reaches a guarded cluster without a check.", "Add the ext_authz filter there, or let the listener answer by itself (direct_response)."},
-	{"unknown-policy", Warning, "context_extensions name a policy that the replica does not have. (Needs --config.)", "Add the policy to authz.yaml, or correct the name."},
+	{"unknown-policy", Warning, "A route names a policy that the replica does not have. (Needs --config.)", "Add the policy to authz.yaml, or correct the name."},
+	{"policy-not-sent", Error, "A route names its policy in its metadata, and the check does not send the metadata, so the replica decides with the policy default.", "Set route_metadata_context_namespaces: [rescind] in the check."},
+	{"two-policies", Error, "The metadata and the context extensions of a route name different policies. Without the module it is a warning, because the replica denies every such request.", "Name the policy in the metadata of the route alone."},
 	{"path-decides", Error, "An AuthorizationPolicy leaves out paths by a wildcard, or lists the paths to check.", "Check every path. A policy with token: optional is for public ones, and exact notPaths are the least evil."},
 	{"client-chosen", Error, "A header of the client decides whether a request is checked.", "Decide by path, host or port, or check every request."},
 	{"no-rules", Error, "A CUSTOM policy without rules matches nothing.", "Write rules: [{}] to check every request."},
