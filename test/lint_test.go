@@ -79,6 +79,10 @@ var holes = []shown{
 	{file: "cluster-missing", good: "normalize-path", request: "/", token: "plain", fault: notReached},
 	{file: "no-check", request: "/", fault: reached},
 	{file: "no-http2", request: "/", token: "plain", fault: notReached},
+	{file: "module-alone-everywhere", good: "module-alone", request: "/", fault: reached},
+	{file: "module-condition", request: "/", fault: reached},
+	{file: "policy-not-sent", request: "/public/x", fault: notReached},
+	{file: "two-policies-without", good: "two-policies", request: "/public/x", fault: notReached},
 }
 
 // Every rule whose fault a request can show is shown by a real Envoy: the bad file has
@@ -87,6 +91,11 @@ func TestLintRulesInEnvoy(t *testing.T) {
 	withoutRace(t)
 	t.Parallel()
 	w := newRig(t, envoytest.Options{Replicas: 1})
+	module, err := moduleDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.module = module
 	w.upstream.Close()
 	w.upstream = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Cache-Control", "public, max-age=600")
@@ -137,7 +146,7 @@ func TestLintRulesInEnvoy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.lintDump("http://"+string(admin), "fail-open", "check-disabled", "unchecked-listener", "cache-before-check", "cluster-missing", "escaped-slashes")
+	w.lintDump("http://"+string(admin), "fail-open", "check-disabled", "unchecked-listener", "cache-before-check", "cluster-missing", "escaped-slashes", "module-alone", "policy-not-sent", "two-policies")
 }
 
 // The dump of a running Envoy is read like its files. The one of the shipped

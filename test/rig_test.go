@@ -41,6 +41,7 @@ type rig struct {
 
 	listeners, clusters []any // of the Envoy
 	change              func(bootstrap node)
+	module              string // the folder of librescind.so; empty: none
 	edge                *child
 }
 
@@ -262,7 +263,7 @@ func (w *rig) envoy() map[string]string {
 		w.t.Fatal(err)
 	}
 	admin := w.file("envoy.admin")
-	w.edge = w.run("envoy", gateway, "-c", w.write("envoy.json", string(text)), "--disable-hot-restart", "--admin-address-path", admin,
+	w.edge = w.run("envoy", "env", "ENVOY_DYNAMIC_MODULES_SEARCH_PATH="+w.module, gateway, "-c", w.write("envoy.json", string(text)), "--disable-hot-restart", "--admin-address-path", admin,
 		"--concurrency", "2", "--log-level", "warning", "--base-id", "0", "--drain-time-s", "1", "--file-flush-interval-msec", "200")
 	urls := map[string]string{}
 	eventually.Succeeds(w.t, fmt.Sprintf("Envoy serves %d listeners", len(w.listeners)), func() error {
