@@ -7,31 +7,34 @@ import (
 
 // selectors finds the entries that a revocation may deny, by a digest. Two digests may
 // share a chain, and then a revocation takes out too much, which is safe. It holds no
-// digest, so that a million tokens take little memory.
+// digest and no pointer, so that a million tokens take little memory.
 type selectors struct {
-	heads []uint32 // of the chains, by digest; 0: empty
+	heads []uint32 // first link of each chain, found by digest; 0: empty
 	shift int
-	links []link // links[0] is none
-	free  uint32
-	first []uint32 // link of an entry, by its number
+	links [][]link // in blocks, so that they grow without a copy; the first link of all is none
+	count uint32   // links that were ever used, and the one that is none
+	free  uint32   // links that are free again, by next; 0: none
+	first []uint32 // first link of an entry, by its number; 0: none
 }
 
 // link is an entry in a chain.
 type link struct {
-	entry      uint32
-	prev, next uint32 // in the chain; prev is 0 at the head
-	head       uint32 // of the chain
-	sibling    uint32 // the entry's next link
+	entry   uint32
+	prev    uint32 // in the chain; at its head the number of the chain, with the bit atHead
+	next    uint32 // in the chain
+	sibling uint32 // the entry's next link
 }
 
-// linksOfEntry is how many links there are for each entry, on average.
-const linksOfEntry = 4
+const (
+	// linksOfEntry is how many links there are for each entry, on average.
+	linksOfEntry = 4
+	linksOfBlock = 1 << 12
+	atHead       = 1 << 31
+)
 
 func newSelectors(entries int) selectors {
 	n := max(1<<bits.Len(uint(2*entries-1)), 2)
-	s := selectors{heads: make([]uint32, n), shift: 64 - bits.Len(uint(n-1)), first: make([]uint32, entries)}
-	s.links = make([]link, 1, 1024)
-	return s
+	return selectors{heads: make([]uint32, n), shift: 64 - bits.Len(uint(n-1)), first: make([]uint32, entries), count: 1}
 }
 
 func (s *selectors) headOf(digest uint64) uint32 {
@@ -39,25 +42,39 @@ func (s *selectors) headOf(digest uint64) uint32 {
 	return uint32(digest * golden >> s.shift)
 }
 
+func (s *selectors) link(n uint32) *link { return &s.links[n/linksOfBlock][n%linksOfBlock] }
+
+// take returns the number of a free link, or 0 if there is none.
+func (s *selectors) take() uint32 {
+	if n := s.free; n != 0 {
+		s.free = s.link(n).next
+		return n
+	}
+	n := s.count
+	if int(n) > linksOfEntry*len(s.first) {
+		return 0
+	}
+	if int(n/linksOfBlock) == len(s.links) {
+		s.links = append(s.links, make([]link, linksOfBlock))
+	}
+	s.count++
+	return n
+}
+
 // add puts an entry without links into the chains of digests. It reports false, and
-// adds none, if there is no room.
+// leaves the entry without links, if there are too few links left.
 func (s *selectors) add(entry int, digests []uint64) bool {
 	for _, d := range digests {
-		n := s.free
-		switch {
-		case n != 0:
-			s.free = s.links[n].next
-		case len(s.links) <= linksOfEntry*len(s.first):
-			n = uint32(len(s.links))
-			s.links = append(s.links, link{})
-		default:
+		n := s.take()
+		if n == 0 {
 			s.remove(entry)
 			return false
 		}
 		head := s.headOf(d)
-		s.links[n] = link{entry: uint32(entry), next: s.heads[head], head: head, sibling: s.first[entry]}
-		if next := s.heads[head]; next != 0 {
-			s.links[next].prev = n
+		next := s.heads[head]
+		*s.link(n) = link{entry: uint32(entry), prev: head | atHead, next: next, sibling: s.first[entry]}
+		if next != 0 {
+			s.link(next).prev = n
 		}
 		s.heads[head], s.first[entry] = n, n
 	}
@@ -67,16 +84,16 @@ func (s *selectors) add(entry int, digests []uint64) bool {
 // remove takes an entry out of all chains.
 func (s *selectors) remove(entry int) {
 	for n := s.first[entry]; n != 0; {
-		l := s.links[n]
-		if l.prev != 0 {
-			s.links[l.prev].next = l.next
+		l := *s.link(n)
+		if l.prev&atHead == 0 {
+			s.link(l.prev).next = l.next
 		} else {
-			s.heads[l.head] = l.next
+			s.heads[l.prev&^atHead] = l.next
 		}
 		if l.next != 0 {
-			s.links[l.next].prev = l.prev
+			s.link(l.next).prev = l.prev
 		}
-		s.links[n] = link{next: s.free}
+		*s.link(n) = link{next: s.free}
 		s.free = n
 		n = l.sibling
 	}
@@ -88,7 +105,7 @@ func (s *selectors) remove(entry int) {
 func (s *selectors) of(digest uint64) iter.Seq[int] {
 	head := s.headOf(digest)
 	return func(yield func(int) bool) {
-		for s.heads[head] != 0 && yield(int(s.links[s.heads[head]].entry)) {
+		for s.heads[head] != 0 && yield(int(s.link(s.heads[head]).entry)) {
 		}
 	}
 }

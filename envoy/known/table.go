@@ -41,9 +41,9 @@ type Table struct {
 	admitted *rate.Limiter
 	epoch    uint64
 	count    int
-	fresh    int   // entries from here on were never used
-	free     []int // entries below fresh without a token
-	hand     int   // the entry that eviction looks at next
+	fresh    int      // entries from here on were never used
+	free     []uint32 // entries below fresh without a token
+	hand     int      // the entry that eviction looks at next
 	selected selectors
 	rings    []*ring // of the Envoys that are connected
 	closed   bool
@@ -154,7 +154,7 @@ func (t *Table) Admit(token *Token, now time.Time) bool {
 	if number < 0 {
 		number = t.place(now)
 		if !t.insert(token.Key, number) {
-			t.free = append(t.free, number)
+			t.free = append(t.free, uint32(number))
 			return false
 		}
 		t.count++
@@ -210,7 +210,7 @@ func (t *Table) takeOut(number int) {
 	t.memory.store(at, sequence+1)
 	t.remove(key, number)
 	t.selected.remove(number)
-	t.free = append(t.free, number)
+	t.free = append(t.free, uint32(number))
 	t.count--
 }
 
@@ -232,7 +232,7 @@ func (t *Table) place(now time.Time) int {
 	last := len(t.free) - 1
 	number := t.free[last]
 	t.free = t.free[:last]
-	return number
+	return int(number)
 }
 
 // evict takes out the next token that has ended, is void, or was not used since the
