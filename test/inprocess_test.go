@@ -92,6 +92,14 @@ func TestModule(t *testing.T) {
 	g := startModuleRig(t, 2)
 	t.Run("no 200 for a request that begins after the acknowledgement, with 2 workers", func(t *testing.T) { nothingAfterTheAcknowledgement(g.in(t)) })
 	t.Run("the upstream and the access log see the same as from ext_authz", func(t *testing.T) { sameAsFromExtAuthz(g.in(t)) })
+	t.Run("a token is known under its policy alone", func(t *testing.T) { onlyUnderItsPolicy(g.in(t)) })
+	t.Run("only the module says that a request is known", func(t *testing.T) { onlyTheModuleSaysKnown(g.in(t)) })
+	t.Run("a route with two policies is denied", func(t *testing.T) { twoPolicies(g.in(t)) })
+	t.Run("updates of the listeners change nothing", func(t *testing.T) { updatesOfListeners(g.in(t)) })
+	t.Run("a replica that stands still or is killed is given up", func(t *testing.T) { givesUp(g.in(t)) })
+	t.Run("a replica that drains closes its table before it ends", func(t *testing.T) { closesBeforeItEnds(g.in(t)) })
+	t.Run("an Envoy that drains answers for no revoked token", func(t *testing.T) { drainOfEnvoy(g.in(t)) })
+	t.Run("an Envoy without a replica at its start denies until there is one", func(t *testing.T) { noReplicaAtStart(g.in(t)) })
 }
 
 // The long form of this test and of its part of TestModule makes 1,000 rounds each,
@@ -151,29 +159,5 @@ func TestOpenStreamEndsWhenItsTokenIsRevoked(t *testing.T) {
 		}
 		_ = spared.Close()
 		eventually.True(t, "no stream is open", func() bool { return strings.Contains(replicaMetrics(t, s), "rescind_streams 0") })
-	}
-}
-
-// A replica that stands still or has gone is given up within 1.1 s, and then nothing
-// is known. It comes back with an empty table.
-func TestGatewayGivesAReplicaUp(t *testing.T) {
-	t.Parallel()
-	s := startInProcess(t)
-	token := login(t, s, "alice")
-	for _, c := range []struct {
-		name string
-		stop func()
-		back func() error
-	}{
-		{"stands still", func() { _ = s.Replicas[0].Pause() }, s.Replicas[0].Resume},
-		{"killed", s.Replicas[0].Kill, func() error { return s.StartReplica(t.Context(), 0) }},
-	} {
-		becomeKnown(t, s, token)
-		c.stop()
-		eventually.TrueWithin(t, 5*time.Second, c.name+": the gateway denies", func() bool { return got(t, s, "/", token).Status == 503 })
-		if err := c.back(); err != nil {
-			t.Fatal(err)
-		}
-		becomes(t, s, c.name+" and back", token, 200)
 	}
 }
