@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"rescind/envoy/envoytest"
 	"rescind/test/eventually"
@@ -15,11 +14,17 @@ import (
 // startInProcess starts a gateway with the module and one replica.
 func startInProcess(t *testing.T) *envoytest.Stack {
 	t.Helper()
+	return startInProcessWith(t, envoytest.Options{})
+}
+
+func startInProcessWith(t *testing.T, o envoytest.Options) *envoytest.Stack {
+	t.Helper()
 	dir, err := moduleDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, envoytest.Options{Replicas: 1, Module: dir})
+	o.Replicas, o.Module = 1, dir
+	s := start(t, o)
 	eventually.True(t, "Envoy is attached", func() bool { return strings.Contains(replicaMetrics(t, s), "rescind_known_envoys 1") })
 	return s
 }
@@ -108,56 +113,4 @@ func TestModule(t *testing.T) {
 func TestNothingIsAllowedAfterTheAcknowledgement(t *testing.T) {
 	t.Parallel()
 	nothingAfterTheAcknowledgement(startModuleRig(t, 1))
-}
-
-func TestOpenStreamEndsWhenItsTokenIsRevoked(t *testing.T) {
-	t.Parallel()
-	s := startInProcess(t)
-	for _, known := range []bool{false, true} {
-		name := fmt.Sprint("known-", known)
-		token, other := login(t, s, name), login(t, s, "other-"+name)
-		if known {
-			becomeKnown(t, s, token)
-		}
-		open := func(token string) (body io.ReadCloser) {
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.GatewayURL+envoytest.StreamPath, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Header.Set("Authorization", "Bearer "+token)
-			a, err := http.DefaultClient.Do(r)
-			if err != nil || a.StatusCode != http.StatusOK {
-				t.Fatalf("%s: got %v, %v, want a stream", name, a, err)
-			}
-			t.Cleanup(func() { _ = a.Body.Close() })
-			return a.Body
-		}
-		stream, spared := open(token), open(other)
-		ended := make(chan time.Time, 1)
-		go func() {
-			_, _ = io.Copy(io.Discard, stream)
-			ended <- time.Now()
-		}()
-		sparedEnded := make(chan struct{})
-		go func() {
-			_, _ = io.Copy(io.Discard, spared)
-			close(sparedEnded)
-		}()
-		eventually.True(t, "the replica watches both streams", func() bool { return strings.Contains(replicaMetrics(t, s), "rescind_streams 2") })
-		revoked(t, s, map[string]any{"claims": map[string]any{"sub": name}})
-		acknowledged := time.Now()
-		select {
-		case at := <-ended:
-			t.Logf("%s: the stream ended %v after the acknowledgement", name, at.Sub(acknowledged))
-		case <-time.After(10 * time.Second):
-			t.Fatalf("%s: the stream goes on 10 s after its token was revoked", name)
-		}
-		select {
-		case <-sparedEnded:
-			t.Errorf("%s: the stream of another token ended too", name)
-		default:
-		}
-		_ = spared.Close()
-		eventually.True(t, "no stream is open", func() bool { return strings.Contains(replicaMetrics(t, s), "rescind_streams 0") })
-	}
 }

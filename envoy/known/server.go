@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -74,6 +73,7 @@ type connection struct {
 	socket *net.UnixConn
 	table  *Table
 	ring   *ring
+	open   openStreams
 }
 
 // Listen makes the socket. A socket that is there is replaced, unless a process
@@ -181,16 +181,16 @@ func (s *Server) follow(socket *net.UnixConn) error {
 		return err
 	}
 	_ = socket.SetReadDeadline(time.Now().Add(2 * time.Second))
-	var hello [32]byte
-	n, err := socket.Read(hello[:])
+	buffer := make([]byte, helloSize+1)
+	n, err := socket.Read(buffer)
 	if err != nil {
 		return nil // another process that looks whether somebody listens
 	}
-	word := func(at int) uint64 { return binary.NativeEndian.Uint64(hello[at:]) }
-	if n != len(hello) || word(0) != messageHello || word(8) != tableMagic || word(16) != layout {
-		return errors.New("its module is of another version; install the module of this version")
+	workers, err := readHello(buffer[:n])
+	if err != nil {
+		return err
 	}
-	c, err := s.connect(socket, int(min(word(24), maxWorkers+1)))
+	c, err := s.connect(socket, workers)
 	if err != nil {
 		return err
 	}
@@ -240,7 +240,7 @@ func (s *Server) connect(socket *net.UnixConn, workers int) (*connection, error)
 		return nil, err
 	}
 	s.last++
-	c := &connection{number: s.last, socket: socket, table: s.table, ring: r}
+	c := &connection{number: s.last, socket: socket, table: s.table, ring: r, open: openStreams{sizes: map[uint64]int{}}}
 	s.connections[c] = true
 	s.table.mu.Lock()
 	s.table.rings = append(s.table.rings, r)
@@ -270,64 +270,6 @@ func (s *Server) disconnect(c *connection) {
 	c.ring.memory.free()
 	s.o.Streams.Gone(c.number)
 	s.o.Logger.Info("an Envoy that used the known tokens has gone")
-}
-
-// maxMessage is the size of the largest message of a module.
-const maxMessage = 32 << 10
-
-// hear reads the reports about streams until the Envoy ends.
-func (s *Server) hear(c *connection) error {
-	buffer := make([]byte, maxMessage)
-	for {
-		n, err := c.socket.Read(buffer)
-		if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || n == 0 {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := s.heard(c, buffer[:n]); err != nil {
-			return err
-		}
-	}
-}
-
-const streamMessageSize = 24
-
-var errMessage = errors.New("its module sends messages that this version does not know")
-
-func (s *Server) heard(c *connection, m []byte) error {
-	if len(m) < streamMessageSize {
-		return errMessage
-	}
-	id := StreamID{c.number, binary.NativeEndian.Uint64(m[8:])}
-	switch binary.NativeEndian.Uint64(m) {
-	case messageStreamOpened:
-		policy, token := uint64(binary.NativeEndian.Uint32(m[16:])), uint64(binary.NativeEndian.Uint32(m[20:]))
-		if policy+token != uint64(len(m)-streamMessageSize) {
-			return errMessage
-		}
-		texts := string(m[streamMessageSize:])
-		s.o.Streams.Opened(id, texts[:policy], texts[policy:], func() { c.end(id.Stream) })
-	case messageStreamClosed:
-		s.o.Streams.Closed(id)
-	default:
-		return errMessage
-	}
-	return nil
-}
-
-// end tells the Envoy to reset a stream. If the Envoy does not take messages, its
-// connection ends, and with it the use of known tokens. The module reports all its
-// streams when it connects again.
-func (c *connection) end(stream uint64) {
-	var m [streamMessageSize]byte
-	binary.NativeEndian.PutUint64(m[:], messageStreamEnd)
-	binary.NativeEndian.PutUint64(m[8:], stream)
-	_ = c.socket.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-	if _, err := c.socket.Write(m[:]); err != nil {
-		_ = c.socket.Close()
-	}
 }
 
 // drain reads the rings until the server is closed.

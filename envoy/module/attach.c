@@ -8,7 +8,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -19,7 +18,6 @@ struct source {
   uint32_t uid, workers;
   attachment *current;
   uint64_t alive_until; // nanoseconds of CLOCK_BOOTTIME
-  int wake;
   streams *open;
   attachment *retired; // not yet unmapped; the thread's own
   source *next;
@@ -34,7 +32,7 @@ static struct {
 static source *sources;
 static pthread_mutex_t sources_lock = PTHREAD_MUTEX_INITIALIZER;
 
-enum { ALIVE_NS = 1000000000, BEAT_MS = 50, ANSWER_S = 2, RETRY_MS = 10, RETRY_MOST_MS = 500 };
+enum { ALIVE_NS = 1000000000, BEAT_MS = 50, BEAT_NS = BEAT_MS * 1000000, ANSWER_S = 2, RETRY_MS = 10, RETRY_MOST_MS = 500 };
 
 static uint64_t boot_time(void) {
   struct timespec t;
@@ -149,19 +147,17 @@ static bool hear(source *s, int socket) {
 // of this process, so the two share no clock. The count must be seen to grow before
 // anything is used.
 static void follow(source *s, int socket, const attachment *a) {
-  uint64_t beat = ACQUIRE(&a->head->beat);
+  uint64_t beat = ACQUIRE(&a->head->beat), round = 0;
   streams_report_all(s->open);
   for (;;) {
-    struct pollfd waits[] = {{socket, POLLIN | POLLRDHUP, 0}, {s->wake, POLLIN, 0}};
-    if (poll(waits, 2, BEAT_MS) < 0 && errno != EINTR) return;
-    const uint64_t now = ACQUIRE(&a->head->beat);
-    if (now != beat) {
-      beat = now;
-      RELEASE(&s->alive_until, boot_time() + ALIVE_NS);
-    }
-    uint64_t signals;
-    if (waits[1].revents && read(s->wake, &signals, sizeof signals) < 0 && errno != EAGAIN) return;
-    if (waits[0].revents && (waits[0].revents & ~POLLIN || !hear(s, socket))) return;
+    struct pollfd wait = {socket, POLLIN | POLLRDHUP, 0};
+    if (poll(&wait, 1, BEAT_MS) < 0 && errno != EINTR) return;
+    const uint64_t now = boot_time(), last = beat;
+    if ((beat = ACQUIRE(&a->head->beat)) != last) RELEASE(&s->alive_until, now + ALIVE_NS);
+    if (wait.revents && (wait.revents & ~POLLIN || !hear(s, socket))) return;
+    if (now < round) continue; // the replica has sent a message
+    round = now + BEAT_NS;
+    streams_ask(s->open);
     if (!streams_report(s->open, socket)) return;
   }
 }
@@ -210,10 +206,8 @@ static source *source_new(const char *path, uint32_t uid) {
   strcpy(s->path, path);
   s->uid = uid;
   s->workers = ENVOY(get_concurrency)();
-  s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  s->open = streams_new(s->wake);
-  if (s->wake >= 0 && s->open && (ENVOY(is_validation_mode)() || start(s))) return s;
-  if (s->wake >= 0) close(s->wake);
+  s->open = streams_new();
+  if (s->open && (ENVOY(is_validation_mode)() || start(s))) return s;
   free(s->open);
   free(s);
   return NULL;

@@ -9,8 +9,7 @@
 #include "entry.h"
 #include "fits.h"
 #include "log.h"
-#include "settings.h"
-#include "streams.h"
+#include "watch.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -18,18 +17,9 @@
 #include <sys/random.h>
 #include <time.h>
 
-enum { MAX_TOKEN = 16 << 10, MAX_HEADERS = 128, ID_SIZE = 26 };
+enum { MAX_TOKEN = 16 << 10, ID_SIZE = 26 };
 
-static const text KNOWN_SPACE = TEXT("rescind"), KNOWN = TEXT("known"), POLICY = TEXT("policy");
-static const text LOG_SPACE = TEXT("envoy.filters.http.ext_authz");
-
-// request is the state of one request, as long as its stream is open.
-typedef struct {
-  const settings *settings;
-  stream *watched;
-  uint32_t policy_size, token_size;
-  char *texts; // of both; NULL: the request has no token, or streams are not watched
-} request;
+static const text POLICY = TEXT("policy");
 
 // worker is the state of a thread of Envoy.
 static __thread struct {
@@ -78,13 +68,6 @@ HOOK const void *envoy_dynamic_module_on_http_filter_new(const void *s, void *fi
   return r;
 }
 
-HOOK void envoy_dynamic_module_on_http_filter_destroy(const void *state) {
-  request *r = (request *)state;
-  if (r->watched) streams_remove(source_streams(r->settings->source), r->watched);
-  free(r->texts);
-  free(r);
-}
-
 // ---- the request ----
 
 static char lax(char c) {
@@ -111,13 +94,16 @@ static bool owns(const attachment *a, text header) {
          memcmp(header.at, authorization.at, header.n) != 0;
 }
 
-static bool clean(void *filter, const attachment *a) {
-  field all[MAX_HEADERS];
-  const size_t n = ENVOY(http_get_headers_size)(filter, REQUEST_HEADER);
-  if (n > MAX_HEADERS || !ENVOY(http_get_headers)(filter, REQUEST_HEADER, all)) return false;
-  for (size_t i = 0; i < n; i++)
-    if (owns(a, all[i].name)) return false;
-  return true;
+static void read_headers(header_list *to, void *filter) {
+  to->n = ENVOY(http_get_headers_size)(filter, REQUEST_HEADER);
+  to->too_many = to->n > MAX_HEADERS || !ENVOY(http_get_headers)(filter, REQUEST_HEADER, to->at);
+  if (to->too_many) to->n = 0;
+}
+
+static bool clean(const header_list *headers, const attachment *a) {
+  for (size_t i = 0; i < headers->n; i++)
+    if (owns(a, headers->at[i].name)) return false;
+  return !headers->too_many;
 }
 
 // find_token returns the token of the only Authorization header, if the header has
@@ -177,8 +163,8 @@ static void write_log(void *filter, const attachment *a, const answer *to, text 
   memcpy(all, members, sizeof all);
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
     if (!all[i].value.at) all[i].value.at = "";
-  ENVOY(http_set_dynamic_metadata_string_batch)(filter, LOG_SPACE, all, sizeof all / sizeof *all);
-  ENVOY(http_set_dynamic_metadata_number)(filter, LOG_SPACE, TEXT("revision"), (double)ACQUIRE(&a->head->revision));
+  ENVOY(http_set_dynamic_metadata_string_batch)(filter, TEXT(LOG_SPACE), all, sizeof all / sizeof *all);
+  ENVOY(http_set_dynamic_metadata_number)(filter, TEXT(LOG_SPACE), TEXT("revision"), (double)ACQUIRE(&a->head->revision));
 }
 
 // read_ip4 reads an address such as 10.1.2.3. It returns false for anything else.
@@ -231,7 +217,7 @@ static void record(void *filter, const attachment *a, worker_ring *r, const entr
 }
 
 // decide answers the request if its token is known. It returns a MISS otherwise.
-static int decide(void *filter, const settings *s, const attachment *a, text policy_name, text token) {
+static int decide(void *filter, const settings *s, const attachment *a, const header_list *headers, text policy_name, text token) {
   if (!source_alive(s->source) || ACQUIRE(&a->head->open) != 1) return MISS_CLOSED;
   const int policy = find_policy(a, policy_name);
   if (policy < 0 || !token.at) return MISS_REQUEST;
@@ -242,7 +228,7 @@ static int decide(void *filter, const settings *s, const attachment *a, text pol
   if (miss >= 0) return miss;
   answer to;
   if (!answer_read(&to, (const char *)e.answer, e.size, a->names)) return MISS_ANSWER;
-  if (!clean(filter, a)) return MISS_REQUEST;
+  if (!clean(headers, a)) return MISS_REQUEST;
   const key128 id = new_id();
   const uint64_t audit = ACQUIRE(&a->head->audit);
   if (audit && id.word[1] % audit == 0) return MISS_AUDIT;
@@ -255,20 +241,24 @@ static int decide(void *filter, const settings *s, const attachment *a, text pol
   if (a->hide_authorization && !ENVOY(http_set_header)(filter, REQUEST_HEADER, TEXT("authorization"), (text){0})) return MISS_ANSWER;
   if (s->metadata) write_log(filter, a, &to, policy_name, id);
   if (s->clear_route_cache) ENVOY(http_clear_route_cache)(filter);
-  ENVOY(http_set_dynamic_metadata_bool)(filter, KNOWN_SPACE, KNOWN, true);
+  ENVOY(http_set_dynamic_metadata_bool)(filter, TEXT(KNOWN_SPACE), TEXT(KNOWN), true);
   record(filter, a, ring_of(a, worker.slot), &e, policy, id, &now);
   return -1;
 }
 
-// keep_texts copies the policy and the token, because a later filter may remove the
-// header before the stream turns out to be one that is watched.
-static void keep_texts(request *r, text policy, text token) {
-  r->texts = malloc(policy.n + token.n);
-  if (!r->texts) return;
-  memcpy(r->texts, policy.at, policy.n);
-  memcpy(r->texts + policy.n, token.at, token.n);
-  r->policy_size = (uint32_t)policy.n;
-  r->token_size = (uint32_t)token.n;
+// ---- the events of a request ----
+
+// is_known answers the request if its token is known, and counts the reason if not.
+static bool is_known(void *filter, const settings *s, const header_list *headers, text policy, text token) {
+  const attachment *a = attachment_hold(s->source, worker.slot);
+  if (!a) return false;
+  const int miss = decide(filter, s, a, headers, policy, token);
+  if (miss >= 0) {
+    uint64_t *count = &ring_of(a, worker.slot)->misses[miss];
+    STORE(count, RELAXED(count) + 1);
+  }
+  attachment_release(worker.slot);
+  return miss < 0;
 }
 
 HOOK int envoy_dynamic_module_on_http_filter_request_headers(void *filter, const void *state, bool last) {
@@ -280,60 +270,45 @@ HOOK int envoy_dynamic_module_on_http_filter_request_headers(void *filter, const
   // Only this module may say that a request is known. An earlier filter, or an
   // earlier round of the same request, spoke about something else.
   bool known;
-  if (ENVOY(http_get_metadata_bool)(filter, OF_STREAM, KNOWN_SPACE, KNOWN, &known)) ENVOY(http_set_dynamic_metadata_bool)(filter, KNOWN_SPACE, KNOWN, false);
+  if (ENVOY(http_get_metadata_bool)(filter, OF_STREAM, TEXT(KNOWN_SPACE), TEXT(KNOWN), &known)) ENVOY(http_set_dynamic_metadata_bool)(filter, TEXT(KNOWN_SPACE), TEXT(KNOWN), false);
 
   text policy = {0}, token = {0};
-  if (worker.slot < 0 || !ENVOY(http_get_metadata_string)(filter, OF_ROUTE, KNOWN_SPACE, POLICY, &policy)) return CONTINUE;
+  if (worker.slot < 0 || !ENVOY(http_get_metadata_string)(filter, OF_ROUTE, TEXT(KNOWN_SPACE), POLICY, &policy)) return CONTINUE;
+  header_list headers;
+  read_headers(&headers, filter);
   if (find_token(filter, &token) && s->streams) keep_texts(r, policy, token);
-  const attachment *a = attachment_hold(s->source, worker.slot);
-  if (!a) return CONTINUE;
-  const int miss = decide(filter, s, a, policy, token);
-  if (miss >= 0) {
-    uint64_t *count = &ring_of(a, worker.slot)->misses[miss];
-    STORE(count, RELAXED(count) + 1);
-  }
-  attachment_release(worker.slot);
+  const bool may_stream = r->texts && asks_for_stream(&headers);
+  known = is_known(filter, s, &headers, policy, token);
+  if (may_stream) watch(filter, r, worker.slot, known);
   return CONTINUE;
-}
-
-// ---- the response ----
-
-static bool begins(text value, const char *with) { return value.n >= strlen(with) && !strncasecmp(value.at, with, strlen(with)); }
-
-// is_long reports whether the response may stay open: an upgrade, a tunnel, gRPC,
-// server-sent events, or a body without a length.
-static bool is_long(void *filter) {
-  text value;
-  size_t count;
-  if (!ENVOY(http_get_header)(filter, RESPONSE_HEADER, TEXT("content-length"), &value, 0, &count)) return true;
-  if (ENVOY(http_get_header)(filter, RESPONSE_HEADER, TEXT("content-type"), &value, 0, &count)) return begins(value, "application/grpc") || begins(value, "text/event-stream");
-  return ENVOY(http_get_header)(filter, RESPONSE_HEADER, TEXT(":status"), &value, 0, &count) && begins(value, "101");
 }
 
 HOOK int envoy_dynamic_module_on_http_filter_response_headers(void *filter, const void *state, bool last) {
   request *r = (request *)state;
-  text id;
-  bool known = false;
-  if (last || !r->texts || r->watched || !is_long(filter)) return CONTINUE;
-  // The stream is one that the module or ext_authz has let in.
-  if (!(ENVOY(http_get_metadata_bool)(filter, OF_STREAM, KNOWN_SPACE, KNOWN, &known) && known) &&
-      !ENVOY(http_get_metadata_string)(filter, OF_STREAM, LOG_SPACE, TEXT("decision_id"), &id)) return CONTINUE;
-  void *scheduler = ENVOY(http_filter_scheduler_new)(filter);
-  r->watched = streams_add(source_streams(r->settings->source), (text){r->texts, r->policy_size}, (text){r->texts + r->policy_size, r->token_size}, scheduler);
-  if (r->watched) return CONTINUE;
-  ENVOY(http_filter_scheduler_delete)(scheduler);
-  const attachment *a = attachment_hold(r->settings->source, worker.slot);
-  if (a) {
-    worker_ring *ring = ring_of(a, worker.slot);
-    STORE(&ring->unwatched, RELAXED(&ring->unwatched) + 1);
-    attachment_release(worker.slot);
+  if (!r->texts) return CONTINUE;
+  if (last || !is_stream(filter)) {
+    unwatch(r); // an ordinary answer, although the request asked for a stream
+  } else if (is_let_in(filter)) {
+    watch(filter, r, worker.slot, true);
   }
   return CONTINUE;
 }
 
-HOOK void envoy_dynamic_module_on_http_filter_scheduled(void *filter, const void *state, uint64_t number) {
-  (void)state, (void)number;
-  ENVOY(http_filter_reset_stream)(filter, LOCAL_RESET, TEXT("rescind_revoked"));
+HOOK void envoy_dynamic_module_on_http_filter_scheduled(void *filter, const void *state, uint64_t event) {
+  request *r = (request *)state;
+  if (!r->watched) return;
+  if (event != ASK) {
+    ENVOY(http_filter_reset_stream)(filter, LOCAL_RESET, TEXT("rescind_revoked"));
+  } else if (is_let_in(filter)) {
+    watch(filter, r, worker.slot, true);
+  }
+}
+
+HOOK void envoy_dynamic_module_on_http_filter_destroy(const void *state) {
+  request *r = (request *)state;
+  unwatch(r);
+  free(r->texts);
+  free(r);
 }
 
 // ---- events that mean nothing here ----
