@@ -3,6 +3,7 @@ package authz
 import (
 	"encoding/json"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -60,7 +61,7 @@ func (a *Authorizer) CacheSize() (bytes, tokens int) {
 }
 
 // known is a token that its issuer and a policy accept. It belongs to the request that
-// has verified it until remember makes it known. It never changes after that, so any
+// has verified it until remember makes it known. Only used changes after that, so any
 // number of requests may use it.
 type known struct {
 	*verified
@@ -76,6 +77,8 @@ type known struct {
 	from, until time.Time // exp, nbf, iat and max_age hold from from until before until
 
 	answer *answer // nil: the headers differ from request to request
+
+	used atomic.Int64 // the last use that the replica has seen, in Unix seconds; kept only if a gateway answers by itself
 }
 
 // answer is the answer to a request with the token and without a header that must be
@@ -146,6 +149,7 @@ func (a *Authorizer) remember(p *policy, key tokencache.Key, k *known, d *Decisi
 		return
 	}
 	k.from, k.until = k.span(p)
+	k.used.Store(now.Unix())
 	k.detach(a.headers.payload != "")
 	if p.oneAnswer {
 		k.answer = a.answerTo(p, k, *d)

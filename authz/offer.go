@@ -114,9 +114,26 @@ func (a *Authorizer) mark() uint64 {
 	return a.known.Mark()
 }
 
-// tellKnown makes a token known that was seen before and is allowed again, if the
-// token, the policy, and the time alone decide about it. It also tells about a token
-// that is denied. mark was read before the decision, and k is nil for a token that was
+// secondUse is the time within which a token must be used twice before a gateway answers
+// for it. A token that is used less often would displace others and spare nothing. Uses
+// that the gateway answered do not count, because they cost the replica more to note than
+// one Check more after each end of an entry.
+const secondUse = time.Minute
+
+// usedAgain notes a use, and reports whether the one before it was within secondUse. A
+// request writes the time at most once a second, so that requests with the same token do
+// not fight for it.
+func (k *known) usedAgain(now time.Time) bool {
+	last := k.used.Load()
+	if last != now.Unix() {
+		k.used.Store(now.Unix())
+	}
+	return now.Unix()-last < int64(secondUse/time.Second)
+}
+
+// tellKnown offers a token to the gateway that is allowed again within a minute, if the
+// token, the policy, and the time alone decide about it. It also reports a token that
+// is denied. mark was read before the decision, and k is nil for a token that was
 // not seen before.
 func (a *Authorizer) tellKnown(r *Request, p *policy, key tokencache.Key, k *known, d *Decision, mark uint64, now time.Time) {
 	switch {
@@ -127,7 +144,7 @@ func (a *Authorizer) tellKnown(r *Request, p *policy, key tokencache.Key, k *kno
 			a.known.Denied(key)
 		}
 		return
-	case k == nil || d.WouldDeny != "" || !a.offerable(p, k):
+	case k == nil || d.WouldDeny != "" || !a.offerable(p, k) || !k.usedAgain(now):
 		return
 	}
 	digests, ok := a.revocations.Digests(k.again)
