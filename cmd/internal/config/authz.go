@@ -138,9 +138,7 @@ func readAuthz(v value, a *Authz) {
 		"known_tokens": into(a, readKnown),
 		"alerts":       into(&a.Alerts, readAlerts),
 	})
-	if a.Known != nil && a.TokenCache == 0 {
-		v.at("known_tokens").fault("needs token_cache.max_bytes above 0, because only tokens that are remembered become known")
-	}
+	a.fitCache(v)
 	a.LogFormat, a.LogLevel = log.Format, log.Level
 	if _, there := a.Policies[authz.DefaultPolicy]; !there {
 		a.Policies[authz.DefaultPolicy] = Policy{}

@@ -64,6 +64,29 @@ var authzFaults = []faulty{
 	{"grpc: {listen: §127.0.0.1:9192}\n", []string{"grpc.listen: grpc and http cannot both listen at 127.0.0.1:9192; choose another port"}},
 	{"grpc: {socket_mode: §0660}\n", []string{"grpc.socket_mode: is for a listener at unix:///path; remove it"}},
 	{"grpc: {listen: unix:///a, socket_mode: §rw}\n", []string{`grpc.socket_mode: "rw" is not the mode of a file; write it as "0660"`}},
+	{"known_tokens: §{}\n", []string{"known_tokens.socket: is missing: the path of the Unix socket that Envoy's module connects to"}},
+	{"known_tokens: {socket: §run/known.sock, entries: §1023, envoy_uid: §-1, group: §'', audit: §1.5, §workers: 2}\n", []string{
+		`known_tokens.socket: must be an absolute path of at most 107 bytes, such as /run/rescind/known.sock; "run/known.sock" is relative`,
+		`known_tokens.entries: "1023" is not a whole number from 1024 to 16777216`,
+		`known_tokens.envoy_uid: "-1" is not a whole number from 0 to 2147483647`,
+		"known_tokens.group: is empty",
+		`known_tokens.audit: "1.5" is not a share from 0 (none) to 1 (all)`,
+		"known_tokens.workers: there is no such key; the keys here are audit, entries, envoy_uid, group, socket",
+	}},
+	{"known_tokens: {socket: §/" + strings.Repeat("x", 107) + ", entries: §16777217, envoy_uid: §envoy, group: §[a], audit: §-0.1}\n", []string{
+		"known_tokens.socket: must be an absolute path of at most 107 bytes, such as /run/rescind/known.sock; this one has 108",
+		`known_tokens.entries: "16777217" is not a whole number from 1024 to 16777216`,
+		`known_tokens.envoy_uid: "envoy" is not a whole number from 0 to 2147483647`,
+		"known_tokens.group: is a list; write a text",
+		`known_tokens.audit: "-0.1" is not a share from 0 (none) to 1 (all)`,
+	}},
+	{"known_tokens: {socket: §/run/rescind/, audit: §half}\n", []string{
+		"known_tokens.socket: ends with a slash; name the socket, such as /run/rescind/known.sock",
+		`known_tokens.audit: "half" is not a share from 0 (none) to 1 (all)`,
+	}},
+	{"token_cache: {max_bytes: 0}\nknown_tokens: §{socket: /run/rescind/known.sock}\n", []string{
+		"known_tokens: needs token_cache.max_bytes above 0, because only tokens that are remembered become known",
+	}},
 	{"grpc: {max_message: §1, max_receiving: §16MB}\n", []string{
 		`grpc.max_message: "1" is not a whole number from 65536 to 1073741824`,
 		`grpc.max_receiving: "16MB" is not a whole number from 65536 to 1099511627776`,
