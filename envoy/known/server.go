@@ -1,7 +1,6 @@
 package known
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -64,6 +63,8 @@ type Server struct {
 	connections map[*connection]bool
 	last        uint64 // number of the newest connection
 	before      Envoy  // counts of the connections that have ended
+	refused     string // why an Envoy was refused, as last logged
+	refusedAt   time.Time
 	done        sync.WaitGroup
 	stop        chan struct{}
 }
@@ -79,16 +80,9 @@ type connection struct {
 // Listen makes the socket. A socket that is there is replaced, unless a process
 // listens on it.
 func Listen(o ServerOptions) (*Server, error) {
-	if c, err := (&net.Dialer{}).DialContext(context.Background(), "unixpacket", o.Socket); err == nil {
-		_ = c.Close()
-		return nil, fmt.Errorf("known_tokens.socket: another process listens at %s", o.Socket)
-	}
-	if err := os.Remove(o.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("known_tokens.socket: %w", err)
-	}
-	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: o.Socket, Net: "unixpacket"})
+	l, err := bind(o.Socket, o.Logger)
 	if err != nil {
-		return nil, fmt.Errorf("known_tokens.socket: %w", err)
+		return nil, err
 	}
 	if err := admit(o.Socket, o.Group); err != nil {
 		_ = l.Close()
@@ -115,7 +109,7 @@ func give(socket, group string) error {
 	g, err := user.LookupGroup(group)
 	if err != nil {
 		if g, err = user.LookupGroupId(group); err != nil {
-			return fmt.Errorf("known_tokens.group: %q is no group of this machine", group)
+			return fmt.Errorf("known_tokens.group: %q is no group of this machine; create it, or write its number", group)
 		}
 	}
 	gid, err := strconv.Atoi(g.Gid)
@@ -159,9 +153,27 @@ func (s *Server) Serve() error {
 		s.done.Go(func() {
 			defer socket.Close() //nolint:errcheck // nothing depends on it
 			if err := s.follow(socket); err != nil {
-				s.o.Logger.Warn("an Envoy that asked for known tokens is refused", "error", err)
+				s.refuse(err)
 			}
 		})
+	}
+}
+
+// refusalPause is the time after which the same refusal is logged again, because a
+// refused Envoy comes again twice a second.
+const refusalPause = time.Minute
+
+// refuse logs why an Envoy does not get the table.
+func (s *Server) refuse(why error) {
+	s.mu.Lock()
+	since := time.Since(s.refusedAt)
+	again := since < time.Second || since < refusalPause && s.refused == why.Error()
+	if !again {
+		s.refused, s.refusedAt = why.Error(), time.Now()
+	}
+	s.mu.Unlock()
+	if !again {
+		s.o.Logger.Warn("an Envoy that asked for known tokens is refused; it asks ext_authz about every request", "error", why)
 	}
 }
 
@@ -199,6 +211,9 @@ func (s *Server) follow(socket *net.UnixConn) error {
 		return err
 	}
 	s.o.Logger.Info("an Envoy uses the known tokens", "workers", c.ring.workers)
+	if _, envoys := s.State(); envoys > 1 {
+		s.o.Logger.Warn("several Envoys use the known tokens of this replica, so each can read the claims of the others' tokens; run a replica beside each Envoy", "envoys", envoys)
+	}
 	_ = socket.SetReadDeadline(time.Time{})
 	return s.hear(c)
 }
