@@ -91,7 +91,39 @@ func TestGatewayAnswersByItself(t *testing.T) {
 	})
 }
 
-// The promises of the module that one Envoy can show, one after the other.
+// The promises of the module, and the tests that hold them. TestModule starts one Envoy
+// for many of them, and has a part for each.
+//
+//  1. No request that begins after the acknowledgement of a revocation is allowed:
+//     TestNothingIsAllowedAfterTheAcknowledgement with one worker of Envoy, and a part of
+//     TestModule with two.
+//  2. With ext_authz dead and the replica silent, standing still or killed, requests are
+//     denied a second later: "a replica that stands still or is killed is given up", and
+//     TestEnvoyAnswersForKnownTokensAlone of envoy/known for a replica that lives and is
+//     silent.
+//  3. No read is torn, and a reader that looks once is caught: `make -C envoy/module
+//     check`, "no read is torn" and "no read is torn when writers are killed".
+//  4. Memory is unmapped while workers use it, and no worker reads it later: the same
+//     program, "lives of honest, lying and hostile replicas".
+//  5. No byte of a table, a request or a message does harm: the same program, under the
+//     sanitizers, and TestMessagesOfAnEnvoy and TestRingIsNotBelieved of envoy/known for
+//     the replica.
+//  6. The headers and the metadata are those of ext_authz: "the upstream and the access log
+//     see the same as from ext_authz".
+//  7. A token is known under its policy alone, and no other filter makes a request known: "a
+//     token is known under its policy alone", "only the module says that a request is known",
+//     and "a route with two policies is denied".
+//  8. Nobody can truncate the table or map it writable, and unsealed memory, another user and
+//     another layout are refused: TestMemoryIsSealed and TestServerGivesTheTableToEnvoyAlone
+//     of envoy/known, and in the program of envoy/module "unsealed memory, another layout and
+//     lying sizes are refused" and "the socket of another user is refused".
+//  9. A decision before a revocation makes no token known after it, and tokens that are
+//     bound, optional, observed or stale are never known: TestLateAdmission of
+//     cmd/internal/replica, TestAdmission of authz.
+//  10. A full ring drops records and nothing else: TestRingFull of envoy/known.
+//  11. Envoy refuses a module and a configuration that do not fit, and attaches to nothing
+//     while it validates: TestEnvoyRefusesAModuleThatDoesNotFit. An Envoy that starts before
+//     its replica, updates of listeners, and drains of both are parts of TestModule.
 func TestModule(t *testing.T) {
 	t.Parallel()
 	g := startModuleRig(t, 2)
@@ -108,7 +140,7 @@ func TestModule(t *testing.T) {
 }
 
 // The long form of this test and of its part of TestModule makes 1,000 rounds each,
-// and begins 2,000,000 requests after acknowledgements:
+// and begins more than 1,200,000 requests after acknowledgements:
 // RESCIND_LONG=1 go test -run 'AfterTheAcknowledgement|Module$/acknowledgement' -timeout 60m -v ./test
 func TestNothingIsAllowedAfterTheAcknowledgement(t *testing.T) {
 	t.Parallel()

@@ -140,7 +140,7 @@ func revocationOf(t *testing.T, g *moduleRig, round int) (token string, body map
 func nothingAfterTheAcknowledgement(g *moduleRig) {
 	t, rounds, after := g.t, rounds(21, 1000), 200
 	if longForm {
-		after = 1000
+		after = 600
 	}
 	l := newKnownLoad(t, g.addrs[alone], g.addrs[alone], g.addrs[inFront], g.addrs[alone], g.addrs[alone], g.addrs[inFront])
 	began := time.Now()
