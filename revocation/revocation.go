@@ -103,4 +103,5 @@ type Change struct {
 	Revision uint64
 	Added    []Entry
 	Removed  []Entry // restored; Digest, Shape, ExpiresAt and ID are as they were added
+	Mark     uint64  // of the revision's record in the log; 0: not known
 }

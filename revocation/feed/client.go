@@ -149,6 +149,8 @@ func (c *client) logEnd(addr string, greeted bool, err error) {
 		state, msg = "foreign", "control endpoint has another log, keeping the current set"
 	case errors.Is(err, replica.ErrOlderRevision):
 		state, msg = "older", "control endpoint is at an older revision, keeping the current set"
+	case errors.Is(err, replica.ErrOtherHistory):
+		state, msg = "other history", "control endpoint has other revisions of the log, keeping the current set"
 	case errors.Is(err, errNewerRules):
 		state, msg = "newer", "control endpoint is newer than this replica, keeping the current set"
 	case status.Code(err) == codes.Unauthenticated:

@@ -98,9 +98,10 @@ func (n *connection) greet() (silence time.Duration, err error) {
 		return 0, err
 	}
 	logID, revision := c.follower.Position()
+	marked, mark := c.follower.Mark()
 	hello := &feedpb.Hello{
 		Name: c.Name, Instance: c.instance[:], LogId: logID, Revision: revision, Entries: entriesOf(c.follower),
-		Rules: revocation.Rules, Version: c.Version,
+		Rules: revocation.Rules, Version: c.Version, Marked: marked, Mark: mark,
 	}
 	if c.Profile != nil {
 		hello.Profile = c.Profile.message()

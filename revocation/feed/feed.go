@@ -79,6 +79,9 @@ type Source interface {
 	Retention() time.Duration
 	// Revision returns the last revision, which never falls.
 	Revision() uint64
+	// Mark returns the mark of a revision, which the revision's record determines: two
+	// logs that differ there have different marks. 0: not known.
+	Mark(revision uint64) uint64
 	// Age returns the time since the source was last certain that nothing is
 	// beyond Revision.
 	Age() time.Duration
@@ -158,7 +161,7 @@ func partsOf(c revocation.Change, between func()) []*feedpb.Change {
 	if out == nil {
 		out = []*feedpb.Change{{Revision: c.Revision}}
 	}
-	out[len(out)-1].More = false
+	out[len(out)-1].More, out[len(out)-1].Mark = false, c.Mark
 	return out
 }
 

@@ -75,59 +75,68 @@ func TestAFeedTokenSpeaksForItsOwnReplicasAlone(t *testing.T) {
 // One credential says hello under 4,200 names. Its replicas are bounded, it locks
 // out no other credential, and nobody waits for more than it may have.
 func TestMadeUpNamesOf4200Replicas(t *testing.T) {
-	s := NewServer(newLog("log-1"), ServerOptions{Tokens: twoTokens()})
-	defer s.Close()
-	join := func(credential string, i int) (*replicaState, *session, error) {
-		id := identity{credential: credential, name: fmt.Sprint("replica-", i)}
-		id.instance[0], id.instance[1] = byte(i), byte(i>>8)
-		ss := &session{}
-		p, err := s.replicas.join(arrival{identity: id, known: true}, ss)
-		return p, ss, err
-	}
-	if _, _, err := join("others", 0); err != nil {
-		t.Fatalf("joining as the first replica of another token: got %v, want no error", err)
-	}
-	var first *replicaState
-	var firstSession *session
-	refused := 0
-	for i := range 4200 {
-		p, ss, err := join("replicas", i)
-		if i == 0 {
-			first, firstSession = p, ss
+	synctest.Test(t, func(t *testing.T) {
+		s := NewServer(newLog("log-1"), ServerOptions{Tokens: twoTokens()})
+		defer s.Close()
+		join := func(credential string, i int) (*replicaState, *session, error) {
+			id := identity{credential: credential, name: fmt.Sprint("replica-", i)}
+			id.instance[0], id.instance[1] = byte(i), byte(i>>8)
+			ss := &session{}
+			p, err := s.replicas.join(arrival{identity: id, known: true}, ss)
+			return p, ss, err
 		}
-		if err != nil {
-			refused++
+		if _, _, err := join("others", 0); err != nil {
+			t.Fatalf("joining as the first replica of another token: got %v, want no error", err)
 		}
-	}
-	if want := 4200 - defaultMaxReplicas; refused != want || testutil.ToFloat64(s.replicas.figures.refused) != float64(want) {
-		t.Errorf("got %d of 4200 names refused and %v counted, want %d", refused, testutil.ToFloat64(s.replicas.figures.refused), want)
-	}
-	if n := len(s.Replicas()); n != defaultMaxReplicas+1 {
-		t.Errorf("after 4200 names: got %d replicas, want %d and one of the other token", n, defaultMaxReplicas)
-	}
-	if _, _, err := join("others", 1); err != nil {
-		t.Errorf("joining as a replica of another token: got %v, want no error", err)
-	}
+		var first *replicaState
+		var firstSession *session
+		refused := 0
+		for i := range 4200 {
+			p, ss, err := join("replicas", i)
+			if i == 0 {
+				first, firstSession = p, ss
+			}
+			if err != nil {
+				refused++
+			}
+		}
+		if want := 4200 - defaultMaxReplicas; refused != want || testutil.ToFloat64(s.replicas.figures.refused) != float64(want) {
+			t.Errorf("got %d of 4200 names refused and %v counted, want %d", refused, testutil.ToFloat64(s.replicas.figures.refused), want)
+		}
+		if n := len(s.Replicas()); n != defaultMaxReplicas+1 {
+			t.Errorf("after 4200 names: got %d replicas, want %d and one of the other token", n, defaultMaxReplicas)
+		}
+		if _, _, err := join("others", 1); err != nil {
+			t.Errorf("joining as a replica of another token: got %v, want no error", err)
+		}
 
-	// A new one takes the place of the oldest lost one, and of no connected one.
-	s.replicas.leave(first, firstSession)
-	p, ss, err := join("replicas", 5000)
-	if err != nil {
-		t.Errorf("joining as replica-5000 beside a lost replica: got %v, want no error", err)
-	}
-	if _, _, err := join("replicas", 5001); err == nil {
-		t.Error("joining as replica-5001 beside connected replicas alone: got no error, want a refusal")
-	}
-	// 4,200 that come and go, one after the other.
-	for i := range 4200 {
-		s.replicas.leave(p, ss)
-		if p, ss, err = join("replicas", 6000+i); err != nil {
-			t.Fatalf("joining under name %d after the last one was lost: got %v, want no error", i, err)
+		// A new one takes the place of the oldest lost one, and of no connected one. A
+		// gateway may use the tokens of a replica for a moment after the replica is lost.
+		s.replicas.leave(first, firstSession)
+		time.Sleep(linger - 1)
+		if _, _, err := join("replicas", 5000); err == nil || s.replicas.all[first.identity] == nil {
+			t.Errorf("joining as replica-5000 beside a replica that was just lost: got %v, want a refusal, and the lost one still counted", err)
 		}
-	}
-	if n := len(s.Replicas()); n != defaultMaxReplicas+2 {
-		t.Errorf("after 4200 replicas that came and went: got %d replicas, want %d", n, defaultMaxReplicas+2)
-	}
+		time.Sleep(1)
+		p, ss, err := join("replicas", 5000)
+		if err != nil {
+			t.Errorf("joining as replica-5000 beside a lost replica: got %v, want no error", err)
+		}
+		if _, _, err := join("replicas", 5001); err == nil {
+			t.Error("joining as replica-5001 beside connected replicas alone: got no error, want a refusal")
+		}
+		// 4,200 that come and go, one after the other.
+		for i := range 4200 {
+			s.replicas.leave(p, ss)
+			time.Sleep(linger)
+			if p, ss, err = join("replicas", 6000+i); err != nil {
+				t.Fatalf("joining under name %d after the last one was lost: got %v, want no error", i, err)
+			}
+		}
+		if n := len(s.Replicas()); n != defaultMaxReplicas+2 {
+			t.Errorf("after 4200 replicas that came and went: got %d replicas, want %d", n, defaultMaxReplicas+2)
+		}
+	})
 }
 
 func TestTheBoundOfACredentialIsSaidToTheReplica(t *testing.T) {

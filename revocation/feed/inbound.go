@@ -81,6 +81,9 @@ func (in *inbound) greet(g *feedpb.Greeting) (silence time.Duration, err error) 
 		return 0, fmt.Errorf("the greeting has a heartbeat every %v; it must be from %v to %v", beat, minHeartbeat, maxHeartbeat)
 	}
 	in.follower.Accept(g.Replaces)
+	if err := in.follower.Compare(g.LogId, g.Mark); err != nil {
+		return 0, err
+	}
 	if err := in.follower.Greet(g.LogId, g.Revision, g.Retention.AsDuration()); err != nil {
 		return 0, err
 	}
@@ -157,7 +160,7 @@ func (in *inbound) change(c *feedpb.Change) error {
 		in.partial = p
 		return in.part(c.Revision, added)
 	}
-	in.ready = append(in.ready, revocation.Change{Revision: c.Revision, Added: added, Removed: p.removed})
+	in.ready = append(in.ready, revocation.Change{Revision: c.Revision, Added: added, Removed: p.removed, Mark: c.Mark})
 	in.partial, in.at = nil, c.Revision
 	return nil
 }
@@ -264,6 +267,7 @@ func (in *inbound) begin(b *feedpb.SnapshotBegin) error {
 	if err != nil {
 		return fmt.Errorf("a snapshot of revision %d: %w", b.Revision, err)
 	}
+	l.SetMark(b.Mark)
 	in.loading = &snapshot{Loading: l, revision: b.Revision}
 	return nil
 }

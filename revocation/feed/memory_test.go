@@ -21,8 +21,10 @@ func TestReplicasAreRememberedOverARestart(t *testing.T) {
 		dir := t.TempDir()
 		before, wires := serveInMemory(t, log, ServerOptions{Memory: Folder(dir)})
 		hello := newHello("replica-a", "log-1", 1)
-		wires.call(t, hello)
-		wires.call(t, newHello("replica-b", "log-1", 1))
+		a, _ := wires.call(t, hello)
+		a.ack(1)
+		b, _ := wires.call(t, newHello("replica-b", "log-1", 1))
+		b.ack(1)
 		time.Sleep(time.Second)
 		if got := applied(before, 1); got.Applied != 2 {
 			t.Fatalf("before the restart: got %+v, want 2 applied", got)
@@ -42,8 +44,13 @@ func TestReplicasAreRememberedOverARestart(t *testing.T) {
 		if got := applied(after, 1); got.Total != 2 || !slices.Equal(got.Pending, []string{"replica-a", "replica-b"}) {
 			t.Errorf("before a replica is back: got %+v, want 2 in total and both pending", got)
 		}
-		wires.call(t, hello)
+		a, _ = wires.call(t, hello)
 		time.Sleep(time.Second)
+		if got := applied(after, 1); got.Applied != 0 {
+			t.Errorf("after the hello of replica-a: got %+v, want none applied", got)
+		}
+		a.ack(1)
+		synctest.Wait()
 		if got := applied(after, 1); got.Applied != 1 || !slices.Equal(got.Pending, []string{"replica-b"}) {
 			t.Errorf("after replica-a is back: got %+v, want 1 applied and replica-b pending", got)
 		}

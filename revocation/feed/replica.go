@@ -54,8 +54,9 @@ type replicaState struct {
 	joined    time.Time // by the clock of its node
 	lost      time.Time // when the replica was lost; set while not connected
 	remote    string
-	revision  uint64
-	known     bool            // revision belongs to this log, and is not the 0 of a new replica
+	revision  uint64          // the last one that the replica has acknowledged
+	held      uint64          // the revision of its hello
+	known     bool            // held belongs to this log, and is not the 0 of a new replica
 	ahead     map[uint64]bool // later revisions that are in force already
 	entries   uint64
 	lastAck   time.Time

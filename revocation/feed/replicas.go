@@ -64,13 +64,14 @@ type arrival struct {
 	identity
 	description
 	remote   string
-	revision uint64
-	known    bool // revision belongs to this log
+	revision uint64 // by the word of the replica; no acknowledgement
+	known    bool   // revision belongs to this log
 	entries  uint64
 }
 
 // join makes s the stream that speaks for the replica, and ends an older stream
-// of the same process. join fails if the credential has its maximum of connected
+// of the same process. A hello confirms nothing: the replica may refuse this log. Only
+// revisions that the same process has acknowledged here stay in force. join fails if the credential has its maximum of connected
 // replicas. A lost replica of the credential makes room.
 func (r *replicas) join(a arrival, s *session) (*replicaState, error) {
 	r.mu.Lock()
@@ -80,8 +81,10 @@ func (r *replicas) join(a arrival, s *session) (*replicaState, error) {
 		if err := r.refusal(a.credential); err != nil {
 			return nil, err
 		}
+		if err := r.makeRoom(a.identity); err != nil {
+			return nil, err
+		}
 		r.supersede(a.identity)
-		r.makeRoom(a.credential)
 		p = &replicaState{identity: a.identity}
 		r.all[a.identity] = p
 		r.onChange()
@@ -95,7 +98,11 @@ func (r *replicas) join(a arrival, s *session) (*replicaState, error) {
 	}
 	r.setConnected(p, true)
 	p.session, p.remote, p.node, p.joined = s, a.remote, "", joined
-	p.revision, p.known, p.entries, p.description = a.revision, a.known, a.entries, a.description
+	if p.held = a.revision; !a.known {
+		p.held = 0
+	}
+	p.revision = min(p.revision, p.held)
+	p.known, p.entries, p.description = a.known, a.entries, a.description
 	p.ahead = nil
 	if p.audit.failed { // the replica has connected again before all entries were in force
 		s.reload.Store(true)
@@ -135,21 +142,26 @@ func (r *replicas) find(id identity) *replicaState {
 	return p
 }
 
-// supersede forgets the lost replicas that the replica of this identity replaces:
-// lost replicas of its credential and name, because the process was started again.
-// supersede also forgets a lost replica of the same process whose credential is not
-// configured any more, because no stream can speak for that replica again. The
+// supersede forgets the lost replicas that the replica of this identity replaces. The
 // caller holds mu.
 func (r *replicas) supersede(id identity) {
-	for other, q := range r.all {
-		if q.connected || other == id || other.name != id.name {
-			continue
-		}
-		_, configured := r.limits[other.credential]
-		if other.credential == id.credential || !configured && other.instance == id.instance {
+	for _, q := range r.all {
+		if r.replaces(id, q) {
 			r.drop(q)
 		}
 	}
+}
+
+// replaces reports whether the replica of this identity replaces q: q is lost and has
+// the same credential and name, because the process was started again. The replica also
+// replaces a lost replica of the same process whose credential is not configured any
+// more, because no stream can speak for that replica again. The caller holds mu.
+func (r *replicas) replaces(id identity, q *replicaState) bool {
+	if q.connected || q.identity == id || q.name != id.name {
+		return false
+	}
+	_, configured := r.limits[q.credential]
+	return q.credential == id.credential || !configured && q.instance == id.instance
 }
 
 // warnOfTwins logs that a connected replica has p's credential and name. The
@@ -282,11 +294,11 @@ func (r *replicas) ack(p *replicaState, s *session, a *feedpb.Ack) {
 		return
 	}
 	p.lastAck, p.entries = time.Now(), a.Entries
-	before, known := p.revision, p.known
+	before, known := max(p.revision, p.held), p.known
 	p.known = true
 	r.markChanged(p)
 	early := p.overtaken(a)
-	if a.Revision > before {
+	if a.Revision > p.revision {
 		r.advance(p, a.Revision)
 	}
 	var fresh []uint64

@@ -33,11 +33,11 @@ func TestCountsOfReplicasAgainstModel(t *testing.T) {
 			return nil
 		}
 		for step := range rapid.IntRange(1, 80).Draw(rt, "steps") {
-			switch draw("step", 7) {
+			switch draw("step", 8) {
 			case 0, 1:
 				id, before := identityOf(), len(r.all)
 				nameless := identity{name: id.name, instance: id.instance} // of a node of the first edition
-				full := connectedOf(r, id.credential) >= most && r.all[id] == nil && r.all[nameless] == nil
+				full := r.all[id] == nil && r.all[nameless] == nil && (connectedOf(r, id.credential) >= most || !hasRoom(r, id, most))
 				s := &session{cancel: func(error) {}}
 				p, err := r.join(arrival{identity: id, revision: uint64(draw("revision", 4)), known: true}, s)
 				if (err != nil) != full || err != nil && len(r.all) != before {
@@ -58,7 +58,11 @@ func TestCountsOfReplicasAgainstModel(t *testing.T) {
 				if p := one(); p != nil {
 					r.goodbye(p, sessions[p])
 				}
-			case 6: // another node, perhaps of the first edition
+			case 6: // time passes
+				for _, p := range r.all {
+					p.lost = p.lost.Add(-linger)
+				}
+			case 7: // another node, perhaps of the first edition
 				row := replicaRow{Connected: draw("connected", 2) == 0, Gone: draw("gone", 4) == 0, Incomplete: draw("incomplete", 3) == 0,
 					Joined: time.Now().Add(time.Hour), Revision: uint64(draw("revision", 4))}
 				id := identityOf()
@@ -71,6 +75,20 @@ func TestCountsOfReplicasAgainstModel(t *testing.T) {
 			checkCounts(rt, r, step)
 		}
 	})
+}
+
+// hasRoom reports whether the new replica of this identity would find room: less than
+// most replicas of its credential that it does not replace, or a lost one that no
+// gateway relies on.
+func hasRoom(r *replicas, id identity, most int) bool {
+	others, idle := 0, false
+	for _, p := range r.all {
+		if p.credential == id.credential && (p.connected || p.name != id.name) {
+			others++
+			idle = idle || !p.connected && time.Since(p.lost) >= linger
+		}
+	}
+	return others < most || idle
 }
 
 func connectedOf(r *replicas, credential string) (n int) {

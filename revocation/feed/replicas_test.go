@@ -37,6 +37,11 @@ func TestEveryReplica(t *testing.T) {
 		a.receive()
 		b.receive()
 		synctest.Wait()
+		if got := applied(s, 1); got.Applied != 0 || got.Total != 2 || len(got.Pending) != 2 {
+			t.Errorf("after the hellos: got %+v, want both pending, because a hello confirms nothing", got)
+		}
+		a.ack(1)
+		synctest.Wait()
 		if got := applied(s, 1); got.Applied != 1 || got.Total != 2 || !slices.Equal(got.Pending, []string{"replica-b"}) {
 			t.Errorf("with replica-b behind: got %+v, want 1 of 2 applied and replica-b pending", got)
 		}
@@ -107,6 +112,8 @@ func TestOneNameTwice(t *testing.T) {
 		h := newHello("replica-a", "log-1", 1)
 		older, _ := net.call(t, h)
 		older.receive()
+		older.ack(1)
+		synctest.Wait()
 		newer, hangUp := net.call(t, h)
 		newer.receive()
 		if err := older.end(); status.Code(err) != codes.Aborted {

@@ -1,6 +1,13 @@
 package feed
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
+
+// linger is how long a gateway may use the tokens that its replica has verified after
+// the replica is lost. A replica counts for as long at least.
+const linger = 1200 * time.Millisecond
 
 // defaultMaxReplicas bounds the replicas of one credential without a configured
 // bound.
@@ -40,13 +47,15 @@ func (r *replicas) refusal(credential string) error {
 	return nil
 }
 
-// makeRoom forgets the oldest lost replica of a credential that has its maximum of
-// replicas. refusal has returned nil, so one of them is lost. The caller holds mu.
-func (r *replicas) makeRoom(credential string) {
+// makeRoom forgets the oldest lost replica, if the credential of a new replica has its
+// maximum of replicas. refusal has returned nil, so one of them is lost. Replicas that
+// the new one replaces make room by themselves. makeRoom returns an error, and forgets
+// nothing, if the oldest one was lost less than linger ago. The caller holds mu.
+func (r *replicas) makeRoom(id identity) error {
 	count := 0
 	var oldest *replicaState
 	for _, p := range r.all {
-		if p.credential != credential {
+		if p.credential != id.credential || r.replaces(id, p) {
 			continue
 		}
 		count++
@@ -54,7 +63,13 @@ func (r *replicas) makeRoom(credential string) {
 			oldest = p
 		}
 	}
-	if count >= r.limits[credential] && oldest != nil {
-		r.drop(oldest)
+	switch {
+	case count < r.limits[id.credential] || oldest == nil:
+		return nil
+	case time.Since(oldest.lost) < linger:
+		r.figures.refused.Inc()
+		return fmt.Errorf("the feed token %q has %d replicas, and feed.tokens[].max_replicas allows no more; those that are lost count for %v at least", id.credential, count, linger)
 	}
+	r.drop(oldest)
+	return nil
 }

@@ -25,7 +25,9 @@ func TestAReplicaOfEarlierRulesIsPendingForWhatItCannotMatch(t *testing.T) {
 		}
 		current := newHello("replica-new", "log-1", 1)
 		current.Rules, current.Version = revocation.Rules, "2.0"
-		net.call(t, current)
+		r, _ := net.call(t, current)
+		older.ack(1)
+		r.ack(1)
 		synctest.Wait()
 		for _, c := range []struct {
 			name             string
@@ -60,7 +62,8 @@ func TestAReplicaOfEarlierRulesIsPendingForWhatItCannotMatch(t *testing.T) {
 		synctest.Wait()
 		upgraded := newHello("replica-old", "log-1", 1)
 		upgraded.Rules = revocation.Rules
-		net.call(t, upgraded)
+		r, _ = net.call(t, upgraded)
+		r.ack(1)
 		synctest.Wait()
 		if a := s.replicas.giveUp(w); a.Applied != 2 || len(a.Pending) != 0 {
 			t.Errorf("after its upgrade: %+v, want 2 applied", a)

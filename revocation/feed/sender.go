@@ -88,7 +88,7 @@ func (ss *session) step() (more bool, err error) {
 	return more, err
 }
 
-// greet sends the greeting. A node of a cluster may be a moment behind the
+// greet sends the greeting, and fails if the replica does not fit this log. A node of a cluster may be a moment behind the
 // node that the replica followed before, and the replica would refuse such a node.
 // So greet waits for catchUp at most until the node has the replica's revision.
 func (ss *session) greet(resumes bool) error {
@@ -98,15 +98,20 @@ func (ss *session) greet(resumes bool) error {
 		_ = src.Wait(ctx, ss.at-1) // the greeting has the revision that was reached
 		cancel()
 	}
-	revision := src.Revision()
+	revision, mark := src.Revision(), src.Mark(ss.marked)
 	err := ss.put(&feedpb.ServerMessage{Kind: &feedpb.ServerMessage_Greeting{Greeting: &feedpb.Greeting{
 		LogId: src.LogID(), Replaces: src.Replaces(), Revision: revision, Retention: durationpb.New(src.Retention()),
-		Heartbeat: durationpb.New(ss.server.heartbeat), Time: timestamppb.Now(), Rules: revocation.Rules,
+		Heartbeat: durationpb.New(ss.server.heartbeat), Time: timestamppb.Now(), Rules: revocation.Rules, Mark: mark,
 	}}})
-	if err == nil && resumes && ss.at > revision {
+	switch {
+	case err != nil || !resumes:
+		return err
+	case ss.at > revision:
 		return status.Errorf(codes.FailedPrecondition, "this control endpoint is at revision %d of the log, before revision %d of the replica", revision, ss.at)
+	case mark != 0 && ss.mark != 0 && mark != ss.mark:
+		return status.Errorf(codes.FailedPrecondition, "revision %d of this log is another one than that of the replica: this log was restored from an older copy, and the replica has revocations that the log lacks; see OPERATIONS.md, \"All control nodes are lost\"", ss.marked)
 	}
-	return err
+	return nil
 }
 
 // more returns the next parts to send, and reports whether there may be further
@@ -193,7 +198,7 @@ func (ss *session) snapshot() error {
 	src := ss.server.src
 	revision := src.Revision()
 	err := ss.put(&feedpb.ServerMessage{Kind: &feedpb.ServerMessage_SnapshotBegin{SnapshotBegin: &feedpb.SnapshotBegin{
-		Revision: revision, Expect: uint64(src.Len()),
+		Revision: revision, Expect: uint64(src.Len()), Mark: src.Mark(revision),
 	}}})
 	if err != nil {
 		return err

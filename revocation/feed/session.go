@@ -24,6 +24,8 @@ type session struct {
 	stream feedpb.Feed_FollowServer
 	watched
 
+	marked uint64      // the furthest revision that the replica has ever held,
+	mark   uint64      // and its mark; 0: not known
 	lane   *lane       // wakes the sending goroutine
 	reload atomic.Bool // the replica is to be sent a snapshot
 
@@ -69,7 +71,7 @@ func (ss *session) run(credential string) error {
 	pace := s.paces[credential]
 	ss.lane = pace.join(a.remote, s.heartbeat)
 	defer pace.leave(ss.lane)
-	log.Info("replica connected", "revision", ss.at, "resumes", a.known, "version", a.version)
+	log.Info("replica connected", "revision", a.revision, "resumes", a.known, "version", a.version)
 
 	ended := make(chan error, 2)
 	s.running.Go(func() { ended <- ss.receive(state, log) })
@@ -104,7 +106,7 @@ func (ss *session) arrival(credential string) (a arrival, log *slog.Logger, err 
 	if resumes {
 		ss.at = hello.Revision
 	}
-	ss.rules = int(hello.Rules)
+	ss.rules, ss.marked, ss.mark = int(hello.Rules), hello.Marked, hello.Mark
 	from := remote(ss.ctx)
 	log = s.logger.With("replica", hello.Name, "from", from, "credential", credential)
 	return arrival{identity: id, remote: from, revision: ss.at, known: resumes, entries: hello.Entries, description: description{

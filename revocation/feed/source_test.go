@@ -26,6 +26,7 @@ type memLog struct {
 	id       string
 	replaces []string
 	remember int // revisions that Changes goes back; 0 = all
+	copies   int // how often the log was restored from a copy
 	retains  time.Duration
 
 	mu       sync.Mutex
@@ -103,8 +104,28 @@ func (l *memLog) sweep() {
 	}
 }
 
+// restored returns a copy of l as it was at a revision.
+func (l *memLog) restored(revision uint64) *memLog {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := newLog(l.id)
+	c.copies = l.copies + 1
+	for _, change := range l.changes[:revision] {
+		for _, e := range change.Added {
+			c.standing[e.ID] = e
+			c.census.Add(e.ExpiresAt, 1)
+		}
+		for _, e := range change.Removed {
+			delete(c.standing, e.ID)
+			c.census.Add(e.ExpiresAt, -1)
+		}
+		c.revision, c.changes = change.Revision, append(c.changes, change)
+	}
+	return c
+}
+
 func (l *memLog) append(c revocation.Change) uint64 {
-	l.revision = c.Revision
+	l.revision, c.Mark = c.Revision, uint64(1+l.copies)<<32|c.Revision
 	l.changes = append(l.changes, c)
 	close(l.grown)
 	l.grown = make(chan struct{})
@@ -126,6 +147,15 @@ func (l *memLog) setReady(err error) {
 func (l *memLog) LogID() string            { return l.id }
 func (l *memLog) Replaces() []string       { return l.replaces }
 func (l *memLog) Retention() time.Duration { return l.retains }
+
+func (l *memLog) Mark(revision uint64) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if revision == 0 || revision > l.revision {
+		return 0
+	}
+	return l.changes[revision-1].Mark
+}
 
 func (l *memLog) Age() time.Duration {
 	l.mu.Lock()

@@ -181,7 +181,8 @@ func (l *Ledger) commitOnce(ctx context.Context, attempts []*attempt) (after uin
 	covers := uint64(0)
 	if len(b.ops) > 0 {
 		accepted := l.now()
-		covers, err = l.log.Append(ctx, b.after, b.lasts.Time(), packBatch(l.log.Writer(), b.ops))
+		body := packBatch(l.log.Writer(), b.ops)
+		covers, err = l.log.Append(ctx, b.after, b.lasts.Time(), body)
 		if err != nil || covers == 0 {
 			return b.after, 0, err
 		}
@@ -189,7 +190,7 @@ func (l *Ledger) commitOnce(ctx context.Context, attempts []*attempt) (after uin
 		l.appends++
 		l.accepted.add(covers, accepted)
 		l.mu.Unlock()
-		l.apply(covers, b.ops)
+		l.apply(covers, markOf(body), b.ops)
 	}
 	for i, o := range b.outcomes {
 		l.settle(ctx, attempts[i], o, covers)

@@ -102,6 +102,7 @@ type Ledger struct {
 	sure     time.Time         // the last time at which no revision was beyond this one
 	swept    revocation.Micros // time of the last sweep; the clock does not go back before it
 	moves    moves
+	marks    marks
 	caughtUp bool
 	allRead  chan struct{} // closed when caughtUp is set
 	ended    error
@@ -199,6 +200,7 @@ func (l *Ledger) Ready() error {
 type readItem struct {
 	revision uint64
 	body     []byte // not decoded yet; nil: it is decoded, or the revision has none
+	mark     uint64 // of a body that is decoded
 	writer   string
 	ops      []operation
 	caughtUp bool
@@ -224,6 +226,7 @@ func (l *Ledger) read(ctx context.Context, out chan<- readItem) error {
 		case caughtUp:
 			item.body = body
 		case body != nil:
+			item.mark = markOf(body)
 			if item.writer, item.ops, err = readBatch(body, revision, in); err != nil {
 				return err
 			}
@@ -247,20 +250,21 @@ func (l *Ledger) take(ctx context.Context, item readItem, noted uint64) (err err
 		return nil
 	}
 	if item.body != nil {
+		item.mark = markOf(item.body)
 		if item.writer, item.ops, err = readBatch(item.body, item.revision, newInterner()); err != nil {
 			return err
 		}
 	}
-	l.apply(item.revision, item.ops)
+	l.apply(item.revision, item.mark, item.ops)
 	if len(item.ops) > 0 && item.writer == l.log.Writer() && item.revision > noted {
 		l.noteLate(ctx, item.revision, item.ops)
 	}
 	return nil
 }
 
-// apply makes one revision of the log part of the state. The caller holds
-// order.
-func (l *Ledger) apply(revision uint64, ops []operation) {
+// apply makes one revision of the log, with the mark of its record, part of the
+// state. The caller holds order.
+func (l *Ledger) apply(revision, mark uint64, ops []operation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range ops {
@@ -273,6 +277,7 @@ func (l *Ledger) apply(revision uint64, ops []operation) {
 			l.moves.add(revision, false, l.rows.add(op)...)
 		}
 	}
+	l.marks.add(revision, mark)
 	l.revision = revision
 	close(l.changed)
 	l.changed = make(chan struct{})

@@ -69,6 +69,14 @@ func (l *Ledger) Revision() uint64 {
 	return l.revision
 }
 
+// Mark returns the mark of a revision: a hash of the revision's record. Mark returns
+// 0 if the record has ended, or is too far back.
+func (l *Ledger) Mark(revision uint64) uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.marks.of(revision)
+}
+
 // Age returns the time since no node had a revision beyond Revision. A node that
 // is cut off from the others grows old, because it cannot know their revisions.
 func (l *Ledger) Age() time.Duration {
@@ -211,7 +219,7 @@ func (l *Ledger) Changes(after uint64, most int) (changes []revocation.Change, h
 
 // change returns the change of one revision. The caller holds mu.
 func (l *Ledger) change(revision uint64, now revocation.Micros) revocation.Change {
-	c := revocation.Change{Revision: revision}
+	c := revocation.Change{Revision: revision, Mark: l.marks.of(revision)}
 	var covered map[uint32]struct{} // indexes of the revocations of this revision that it covers itself
 	for _, m := range l.moves.of(revision) {
 		if m.id.Revision == revision {

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type directory struct {
 	lock      *os.File
 	contact   *os.File
 	contactAt time.Time // the contact that was written last
+	mark      *os.File
 
 	journal *os.File  // nil: none is begun
 	written int64     // bytes of the journal
@@ -39,6 +41,7 @@ const (
 	snapshotName = "revocations.snapshot"
 	journalExt   = ".journal"
 	contactName  = "contact"
+	markName     = "mark"
 	lockName     = "lock"
 )
 
@@ -60,6 +63,11 @@ func openDirectory(path string, log *slog.Logger) (_ *directory, err error) {
 		_ = d.lock.Close()
 		return nil, fmt.Errorf("revocation.dir: %w", err)
 	}
+	if d.mark, err = os.OpenFile(d.file(markName), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		_ = d.lock.Close()
+		_ = d.contact.Close()
+		return nil, fmt.Errorf("revocation.dir: %w", err)
+	}
 	return d, nil
 }
 
@@ -71,7 +79,7 @@ func (d *directory) close() error {
 	if d.journal != nil {
 		err = d.journal.Close()
 	}
-	return errors.Join(err, d.contact.Close(), d.lock.Close())
+	return errors.Join(err, d.contact.Close(), d.mark.Close(), d.lock.Close())
 }
 
 // noteContact writes the time of a contact, at most once a second, and the
@@ -99,6 +107,40 @@ func (d *directory) lastContact() (at time.Time, retention time.Duration) {
 		return time.Time{}, 0
 	}
 	return time.UnixMicro(int64(binary.BigEndian.Uint64(b[:]))), time.Duration(binary.BigEndian.Uint64(b[8:]))
+}
+
+// noteMark writes the mark of a position. A position whose mark was not written, for
+// example because the process was killed, has no mark at the next start.
+func (d *directory) noteMark(at position) error {
+	b := appendMark(nil, at)
+	if _, err := d.mark.WriteAt(b, 0); err != nil {
+		return fmt.Errorf("cannot write %s: %w", markName, err)
+	}
+	return nil
+}
+
+// markOf returns the mark that noteMark wrote last, if it is of this revision of this
+// log, and otherwise 0.
+func (d *directory) markOf(logID string, revision uint64) uint64 {
+	var b [markSize]byte
+	if n, _ := d.mark.ReadAt(b[:], 0); n != len(b) {
+		return 0
+	}
+	at := position{logID, revision, binary.BigEndian.Uint64(b[8:])}
+	if !bytes.Equal(appendMark(nil, at), b[:]) {
+		return 0
+	}
+	return at.mark
+}
+
+const markSize = 20
+
+// appendMark appends the revision and the mark of a position, and a checksum that
+// has the log's name in it too.
+func appendMark(b []byte, at position) []byte {
+	b = binary.BigEndian.AppendUint64(b, at.revision)
+	b = binary.BigEndian.AppendUint64(b, at.mark)
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(append(b[:16:16], at.logID...), castagnoli))
 }
 
 // recovered is the content of a directory at the start.
@@ -129,6 +171,7 @@ func (d *directory) recover(now revocation.Micros) (*recovered, error) {
 		d.setAside(err)
 		return nil, nil
 	}
+	r.mark = d.markOf(r.logID, r.revision)
 	at, retention := d.lastContact()
 	r.contact = at
 	if retention > 0 {

@@ -52,6 +52,9 @@ var (
 	// ErrOlderRevision reports a control endpoint whose log ends before the
 	// follower's revision.
 	ErrOlderRevision = errors.New("the control endpoint is at an older revision of the log")
+	// ErrOtherHistory reports a control endpoint whose log has another record of the
+	// follower's revision: the log was restored from an older copy, and went on.
+	ErrOtherHistory = errors.New("the control endpoint has other revisions of the log")
 )
 
 // Options configure a [Follower].
@@ -120,6 +123,7 @@ type Follower struct {
 type position struct {
 	logID    string
 	revision uint64
+	mark     uint64 // of the revision, see [revocation.Change]; 0: not known
 }
 
 // current is a set and its position. A current is replaced, never changed; its
@@ -249,6 +253,14 @@ func (f *Follower) verdict(now time.Time, lookup func(s *set, ended revocation.M
 func (f *Follower) Position() (logID string, revision uint64) {
 	c := f.current.Load()
 	return c.logID, c.revision
+}
+
+// Mark returns the furthest revision that the follower has ever held, also if its set
+// is gone, and the mark of that revision; 0 if the mark is not known.
+func (f *Follower) Mark() (revision, mark uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.known.revision, f.known.mark
 }
 
 // checkRetention compares the lifetimes of tokens with the retention. The caller

@@ -28,11 +28,11 @@ func (f *Follower) Load(logID string, revision, expect uint64) (*Loading, error)
 	switch {
 	case logID != f.greeted.logID:
 		return nil, fmt.Errorf("log %q is not the one that was greeted", logID)
-	case f.older(position{logID, revision}):
+	case f.older(position{logID: logID, revision: revision}):
 		return nil, ErrOlderRevision
 	}
 	room := int(min(expect, maxRoom))
-	l := &Loading{follower: f, position: position{logID, revision}, set: newSet(room)}
+	l := &Loading{follower: f, position: position{logID: logID, revision: revision}, set: newSet(room)}
 	l.load = startLoad(l.set, f.clock())
 	if f.dir != nil {
 		var err error
@@ -42,6 +42,9 @@ func (f *Follower) Load(logID string, revision, expect uint64) (*Loading, error)
 	}
 	return l, nil
 }
+
+// SetMark sets the mark of the revision that the set will be at; 0: not known.
+func (l *Loading) SetMark(mark uint64) { l.position.mark = mark }
 
 // Add takes in a part of the set, which the caller must not use any more. A
 // fault is reported by [Loading.Commit].
@@ -88,6 +91,9 @@ func (l *Loading) Commit() error {
 		return nil
 	}
 	err := l.file.commit()
+	if err == nil {
+		err = f.dir.noteMark(l.position)
+	}
 	if err == nil {
 		err = f.dir.restart(header{Log: l.position.logID, Revision: l.position.revision, Retention: f.retention})
 	}

@@ -31,7 +31,7 @@ func (d *directory) readSnapshot(at clock) (*recovered, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &recovered{position: position{head.Log, head.Revision}, retention: head.Retention}
+	r := &recovered{position: position{logID: head.Log, revision: head.Revision}, retention: head.Retention}
 	if head.Rules != revocation.Rules {
 		return r, nil
 	}

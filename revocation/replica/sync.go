@@ -29,9 +29,35 @@ func (f *Follower) Greet(logID string, revision uint64, retention time.Duration)
 		return err
 	}
 	f.refused.clear()
-	f.greeted, f.retention = position{logID, revision}, retention
+	f.greeted, f.retention = position{logID: logID, revision: revision}, retention
 	f.checkRetention()
 	f.connected.Store(true)
+	return nil
+}
+
+// Compare compares the mark of the follower's furthest revision with the mark that a
+// control endpoint has for that revision of this log; 0: the control endpoint knows
+// none. Compare returns [ErrOtherHistory] if the marks differ. A follower that knows no
+// mark takes that of the control endpoint.
+func (f *Follower) Compare(logID string, mark uint64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known := &f.known
+	switch {
+	case logID != known.logID || mark == 0 || mark == known.mark:
+		return nil
+	case known.mark != 0:
+		err := fmt.Errorf("%w: its revision %d is not the one of this replica, so it was restored from an older copy and lacks revocations that this replica has; see OPERATIONS.md, \"All control nodes are lost\", or start the control endpoint once with --accept-log %s, and the replica takes its set as it is",
+			ErrOtherHistory, known.revision, logID)
+		f.refused.set(err.Error())
+		return err
+	}
+	known.mark = mark
+	if c := *f.current.Load(); c.set != nil {
+		c.mark = mark
+		f.current.Store(&c)
+	}
+	f.toDisk(func(d *directory) error { return d.noteMark(f.known) })
 	return nil
 }
 
@@ -146,11 +172,12 @@ func (f *Follower) Apply(changes []revocation.Change) error {
 			f.discard(err.Error())
 			return err
 		}
-		c = &current{position: position{c.logID, change.Revision}, set: c.set, fromDisk: c.fromDisk}
+		c = &current{position: position{c.logID, change.Revision, change.Mark}, set: c.set, fromDisk: c.fromDisk}
 		f.hold(c)
 		f.changed(Changed{change.Added, change.Revision, c.set.view.Load() != seen})
 	}
 	f.toDisk(func(d *directory) error { return d.append(changes) })
+	f.toDisk(func(d *directory) error { return d.noteMark(f.known) })
 	return nil
 }
 

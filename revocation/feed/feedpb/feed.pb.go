@@ -176,7 +176,12 @@ type Hello struct {
 	Version string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
 	// Absent from a replica of the first edition: it counts as accepting every
 	// issuer.
-	Profile       *Profile `protobuf:"bytes,8,opt,name=profile,proto3" json:"profile,omitempty"`
+	Profile *Profile `protobuf:"bytes,8,opt,name=profile,proto3" json:"profile,omitempty"`
+	// The furthest revision that the replica has ever held, also if its set is
+	// gone, and the mark of that revision; 0: not known. A replica before marks sends
+	// neither.
+	Marked        uint64 `protobuf:"varint,9,opt,name=marked,proto3" json:"marked,omitempty"`
+	Mark          uint64 `protobuf:"fixed64,10,opt,name=mark,proto3" json:"mark,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -265,6 +270,20 @@ func (x *Hello) GetProfile() *Profile {
 		return x.Profile
 	}
 	return nil
+}
+
+func (x *Hello) GetMarked() uint64 {
+	if x != nil {
+		return x.Marked
+	}
+	return 0
+}
+
+func (x *Hello) GetMark() uint64 {
+	if x != nil {
+		return x.Mark
+	}
+	return 0
 }
 
 // Profile is the part of a replica's configuration that the control endpoint
@@ -719,7 +738,12 @@ type Greeting struct {
 	Replaces []string `protobuf:"bytes,6,rep,name=replaces,proto3" json:"replaces,omitempty"`
 	// The version of digests and matching rules of the entries. A server of the
 	// first edition sends 0, which means 1.
-	Rules         uint32 `protobuf:"varint,7,opt,name=rules,proto3" json:"rules,omitempty"`
+	Rules uint32 `protobuf:"varint,7,opt,name=rules,proto3" json:"rules,omitempty"`
+	// The mark of hello.marked in this log; 0: not known. The record of a revision
+	// determines its mark. So another mark than hello.mark says that the log was
+	// restored from an older copy, and has other revisions since. Such a log is not
+	// followed.
+	Mark          uint64 `protobuf:"fixed64,8,opt,name=mark,proto3" json:"mark,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -803,6 +827,13 @@ func (x *Greeting) GetRules() uint32 {
 	return 0
 }
 
+func (x *Greeting) GetMark() uint64 {
+	if x != nil {
+		return x.Mark
+	}
+	return 0
+}
+
 // SnapshotBegin opens a set that replaces the follower's, once it is whole.
 type SnapshotBegin struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -811,6 +842,7 @@ type SnapshotBegin struct {
 	Revision uint64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	// About how many entries will come.
 	Expect        uint64 `protobuf:"varint,2,opt,name=expect,proto3" json:"expect,omitempty"`
+	Mark          uint64 `protobuf:"fixed64,3,opt,name=mark,proto3" json:"mark,omitempty"` // of the revision; 0: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -855,6 +887,13 @@ func (x *SnapshotBegin) GetRevision() uint64 {
 func (x *SnapshotBegin) GetExpect() uint64 {
 	if x != nil {
 		return x.Expect
+	}
+	return 0
+}
+
+func (x *SnapshotBegin) GetMark() uint64 {
+	if x != nil {
+		return x.Mark
 	}
 	return 0
 }
@@ -1020,7 +1059,8 @@ type Change struct {
 	// The revision is sent before its turn, because a long one is on its way. It
 	// has added entries alone, which are in force at once. It comes again in its
 	// turn. A server sends it only to a follower of rules 2 or later.
-	Ahead         bool `protobuf:"varint,5,opt,name=ahead,proto3" json:"ahead,omitempty"`
+	Ahead         bool   `protobuf:"varint,5,opt,name=ahead,proto3" json:"ahead,omitempty"`
+	Mark          uint64 `protobuf:"fixed64,6,opt,name=mark,proto3" json:"mark,omitempty"` // of the revision, with its last part; 0: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1088,6 +1128,13 @@ func (x *Change) GetAhead() bool {
 		return x.Ahead
 	}
 	return false
+}
+
+func (x *Change) GetMark() uint64 {
+	if x != nil {
+		return x.Mark
+	}
+	return 0
 }
 
 // Heartbeat says that everything up to this revision has been sent before.
@@ -1567,7 +1614,7 @@ const file_revocation_feed_feed_proto_rawDesc = "" +
 	"\x03ack\x18\x02 \x01(\v2\x14.rescind.feed.v1.AckH\x00R\x03ack\x124\n" +
 	"\aprofile\x18\x03 \x01(\v2\x18.rescind.feed.v1.ProfileH\x00R\aprofile\x124\n" +
 	"\agoodbye\x18\x04 \x01(\v2\x18.rescind.feed.v1.GoodbyeH\x00R\agoodbyeB\x06\n" +
-	"\x04kind\"\xe8\x01\n" +
+	"\x04kind\"\x94\x02\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\fR\binstance\x12\x15\n" +
@@ -1576,7 +1623,10 @@ const file_revocation_feed_feed_proto_rawDesc = "" +
 	"\aentries\x18\x05 \x01(\x04R\aentries\x12\x14\n" +
 	"\x05rules\x18\x06 \x01(\rR\x05rules\x12\x18\n" +
 	"\aversion\x18\a \x01(\tR\aversion\x122\n" +
-	"\aprofile\x18\b \x01(\v2\x18.rescind.feed.v1.ProfileR\aprofile\"D\n" +
+	"\aprofile\x18\b \x01(\v2\x18.rescind.feed.v1.ProfileR\aprofile\x12\x16\n" +
+	"\x06marked\x18\t \x01(\x04R\x06marked\x12\x12\n" +
+	"\x04mark\x18\n" +
+	" \x01(\x06R\x04mark\"D\n" +
 	"\aProfile\x129\n" +
 	"\aissuers\x18\x01 \x03(\v2\x1f.rescind.feed.v1.AcceptedIssuerR\aissuers\"\xa2\x01\n" +
 	"\x0eAcceptedIssuer\x12\x16\n" +
@@ -1601,7 +1651,7 @@ const file_revocation_feed_feed_proto_rawDesc = "" +
 	"\fsnapshot_end\x18\x04 \x01(\v2\x1c.rescind.feed.v1.SnapshotEndH\x00R\vsnapshotEnd\x124\n" +
 	"\achanges\x18\x05 \x01(\v2\x18.rescind.feed.v1.ChangesH\x00R\achanges\x12:\n" +
 	"\theartbeat\x18\x06 \x01(\v2\x1a.rescind.feed.v1.HeartbeatH\x00R\theartbeatB\x06\n" +
-	"\x04kind\"\x91\x02\n" +
+	"\x04kind\"\xa5\x02\n" +
 	"\bGreeting\x12\x15\n" +
 	"\x06log_id\x18\x01 \x01(\tR\x05logId\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x127\n" +
@@ -1609,10 +1659,12 @@ const file_revocation_feed_feed_proto_rawDesc = "" +
 	"\theartbeat\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\theartbeat\x12.\n" +
 	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1a\n" +
 	"\breplaces\x18\x06 \x03(\tR\breplaces\x12\x14\n" +
-	"\x05rules\x18\a \x01(\rR\x05rules\"C\n" +
+	"\x05rules\x18\a \x01(\rR\x05rules\x12\x12\n" +
+	"\x04mark\x18\b \x01(\x06R\x04mark\"W\n" +
 	"\rSnapshotBegin\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x16\n" +
-	"\x06expect\x18\x02 \x01(\x04R\x06expect\")\n" +
+	"\x06expect\x18\x02 \x01(\x04R\x06expect\x12\x12\n" +
+	"\x04mark\x18\x03 \x01(\x06R\x04mark\")\n" +
 	"\rSnapshotChunk\x12\x18\n" +
 	"\aentries\x18\x01 \x01(\fR\aentries\"[\n" +
 	"\vSnapshotEnd\x12\x1a\n" +
@@ -1620,13 +1672,14 @@ const file_revocation_feed_feed_proto_rawDesc = "" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x1a\n" +
 	"\bchecksum\x18\x03 \x01(\aR\bchecksum\"<\n" +
 	"\aChanges\x121\n" +
-	"\achanges\x18\x01 \x03(\v2\x17.rescind.feed.v1.ChangeR\achanges\"~\n" +
+	"\achanges\x18\x01 \x03(\v2\x17.rescind.feed.v1.ChangeR\achanges\"\x92\x01\n" +
 	"\x06Change\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x14\n" +
 	"\x05added\x18\x02 \x01(\fR\x05added\x12\x18\n" +
 	"\aremoved\x18\x03 \x01(\fR\aremoved\x12\x12\n" +
 	"\x04more\x18\x04 \x01(\bR\x04more\x12\x14\n" +
-	"\x05ahead\x18\x05 \x01(\bR\x05ahead\"\x84\x01\n" +
+	"\x05ahead\x18\x05 \x01(\bR\x05ahead\x12\x12\n" +
+	"\x04mark\x18\x06 \x01(\x06R\x04mark\"\x84\x01\n" +
 	"\tHeartbeat\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12+\n" +
