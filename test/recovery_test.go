@@ -211,3 +211,46 @@ func startApart(t *testing.T, s *envoytest.Stack, i int, name string) *child {
 	config := strings.Replace(string(text), s.FeedAddr(i), freeport.Addrs(t, 1)[0], 1)
 	return w.run(envoytest.NodeName(i)+"-apart", rescind, "control", "--config", w.write("apart.yaml", config), "--accept-log", name)
 }
+
+// An older copy of the log is started under its own name, which OPERATIONS.md
+// forbids, and grows beyond the revisions that the replica has. The replica goes on
+// denying, takes nothing from that log, and says so. The control endpoint says of no
+// new revocation that it is in force.
+func TestRestoredLogUnderItsOldNameIsNotFollowed(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
+	s := start(t, envoytest.Options{ControlNodes: 1, Replicas: 1})
+	revoked(t, s, map[string]any{"claims": map[string]any{"sub": "before"}})
+	s.Control[0].Stop()
+	backup := t.TempDir()
+	if err := os.CopyFS(backup, os.DirFS(s.ControlDir(0))); err != nil {
+		t.Fatal(err)
+	}
+	startNode(t, s, 0)
+	lost := minted(t, s, map[string]any{"sub": "lost-2"})
+	for i := range 3 {
+		revoked(t, s, map[string]any{"claims": map[string]any{"sub": fmt.Sprint("lost-", i)}})
+	}
+	s.Control[0].Kill()
+	if err := os.RemoveAll(s.ControlDir(0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(s.ControlDir(0), os.DirFS(backup)); err != nil {
+		t.Fatal(err)
+	}
+	startNode(t, s, 0)
+	for i := range 6 {
+		cmd := exec.CommandContext(t.Context(), rescind, "revoke", "--issuer", s.Issuer.URL(), "--sub", fmt.Sprint("later-", i), "--wait", "--timeout", "500ms", "--control", s.ControlURLs[0], "--token-file", s.TokenFile)
+		out, _ := cmd.CombinedOutput()
+		if status := cmd.ProcessState.ExitCode(); status != 3 {
+			t.Errorf("revocation %d of the restored log: got exit status %d, want 3, because no replica has it in force\n%s", i, status, out)
+		}
+		wantStatus(t, s, "revoked by the lost log", lost, http.StatusUnauthorized)
+	}
+	eventually.True(t, "the replica says that it refuses the log", func() bool {
+		return strings.Contains(scraped("http://"+s.HTTP[0]+"/metrics"), "\nrescind_feed_refused 1\n")
+	})
+	if out := operator(t, s, "replicas"); !strings.Contains(out, envoytest.ReplicaName(0)) {
+		t.Errorf("rescind replicas: got\n%s\nwant the replica, which is pending", out)
+	}
+}
