@@ -90,7 +90,7 @@ type pod struct {
 // of the pod, and adds both addresses to the map.
 func newPod(t *testing.T, w Workload, name string, maps map[string]corev1.ConfigMap, addresses map[string]string) *pod {
 	t.Helper()
-	p := &pod{name: name, dir: t.TempDir(), container: w.Template.Spec.Containers[0], env: w.Environment(name), addresses: map[string]string{}}
+	p := &pod{name: name, dir: t.TempDir(), container: w.product(), env: w.Environment(name), addresses: map[string]string{}}
 	var err error
 	if p.args, err = w.Mount(p.dir, name, maps, shared.secret); err != nil {
 		t.Fatal(err)

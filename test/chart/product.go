@@ -59,7 +59,7 @@ const folder = "/etc/rescind"
 // returns the arguments of the product for that folder. secret returns the content of
 // a key of a Secret.
 func (w Workload) Mount(dir, pod string, maps map[string]corev1.ConfigMap, secret func(name, key string) ([]byte, error)) ([]string, error) {
-	container := w.Template.Spec.Containers[0]
+	container := w.product()
 	for _, volume := range w.Template.Spec.Volumes {
 		if volume.Name != "configuration" {
 			continue
@@ -108,11 +108,21 @@ func contents(source corev1.VolumeProjection, maps map[string]corev1.ConfigMap, 
 	return files, nil
 }
 
-// Environment returns the variables of the first container that the configuration may
-// use.
+// product returns the container that runs the product: the sidecar, or the first
+// container of a pod without one.
+func (w Workload) product() corev1.Container {
+	for _, c := range w.Template.Spec.InitContainers {
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			return c
+		}
+	}
+	return w.Template.Spec.Containers[0]
+}
+
+// Environment returns the variables of the product that its configuration may use.
 func (w Workload) Environment(pod string) []string {
 	var env []string
-	for _, e := range w.Template.Spec.Containers[0].Env {
+	for _, e := range w.product().Env {
 		switch {
 		case e.Name == "POD_NAME":
 			env = append(env, "POD_NAME="+pod)
