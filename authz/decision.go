@@ -2,6 +2,7 @@ package authz
 
 import (
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"rescind/revocation"
@@ -127,6 +128,11 @@ type Facts struct {
 	Expires  revocation.Micros // 0: it has no exp
 	Hash     [32]byte          // SHA-256 of header.payload; identifies a token without jti
 	Claims   map[string]any    // all of them; nobody changes or keeps them
+
+	// Layout is a number that an observer computes from the names of the claims. The
+	// observer keeps it here, because a token that is remembered comes again and again. 0:
+	// nothing was kept.
+	Layout atomic.Uint64
 }
 
 // Clients are the claims in which issuers write the client of a token, in the

@@ -150,7 +150,10 @@ func (w *Watcher) Observe(r *authz.Request, d *authz.Decision, at time.Time) {
 	}
 	e := eventOf(r, d, at)
 	if f := d.Facts; f != nil && f.Claims != nil {
-		e.layout = layoutOf(d.Issuer, f.Claims)
+		if e.layout = f.Layout.Load(); e.layout == 0 {
+			e.layout = layoutOf(d.Issuer, f.Claims)
+			f.Layout.Store(e.layout)
+		}
 		if w.layouts.learn(e.layout) {
 			e.names = namesOf(f.Claims)
 		}

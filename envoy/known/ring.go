@@ -65,21 +65,22 @@ func (r *ring) takeUsed(number int) bool {
 	return true
 }
 
-// drain calls use with each request that came since the last call. The caller holds
-// the lock of the table.
-func (r *ring) drain(t *Table, use func(Use)) {
+// drain appends requests that came since the last call to uses, as many as have room. The
+// caller holds the lock of the table.
+func (r *ring) drain(t *Table, uses []Use) []Use {
 	for worker := range r.workers {
 		at := r.workerAt(worker)
 		tail := r.memory.load(at + workerTail)
 		if tail-r.heads[worker] > uint64(r.cells) {
 			r.heads[worker] = tail - uint64(r.cells) // the Envoy lies, or has overwritten cells
 		}
-		for ; r.heads[worker] != tail; r.heads[worker]++ {
+		for ; r.heads[worker] != tail && len(uses) < cap(uses); r.heads[worker]++ {
 			cell := at + workerRingSize + int(r.heads[worker]%uint64(r.cells))*cellSize
-			use(t.useIn(r.memory.bytes[cell : cell+cellSize]))
+			uses = append(uses, t.useIn(r.memory.bytes[cell:cell+cellSize]))
 		}
-		r.memory.store(at+workerHead, tail)
+		r.memory.store(at+workerHead, r.heads[worker])
 	}
+	return uses
 }
 
 // useIn reads a cell.

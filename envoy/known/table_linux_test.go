@@ -196,20 +196,54 @@ func TestRingIsNotBelieved(t *testing.T) {
 				at := rapid.IntRange(0, r.size/8-1).Draw(t, "word")
 				r.memory.store(at*8, rapid.Uint64().Draw(t, "value"))
 			}
-			uses := 0
-			r.drain(table, func(u Use) {
-				uses++
+			uses := r.drain(table, make([]Use, 0, 4*r.cells))
+			for _, u := range uses {
 				if u.Key != (Key{}) {
 					t.Fatalf("got the use of key %v, and no token is known", u.Key)
 				}
-			})
-			if uses > 2*r.cells {
-				t.Fatalf("got %d uses, and the ring has %d cells", uses, 2*r.cells)
+			}
+			if len(uses) > 2*r.cells {
+				t.Fatalf("got %d uses, and the ring has %d cells", len(uses), 2*r.cells)
 			}
 			r.state()
 			r.takeUsed(63)
 		}
 	})
+}
+
+// All uses are read in portions, each once.
+func TestRingIsReadInPortions(t *testing.T) {
+	table := newTestTable(t, 64)
+	defer table.Close()
+	r, err := newRing(2, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.memory.free()
+	const written = 1000 // of each worker
+	for worker := range 2 {
+		at := r.workerAt(worker)
+		for n := range written {
+			r.memory.store(at+workerRingSize+n*cellSize, uint64(worker*written+n))
+		}
+		r.memory.store(at+workerTail, written)
+	}
+	seen := map[int64]int{}
+	for range 2*written/portion + 1 {
+		for _, u := range r.drain(table, make([]Use, 0, portion)) {
+			seen[u.At.UnixNano()]++
+		}
+	}
+	for n := range int64(2 * written) {
+		if seen[n] != 1 {
+			t.Fatalf("use %d: got it %d times, want once", n, seen[n])
+		}
+	}
+	for worker := range 2 {
+		if got := r.memory.load(r.workerAt(worker) + workerHead); got != written {
+			t.Errorf("worker %d sees %d cells read, want %d", worker, got, written)
+		}
+	}
 }
 
 func TestMemoryIsSealed(t *testing.T) {

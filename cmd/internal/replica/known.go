@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -250,16 +251,28 @@ func (p *process) serveKnown(ctx context.Context, a *authz.Authorizer, of *admis
 
 // observeKnown shows a request that Envoy answered to everything that observes
 // decisions. A token whose holder is not remembered any more would be used unseen, so
-// the token leaves the table.
+// the token leaves the table. The observers keep nothing, so the memory is used again.
 func (p *process) observeKnown(ctx context.Context, u known.Use) {
-	d := p.gate.Authorizer().Recall(u.Policy, tokencache.KeyOf(u.Key))
-	if d.Facts == nil && u.Key != (known.Key{}) {
+	m := uses.Get().(*use)
+	m.decision = p.gate.Authorizer().Recall(u.Policy, tokencache.KeyOf(u.Key))
+	if m.decision.Facts == nil && u.Key != (known.Key{}) {
 		p.known.table.Load().Forget(u.Key)
 	}
-	d.ID, d.ByGateway = u.ID, true
-	_, d.Revision = p.follower.Position()
-	p.gate.Observe(ctx, gate.Observation{Request: &authz.Request{Source: u.Source}, Decision: &d, At: u.At})
+	m.decision.ID, m.decision.ByGateway = u.ID, true
+	_, m.decision.Revision = p.follower.Position()
+	m.request.Source = u.Source
+	p.gate.Observe(ctx, gate.Observation{Request: &m.request, Decision: &m.decision, At: u.At})
+	*m = use{}
+	uses.Put(m)
 }
+
+// use is the memory of one observation.
+type use struct {
+	decision authz.Decision
+	request  authz.Request
+}
+
+var uses = sync.Pool{New: func() any { return new(use) }}
 
 type knownMetrics struct{ *knownTokens }
 
