@@ -40,10 +40,10 @@ func TestImportsOfOneCredentialArePaced(t *testing.T) {
 		code                    int
 		want                    time.Duration
 	}{
-		"an import":               {"revoker", "POST", postPath, importOf("b", 5000), ndjson, 201, time.Second},
-		"a repeated import":       {"revoker", "POST", postPath, importOf("a", 5000), ndjson, 201, time.Second},
-		"a faulty import":         {"revoker", "POST", postPath, importOf("b", 5000) + "{", ndjson, 422, time.Second},
-		"a dry run":               {"revoker", "POST", postPath + "?dry_run=true", importOf("b", 5000), ndjson, 200, time.Second},
+		"an import":               {"revoker", "POST", postPath, importOf("b", importRate), ndjson, 201, time.Second},
+		"a repeated import":       {"revoker", "POST", postPath, importOf("a", importRate), ndjson, 201, time.Second},
+		"a faulty import":         {"revoker", "POST", postPath, importOf("b", importRate) + "{", ndjson, 422, time.Second},
+		"a dry run":               {"revoker", "POST", postPath + "?dry_run=true", importOf("b", importRate), ndjson, 200, time.Second},
 		"a restoration":           {"revoker", "DELETE", postPath + "?revision=2", "", nil, 200, 0},
 		"a single revocation":     {"revoker", "POST", postPath, one, nil, 201, 0},
 		"a single restoration":    {"revoker", "DELETE", postPath + "/r2.0", "", nil, 200, 0},
@@ -55,14 +55,14 @@ func TestImportsOfOneCredentialArePaced(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e := serve(t, ledgertest.New())
 				began := time.Now()
-				e.do("revoker", "POST", postPath, importOf("a", 5000), ndjson...).want(201)
+				e.do("revoker", "POST", postPath, importOf("a", importRate), ndjson...).want(201)
 				if took := time.Since(began); took > 0 {
-					t.Errorf("the first import, of 5,000 lines: got an answer after %v, want it at once", took)
+					t.Errorf("the first import, of a second's lines: got an answer after %v, want it at once", took)
 				}
 				began = time.Now()
 				e.do(tt.who, tt.method, tt.path, tt.body, tt.header...).want(tt.code)
 				if took := time.Since(began); took != tt.want {
-					t.Errorf("%s after 5,000 lines of a revoker: got an answer after %v, want %v", name, took, tt.want)
+					t.Errorf("%s after a second's lines of a revoker: got an answer after %v, want %v", name, took, tt.want)
 				}
 				paced := 0
 				if tt.want > 0 {
@@ -82,11 +82,11 @@ func TestAShortImportWaitsForNoLongOne(t *testing.T) {
 	ndjson := []string{"Content-Type", typeNDJSON}
 	synctest.Test(t, func(t *testing.T) {
 		e := serve(t, ledgertest.New())
-		e.do("revoker", "POST", postPath, importOf("a", 50_000), ndjson...).want(201)
+		e.do("revoker", "POST", postPath, importOf("a", 10*importRate), ndjson...).want(201)
 		began := time.Now()
 		e.do("revoker", "POST", postPath, importOf("b", 10), ndjson...).want(201)
 		if took := time.Since(began); took <= 0 || took > 10*time.Millisecond {
-			t.Errorf("an import of 10 lines after one of 50,000: got an answer after %v, want it after the time of its own lines", took)
+			t.Errorf("an import of 10 lines after one of ten seconds' lines: got an answer after %v, want it after the time of its own lines", took)
 		}
 		r := httptest.NewRequest(http.MethodPost, postPath, io.MultiReader(strings.NewReader(importOf("c", 10))))
 		r.Header.Set("Authorization", "Bearer token-revoker")
@@ -94,7 +94,7 @@ func TestAShortImportWaitsForNoLongOne(t *testing.T) {
 		began = time.Now()
 		e.server.ServeHTTP(httptest.NewRecorder(), r)
 		if took := time.Since(began); took < 9*time.Second {
-			t.Errorf("an import of unknown length after one of 50,000 lines: got an answer after %v, want it after about 10s", took)
+			t.Errorf("an import of unknown length after one of ten seconds' lines: got an answer after %v, want it after about 10s", took)
 		}
 	})
 }
@@ -113,16 +113,16 @@ func TestEachKindOfImportMakesTheNextOneWait(t *testing.T) {
 			return time.Since(began).Round(time.Millisecond)
 		}
 		got := []time.Duration{
-			took("POST", postPath+"?dry_run=true", importOf("a", 20_000), ndjson...),
-			took("POST", postPath, importOf("a", 10_000), ndjson...),
+			took("POST", postPath+"?dry_run=true", importOf("a", 4*importRate), ndjson...),
+			took("POST", postPath, importOf("a", 2*importRate), ndjson...),
 			took("DELETE", postPath+"?revision=2", ""),
 			took("DELETE", postPath+"?revision=2", ""),
 			took("POST", postPath, importOf("b", 1000), ndjson...),
 			took("POST", postPath, importOf("c", 1000), ndjson...),
 		}
-		want := []time.Duration{0, own(importOf("a", 10_000)), 0, 2 * time.Second, own(importOf("b", 1000)), own(importOf("c", 1000))}
+		want := []time.Duration{0, own(importOf("a", 2*importRate)), 0, 2 * time.Second, own(importOf("b", 1000)), own(importOf("c", 1000))}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("a dry run of 20,000 lines, an import of 10,000, its restoration twice, and two imports of 1,000: got the times %v, want %v", got, want)
+			t.Errorf("a dry run of four seconds' lines, an import of two seconds' lines, its restoration twice, and two imports of 1,000: got the times %v, want %v", got, want)
 		}
 	})
 }
@@ -135,11 +135,11 @@ func TestAnImportThatWaitsHoldsNoPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stopping := make(chan struct{})
 		e := serve(t, ledgertest.New(), func(p *parts) { p.api.Stopping = stopping })
-		e.do("revoker", "POST", postPath, importOf("a", 20_000), ndjson...).want(201)
+		e.do("revoker", "POST", postPath, importOf("a", 4*importRate), ndjson...).want(201)
 		ctx, goAway := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		all.Go(func() {
-			r := httptest.NewRequestWithContext(ctx, "POST", postPath, strings.NewReader(importOf("b", 20_000)))
+			r := httptest.NewRequestWithContext(ctx, "POST", postPath, strings.NewReader(importOf("b", 4*importRate)))
 			r.Header.Set("Authorization", "Bearer token-revoker")
 			r.Header.Set("Content-Type", typeNDJSON)
 			e.server.ServeHTTP(httptest.NewRecorder(), r)
@@ -148,20 +148,20 @@ func TestAnImportThatWaitsHoldsNoPlace(t *testing.T) {
 		if taken := e.server.imports.taken; taken != 0 {
 			t.Errorf("while an import waits: got %d places taken, want none", taken)
 		}
-		if a := e.do("revoker", "POST", postPath, importOf("c", 20_000), ndjson...).want(429); a.Header().Get("Retry-After") != "4" {
+		if a := e.do("revoker", "POST", postPath, importOf("c", 4*importRate), ndjson...).want(429); a.Header().Get("Retry-After") != "4" {
 			t.Errorf("a second import meanwhile: got Retry-After %q, want 4", a.Header().Get("Retry-After"))
 		}
 		goAway()
 		all.Wait()
 		began := time.Now()
-		e.do("revoker", "POST", postPath, importOf("c", 20_000), ndjson...).want(201)
+		e.do("revoker", "POST", postPath, importOf("c", 4*importRate), ndjson...).want(201)
 		if took := time.Since(began); took != 4*time.Second {
 			t.Errorf("an import after that: got an answer after %v, want 4s", took)
 		}
 		close(stopping)
-		e.do("revoker", "POST", postPath, importOf("d", 20_000), ndjson...).want(503)
-		if n := e.ledger.Len(); n != 40_000 {
-			t.Errorf("got %d revocations in force, want 40000, without those of the caller that went away and of the end", n)
+		e.do("revoker", "POST", postPath, importOf("d", 4*importRate), ndjson...).want(503)
+		if n := e.ledger.Len(); n != 8*importRate {
+			t.Errorf("got %d revocations in force, want those of eight seconds, without those of the caller that went away and of the end", n)
 		}
 	})
 }

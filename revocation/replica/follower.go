@@ -191,7 +191,7 @@ func (f *Follower) recover(path string) (err error) {
 		f.log.Warn(text, "log", r.logID, "revision", r.revision)
 		return nil
 	}
-	f.current.Store(&current{position: r.position, set: r.set, fromDisk: true, ahead: r.ahead})
+	f.hold(&current{position: r.position, set: r.set, fromDisk: true, ahead: r.ahead})
 	f.contact.Store(&contact{sure: r.contact, at: r.contact})
 	f.log.Info("revocations read from disk", "log", r.logID, "revision", r.revision, "entries", r.set.len(), "took", time.Since(began).Round(time.Millisecond))
 	return nil
@@ -310,6 +310,7 @@ func (f *Follower) SetLimits(maxStaleness time.Duration, lifetimes map[string]ti
 
 // hold makes c current. The caller holds mu.
 func (f *Follower) hold(c *current) {
+	c.set.inUse.Store(true)
 	f.current.Store(c)
 	f.known = c.position
 }

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -45,9 +46,11 @@ type set struct {
 	stripes [stripes]stripe
 	evicted atomic.Int64 // entries that BigCache removed by itself: a fault
 	entries atomic.Int64
+	inUse   atomic.Bool // look-ups read the set, so long work on it rests
 
 	mu     sync.Mutex        // held by the writer, for the fields below
 	ended  revocation.Micros // entries that end by then may be dropped; it never goes back
+	rests  time.Time         // until then no change rests, so that a replica that is behind catches up
 	next   *filter           // the filter that is being built; nil: none
 	added  int               // keys in the filter
 	shapes shapeTable
@@ -84,6 +87,14 @@ func (s *set) len() int { return int(s.entries.Load()) }
 // among processors.
 const parallelThreshold = 1024
 
+// A change rests for mostRest at most. After its rests, restShare times as long
+// passes before another change rests.
+const (
+	mostRest      = 50 * time.Millisecond
+	restShare     = 20
+	longestGentle = 4096 // entries of a change that rests; a longer one uses several processors
+)
+
 // apply adds and removes entries. Entries that are there already, or gone
 // already, change nothing.
 func (s *set) apply(added, removed []revocation.Entry, at clock) error {
@@ -99,7 +110,11 @@ func (s *set) change(added, removed []revocation.Entry, at clock) (grown int, er
 	s.shapes.number(added)
 	b := batch{set: s, filter: s.view.Load().filter, added: added, removed: removed, now: max(at.now, s.ended)}
 	b.filter.prefetch(added)
-	if len(added)+len(removed) < parallelThreshold {
+	if n := len(added) + len(removed); s.inUse.Load() && n <= longestGentle && time.Now().After(s.rests) {
+		b.breath = newBreath(mostRest)
+		defer func() { s.rests = time.Now().Add(restShare * (mostRest - b.breath.left)) }()
+	}
+	if b.breath != nil || len(added)+len(removed) < parallelThreshold {
 		for i := range s.stripes {
 			err = errors.Join(err, b.put(&s.stripes[i]))
 		}
@@ -165,7 +180,8 @@ func (s *set) sweep(ended revocation.Micros) {
 }
 
 // renew replaces the filter if it is too full, or mostly full of keys that are
-// gone. Readers and the writer go on meanwhile.
+// gone. Readers and the writer go on meanwhile, and the work rests as often as it
+// takes a processor.
 func (s *set) renew() error {
 	s.mu.Lock()
 	current, entries := s.view.Load().filter, s.len()
@@ -183,8 +199,19 @@ func (s *set) renew() error {
 	s.mu.Unlock()
 
 	var err error
+	var rests *breath
+	if s.inUse.Load() {
+		rests = newBreath(time.Hour)
+	}
+	keys := 0
 	for _, b := range buckets {
-		if err = b.keys(func(k key) { next.add(uint64(k)) }); err != nil {
+		err = b.keys(func(k key) {
+			next.add(uint64(k))
+			if keys++; keys%1024 == 0 {
+				rests.take()
+			}
+		})
+		if err != nil {
 			break
 		}
 	}

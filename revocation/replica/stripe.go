@@ -57,6 +57,7 @@ type batch struct {
 	filter         *filter
 	added, removed []revocation.Entry
 	now            revocation.Micros
+	breath         *breath
 }
 
 // put makes the part of the change that belongs to h.
@@ -76,6 +77,7 @@ func (b *batch) put(h *stripe) error {
 		if err := b.add(h, k, &r); err != nil {
 			return err
 		}
+		b.breath.take()
 	}
 	for i := range b.removed {
 		e := &b.removed[i]
@@ -87,6 +89,7 @@ func (b *batch) put(h *stripe) error {
 		if err := h.remove(k, &r); err != nil {
 			return err
 		}
+		b.breath.take()
 	}
 	return nil
 }
