@@ -13,14 +13,25 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { ALIVE_NS = 1000000000, BEAT_MS = 50, BEAT_NS = BEAT_MS * 1000000, ANSWER_S = 2, RETRY_MS = 10, RETRY_MOST_MS = 500 };
+
+// A reason for which there is no table is logged if it lasts for some tries, and again
+// after a minute.
+enum { SENTENCE = 320, PATIENCE_MS = 160 };
+static const uint64_t SAID_NS = 60000000000;
+
 struct source {
   char path[sizeof((struct sockaddr_un){0}).sun_path];
   uint32_t uid, workers;
   attachment *current;
   uint64_t alive_until; // nanoseconds of CLOCK_BOOTTIME
   streams *open;
-  attachment *retired; // not yet unmapped; the thread's own
   source *next;
+  // The thread's own:
+  attachment *retired;       // not yet unmapped
+  char why[SENTENCE];        // there is no table
+  char said[SENTENCE];       // the last why that was logged
+  uint64_t said_until;       // it is logged again from then on
 };
 
 // A worker writes the attachment that it holds into its slot. The thread unmaps an
@@ -31,8 +42,6 @@ static struct {
 
 static source *sources;
 static pthread_mutex_t sources_lock = PTHREAD_MUTEX_INITIALIZER;
-
-enum { ALIVE_NS = 1000000000, BEAT_MS = 50, BEAT_NS = BEAT_MS * 1000000, ANSWER_S = 2, RETRY_MS = 10, RETRY_MOST_MS = 500 };
 
 static uint64_t boot_time(void) {
   struct timespec t;
@@ -76,10 +85,31 @@ static void unmap_retired(source *s) {
   }
 }
 
-// dial returns a socket to the replica, or -1.
-static int dial(const source *s) {
+static const char *advice(int error) {
+  switch (error) {
+  case ENOENT: return "no replica has made this socket; compare the path with known_tokens.socket of authz.yaml";
+  case ECONNREFUSED: return "no replica runs there";
+  case EACCES: return "the user of Envoy may not use it; the user must be in the group of known_tokens.group";
+  default: return strerror(error);
+  }
+}
+
+// complain logs why there is no table.
+static void complain(source *s) {
+  const uint64_t now = boot_time();
+  if (!strcmp(s->why, s->said) && now < s->said_until) return;
+  memcpy(s->said, s->why, sizeof s->said);
+  s->said_until = now + SAID_NS;
+  say(LOG_WARN, "rescind: %s. Every request asks ext_authz", s->why);
+}
+
+// dial returns a socket to the replica, or -1 and the reason in why.
+static int dial(source *s) {
   const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-  if (fd < 0) return -1;
+  if (fd < 0) {
+    snprintf(s->why, sizeof s->why, "no socket: %s", strerror(errno));
+    return -1;
+  }
   const struct timeval limit = {ANSWER_S, 0};
   struct sockaddr_un to = {.sun_family = AF_UNIX};
   memcpy(to.sun_path, s->path, sizeof to.sun_path);
@@ -87,11 +117,12 @@ static int dial(const source *s) {
   socklen_t size = sizeof peer;
   if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) ||
       connect(fd, (const struct sockaddr *)&to, sizeof to) || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size)) {
+    snprintf(s->why, sizeof s->why, "no connection to %s: %s", s->path, advice(errno));
     close(fd);
     return -1;
   }
   if (peer.uid != s->uid) {
-    say(LOG_ERROR, "rescind: user %u serves %s, and not user %u as the configuration demands", peer.uid, s->path, s->uid);
+    snprintf(s->why, sizeof s->why, "user %u serves %s, and the configuration of the filter demands uid=%u; write the user of the replica there", peer.uid, s->path, s->uid);
     close(fd);
     return -1;
   }
@@ -118,16 +149,18 @@ static bool receive_table(int socket, table_message *m, int fds[2]) {
   return false;
 }
 
-static attachment *greet(const source *s, int socket) {
+// greet returns the table and the ring of the replica, or NULL and the reason in why.
+static attachment *greet(source *s, int socket) {
   const hello_message hello = {HELLO, TABLE_MAGIC, LAYOUT, s->workers};
   table_message m;
   int fds[2];
+  snprintf(s->why, sizeof s->why, "the replica at %s gives no table; its log says why", s->path);
   if (send(socket, &hello, sizeof hello, MSG_NOSIGNAL) != sizeof hello || !receive_table(socket, &m, fds)) return NULL;
   const char *reason;
   attachment *a = attachment_map(fds[0], fds[1], m.table_size, m.ring_size, &reason);
   close(fds[0]);
   close(fds[1]);
-  if (!a) say(LOG_ERROR, "rescind: the memory of the replica at %s is refused: %s", s->path, reason);
+  if (!a) snprintf(s->why, sizeof s->why, "the memory of the replica at %s is refused: %s", s->path, reason);
   return a;
 }
 
@@ -168,9 +201,10 @@ static void *keep(void *argument) {
     usleep(pause * 1000);
     unmap_retired(s);
     const int socket = dial(s);
-    if (socket < 0) continue;
-    attachment *a = greet(s, socket);
+    attachment *a = socket < 0 ? NULL : greet(s, socket);
+    if (!a && pause >= PATIENCE_MS) complain(s);
     if (a) {
+      s->said[0] = 0;
       RELEASE(&s->alive_until, 0);
       __atomic_store_n(&s->current, a, __ATOMIC_SEQ_CST);
       say(LOG_INFO, "rescind: attached to the replica at %s", s->path);
@@ -182,7 +216,7 @@ static void *keep(void *argument) {
       say(LOG_WARN, "rescind: the replica at %s has gone; every request asks ext_authz", s->path);
       pause = RETRY_MS;
     }
-    close(socket);
+    if (socket >= 0) close(socket);
   }
   return NULL;
 }

@@ -42,6 +42,7 @@ typedef struct {
 extern bool pauses;         // some requests stand still while they use the table
 extern uint32_t pausing;    // how many did so far
 extern uint32_t schedulers; // that exist
+extern uint32_t complaints; // lines of the log about the socket of another user
 
 extern const void *envoy_dynamic_module_on_http_filter_config_new(void *envoy, text filter, text value);
 extern void envoy_dynamic_module_on_http_filter_config_destroy(const void *s);
