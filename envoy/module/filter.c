@@ -106,13 +106,27 @@ static bool clean(const header_list *headers, const attachment *a) {
   return !headers->too_many;
 }
 
+// find_authorization returns the value of the only Authorization header. The headers are
+// there already, so Envoy is asked for the header only if there are too many of them.
+static bool find_authorization(void *filter, const header_list *headers, text *value) {
+  const text name = TEXT("authorization");
+  size_t count = 0;
+  if (headers->too_many) return ENVOY(http_get_header)(filter, REQUEST_HEADER, name, value, 0, &count) && count == 1;
+  for (size_t i = 0; i < headers->n; i++) {
+    const field *one = &headers->at[i];
+    if (one->name.n != name.n || memcmp(one->name.at, name.at, name.n)) continue;
+    *value = one->value;
+    count++;
+  }
+  return count == 1;
+}
+
 // find_token returns the token of the only Authorization header, if the header has
 // the form that most have. Everything else is for the replica to judge.
-static bool find_token(void *filter, text *token) {
+static bool find_token(void *filter, const header_list *headers, text *token) {
   const text scheme = TEXT("Bearer ");
   text value = {0};
-  size_t count = 0;
-  if (!ENVOY(http_get_header)(filter, REQUEST_HEADER, TEXT("authorization"), &value, 0, &count) || count != 1) return false;
+  if (!find_authorization(filter, headers, &value)) return false;
   if (value.n <= scheme.n || value.n > MAX_TOKEN || strncasecmp(value.at, scheme.at, scheme.n) != 0) return false;
   size_t at = scheme.n;
   while (at < value.n && value.at[at] == ' ') at++;
@@ -261,25 +275,29 @@ static bool is_known(void *filter, const settings *s, const header_list *headers
   return miss < 0;
 }
 
+// look answers the request if its token is known, and watches it if it asks for a stream.
+static bool look(void *filter, request *r) {
+  const settings *s = r->settings;
+  text policy = {0}, token = {0};
+  if (worker.slot < 0 || !ENVOY(http_get_metadata_string)(filter, OF_ROUTE, TEXT(KNOWN_SPACE), POLICY, &policy)) return false;
+  header_list headers;
+  read_headers(&headers, filter);
+  if (find_token(filter, &headers, &token) && s->streams) keep_texts(r, policy, token);
+  const bool may_stream = r->texts && asks_for_stream(&headers);
+  const bool known = is_known(filter, s, &headers, policy, token);
+  if (may_stream) watch(filter, r, worker.slot, known);
+  return known;
+}
+
 HOOK int envoy_dynamic_module_on_http_filter_request_headers(void *filter, const void *state, bool last) {
   (void)last;
-  request *r = (request *)state;
-  const settings *s = r->settings;
   if (!worker.begun) begin_worker();
+  if (look(filter, (request *)state)) return CONTINUE;
 
   // Only this module may say that a request is known. An earlier filter, or an
   // earlier round of the same request, spoke about something else.
   bool known;
   if (ENVOY(http_get_metadata_bool)(filter, OF_STREAM, TEXT(KNOWN_SPACE), TEXT(KNOWN), &known)) ENVOY(http_set_dynamic_metadata_bool)(filter, TEXT(KNOWN_SPACE), TEXT(KNOWN), false);
-
-  text policy = {0}, token = {0};
-  if (worker.slot < 0 || !ENVOY(http_get_metadata_string)(filter, OF_ROUTE, TEXT(KNOWN_SPACE), POLICY, &policy)) return CONTINUE;
-  header_list headers;
-  read_headers(&headers, filter);
-  if (find_token(filter, &token) && s->streams) keep_texts(r, policy, token);
-  const bool may_stream = r->texts && asks_for_stream(&headers);
-  known = is_known(filter, s, &headers, policy, token);
-  if (may_stream) watch(filter, r, worker.slot, known);
   return CONTINUE;
 }
 
