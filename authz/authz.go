@@ -157,6 +157,9 @@ func (a *Authorizer) policy(r *Request) (string, *policy) {
 	return name, nil
 }
 
+// twoPolicies is the detail of a denial for a policy that a front end could not read.
+const twoPolicies = "the metadata and the context extensions of the route name different policies, or the metadata names none as a text; rescind lint shows where"
+
 // Refuse returns the denial of a request that is denied before any decision. r is
 // nil if the request could not be read.
 func (a *Authorizer) Refuse(r *Request, reason Reason) Decision {
@@ -165,6 +168,9 @@ func (a *Authorizer) Refuse(r *Request, reason Reason) Decision {
 		if name, policy := a.policy(r); policy != nil {
 			d.Policy, d.Challenge = name, policy.challenge()
 		}
+	}
+	if reason == UnknownPolicy {
+		d.Detail = twoPolicies
 	}
 	return d.deny(reason)
 }

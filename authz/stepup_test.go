@@ -71,6 +71,9 @@ func TestRefuse(t *testing.T) {
 			t.Errorf("%s: got %+v, want a denial with policy %q and realm %q", name, d, c.policy, c.realm)
 		}
 	}
+	if d := a.Refuse(&Request{}, UnknownPolicy); d.Allow || !strings.Contains(d.Detail, "name different policies") {
+		t.Errorf("a policy that could not be read: got %+v, want a denial whose detail says why", d)
+	}
 }
 
 func TestTextsThatBreakOutOfAChallenge(t *testing.T) {

@@ -55,6 +55,7 @@ type Counts struct {
 	Evicted   atomic.Uint64
 	TakenOut  atomic.Uint64 // by revocations
 	Forgotten atomic.Uint64 // because the replica had forgotten their holders
+	Unfit     atomic.Uint64 // tokens that have no place, because their answer has none in an entry
 	Voided    atomic.Uint64 // times at which all tokens became void
 }
 
@@ -143,6 +144,7 @@ func (t *Table) Admit(token *Token, now time.Time) bool {
 	}
 	answer := t.answer(token)
 	if answer == nil {
+		t.counts.Unfit.Add(1)
 		return false
 	}
 	t.mu.Lock()

@@ -139,6 +139,9 @@ func TestAdmission(t *testing.T) {
 		}
 		table.Void()
 	}
+	if got := table.counts.Unfit.Load(); got != 6 {
+		t.Errorf("tokens whose answer has no place in an entry: got %d, want 6", got)
+	}
 	token := tokenOf(table, 2)
 	table.Admit(token, start)
 	if read(table, token.Key, token.Ends) != nil {

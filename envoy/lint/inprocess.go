@@ -65,6 +65,8 @@ func (l *linter) routePolicies(c *check, module bool) {
 			continue
 		case other != nil && other.string() != policy.string():
 			l.twoPolicies(policy, other, module)
+		case other == nil && !sent && policy.string() == "default":
+			l.reportAs(Info, "policy-not-sent", policy, "The check does not send the metadata of the route, so no token becomes known here.")
 		case other == nil && !sent:
 			l.report("policy-not-sent", policy, "The check does not send the metadata of the route, so the replica decides with the policy default instead of %s.", quote(policy.string()))
 		}

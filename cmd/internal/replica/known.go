@@ -280,7 +280,7 @@ var (
 	knownRequests  = prometheus.NewDesc("rescind_known_requests_total", "Requests that Envoy answered by itself, by whether anything else is known about them: recorded, or dropped because the replica did not read fast enough.", []string{"record"}, nil)
 	knownMisses    = prometheus.NewDesc("rescind_known_misses_total", "Requests that Envoy's module left to ext_authz, by reason.", []string{"reason"}, nil)
 	knownTable     = prometheus.NewDesc("rescind_known_tokens", "Tokens for which Envoy answers by itself.", nil, nil)
-	knownChanges   = prometheus.NewDesc("rescind_known_token_changes_total", "Tokens that came into the table and left it: admitted, evicted, revoked, or forgotten because token_cache.max_bytes is too small. void counts the times at which all tokens left.", []string{"change"}, nil)
+	knownChanges   = prometheus.NewDesc("rescind_known_token_changes_total", "Tokens that came into the table and left it: admitted, evicted, revoked, or forgotten because token_cache.max_bytes is too small. unfit counts uses of tokens whose headers are too long to be known. void counts the times at which all tokens left.", []string{"change"}, nil)
 	knownEnvoys    = prometheus.NewDesc("rescind_known_envoys", "Envoys that use the known tokens.", nil, nil)
 	knownUnwatched = prometheus.NewDesc("rescind_streams_unwatched_total", "Open streams that were too many to be reset when their tokens are revoked.", nil, nil)
 	knownStreams   = prometheus.NewDesc("rescind_streams", "Open streams that are reset when their tokens are revoked.", nil, nil)
@@ -307,7 +307,7 @@ func (m knownMetrics) Collect(out chan<- prometheus.Metric) {
 	count(knownUnwatched, e.Unwatched)
 	gauge(knownEnvoys, connected)
 	gauge(knownTable, m.table.Load().Len())
-	for name, n := range map[string]*atomic.Uint64{"admitted": &m.counts.Admitted, "evicted": &m.counts.Evicted, "revoked": &m.counts.TakenOut, "forgotten": &m.counts.Forgotten, "void": &m.counts.Voided} {
+	for name, n := range map[string]*atomic.Uint64{"admitted": &m.counts.Admitted, "evicted": &m.counts.Evicted, "revoked": &m.counts.TakenOut, "forgotten": &m.counts.Forgotten, "unfit": &m.counts.Unfit, "void": &m.counts.Voided} {
 		count(knownChanges, n.Load(), name)
 	}
 	streams, ended := m.streams.figures()
