@@ -111,27 +111,25 @@ const knownSocket = "run/rescind/known.sock"
 // connectAs connects to the socket as a stranger in a group. The modes above the root
 // folder do not count.
 func connectAs(root string, group int) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the thread ends with the goroutine, and its user with it
-		done <- func() error {
-			dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = unix.Close(dir) }()
-			socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = unix.Close(socket) }()
-			if err := errors.Join(unix.Setfsgid(group), unix.Setfsuid(stranger)); err != nil {
-				return err
-			}
-			return unix.Connect(socket, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir, knownSocket)})
-		}()
-	}()
-	return <-done
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(dir) }()
+	socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(socket) }()
+	// The user is that of this thread alone. The thread must not end, because an Envoy
+	// ends with the thread that started it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer func() { _ = errors.Join(unix.Setfsuid(0), unix.Setfsgid(0)) }()
+	if err := errors.Join(unix.Setfsgid(group), unix.Setfsuid(stranger)); err != nil {
+		return err
+	}
+	return unix.Connect(socket, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir, knownSocket)})
 }
 
 // wantRevoked fails the test unless the gateway denies a token whose revocation is in
