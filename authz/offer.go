@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -82,8 +83,8 @@ func (a *Authorizer) Recall(policy string, key tokencache.Key) Decision {
 }
 
 // Again returns a token that was accepted under a policy, for callers that ask about it
-// again after it was revoked. It returns nil for a token that cannot be read. The
-// signature is not verified.
+// again after it was revoked. It returns nil for a token that cannot be read. A
+// signature is verified only to find the key of a token that does not name it.
 func (a *Authorizer) Again(policy, raw string) *replica.Again {
 	if p := a.policies[policy]; p != nil && a.cache != nil {
 		if k, ok := a.cache.Find(p.secret.Key(raw)); ok && k.again != nil {
@@ -99,8 +100,27 @@ func (a *Authorizer) Again(policy, raw string) *replica.Again {
 		return nil
 	}
 	t.Issuer = issuer.Name
-	token := (&verified{t, t.KeyID, t.Hash()}).revocable()
+	v := &verified{t, t.KeyID, t.Hash()}
+	if t.KeyID == "" {
+		v = issuer.signedBy(v)
+	}
+	token := v.revocable()
 	return replica.NewAgain(&token)
+}
+
+// signedBy returns a token without a kid under the kid of the key that has signed it, if
+// that key is there now. It waits for no key.
+func (i *issuer) signedBy(t *verified) *verified {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	keys, err := i.Keys.Find(now, "", t.Algorithm)
+	if err != nil {
+		return t
+	}
+	if found, ok := verify(t.Token, keys); ok {
+		return found
+	}
+	return t
 }
 
 // mostKnown is for how long a gateway answers without asking. It bounds the effect of

@@ -8,6 +8,7 @@ import (
 
 	"rescind/authz/tokencache"
 	"rescind/jwks/statuslist"
+	"rescind/revocation"
 	"rescind/revocation/replica"
 )
 
@@ -117,10 +118,55 @@ func TestOffers(t *testing.T) {
 				if c.name == "a stale replica" && !d.Stale {
 					t.Error("the replica is not stale")
 				}
+				if denied := len(g.denied) > 0; denied != (c.reason == Revoked || c.reason == InsufficientScope) {
+					t.Errorf("got %d denials noted, and the reason is %s", len(g.denied), c.reason)
+				}
 				if len(g.offers) != c.want {
 					t.Fatalf("got %d offers after %d uses, want %d", len(g.offers), c.uses, c.want)
 				}
 			})
 		})
 	}
+}
+
+// A stream is looked up again by its token alone, also after a restart of the replica,
+// which has forgotten the key that verified it.
+func TestAgain(t *testing.T) {
+	stolen, other := newEd25519("stolen"), edKey()
+	for name, c := range map[string]struct {
+		revoked revocation.Entry
+		token   string
+		want    bool
+	}{
+		"sub":                         {revoked("sub", "alice"), other.token(nil), true},
+		"another sub":                 {revoked("sub", "bob"), other.token(nil), false},
+		"kid":                         {revokedKey("stolen"), stolen.token(nil), true},
+		"kid, which the token hides":  {revokedKey("stolen"), stolen.typed(map[string]any{"kid": nil}, nil), true},
+		"another kid, which it hides": {revokedKey("stolen"), other.typed(map[string]any{"kid": nil}, nil), false},
+		"a token that has ended":      {revoked("sub", "alice"), other.token(map[string]any{"iat": 1, "exp": 2}), true},
+	} {
+		o := options(t, stolen, other)
+		o.Revocations = following(t, c.revoked)
+		again := authorizer(t, o).Again(DefaultPolicy, c.token)
+		if again == nil {
+			t.Fatalf("%s: the token is not read", name)
+		}
+		v, err := o.Revocations.LookupAgain(again, time.Now())
+		if err != nil || v.Revoked != c.want {
+			t.Errorf("%s: got revoked %v, %v, want %v", name, v.Revoked, err, c.want)
+		}
+	}
+	for name, token := range map[string]string{"no token": "", "no JWT": "a.b.c", "of another issuer": other.token(map[string]any{"iss": "https://other.example/"})} {
+		if authorizer(t, options(t, other)).Again(DefaultPolicy, token) != nil {
+			t.Errorf("%s: got a token to look up, want none", name)
+		}
+	}
+}
+
+func revokedKey(kid string) revocation.Entry {
+	r := revocation.Revocation{
+		ID: revocation.ID{Revision: 3, Index: 1}, Issuer: idp, ExpiresAt: revocation.MicrosOf(time.Now().Add(time.Hour)),
+		Target: revocation.Target{Kind: revocation.KindKeyID, KeyID: kid},
+	}
+	return r.Entry()
 }

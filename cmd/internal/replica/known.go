@@ -220,7 +220,8 @@ func (p *process) sure() bool {
 // serveKnown begins to hand the table to Envoys.
 func (p *process) serveKnown(ctx context.Context, a *authz.Authorizer, of *admission) (err error) {
 	k := p.known
-	k.streams.p = p
+	k.streams.again = func(policy, token string) *revset.Again { return p.gate.Authorizer().Again(policy, token) }
+	k.streams.lookup = p.follower.LookupAgain
 	k.server, err = known.Listen(known.ServerOptions{
 		Socket: k.settings.Socket, Group: k.settings.Group, UID: k.settings.EnvoyUID, Streams: k.streams, Logger: p.log,
 		Use: func(u known.Use) { p.observeKnown(ctx, u) },

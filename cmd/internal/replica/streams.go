@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -13,7 +14,11 @@ import (
 // began. It looks all of them up again after a change, so it needs to know nothing
 // about the change.
 type openStreams struct {
-	p     *process      // set before the first stream opens
+	// again returns a token that was let in, and lookup whether it is revoked. Both are
+	// set before the first stream opens.
+	again  func(policy, token string) *revset.Again
+	lookup func(*revset.Again, time.Time) (revset.Verdict, error)
+
 	dirty chan struct{} // holds a value after a change that was not looked at yet
 
 	mu    sync.Mutex
@@ -37,7 +42,7 @@ func newOpenStreams() *openStreams {
 // Opened is part of known.Streams. A token that cannot be read has passed no check, so
 // no stream depends on it.
 func (s *openStreams) Opened(id known.StreamID, policy, token string, end func()) {
-	again := s.p.gate.Authorizer().Again(policy, token)
+	again := s.again(policy, token)
 	if again == nil {
 		return
 	}
@@ -107,9 +112,11 @@ func (s *openStreams) look() {
 	}
 }
 
+// revoked reports whether a request with the token of a stream would be denied because
+// of the revocations. A replica that is not ready does not know, and looks again once it is.
 func (s *openStreams) revoked(stream openStream) bool {
-	verdict, err := s.p.follower.LookupAgain(stream.token, time.Now())
-	return err == nil && verdict.Revoked
+	verdict, err := s.lookup(stream.token, time.Now())
+	return verdict.Revoked || err != nil && !errors.Is(err, revset.ErrNotReady)
 }
 
 func (s *openStreams) end(id known.StreamID, stream openStream) {
