@@ -169,7 +169,7 @@ static attachment *greet(source *s, int socket) {
 static bool hear(source *s, int socket) {
   for (;;) {
     stream_message m;
-    const ssize_t n = recv(socket, &m, sizeof m, MSG_DONTWAIT);
+    const ssize_t n = recv(socket, &m, sizeof m, MSG_DONTWAIT | MSG_TRUNC);
     if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
     if (n != sizeof m || m.kind != STREAM_END) return false;
     streams_end(s->open, m.stream);

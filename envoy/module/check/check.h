@@ -86,4 +86,5 @@ void test_rules_of_streams(void);
 void test_reports_of_streams(void);
 void test_bounds_of_streams(void);
 void test_another_user(void);
+void test_messages(void);
 void test_lives(int lives);

@@ -45,6 +45,7 @@ void ENVOY(http_set_dynamic_metadata_string_batch)(void *f, text space, const fi
   volatile char sum = 0;
   for (size_t i = 0; i < n; i++)
     for (size_t j = 0; j < all[i].value.n; j++) sum += all[i].value.at[j];
+  (void)sum;
 }
 bool ENVOY(http_get_metadata_string)(void *f, int from, text space, text name, text *value) {
   (void)space, (void)name;

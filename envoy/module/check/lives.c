@@ -104,6 +104,31 @@ static void serve_honestly(int listener) {
   replica_free(&r);
 }
 
+// lie changes a word of the table. Half of the lies are in words that a request for the
+// known token reads: the size of its answer, the answer, the number of its entry.
+static void lie(const replica *r) {
+  uint64_t *entry = (uint64_t *)(r->table + r->head->entries_at), *index = (uint64_t *)(r->table + r->head->index_at), head = 0;
+  const uint64_t any = chance() % 2 ? chance() >> chance() % 64 : chance() % 70;
+  switch (chance() % 8) {
+  case 0:
+    RELEASE(&entry[5], any);
+    return;
+  case 1: // a good head of an item, and any value
+    memcpy(&head, subject_alice, 4);
+    RELEASE(&entry[ENTRY_HEAD / 8], head | any << 32);
+    return;
+  case 2:
+    RELEASE(&entry[chance() % 10], any);
+    return;
+  case 3:
+    for (uint64_t i = 1; i < BUCKETS * 8; i += 2)
+      if (RELAXED(&index[i])) RELEASE(&index[i], any);
+    return;
+  }
+  const uint64_t words = (r->table_size - offsetof(table_head, beat)) / 8;
+  RELEASE((uint64_t *)(r->table + offsetof(table_head, beat)) + chance() % words, any);
+}
+
 // serve_lies writes anything into the table at any time, but for the beginning of its
 // head, which the module copies once.
 static void serve_lies(int listener) {
@@ -115,9 +140,8 @@ static void serve_lies(int listener) {
   for (int i = 0; i < 50; i++) {
     beat(&r);
     for (int j = 0; j < 2000; j++) {
-      uint64_t *at = (uint64_t *)(r.table + offsetof(table_head, beat) + chance() % ((r.table_size - offsetof(table_head, beat)) / 8) * 8);
-      RELEASE(at, chance() % 3 ? chance() : chance() % 70);
-      if (j % 100 == 0) {
+      lie(&r);
+      if (j % 8 == 0) {
         replica_admit(&r, TEXT("token"));
         RELEASE(&r.head->open, 1ull), RELEASE(&r.head->epoch, 1ull), RELEASE(&r.head->audit, 0ull);
       }
@@ -258,6 +282,40 @@ void test_another_user(void) {
   envoy_dynamic_module_on_http_filter_request_headers(&r, state, true);
   if (r.known) FAIL("a request is known, and no replica is there");
   envoy_dynamic_module_on_http_filter_destroy(state);
+  envoy_dynamic_module_on_http_filter_config_destroy(config);
+  unlink(path);
+  close(listener);
+}
+
+// test_messages sends a message to a module that is attached. The module gives up a
+// replica that sends anything but the end of a stream.
+void test_messages(void) {
+  const struct {
+    const char *name;
+    stream_message m; // and what follows it in memory
+    size_t size;
+  } rows[] = {
+      {"no kind", {.kind = 0}, sizeof(stream_message)}, {"a hello", {.kind = HELLO}, sizeof(stream_message)}, {"a table", {.kind = TABLE}, sizeof(stream_message)},
+      {"an opened stream", {.kind = STREAM_OPENED}, sizeof(stream_message)}, {"a closed stream", {.kind = STREAM_CLOSED}, sizeof(stream_message)},
+      {"an unknown kind", {.kind = UINT64_MAX}, sizeof(stream_message)}, {"a short end", {.kind = STREAM_END}, sizeof(stream_message) - 1}, {"a byte", {.kind = STREAM_END}, 1},
+      {"a long end", {.kind = STREAM_END}, sizeof(stream_message) + 1},
+  };
+  char path[64];
+  snprintf(path, sizeof path, "/tmp/rescind-check-%d.messages", getpid());
+  const int listener = listen_at(path);
+  const void *config = configure(path, getuid());
+  for (size_t i = 0; i < COUNT(rows); i++) {
+    const int fd = greeted(listener);
+    replica r = replica_new();
+    const table_message table = {TABLE, r.table_size, r.ring_size};
+    send_answer(fd, &table, sizeof table, (int[]){r.table_fd, r.ring_fd}, 2);
+    const stream_message end = {.kind = STREAM_END, .stream = chance()};
+    struct pollfd wait = {fd, POLLIN | POLLRDHUP, 0};
+    if (send(fd, &end, sizeof end, MSG_NOSIGNAL) < 0 || poll(&wait, 1, 100) != 0) FAIL("%s: the module gave the replica up before it", rows[i].name);
+    if (send(fd, (const char *)&rows[i] + offsetof(__typeof__(rows[0]), m), rows[i].size, MSG_NOSIGNAL) < 0 || poll(&wait, 1, 10000) != 1) FAIL("%s: the module goes on with the replica", rows[i].name);
+    close(fd);
+    replica_free(&r);
+  }
   envoy_dynamic_module_on_http_filter_config_destroy(config);
   unlink(path);
   close(listener);

@@ -66,6 +66,7 @@ int main(int argc, char **argv) {
       {"what the replica hears of streams", test_reports_of_streams},
       {"streams are bounded", test_bounds_of_streams},
       {"the socket of another user is refused", test_another_user},
+      {"messages that the module does not know end the connection", test_messages},
       {"lives of honest, lying and hostile replicas", all_lives},
   };
   for (size_t i = 0; i < COUNT(tests); i++) {

@@ -23,6 +23,7 @@ CHANGE(other_magic, r->head->magic++)
 CHANGE(other_layout, r->head->layout++)
 CHANGE(other_size, r->head->size += 4096)
 CHANGE(announced_larger, r->announced += 4096)
+CHANGE(both_larger, r->head->size = r->announced += PAGE)
 CHANGE(no_buckets, r->head->buckets = 0)
 CHANGE(odd_buckets, r->head->buckets = 3)
 CHANGE(many_buckets, r->head->buckets = 1ull << 30)
@@ -58,7 +59,7 @@ void test_mapping(void) {
     const char *fault;
     void (*change)(replica *);
   } faults[] = {
-      {"another magic", other_magic}, {"another layout", other_layout}, {"another size", other_size}, {"a size that is announced too large", announced_larger},
+      {"another magic", other_magic}, {"another layout", other_layout}, {"another size", other_size}, {"a size that is announced too large", announced_larger}, {"sizes that agree, and are too large", both_larger},
       {"no buckets", no_buckets}, {"3 buckets", odd_buckets}, {"too many buckets", many_buckets}, {"buckets that overflow", huge_buckets},
       {"too many entries", many_entries}, {"entries that overflow", huge_entries}, {"no entries", no_entries}, {"a small stride", small_stride}, {"an odd stride", odd_stride},
       {"an index in the head", index_in_head}, {"an index outside", index_outside}, {"entries outside", entries_outside}, {"unaligned entries", entries_unaligned},

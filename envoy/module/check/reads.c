@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -71,6 +72,14 @@ void test_torn_reads(long wanted) {
   printf("   torn reads: 0 of %ld; without the second look %ld\n", r.whole, r.broken);
 }
 
+static void run_killed_writer(uint64_t *w) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL); // no writer outlives a test that fails
+  for (unsigned n = 0;; n++) {
+    write_letters(w, n);
+    if (n % 32 == 0) usleep(1); // else hardly any reader finds the entry whole
+  }
+}
+
 // A writer that is killed leaves an entry half written. The next one begins there. Under
 // the thread sanitizer the child is a process of its own, so the sanitizer sees the reader
 // alone.
@@ -82,11 +91,7 @@ void test_torn_reads_of_killed_writers(int kills) {
   for (int i = 0; i < kills; i++) {
     const pid_t writer = fork();
     if (writer < 0) FAIL("fork: %s", strerror(errno));
-    if (!writer)
-      for (unsigned n = 0;; n++) {
-        write_letters(w, n);
-        if (n % 32 == 0) usleep(1); // else hardly any reader finds the entry whole
-      }
+    if (!writer) run_killed_writer(w);
     // The writer is killed after its first stores, at any of them.
     const uint64_t before = ACQUIRE(&w[0]);
     const time_t limit = time(NULL) + 20;
