@@ -254,6 +254,9 @@ func (k *soak) streamOnce(ctx context.Context, token *soakToken) bool {
 		return false
 	}
 	r.Header.Set("Authorization", "Bearer "+token.text)
+	if mathrand.N(2) == 0 { // watched from the request on, and not only from the response
+		r.Header.Set("Accept", "text/event-stream")
+	}
 	opened := time.Now()
 	a, err := k.streams.Do(r)
 	if err != nil {
