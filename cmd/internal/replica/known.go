@@ -192,8 +192,9 @@ func (p *process) keepKnown(ctx context.Context) {
 	defer tick.Stop()
 	var generations map[string]uint64
 	for {
-		t := p.known.table.Load()
-		if now := p.gate.Authorizer().KeyGenerations(); !maps.Equal(now, generations) {
+		now := p.gate.Authorizer().KeyGenerations()
+		t := p.known.table.Load() // after the generations, so that a table that has just come has tokens of these keys or later ones
+		if !maps.Equal(now, generations) {
 			generations = now
 			t.Void()
 		}
