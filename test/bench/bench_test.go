@@ -71,7 +71,7 @@ func TestEveryRow(t *testing.T) {
 		}
 		wantRow(t, b.tables[3], "| "+r+" |")
 	}
-	for _, r := range []string{direct, knownAll, knownNoAudit, knownNoLog, missed, byExtAuthz, noOp, jwtAuthn, jwtCached} {
+	for _, r := range []string{direct, knownAll, knownNoAudit, knownNoLog, missed, idle, byExtAuthz, noOp, jwtAuthn, jwtCached} {
 		wantRow(t, b.tables[4], "| "+r+" |")
 	}
 	for _, g := range knownGoals {

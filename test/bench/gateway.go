@@ -160,7 +160,11 @@ func bootstrap(routes []*route, behind string) ([]byte, error) {
 			filters = append(filters, inProcess.answers(r.module))
 		}
 		if r.server != nil {
-			filters = append(filters, file.asks(r.name))
+			asks := file.asks(r.name)
+			if r.module != nil && r.module.policy == "" {
+				asks = off(asks)
+			}
+			filters = append(filters, asks)
 			clusters = append(clusters, file.clusterOf(r.name, socketAddress(r.server.addr), true))
 		}
 		if r.filter != nil {

@@ -18,12 +18,15 @@ import (
 type module struct {
 	socket   string
 	settings string // of the filter, besides the socket and the user
-	policy   string // of the route
+	policy   string // of the route; empty: the module and ext_authz do nothing
 }
 
 // metadata returns the metadata of the route, where the module and the replica read the
 // policy.
 func (m *module) metadata() object {
+	if m.policy == "" {
+		return nil
+	}
 	return object{"filter_metadata": object{"rescind": object{"policy": m.policy}}}
 }
 
@@ -34,6 +37,12 @@ func (s shipped) answers(m *module) object {
 	return with(s.module, object{"typed_config": with(config, object{
 		"filter_config": with(text, object{"value": strings.TrimSpace(fmt.Sprintf("socket=%s uid=%d %s", m.socket, os.Getuid(), m.settings))}),
 	})})
+}
+
+// off returns a filter ext_authz that asks nobody.
+func off(filter object) object {
+	config, _ := filter["typed_config"].(object)
+	return with(filter, object{"typed_config": with(config, object{"filter_enabled": object{"default_value": object{"numerator": 0}}})})
 }
 
 // buildModule builds the module into a folder, and returns the environment in which
@@ -57,6 +66,7 @@ const (
 	knownNoAudit = "known, all on but the audit"
 	knownNoLog   = "known, no log metadata and no audit"
 	missed       = "missed by the module"
+	idle         = "the module and ext_authz, both off"
 	byExtAuthz   = "rescind by ext_authz"
 	jwtAuthn     = "jwt_authn of Envoy"
 	jwtCached    = "jwt_authn of Envoy with its cache"
@@ -151,6 +161,7 @@ func (b *bench) knownRoutes(ctx context.Context, d *product) ([]*route, error) {
 		{name: knownNoAudit, server: plain, module: &module{ofPlain, "", "default"}},
 		{name: knownNoLog, server: plain, module: &module{ofPlain, "metadata=off", "default"}},
 		{name: missed, server: plain, module: &module{ofPlain, "", "elsewhere"}},
+		{name: idle, server: plain, module: &module{socket: ofPlain}},
 		{name: byExtAuthz, server: asked},
 		{name: noOp, server: nothing},
 		{name: jwtAuthn, filter: verifies(string(keys), false)},
@@ -218,7 +229,9 @@ func (g *gateway) measureKnown(ctx context.Context, r *route, t *traffic, connec
 	}
 	answeredLater, leftLater, err := r.server.known()
 	answered, left = answeredLater-answered, leftLater-left
-	m.known = answered / (answered + left)
+	if answered+left > 0 {
+		m.known = answered / (answered + left)
+	}
 	return m, err
 }
 
