@@ -130,8 +130,8 @@ func testEveryRevocationEndsItsStreams(t *testing.T, rig *streamRig) {
 	wantOpen(t, "a token that has ended", outlives)
 	ends.revoke(t, "a token that has ended", outlives, sub("short"))
 
-	kid := rig.Stack.Issuer.KeyID()
-	if err := rig.Stack.Issuer.Rotate(); err != nil {
+	kid := rig.Issuer.KeyID()
+	if err := rig.Issuer.Rotate(); err != nil {
 		t.Fatal(err)
 	}
 	next := mint(nil)
@@ -158,7 +158,7 @@ func testStreamsAreReportedAgainAfterARestart(t *testing.T, rig *streamRig) {
 	silent := rig.opened(t, "no response yet", func() held { return rig.upgrade(t, "/streams/silent", login(t, rig.Stack, "dave")) })
 	rig.wantWatched(t, 4)
 	rig.Replicas[0].Kill()
-	full := map[string]any{"issuer": rig.Stack.Issuer.URL(), "claims": map[string]any{"sub": "alice"}}
+	full := map[string]any{"issuer": rig.Issuer.URL(), "claims": map[string]any{"sub": "alice"}}
 	if a, err := rig.Admin(t.Context(), http.MethodPost, "/v1/revocations?confirm=true", full, nil); err != nil || a.Status != http.StatusCreated {
 		t.Fatalf("revoke alice: got %d %v, want 201", a.Status, err)
 	}
