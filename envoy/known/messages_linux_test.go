@@ -200,6 +200,9 @@ func FuzzMessage(f *testing.F) {
 	f.Add(row(hello(2), one, one))
 	f.Add(row(hello(2), words(messageStreamOpened, 1, 1<<63), words(messageStreamEnd, 1, 0)))
 	f.Add(row(words(messageHello, tableMagic, layout, 1<<63)))
+	f.Add(row(hello(2), one[:streamMessageSize-1]))
+	f.Add(row(hello(2), nil))
+	f.Add(row(hello(2), words(messageStreamOpened, 1, 5)))
 	table := newTestTable(f, 64)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		streams := openedStreams{}
