@@ -119,7 +119,7 @@ func TestGatewayAnswersByItself(t *testing.T) {
 //     lying sizes are refused" and "the socket of another user is refused".
 //  9. A decision before a revocation makes no token known after it, and tokens that are
 //     bound, optional, observed or stale are never known: TestLateAdmission of
-//     cmd/internal/replica, TestAdmission of authz.
+//     cmd/internal/replica, TestOffers of authz.
 //  10. A full ring drops records and nothing else: TestRingFull of envoy/known.
 //  11. Envoy refuses a module and a configuration that do not fit, and attaches to nothing
 //     while it validates: TestEnvoyRefusesAModuleThatDoesNotFit. An Envoy that starts before
