@@ -85,6 +85,7 @@ type soakCounts struct {
 	reasons map[string]int        // why answers had to be denials; "" counts the others
 	resets  int
 	longest time.Duration // from an acknowledgement to the end of a stream
+	late    time.Duration // the same if the replica went away in between
 }
 
 // add counts an answer. The status 0 is a connection that was cut.
@@ -121,11 +122,15 @@ func (c *soakCounts) deniedAs(reason string) int {
 	return c.reasons[reason]
 }
 
-func (c *soakCounts) reset(after time.Duration) {
+func (c *soakCounts) reset(after time.Duration, away bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.resets++
-	c.longest = max(c.longest, after)
+	if away {
+		c.late = max(c.late, after)
+	} else {
+		c.longest = max(c.longest, after)
+	}
 }
 
 // line returns all counts.
@@ -139,8 +144,8 @@ func (c *soakCounts) line() string {
 		total += n.allowed + n.denied + n.unavailable + n.cut
 		fmt.Fprintf(&b, "; %s: %d allowed, %d denied, %d unavailable, %d cut", kind, n.allowed, n.denied, n.unavailable, n.cut)
 	}
-	return fmt.Sprintf("%v: %d requests, %d of them answered by Envoy itself, %d wrong answers, %d good tokens denied without an outage; %d kills, longest outage %v; %d listeners, %d rotations, %d revocations (%d wide); %d streams reset, at most %v after the acknowledgement%s",
-		time.Since(c.began).Round(time.Second), total, c.byEnvoy, c.wrong.Load(), c.starved.Load(), c.kills.Load(), c.longestOutage.Round(time.Millisecond), c.updates.Load(), c.rotations.Load(), c.revocations.Load(), c.wide.Load(), c.resets, c.longest.Round(time.Millisecond), b.String())
+	return fmt.Sprintf("%v: %d requests, %d of them answered by Envoy itself, %d wrong answers, %d good tokens denied without an outage; %d kills, longest outage %v; %d listeners, %d rotations, %d revocations (%d wide); %d streams reset, at most %v after the acknowledgement, and %v if the replica went away in between%s",
+		time.Since(c.began).Round(time.Second), total, c.byEnvoy, c.wrong.Load(), c.starved.Load(), c.kills.Load(), c.longestOutage.Round(time.Millisecond), c.updates.Load(), c.rotations.Load(), c.revocations.Load(), c.wide.Load(), c.resets, c.longest.Round(time.Millisecond), c.late.Round(time.Millisecond), b.String())
 }
 
 func (k *soak) summary() string {

@@ -301,7 +301,7 @@ func (k *soak) resets(ctx context.Context, token *soakToken, opened time.Time, e
 	select {
 	case at := <-ended:
 		if !k.model.mayBeCut(opened, at) {
-			k.counts.reset(at.Sub(acknowledged))
+			k.counts.reset(at.Sub(acknowledged), k.model.wasAway(acknowledged, at))
 		}
 	case <-time.After(10 * time.Second):
 		k.wrong("the stream of a revoked token is open 10 s after the acknowledgement")

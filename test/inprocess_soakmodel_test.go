@@ -128,6 +128,18 @@ func (m *soakModel) outageBegins(now time.Time) {
 	m.outages = append(m.outages, soakOutage{begun: now})
 }
 
+// wasAway reports whether the replica was away for a part of a time.
+func (m *soakModel) wasAway(from, to time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, o := range m.outages {
+		if to.After(o.begun) && !after(from, o.over) {
+			return true
+		}
+	}
+	return false
+}
+
 // retire notes that all keys but one are about to be retired.
 func (m *soakModel) retire(but string, now time.Time) {
 	m.mu.Lock()
