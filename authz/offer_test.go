@@ -22,10 +22,6 @@ type gateway struct {
 func (g *gateway) Mark() uint64            { g.marks++; return g.marks }
 func (g *gateway) Admit(o Offer)           { g.offers = append(g.offers, o) }
 func (g *gateway) Denied(k tokencache.Key) { g.denied = append(g.denied, k) }
-func fromRoute(r *Request, policy string) *Request {
-	r.under(policy).FromRoute = true
-	return r
-}
 
 // Envoy answers only for a token that decides alone, on a route whose metadata names the
 // policy, and that is used twice within a minute. Everything else is asked about with
@@ -60,7 +56,7 @@ func TestOffers(t *testing.T) {
 
 		{"one use", DefaultPolicy, func() *Request { return request(nil) }, 0, 1, OK, 0},
 		{"uses a minute apart", DefaultPolicy, func() *Request { return request(nil) }, time.Minute, 4, OK, 0},
-		{"a policy that the metadata of the route does not name", DefaultPolicy, func() *Request { r := request(nil); r.FromRoute = false; return r }, 0, 3, OK, 0},
+		{"a policy that the metadata of the route does not name", DefaultPolicy, func() *Request { return request(nil) }, 0, 3, OK, 0},
 		{"cnf, proven", DefaultPolicy, func() *Request { return request(bound) }, 0, 3, OK, 0},
 		{"status, valid", DefaultPolicy, func() *Request { return request(listed(7, listURI)) }, 0, 3, OK, 0},
 		{"optional, without a token", "public", func() *Request { return &Request{} }, 0, 3, NoTokenAllowed, 0},
