@@ -14,6 +14,8 @@ var (
 	// A path in backquotes that begins with a folder of ours, perhaps with a name
 	// behind it that is not a path.
 	quotedPath = regexp.MustCompile("`((?:cmd|authz|jwks|revocation|envoy|test|\\.github|\\.ci)/[A-Za-z0-9_./-]*)`")
+	metricName = regexp.MustCompile(`\brescind_[a-z_]+`)
+	alertName  = regexp.MustCompile(`\bRescind[A-Z][A-Za-z]+\b`)
 	linkTarget = regexp.MustCompile(`\]\(([^)#]+)(?:#[^)]*)?\)`)
 
 	// The patterns of go test, with or without quotes. A table escapes a bar.
@@ -68,6 +70,50 @@ func TestDocumentsNameExistingFiles(t *testing.T) {
 	}
 	if paths < 50 {
 		t.Errorf("wanted at least 50 paths in %d documents, got %d: do the patterns still match?", len(documents), paths)
+	}
+}
+
+// A document names only metrics that the code has, and only alerts that have a rule.
+func TestDocumentsNameExistingMetrics(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
+	metrics := ""
+	err := filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		metrics += strings.Join(metricName.FindAllString(string(text), -1), " ") + " "
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := ""
+	for _, r := range alertRules(t) {
+		rules += r.Alert + " "
+	}
+	named := 0
+	for _, document := range documents(t) {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range metricName.FindAllString(string(text), -1) {
+			named++
+			if !strings.Contains(metrics, name+" ") && (!strings.HasSuffix(name, "_") || !strings.Contains(metrics, name)) {
+				t.Errorf("%s names the metric %s: got none in the code, want one", document, name)
+			}
+		}
+		for _, name := range alertName.FindAllString(string(text), -1) {
+			named++
+			if !strings.Contains(rules, name+" ") {
+				t.Errorf("%s names the alert %s: got no rule, want one", document, name)
+			}
+		}
+	}
+	if named < 40 {
+		t.Errorf("wanted at least 40 metrics and alerts in the documents, got %d: do the patterns still match?", named)
 	}
 }
 
