@@ -113,11 +113,11 @@ func TestMadeUpNamesOf4200Replicas(t *testing.T) {
 		// A new one takes the place of the oldest lost one, and of no connected one. A
 		// gateway may use the tokens of a replica for a moment after the replica is lost.
 		s.replicas.leave(first, firstSession)
-		time.Sleep(linger - 1)
+		time.Sleep(linger - time.Nanosecond)
 		if _, _, err := join("replicas", 5000); err == nil || s.replicas.all[first.identity] == nil {
 			t.Errorf("joining as replica-5000 beside a replica that was just lost: got %v, want a refusal, and the lost one still counted", err)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		p, ss, err := join("replicas", 5000)
 		if err != nil {
 			t.Errorf("joining as replica-5000 beside a lost replica: got %v, want no error", err)

@@ -23,7 +23,7 @@ func TestMarks(t *testing.T) {
 	all := add(step{1, "a"}, step{2, "b"}, step{3, ""}, step{4, ""}, step{5, "c"})
 	other := add(step{1, "a"}, step{2, "B"}, step{3, ""}, step{4, ""}, step{5, "c"})
 	late := add(step{2, "b"}, step{4, ""}, step{5, "c"}) // the records of 1 and 3 have ended
-	for revision, want := range map[uint64][3]bool{ // known, as in other, known in late
+	for revision, want := range map[uint64][3]bool{      // known, as in other, known in late
 		0: {false, true, false}, 1: {true, true, false}, 2: {true, false, true}, 3: {true, false, false},
 		4: {true, false, false}, 5: {true, true, true}, 6: {false, true, false},
 	} {

@@ -112,8 +112,7 @@ func (d *directory) lastContact() (at time.Time, retention time.Duration) {
 // noteMark writes the mark of a position. A position whose mark was not written, for
 // example because the process was killed, has no mark at the next start.
 func (d *directory) noteMark(at position) error {
-	b := appendMark(nil, at)
-	if _, err := d.mark.WriteAt(b, 0); err != nil {
+	if _, err := d.mark.WriteAt(markFile(at), 0); err != nil {
 		return fmt.Errorf("cannot write %s: %w", markName, err)
 	}
 	return nil
@@ -127,7 +126,7 @@ func (d *directory) markOf(logID string, revision uint64) uint64 {
 		return 0
 	}
 	at := position{logID, revision, binary.BigEndian.Uint64(b[8:])}
-	if !bytes.Equal(appendMark(nil, at), b[:]) {
+	if !bytes.Equal(markFile(at), b[:]) {
 		return 0
 	}
 	return at.mark
@@ -135,10 +134,10 @@ func (d *directory) markOf(logID string, revision uint64) uint64 {
 
 const markSize = 20
 
-// appendMark appends the revision and the mark of a position, and a checksum that
-// has the log's name in it too.
-func appendMark(b []byte, at position) []byte {
-	b = binary.BigEndian.AppendUint64(b, at.revision)
+// markFile returns the revision and the mark of a position, and a checksum that has the
+// log's name in it too.
+func markFile(at position) []byte {
+	b := binary.BigEndian.AppendUint64(nil, at.revision)
 	b = binary.BigEndian.AppendUint64(b, at.mark)
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(append(b[:16:16], at.logID...), castagnoli))
 }

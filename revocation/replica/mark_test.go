@@ -67,7 +67,7 @@ func TestMarkOfTheFurthestRevision(t *testing.T) {
 // A file of a mark that is damaged, or that belongs to another position, is no mark.
 // So a process that was killed between a change and the mark never refuses its log.
 func TestMarkOfAnotherPositionIsNone(t *testing.T) {
-	good := appendMark(nil, position{"log-1", 5, 50})
+	good := markFile(position{"log-1", 5, 50})
 	flipped := append([]byte(nil), good...)
 	flipped[9] ^= 1
 	for _, c := range []struct {
@@ -79,9 +79,9 @@ func TestMarkOfAnotherPositionIsNone(t *testing.T) {
 		{"no file", nil, 0},
 		{"a short file", good[:19], 0},
 		{"a changed byte", flipped, 0},
-		{"an earlier revision", appendMark(nil, position{"log-1", 4, 50}), 0},
-		{"a later revision", appendMark(nil, position{"log-1", 6, 50}), 0},
-		{"another log", appendMark(nil, position{"log-2", 5, 50}), 0},
+		{"an earlier revision", markFile(position{"log-1", 4, 50}), 0},
+		{"a later revision", markFile(position{"log-1", 6, 50}), 0},
+		{"another log", markFile(position{"log-2", 5, 50}), 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
