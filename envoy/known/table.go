@@ -1,6 +1,7 @@
 package known
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"iter"
@@ -15,6 +16,7 @@ import (
 // Options of a [Table].
 type Options struct {
 	Entries           int // tokens that find room
+	Answer            int // bytes for the headers of a token; 0: DefaultAnswer
 	Policies          []Policy
 	Names             []string // of the headers that the product sets, in lower case
 	Prefix            string   // of the headers that the product owns
@@ -65,13 +67,15 @@ func NewTable(o Options) (*Table, error) {
 	switch {
 	case o.Entries < 1 || o.Entries > 1<<24:
 		return nil, fmt.Errorf("known tokens: %d entries; it must be from 1 to %d", o.Entries, 1<<24)
+	case o.Answer < 0 || o.Answer > maxAnswer:
+		return nil, fmt.Errorf("known tokens: %d bytes for the headers of a token; it must be at most %d", o.Answer, maxAnswer)
 	case len(o.Names) > MaxNames:
 		return nil, fmt.Errorf("known tokens: %d headers are set, and the module knows at most %d", len(o.Names), MaxNames)
 	case len(o.Prefix) > maxName || o.Prefix == "":
 		return nil, fmt.Errorf("known tokens: the prefix of the headers %q must have 1 to %d bytes", o.Prefix, maxName)
 	}
 	t := &Table{
-		entries: o.Entries, stride: stride, names: map[string]int{},
+		entries: o.Entries, stride: strideOf(cmp.Or(o.Answer, DefaultAnswer)), names: map[string]int{},
 		admitted: rate.NewLimiter(rate.Limit(max(o.Entries/10, 100)), max(o.Entries/10, 100)),
 		selected: newSelectors(o.Entries), counts: o.Counts,
 	}
@@ -82,7 +86,7 @@ func NewTable(o Options) (*Table, error) {
 	t.bucketMask = uint64(n - 1)
 	t.indexAt = tableHeadSize
 	t.entriesAt = t.indexAt + n*bucketSize
-	size := sizeOfTable(o.Entries)
+	size := sizeOfTable(o.Entries, t.stride)
 	var err error
 	if t.memory, err = newMemory("rescind-known", size, sealsOfTable); err != nil {
 		return nil, err

@@ -149,6 +149,33 @@ func TestAdmission(t *testing.T) {
 	}
 }
 
+// The headers of a token have the room that the options say. The last case shows that a
+// reader of Envoy's side finds all of a long answer.
+func TestRoomForHeaders(t *testing.T) {
+	for _, c := range []struct {
+		answer, header int
+		want           bool
+	}{{64, 40, true}, {64, 61, false}, {0, 200, true}, {0, 300, false}, {512, 300, true}, {960, 940, true}, {960, 1000, false}} {
+		table, err := NewTable(Options{Entries: 1024, Answer: c.answer, Prefix: "x-jwt-", Names: []string{"x-jwt-subject"}, Policies: []Policy{{"default", [2]uint64{1, 2}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := tokenOf(table, 1)
+		token.Set = []Header{{"x-jwt-subject", strings.Repeat("a", c.header)}}
+		token.Subject = token.Set[0].Value
+		got := table.Admit(token, start)
+		if answer := read(table, token.Key, start); got != c.want || c.want && !strings.Contains(string(answer), token.Subject) {
+			t.Errorf("a header of %d bytes with room for %d: got admitted %v and an answer of %d bytes, want %v", c.header, c.answer, got, len(answer), c.want)
+		}
+		table.Close()
+	}
+	for _, answer := range []int{-1, maxAnswer + 1} {
+		if _, err := NewTable(Options{Entries: 1024, Answer: answer, Prefix: "x-jwt-"}); err == nil {
+			t.Errorf("room for %d bytes: got a table, want an error", answer)
+		}
+	}
+}
+
 // Tokens that are used are spared, and admissions are bounded, so that many new
 // tokens do not drive out the one in use.
 func TestEvictionSparesTokensInUse(t *testing.T) {

@@ -136,6 +136,7 @@ token_cache:
 known_tokens:
   socket: /run/rescind/known.sock
   entries: 4096
+  answer_bytes: 512
   envoy_uid: 101
   group: rescind-envoy
   audit: 0.05

@@ -71,7 +71,7 @@ var authzFaults = []faulty{
 		`known_tokens.envoy_uid: "-1" is not a whole number from 0 to 2147483647`,
 		"known_tokens.group: is empty",
 		`known_tokens.audit: "1.5" is not a share from 0 (none) to 1 (all)`,
-		"known_tokens.workers: there is no such key; the keys here are audit, entries, envoy_uid, group, socket",
+		"known_tokens.workers: there is no such key; the keys here are answer_bytes, audit, entries, envoy_uid, group, socket",
 	}},
 	{"known_tokens: {socket: §/" + strings.Repeat("x", 107) + ", entries: §16777217, envoy_uid: §envoy, group: §[a], audit: §-0.1}\n", []string{
 		"known_tokens.socket: must be an absolute path of at most 107 bytes, such as /run/rescind/known.sock; this one has 108",
@@ -80,8 +80,9 @@ var authzFaults = []faulty{
 		"known_tokens.group: is a list; write a text",
 		`known_tokens.audit: "-0.1" is not a share from 0 (none) to 1 (all)`,
 	}},
-	{"known_tokens: {socket: §/run/rescind/, audit: §half}\n", []string{
+	{"known_tokens: {socket: §/run/rescind/, answer_bytes: §961, audit: §half}\n", []string{
 		"known_tokens.socket: ends with a slash; name the socket, such as /run/rescind/known.sock",
+		`known_tokens.answer_bytes: "961" is not a whole number from 64 to 960`,
 		`known_tokens.audit: "half" is not a share from 0 (none) to 1 (all)`,
 	}},
 	{"token_cache: {max_bytes: 0}\nknown_tokens: §{socket: /run/rescind/known.sock}\n", []string{

@@ -63,7 +63,7 @@ func sharedMemory(settings *config.Known) uint64 {
 	if settings == nil {
 		return 0
 	}
-	return known.MostMemory(settings.Entries)
+	return known.MostMemory(settings.Entries, settings.AnswerBytes)
 }
 
 // newAdmission returns an admission for the next authorizer, or nil if no tokens are
@@ -166,7 +166,7 @@ func selectorsOf(entries []revocation.Entry) iter.Seq[uint64] {
 func (k *knownTokens) newTable(a *authz.Authorizer) (*known.Table, error) {
 	s := a.KnownSettings()
 	o := known.Options{
-		Entries: k.settings.Entries, Names: s.Headers, Prefix: s.Prefix, HideAuthorization: s.RemoveAuthorization, Audit: k.settings.Audit, Counts: &k.counts,
+		Entries: k.settings.Entries, Answer: k.settings.AnswerBytes, Names: s.Headers, Prefix: s.Prefix, HideAuthorization: s.RemoveAuthorization, Audit: k.settings.Audit, Counts: &k.counts,
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Policies)) {
 		o.Policies = append(o.Policies, known.Policy{Name: name, Secret: s.Policies[name].Words()})
