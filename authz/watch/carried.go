@@ -156,11 +156,13 @@ func (c *carried) lacks(name string, now stamp, window time.Duration) bool {
 	return true
 }
 
-// sweep forgets the layouts that were not seen within the window.
-func (c *carried) sweep(now stamp, window time.Duration) {
+// sweep forgets the layouts that were not seen within the window, so that the next event
+// of each brings its names again.
+func (c *carried) sweep(now stamp, window time.Duration, given *layouts) {
 	for id, l := range c.layouts {
 		if now.since(l.last) > window {
 			delete(c.layouts, id)
+			given.forget(id)
 		}
 	}
 }

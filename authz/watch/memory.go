@@ -119,7 +119,7 @@ func (m *memory) tick(now time.Time) {
 	m.bursts.sweep(share, at, m.settings.FailuresWithin)
 	for _, i := range m.names.issuers {
 		i.lifetimes.tick(now, m.settings.Window)
-		i.carried.sweep(at, m.settings.Window)
+		i.carried.sweep(at, m.settings.Window, m.layouts)
 	}
 	m.lifetimes.tick(now, m.settings.Window)
 	m.alerts.tick(now)
