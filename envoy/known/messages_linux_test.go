@@ -38,6 +38,13 @@ func (o openedStreams) Opened(id StreamID, policy, token string, _ func()) { o[i
 func (o openedStreams) Closed(id StreamID)                                 { delete(o, id) }
 func (o openedStreams) Gone(uint64)                                        { clear(o) }
 
+// ignoredStreams hears of streams on any goroutine.
+type ignoredStreams struct{}
+
+func (ignoredStreams) Opened(StreamID, string, string, func()) {}
+func (ignoredStreams) Closed(StreamID)                         {}
+func (ignoredStreams) Gone(uint64)                             {}
+
 func newHeard(streams Streams) (*Server, *connection) {
 	return &Server{o: ServerOptions{Streams: streams, Logger: slog.New(slog.DiscardHandler)}}, &connection{number: 7, open: openStreams{sizes: map[uint64]int{}}}
 }
@@ -133,7 +140,7 @@ func TestServerGivesTheTableToEnvoyAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "known.sock")
-			s, err := Listen(ServerOptions{Socket: path, UID: c.uid, Streams: openedStreams{}, Use: func(Use) {}, Logger: slog.New(slog.DiscardHandler)})
+			s, err := Listen(ServerOptions{Socket: path, UID: c.uid, Streams: ignoredStreams{}, Use: func(Use) {}, Logger: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}
