@@ -46,7 +46,7 @@ func describe(api *huma.OpenAPI) {
 	post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		typeJSON: {Schema: request},
 		typeNDJSON: {Schema: &huma.Schema{Type: huma.TypeString,
-			Description: "One Request a line, at most 100,000 lines. All of them are accepted, or none. An import of a credential that is not an operator waits for the lines of its imports before, at 3,000 lines a second, and for no longer than its own lines take"}},
+			Description: "One Request a line, at most 100,000 lines. All of them are accepted, or none. An import of a credential that is not an operator waits for the lines of its imports before, at 2,000 lines a second, and for no longer than its own lines take"}},
 	}}
 	for _, p := range api.Paths["/v1/revocations"].Get.Parameters {
 		if p.Name == "claim" { // claimFilter enforces it, with a better message

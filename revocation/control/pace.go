@@ -17,7 +17,7 @@ import (
 // importRate is how many lines a second one credential imports, or restores, in
 // the long run. A line takes about 20 µs of a processor of the control endpoint,
 // and 5 µs of each replica.
-const importRate = 3000
+const importRate = 2000
 
 // shortLine is the length of a short line of an import, in bytes. Most are twice as
 // long.
