@@ -64,15 +64,16 @@ type arrival struct {
 	identity
 	description
 	remote   string
-	revision uint64 // by the word of the replica; no acknowledgement
+	revision uint64 // by the word of the replica, no acknowledgement; 0 unless known
 	known    bool   // revision belongs to this log
 	entries  uint64
 }
 
 // join makes s the stream that speaks for the replica, and ends an older stream
 // of the same process. A hello confirms nothing: the replica may refuse this log. Only
-// revisions that the same process has acknowledged here stay in force. join fails if the credential has its maximum of connected
-// replicas. A lost replica of the credential makes room.
+// revisions that the same process has acknowledged here stay in force. join fails if
+// the credential has its maximum of connected replicas. A lost replica of the
+// credential makes room.
 func (r *replicas) join(a arrival, s *session) (*replicaState, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -98,10 +99,7 @@ func (r *replicas) join(a arrival, s *session) (*replicaState, error) {
 	}
 	r.setConnected(p, true)
 	p.session, p.remote, p.node, p.joined = s, a.remote, "", joined
-	if p.held = a.revision; !a.known {
-		p.held = 0
-	}
-	p.revision = min(p.revision, p.held)
+	p.held, p.revision = a.revision, min(p.revision, a.revision)
 	p.known, p.entries, p.description = a.known, a.entries, a.description
 	p.ahead = nil
 	if p.audit.failed { // the replica has connected again before all entries were in force

@@ -146,9 +146,6 @@ func (d *directory) restart(head header) error {
 
 // append writes changes, and returns when they are on disk.
 func (d *directory) append(changes []revocation.Change) error {
-	if len(changes) == 0 {
-		return nil
-	}
 	var b []byte
 	for i := range changes {
 		b = appendChange(b, frameChange, &changes[i])

@@ -176,8 +176,15 @@ func (f *Follower) Apply(changes []revocation.Change) error {
 		f.hold(c)
 		f.changed(Changed{change.Added, change.Revision, c.set.view.Load() != seen})
 	}
-	f.toDisk(func(d *directory) error { return d.append(changes) })
-	f.toDisk(func(d *directory) error { return d.noteMark(f.known) })
+	if len(changes) == 0 {
+		return nil
+	}
+	f.toDisk(func(d *directory) error {
+		if err := d.append(changes); err != nil {
+			return err
+		}
+		return d.noteMark(f.known)
+	})
 	return nil
 }
 
