@@ -188,6 +188,13 @@ func (g *moduleRig) writeListeners() error {
 // it came. It sends a request for /redirect to the target that the query names.
 func startPlainUpstream(t *testing.T) (addr string) {
 	t.Helper()
+	return accepting(t, answerPlainly)
+}
+
+// accepting returns the address of a service that gives each connection to serve, on a
+// goroutine of its own. serve closes the connection.
+func accepting(t *testing.T, serve func(net.Conn)) (addr string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +206,7 @@ func startPlainUpstream(t *testing.T) (addr string) {
 			if err != nil {
 				return
 			}
-			go answerPlainly(conn)
+			go serve(conn)
 		}
 	}()
 	return l.Addr().String()

@@ -91,27 +91,15 @@ func TestTopologies(t *testing.T) {
 // oneWay, in both directions.
 func delayed(t *testing.T, addr string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", addr)
-			if err != nil {
-				_ = in.Close()
-				continue
-			}
-			go passLate(in, out)
-			go passLate(out, in)
+	return accepting(t, func(in net.Conn) {
+		out, err := net.Dial("tcp", addr)
+		if err != nil {
+			_ = in.Close()
+			return
 		}
-	}()
-	return l.Addr().String()
+		go passLate(in, out)
+		passLate(out, in)
+	})
 }
 
 // passLate copies from one end to the other until an end is closed, and closes both.

@@ -14,15 +14,7 @@ import (
 func TestTheListOfParts(t *testing.T) {
 	images := imagesOf(t)
 	for _, arch := range architectures {
-		f, err := os.Open(of(t, "linux_"+arch+".cdx.json"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		var bom cdx.BOM
-		if err := cdx.NewBOMDecoder(f, cdx.BOMFileFormatJSON).Decode(&bom); err != nil {
-			t.Fatal(err)
-		}
+		bom := listOfParts(t, arch)
 		_, program := filesOf(t, images[arch])
 		info, err := buildinfo.Read(bytes.NewReader(program))
 		if err != nil {
@@ -45,4 +37,18 @@ func TestTheListOfParts(t *testing.T) {
 			t.Errorf("linux/%s: the list of parts has %d parts, want %d", arch, len(got), len(want))
 		}
 	}
+}
+
+// listOfParts returns the list of parts of the release for an architecture.
+func listOfParts(t *testing.T, arch string) (bom cdx.BOM) {
+	t.Helper()
+	f, err := os.Open(of(t, "linux_"+arch+".cdx.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := cdx.NewBOMDecoder(f, cdx.BOMFileFormatJSON).Decode(&bom); err != nil {
+		t.Fatal(err)
+	}
+	return bom
 }

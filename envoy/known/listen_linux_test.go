@@ -13,8 +13,8 @@ import (
 	"rescind/test/syncbuffer"
 )
 
-// Each faulty place for the socket gets an error that names the key and says what to do,
-// and what is there stays.
+// Each faulty place for the socket gets an error that names the key and the way to mend
+// it. Files and folders at the place stay.
 func TestFaultySocket(t *testing.T) {
 	dir := t.TempDir()
 	file, taken := filepath.Join(dir, "authz.yaml"), filepath.Join(dir, "taken.sock")
