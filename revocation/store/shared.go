@@ -63,7 +63,10 @@ func (l *Log) SaveShared(ctx context.Context, name string, document []byte, vers
 	}
 	m := nats.NewMsg(sharedSubject(name))
 	m.Data = document
-	ack, err := conn.js.PublishMsg(ctx, m, jetstream.WithExpectLastSequencePerSubject(version), jetstream.WithRetryAttempts(0))
+	// A stream that is new, or that elects its leader, is not heard of at every node
+	// yet. NATS reports then that no stream responds, and has stored nothing.
+	ack, err := conn.js.PublishMsg(ctx, m, jetstream.WithExpectLastSequencePerSubject(version),
+		jetstream.WithRetryAttempts(int(appendTimeout/tryPause)), jetstream.WithRetryWait(tryPause))
 	switch {
 	case isConflict(err):
 		return 0, ErrChanged

@@ -64,6 +64,40 @@ func TestSharedDocumentsOfNodesAtANATS(t *testing.T) {
 	})...)
 }
 
+// A stream that does not respond yet, as while its nodes elect a leader, costs a
+// save no more than time.
+func TestSaveWaitsForTheStreamOfSharedDocuments(t *testing.T) {
+	s := natsElsewhere(t, &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, SyncAlways: true})
+	l := start(t, []Options{{NATS: &NATS{URL: s.ClientURL(), Name: "n1"}}})[0]
+	if _, err := l.SaveShared(t.Context(), "held/x", []byte("before"), 0); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := l.connected()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := conn.js.Stream(t.Context(), sharedStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.js.DeleteStream(t.Context(), sharedStream); err != nil {
+		t.Fatal(err)
+	}
+	before := conn.nats.Stats().OutMsgs
+	saved := make(chan error, 1)
+	go func() {
+		_, err := l.SaveShared(t.Context(), "held/x", []byte("after"), 0)
+		saved <- err
+	}()
+	eventually.True(t, "the save is sent", func() bool { return conn.nats.Stats().OutMsgs > before })
+	if _, err := conn.js.CreateStream(t.Context(), stream.CachedInfo().Config); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-saved; err != nil {
+		t.Errorf("saving while no stream responded: got %v, want the document saved", err)
+	}
+}
+
 func TestSharedDocumentsOfACluster(t *testing.T) {
 	n := start(t, nodes(t, 3))
 	wantShared(t, "held/x", n...)
