@@ -18,8 +18,9 @@ type Known interface {
 	Mark() uint64
 	// Admit makes a token known, unless something has changed since its Mark.
 	Admit(Offer)
-	// Denied notes that a request with the token is denied. A known token must not be.
-	Denied(tokencache.Key)
+	// Denied notes the decision about a request with the token, which is denied. A known
+	// token must not be.
+	Denied(tokencache.Key, *Decision)
 }
 
 // Offer is a token that was allowed, and is allowed as long as it is not revoked and
@@ -161,7 +162,7 @@ func (a *Authorizer) tellKnown(r *Request, p *policy, key tokencache.Key, k *kno
 		return
 	case !d.Allow:
 		if d.Reason != NotReady && d.Reason != KeysUnavailable && d.Reason != Internal {
-			a.known.Denied(key)
+			a.known.Denied(key, d)
 		}
 		return
 	case k == nil || d.WouldDeny != "" || !a.offerable(p, k) || !k.usedAgain(now):

@@ -1,9 +1,6 @@
 package watch
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -59,10 +56,10 @@ type sighting struct {
 
 // raise takes in a sighting.
 func (a *alerts) raise(s sighting) {
-	key := keyOf(s.detector, s.of)
+	key := insight.AlertKey(s.detector, s.of...)
 	p := a.pending[key]
 	if p == nil && !a.room(s.at) {
-		key = keyOf(s.detector, []string{s.issuer, "others"})
+		key = insight.AlertKey(s.detector, s.issuer, "others")
 		s.describe = func(all *insight.Alert) {
 			all.Issuer = insight.Text(s.issuer)
 			all.Summary = fmt.Sprintf("More %s at issuer %s than is reported one by one.", s.detector, strconv.Quote(all.Issuer))
@@ -132,16 +129,6 @@ func (a *alerts) flush(now time.Time) {
 			a.hand(p, now)
 		}
 	}
-}
-
-// keyOf returns a key that every replica gives the same thing.
-func keyOf(d insight.Detector, of []string) string {
-	b := []byte("rescind alert 1\x00")
-	for _, part := range append([]string{string(d)}, of...) {
-		b = append(binary.BigEndian.AppendUint32(b, uint32(len(part))), part...)
-	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:16])
 }
 
 // describe fills in the names of an event's token.

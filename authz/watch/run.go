@@ -101,6 +101,10 @@ func (w *Watcher) emit(a insight.Alert, sightings uint64) {
 	(*w.sink.Load())(a)
 }
 
+// Alert counts an alert that another part of the replica has raised, and hands it to the
+// sink at once.
+func (w *Watcher) Alert(a insight.Alert) { w.emit(a, a.Count) }
+
 // ask runs question between two events, and waits until it has run. A question
 // that walks through a large table calls breathe to let events be handled.
 func (w *Watcher) ask(question func(m *memory, breathe func())) error {

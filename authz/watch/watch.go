@@ -119,8 +119,8 @@ func (w *Watcher) Configure(s Settings) {
 	w.settings.Store(&s)
 }
 
-// SetSink sets the receiver of alerts. The sink runs on the watcher's goroutine
-// and must not block. Without a sink, alerts are counted alone.
+// SetSink sets the receiver of alerts. The sink runs on the watcher's goroutine, or on
+// that of a caller of [Watcher.Alert], and must not block. Without a sink, alerts are counted alone.
 func (w *Watcher) SetSink(sink func(insight.Alert)) {
 	if sink == nil {
 		sink = func(insight.Alert) {}

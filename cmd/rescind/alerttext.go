@@ -16,6 +16,7 @@ var severities = map[insight.Detector]cell{
 	insight.RevokedTokenUsed:  {"high", bad},
 	insight.DistrustedKeyUsed: {"high", bad},
 	insight.TwoNetworksAtOnce: {"high", bad},
+	insight.KnownTokenDenied:  {"high", bad},
 	insight.ManyNetworks:      {"medium", warning},
 	insight.BadSignatures:     {"medium", warning},
 	insight.UnknownKeys:       {"medium", warning},

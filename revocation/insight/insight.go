@@ -15,6 +15,8 @@
 package insight
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"time"
 
@@ -41,14 +43,26 @@ const (
 	WrongAlgorithms   Detector = "wrong_algorithms"    // likewise
 	ManyNetworks      Detector = "token_from_many_networks"
 	TwoNetworksAtOnce Detector = "token_from_two_networks_at_once"
-	SubjectRate       Detector = "subject_rate"   // far above its own usual one
-	TokenLifetime     Detector = "token_lifetime" // far longer-lived than its issuer's others
+	SubjectRate       Detector = "subject_rate"       // far above its own usual one
+	TokenLifetime     Detector = "token_lifetime"     // far longer-lived than its issuer's others
+	KnownTokenDenied  Detector = "known_token_denied" // a gateway would have let it through by itself
 )
 
 // Detectors lists every detector.
 var Detectors = []Detector{
 	RevokedTokenUsed, DistrustedKeyUsed, BadSignatures, UnknownKeys, WrongAlgorithms,
-	ManyNetworks, TwoNetworksAtOnce, SubjectRate, TokenLifetime,
+	ManyNetworks, TwoNetworksAtOnce, SubjectRate, TokenLifetime, KnownTokenDenied,
+}
+
+// AlertKey returns the key of an alert about a thing, which has these names. Every
+// replica gives the same thing the same key.
+func AlertKey(d Detector, of ...string) string {
+	b := []byte("rescind alert 1\x00")
+	for _, part := range append([]string{string(d)}, of...) {
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(part))), part...)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16])
 }
 
 // Alert says that a replica saw something unusual. A later sighting of the same

@@ -71,7 +71,7 @@ var alertDeliveryFaults = []faulty{
 		"alerts.alertmanagers[0]: has the name a, as the one on line 1; give it another name",
 	}},
 	{"alerts: {webhooks: [{" + aWebhook + ", detectors: [§revoked_tokens], allow_http: §1}]}\n", []string{
-		`alerts.webhooks[0].detectors[0]: "revoked_tokens" is not one of bad_signatures, distrusted_key_used, revoked_token_used, subject_rate, token_from_many_networks, token_from_two_networks_at_once, token_lifetime, unknown_keys, wrong_algorithms`,
+		`alerts.webhooks[0].detectors[0]: "revoked_tokens" is not one of bad_signatures, distrusted_key_used, known_token_denied, revoked_token_used, subject_rate, token_from_many_networks, token_from_two_networks_at_once, token_lifetime, unknown_keys, wrong_algorithms`,
 		`alerts.webhooks[0].allow_http: "1" is not true or false`,
 	}},
 	{"alerts: {alertmanagers: [§{}, {url: §'http://am.example.com'}]}\n", []string{

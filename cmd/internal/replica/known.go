@@ -21,6 +21,7 @@ import (
 	"rescind/cmd/internal/daemon"
 	"rescind/envoy/known"
 	"rescind/revocation"
+	"rescind/revocation/insight"
 	revset "rescind/revocation/replica"
 )
 
@@ -36,6 +37,7 @@ type knownTokens struct {
 	log      *slog.Logger
 
 	contradictions prometheus.Counter
+	alert          func(insight.Alert) // tells operators of one
 }
 
 // admission is the way of an authorizer to its table.
@@ -112,7 +114,7 @@ const (
 
 // Denied looks whether a token that is denied is in the table, and still is a moment
 // later. Then the table is wrong, and all of it becomes void.
-func (a *admission) Denied(key tokencache.Key) {
+func (a *admission) Denied(key tokencache.Key, d *authz.Decision) {
 	t := a.table.Load()
 	if t == nil {
 		return
@@ -124,14 +126,32 @@ func (a *admission) Denied(key tokencache.Key) {
 		}
 		return
 	}
+	alert := contradiction(d)
 	time.AfterFunc(secondLook, func() {
 		defer a.pending.Add(-1)
 		if t.Holds(key.Words(), time.Now()) == entry {
+			t.Void()
 			a.of.contradictions.Inc()
 			a.of.log.Error("a token that is denied was among the known tokens; all known tokens are void now. Please report this")
-			t.Void()
+			a.of.alert(alert)
 		}
 	})
+}
+
+// contradiction returns the alert about a denied token for which Envoy would have
+// answered.
+func contradiction(d *authz.Decision) insight.Alert {
+	now := time.Now()
+	a := insight.Alert{
+		Detector: insight.KnownTokenDenied, Key: insight.AlertKey(insight.KnownTokenDenied, d.Issuer, d.Policy),
+		Summary: "A token was denied for which Envoy would have answered by itself. All known tokens of the replica are void now. This is a fault of rescind: please report it.",
+		First:   now, Last: now, Count: 1,
+		Issuer: insight.Text(d.Issuer), Subject: insight.Text(d.Subject), TokenID: insight.Text(d.TokenID), Policy: insight.Text(d.Policy),
+	}
+	if d.RevocationID != (revocation.ID{}) {
+		a.RevocationID = d.RevocationID.String()
+	}
+	return a
 }
 
 // selectorOf returns the part of a digest by which the table finds tokens.
@@ -223,6 +243,7 @@ func (p *process) serveKnown(ctx context.Context, a *authz.Authorizer, of *admis
 	k := p.known
 	k.streams.again = func(policy, token string) *revset.Again { return p.gate.Authorizer().Again(policy, token) }
 	k.streams.lookup = p.follower.LookupAgain
+	k.alert = p.watcher.Alert
 	k.server, err = known.Listen(known.ServerOptions{
 		Socket: k.settings.Socket, Group: k.settings.Group, UID: k.settings.EnvoyUID, Streams: k.streams, Logger: p.log,
 		Use: func(u known.Use) { p.observeKnown(ctx, u) },

@@ -16,6 +16,7 @@ import (
 	"rescind/cmd/internal/config"
 	"rescind/envoy/known"
 	"rescind/revocation"
+	"rescind/revocation/insight"
 	revset "rescind/revocation/replica"
 )
 
@@ -61,12 +62,19 @@ func TestContradictionVoidsTheTable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a, key := newTestAdmission(t)
-				a.Denied(key)
+				var alerts []insight.Alert
+				a.of.alert = func(alert insight.Alert) { alerts = append(alerts, alert) }
+				a.Denied(key, &authz.Decision{Reason: authz.Revoked, Issuer: "https://idp.example.com/", Subject: "alice", RevocationID: revocation.ID{Revision: 7}})
 				c.meanwhile(a)
 				time.Sleep(2 * secondLook)
 				synctest.Wait()
-				if got := uint64(testutil.ToFloat64(a.of.contradictions)); got != c.want {
-					t.Errorf("got %d contradictions, want %d", got, c.want)
+				if got := uint64(testutil.ToFloat64(a.of.contradictions)); got != c.want || uint64(len(alerts)) != c.want {
+					t.Errorf("got %d contradictions and the alerts %+v, want %d of each", got, alerts, c.want)
+				}
+				for _, alert := range alerts {
+					if clean, ok := alert.Clean(); !ok || clean.Detector != insight.KnownTokenDenied || clean.Subject != "alice" || clean.RevocationID != "r7.0" || clean.Count != 1 {
+						t.Errorf("got the alert %+v, %t; want one about alice and r7.0 that the control endpoint takes", clean, ok)
+					}
 				}
 				if (name != "other revoked" && c.want == 1 || c.want == 0) && a.of.table.Load().Holds(key.Words(), time.Now()) != 0 {
 					t.Error("the token is known still")
