@@ -2,9 +2,9 @@ package replica
 
 import "time"
 
-// breath makes long work leave the processors to look-ups. After each burst of work
-// it rests for as long as the burst took. A nil breath never rests.
-type breath struct {
+// Breath makes long work leave the processors to look-ups. After each burst of work
+// it rests for as long as the burst took. A nil Breath never rests.
+type Breath struct {
 	began time.Time     // of this burst
 	left  time.Duration // for which the work may still rest
 }
@@ -12,11 +12,11 @@ type breath struct {
 // burst is for how long work goes on without a rest: about the time of five Checks.
 const burst = 500 * time.Microsecond
 
-// newBreath returns a breath for work that begins now and may rest for most in all.
-func newBreath(most time.Duration) *breath { return &breath{time.Now(), most} }
+// NewBreath returns a Breath for work that begins now and may rest for most in all.
+func NewBreath(most time.Duration) *Breath { return &Breath{time.Now(), most} }
 
-// take rests if a burst of work is over.
-func (b *breath) take() {
+// Take rests if a burst of work is over.
+func (b *Breath) Take() {
 	if b == nil {
 		return
 	}

@@ -111,7 +111,7 @@ func (s *set) change(added, removed []revocation.Entry, at clock) (grown int, er
 	b := batch{set: s, filter: s.view.Load().filter, added: added, removed: removed, now: max(at.now, s.ended)}
 	b.filter.prefetch(added)
 	if n := len(added) + len(removed); s.inUse.Load() && n <= longestGentle && time.Now().After(s.rests) {
-		b.breath = newBreath(mostRest)
+		b.breath = NewBreath(mostRest)
 		defer func() { s.rests = time.Now().Add(restShare * (mostRest - b.breath.left)) }()
 	}
 	if b.breath != nil || len(added)+len(removed) < parallelThreshold {
@@ -199,16 +199,16 @@ func (s *set) renew() error {
 	s.mu.Unlock()
 
 	var err error
-	var rests *breath
+	var rests *Breath
 	if s.inUse.Load() {
-		rests = newBreath(time.Hour)
+		rests = NewBreath(time.Hour)
 	}
 	keys := 0
 	for _, b := range buckets {
 		err = b.keys(func(k key) {
 			next.add(uint64(k))
 			if keys++; keys%1024 == 0 {
-				rests.take()
+				rests.Take()
 			}
 		})
 		if err != nil {

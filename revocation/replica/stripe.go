@@ -57,7 +57,7 @@ type batch struct {
 	filter         *filter
 	added, removed []revocation.Entry
 	now            revocation.Micros
-	breath         *breath
+	breath         *Breath
 }
 
 // put makes the part of the change that belongs to h.
@@ -77,7 +77,7 @@ func (b *batch) put(h *stripe) error {
 		if err := b.add(h, k, &r); err != nil {
 			return err
 		}
-		b.breath.take()
+		b.breath.Take()
 	}
 	for i := range b.removed {
 		e := &b.removed[i]
@@ -89,7 +89,7 @@ func (b *batch) put(h *stripe) error {
 		if err := h.remove(k, &r); err != nil {
 			return err
 		}
-		b.breath.take()
+		b.breath.Take()
 	}
 	return nil
 }

@@ -24,6 +24,8 @@ type openStreams struct {
 	mu    sync.Mutex
 	of    map[known.StreamID]openStream
 	ended uint64
+
+	looked []lookedAt // memory of look
 }
 
 type openStream struct {
@@ -31,9 +33,17 @@ type openStream struct {
 	end   func()
 }
 
+type lookedAt struct {
+	id     known.StreamID
+	stream openStream
+}
+
 // streamPause is the least time from one look at all streams to the next. A stream ends
 // within about this time after a revocation.
 const streamPause = 100 * time.Millisecond
+
+// mostRest bounds the rests of one look.
+const mostRest = 200 * time.Millisecond
 
 func newOpenStreams() *openStreams {
 	return &openStreams{dirty: make(chan struct{}, 1), of: map[known.StreamID]openStream{}}
@@ -98,18 +108,23 @@ func (s *openStreams) run(ctx context.Context) {
 	}
 }
 
+// look looks at all streams. There may be many, so it leaves half of the time to
+// requests.
 func (s *openStreams) look() {
 	s.mu.Lock()
-	streams := make(map[known.StreamID]openStream, len(s.of))
 	for id, stream := range s.of {
-		streams[id] = stream
+		s.looked = append(s.looked, lookedAt{id, stream})
 	}
 	s.mu.Unlock()
-	for id, stream := range streams {
-		if s.revoked(stream) {
-			s.end(id, stream)
+	breath := revset.NewBreath(mostRest)
+	for _, l := range s.looked {
+		breath.Take()
+		if s.revoked(l.stream) {
+			s.end(l.id, l.stream)
 		}
 	}
+	clear(s.looked)
+	s.looked = s.looked[:0]
 }
 
 // revoked reports whether a request with the token of a stream would be denied because
