@@ -39,6 +39,9 @@ func (l *linter) condition(c *check, at int) {
 	if flag(c.node.get("deny_at_disable")) {
 		l.report("module-denied", c.node.get("deny_at_disable"), "The check denies the requests for which it is off, and these are the ones that the module has answered.")
 	}
+	if retries := c.node.at("grpc_service", "retry_policy"); retries != nil {
+		l.report("module-retries", retries, "Envoy compares the whole grpc_service for each request, to find the client of the check. A retry policy in it doubles the processor time of a check that is off.")
+	}
 	settings := module.config.get("filter_config")
 	if strings.Contains(settings.get("value").string(), "clear_route_cache=on") && c.manager.dependsOnPath(c.name) {
 		l.report("clear-route-cache", settings.get("value"), "The module chooses the route again, with the headers that it has set. The request can go to a route whose policy its token is not known for.")

@@ -74,6 +74,7 @@ var rules = []Rule{
 	{"module-condition", Error, "The check is off for other requests than those that the module has answered.", "Copy filter_enabled_metadata of envoy-inprocess.yaml of rescind, with invert: true."},
 	{"module-denied", Error, "Requests that the module has answered are denied.", "Remove deny_at_disable."},
 	{"module-unused", Info, "The module answers, and the check asks all the same.", "Copy filter_enabled_metadata of envoy-inprocess.yaml of rescind."},
+	{"module-retries", Info, "Each request pays for the retry policy of the check, also a request that the module has answered.", "Move retry_policy to the cluster, as envoy-inprocess.yaml of rescind has it."},
 	{"module-metadata", Info, "The module answers for no token on a route that names no policy in its metadata.", "Set metadata: {filter_metadata: {rescind: {policy: default}}} on the route, with the name of its policy."},
 
 	// Ways around the check.
