@@ -2,6 +2,7 @@ package watch
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 func (m *memory) revoked(e *event, i *issuer) {
 	s := sighting{
 		detector: insight.RevokedTokenUsed, of: []string{i.name, e.name()},
-		times: 1, at: e.at, network: e.network, issuer: i.name,
+		times: uint64(e.times), at: e.at, network: e.network, issuer: i.name,
 	}
 	if e.revokedBy == revocation.KindKeyID {
 		s.detector, s.of = insight.DistrustedKeyUsed, []string{i.name, e.keyID}
@@ -120,7 +121,8 @@ const (
 	forgetSubject = MaxWindow
 )
 
-// count counts a request of a subject, and raises one beyond the usual rate.
+// count counts the requests of a subject, and raises those beyond the usual rate. All
+// requests of an event count in the minute of the last.
 func (m *memory) count(e *event, i *issuer, k *token, now stamp) {
 	id := k.subject.hash()
 	if e.subject == "" || m.settings.SubjectRate == 0 {
@@ -135,15 +137,16 @@ func (m *memory) count(e *event, i *issuer, k *token, now stamp) {
 		s.learn()
 		s.minute, s.count = minute, 0
 	}
-	s.count++
+	before := s.count
+	s.count += min(e.times, math.MaxUint32-s.count)
 	s.last = now
 	limit := max(float32(m.settings.SubjectAtLeast), s.usual*float32(m.settings.SubjectRate))
 	if s.learnt < learning || float32(s.count) <= limit {
 		return
 	}
-	usual := s.usual
+	usual, beyond := s.usual, s.count-max(before, uint32(limit))
 	m.alerts.raise(sighting{
-		detector: insight.SubjectRate, of: []string{i.name, e.subject}, times: 1, at: e.at, network: e.network, issuer: i.name,
+		detector: insight.SubjectRate, of: []string{i.name, e.subject}, times: uint64(beyond), at: e.at, network: e.network, issuer: i.name,
 		describe: func(a *insight.Alert) {
 			e.describe(a)
 			a.KeyID = "" // the token is the one that went beyond the limit

@@ -10,10 +10,12 @@ import (
 	"rescind/revocation/insight"
 )
 
-// event is the copy of a decision. Its texts are at most MaxText bytes long, so
-// the queue is bounded in bytes too.
+// event is the copy of a decision about one request, or about several requests alike.
+// Its texts are at most MaxText bytes long, so the queue is bounded in bytes too.
 type event struct {
-	at       time.Time
+	at       time.Time     // of the last request
+	span     time.Duration // from the first request to the last
+	times    uint32        // requests, at least 1
 	network  network
 	verified bool
 	allowed  bool
@@ -44,7 +46,7 @@ func matters(d *authz.Decision) bool {
 }
 
 func eventOf(r *authz.Request, d *authz.Decision, at time.Time) event {
-	e := event{at: at, allowed: d.Allow, reason: d.Reason, issuer: d.Issuer}
+	e := event{at: at, times: 1, allowed: d.Allow, reason: d.Reason, issuer: d.Issuer}
 	if r != nil {
 		e.network = networkOf(r.Source)
 	}

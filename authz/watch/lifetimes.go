@@ -17,6 +17,7 @@ type groups struct {
 	began             time.Time // start of previous; zero: previous is empty
 	short             bool      // current had no room for a group
 	wasShort          bool      // previous had none
+	recent            recent
 }
 
 type groupKey struct {
@@ -34,6 +35,7 @@ const (
 type group struct {
 	tokens, requests            uint64
 	holders                     *hyperloglog.Sketch
+	number                      int // of the group within its window, from 1
 	lives, ages, gaps, rests    *ddsketch.DDSketch
 	livesLonger, older, pausing [len(insight.Lifetimes)]uint64
 	busy                        [len(insight.Lifetimes)]float64
@@ -41,10 +43,10 @@ type group struct {
 
 func newGroups() *groups { return &groups{current: map[groupKey]*group{}} }
 
-func newGroup() *group {
+func newGroup(number int) *group {
 	return &group{
-		holders: newCounter(insight.HoldersPrecision),
-		lives:   newDistribution(), ages: newDistribution(), gaps: newDistribution(), rests: newDistribution(),
+		number: number, holders: newCounter(insight.HoldersPrecision),
+		lives: newDistribution(), ages: newDistribution(), gaps: newDistribution(), rests: newDistribution(),
 	}
 }
 
@@ -62,7 +64,7 @@ func (g *groups) of(k groupKey) *group {
 			return found
 		}
 	}
-	found = newGroup()
+	found = newGroup(len(g.current) + 1)
 	g.current[k] = found
 	return found
 }
@@ -74,6 +76,7 @@ func (g *groups) tick(now time.Time, window time.Duration) {
 	}
 	if now.Sub(g.turned) >= window {
 		g.previous, g.began, g.wasShort = g.current, g.turned, g.short
+		clear(g.recent[:])
 		g.current, g.turned, g.short = map[groupKey]*group{}, now, false
 	}
 }
@@ -103,59 +106,90 @@ func holderOf(e *event, k *token) uint64 {
 	return max(spread(k.subject.hash()^client), 1)
 }
 
-// pause returns the time since the holder's last request, or 0 if there was none.
-func (m *memory) pause(id uint64, now stamp) time.Duration {
+// pause returns the time from the holder's last request to the first of an event, or 0
+// if there was none. It also returns the time of the event that the holder's last
+// request does not cover, because a holder may use several tokens at once.
+func (m *memory) pause(id uint64, first, now stamp) (before, within time.Duration) {
 	h := m.holders.get(id)
 	if h == nil {
 		h = m.holders.add(id, func(*holder) {})
 		*h = holder{id, now}
-		return 0
+		return 0, now.since(first)
 	}
-	gap := now.since(h.last)
+	before, within = first.since(h.last), min(now.since(first), now.since(h.last))
 	if now.after(h.last) {
 		h.last = now
 	}
-	if gap > forgetHolder {
-		return 0
-	}
-	return gap
+	return before, within
 }
 
-// learn adds an allowed request to the statistics.
-func (m *memory) learn(e *event, i *issuer, k *token, fresh bool, now stamp) {
+// recent are holders that are in the sketch of a group of the current window. To put a
+// holder into a sketch changes nothing the second time, and costs as much as the rest
+// of an event. All groups share the 64 KiB.
+type recent [1 << 12]struct {
+	of *group
+	id uint64
+}
+
+// hold counts a holder of a group.
+func (r *recent) hold(of *group, id uint64) {
+	at := &r[(id^spread(uint64(of.number)))%uint64(len(r))] // a holder of several groups has several places
+	if at.of != of || at.id != id {
+		at.of, at.id = of, id
+		of.holders.InsertHash(id)
+	}
+}
+
+// pause adds n pauses between requests, which last so long together. A pause of less
+// than a millisecond is none.
+func (g *group) pause(together time.Duration, n uint32) {
+	n = uint32(min(time.Duration(n), together/time.Millisecond))
+	if n == 0 {
+		return
+	}
+	gap := together / time.Duration(n)
+	if gap > forgetHolder {
+		return
+	}
+	add(g.gaps, gap, n)
+	for i, limit := range insight.Lifetimes {
+		if gap > limit {
+			g.pausing[i] += uint64(n)
+		} else {
+			g.busy[i] += together.Seconds()
+		}
+	}
+}
+
+// learn adds allowed requests to the statistics.
+func (m *memory) learn(e *event, i *issuer, k *token, fresh bool, first, now stamp) {
 	g := m.lifetimes.of(groupKey{i, e.clients.First(), e.policy})
-	g.requests++
+	g.requests += uint64(e.times)
 	id := holderOf(e, k)
-	g.holders.InsertHash(id)
+	m.lifetimes.recent.hold(g, id)
 	life := e.lifetime()
 	if fresh {
 		g.tokens++
 		if life > 0 {
-			add(g.lives, life)
+			add(g.lives, life, 1)
 		}
 	}
-	gap := m.pause(id, now)
-	if gap > 0 {
-		add(g.gaps, gap)
+	before, within := m.pause(id, first, now)
+	g.pause(before, 1)
+	g.pause(within, e.times-1)
+	if life == 0 {
+		return
 	}
-	age, rest := time.Duration(0), time.Duration(0)
-	if micro := e.at.UnixMicro(); life > 0 {
-		age = time.Duration(micro-int64(e.issuedAt)) * time.Microsecond
-		rest = time.Duration(int64(e.expires)-micro) * time.Microsecond
-		add(g.ages, age)
-		add(g.rests, rest)
-	}
+	micro := e.at.UnixMicro()
+	age := time.Duration(micro-int64(e.issuedAt)) * time.Microsecond
+	add(g.ages, age, e.times)
+	add(g.rests, time.Duration(int64(e.expires)-micro)*time.Microsecond, e.times)
 	for n, limit := range insight.Lifetimes {
 		if life > limit {
-			g.livesLonger[n]++
+			g.livesLonger[n] += uint64(e.times)
 		}
 		if age > limit {
-			g.older[n]++
-		}
-		if gap > limit {
-			g.pausing[n]++
-		} else {
-			g.busy[n] += gap.Seconds()
+			g.older[n] += uint64(e.times)
 		}
 	}
 }

@@ -82,28 +82,30 @@ func (m *memory) partial(now time.Time) bool {
 // note handles an event.
 func (m *memory) note(e *event) {
 	if !e.verified {
-		m.failed(e)
+		for range e.times {
+			m.failed(e)
+		}
 		return
 	}
-	now := m.stamp(e.at)
+	first, now := m.stamp(e.at.Add(-e.span)), m.stamp(e.at)
 	i := m.names.issuer(e.issuer)
 	if i.carried.note(e, now) {
 		m.layouts.forget(e.layout)
 	}
-	k, fresh := m.tokens.put(i.identity(e), now)
+	k, fresh := m.tokens.put(i.identity(e), first)
 	if fresh {
-		m.tokens.begin(k, e, i, now)
+		m.tokens.begin(k, e, i, first)
 		m.issued(e, i)
 	} else if e.network != k.use.network() {
-		m.moved(e, i, k, now)
+		m.moved(e, i, k, first)
 	}
-	m.tokens.record(k, useOf(e.network, m.names.route(e.policy, e.reason)), now)
+	m.tokens.record(k, useOf(e.network, m.names.route(e.policy, e.reason)), first, now, e.times)
 	m.count(e, i, k, now)
 	if e.reason == authz.Revoked {
 		m.revoked(e, i)
 	}
 	if e.allowed {
-		m.learn(e, i, k, fresh, now)
+		m.learn(e, i, k, fresh, first, now)
 	}
 }
 

@@ -22,9 +22,9 @@ type counter struct {
 	moved *atomic.Bool
 }
 
-func (c counter) Inc() {
+func (c counter) Add(n float64) {
 	c.moved.Store(true)
-	c.Counter.Inc()
+	c.Counter.Add(n)
 }
 
 func newMetrics() *metrics {

@@ -167,8 +167,15 @@ func TestMemoryAgainstModel(t *testing.T) {
 			c.reason = rapid.SampledFrom([]authz.Reason{authz.OK, authz.OK, authz.Revoked, authz.TooOld}).Draw(t, "reason")
 			r, d := c.decision(now)
 			m.event = eventOf(r, d, now)
-			m.note(&m.event)
 			n.note(c, now)
+			for range rapid.IntRange(0, 3).Draw(t, "more at once") {
+				m.event.times++
+				m.event.span += 10 * time.Millisecond
+				now = now.Add(10 * time.Millisecond)
+				n.note(c, now)
+			}
+			m.event.at = now
+			m.note(&m.event)
 			if rapid.IntRange(0, 9).Draw(t, "tick") == 0 {
 				m.tick(now)
 			}

@@ -11,7 +11,7 @@ import (
 
 const (
 	// rest is how long events gather before the goroutine handles them.
-	rest = 20 * time.Millisecond
+	rest = 100 * time.Millisecond
 	// tickEvery is how often memory.tick runs.
 	tickEvery = time.Second
 )
@@ -82,6 +82,7 @@ func (w *Watcher) begin(s *Settings) *memory {
 // drain handles the queued events, at most as many as the queue holds. It
 // reports whether there was one.
 func (w *Watcher) drain(m *memory) bool {
+	w.fresh.Store(0)
 	if lost := w.metrics.lost(); lost {
 		m.missed = memoryLoss{m.stamp(time.Now()), true}
 	}

@@ -154,19 +154,19 @@ func (t *tokens) begin(k *token, e *event, i *issuer, now stamp) {
 	}
 }
 
-// record counts a use of a token.
-func (t *tokens) record(k *token, key useKey, now stamp) {
+// record counts uses of a token, the first and the last of them at these times.
+func (t *tokens) record(k *token, key useKey, first, now stamp, times uint32) {
 	const longest = 20 * 24 * time.Hour // two stamps further apart cannot be compared
-	if k.first.after(now) {
-		k.first = now // events come nearly in order
+	if k.first.after(first) {
+		k.first = first // events come nearly in order
 	} else if now.since(k.first) > longest {
 		k.first = now - stampOf(longest)
 	}
 	if k.use != key && k.count > 0 {
-		t.turn(k, key, now)
+		t.turn(k, key, first)
 	}
 	k.use = key
-	k.count += min(1, math.MaxUint32-k.count)
+	k.count += min(times, math.MaxUint32-k.count)
 	if now.after(k.last) {
 		k.last = now
 	}
