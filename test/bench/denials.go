@@ -119,7 +119,7 @@ func (b *bench) firstDenials(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := &route{name: denies, server: server, module: &module{socket, "", "default"}}
+	r := &route{name: denies, server: server, module: &module{socket: socket, policy: "default"}}
 	g, err := b.newGateway(ctx, dir, environment, []*route{r}, traffic.few[0])
 	if err != nil {
 		return err

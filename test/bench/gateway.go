@@ -157,14 +157,18 @@ func bootstrap(routes []*route, behind string) ([]byte, error) {
 		file, filters, metadata := plain, list{}, object(nil)
 		if r.module != nil {
 			file, metadata = inProcess, r.module.metadata()
-			filters = append(filters, inProcess.answers(r.module))
+			if r.module.alone != onlyExtAuthz {
+				filters = append(filters, inProcess.answers(r.module))
+			}
 		}
 		if r.server != nil {
 			asks := file.asks(r.name)
 			if r.module != nil && r.module.policy == "" {
 				asks = off(asks)
 			}
-			filters = append(filters, asks)
+			if r.module == nil || r.module.alone != onlyModule {
+				filters = append(filters, asks)
+			}
 			clusters = append(clusters, file.clusterOf(r.name, socketAddress(r.server.addr), true))
 		}
 		if r.filter != nil {

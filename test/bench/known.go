@@ -19,7 +19,15 @@ type module struct {
 	socket   string
 	settings string // of the filter, besides the socket and the user
 	policy   string // of the route; empty: the module and ext_authz do nothing
+	alone    part   // the only one of the two filters that is there; empty: both are
 }
+
+type part string
+
+const (
+	onlyModule   part = "module"
+	onlyExtAuthz part = "ext_authz"
+)
 
 // metadata returns the metadata of the route, where the module and the replica read the
 // policy.
@@ -67,6 +75,8 @@ const (
 	knownNoLog   = "known, no log metadata and no audit"
 	missed       = "missed by the module"
 	idle         = "the module and ext_authz, both off"
+	idleModule   = "the module alone, off"
+	idleExtAuthz = "ext_authz alone, off"
 	byExtAuthz   = "rescind by ext_authz"
 	jwtAuthn     = "jwt_authn of Envoy"
 	jwtCached    = "jwt_authn of Envoy with its cache"
@@ -157,11 +167,13 @@ func (b *bench) knownRoutes(ctx context.Context, d *product) ([]*route, error) {
 	}
 	return []*route{
 		{name: direct},
-		{name: knownAll, server: audited, module: &module{ofAudited, "", "default"}},
-		{name: knownNoAudit, server: plain, module: &module{ofPlain, "", "default"}},
-		{name: knownNoLog, server: plain, module: &module{ofPlain, "metadata=off", "default"}},
-		{name: missed, server: plain, module: &module{ofPlain, "", "elsewhere"}},
+		{name: knownAll, server: audited, module: &module{socket: ofAudited, policy: "default"}},
+		{name: knownNoAudit, server: plain, module: &module{socket: ofPlain, policy: "default"}},
+		{name: knownNoLog, server: plain, module: &module{socket: ofPlain, settings: "metadata=off", policy: "default"}},
+		{name: missed, server: plain, module: &module{socket: ofPlain, policy: "elsewhere"}},
 		{name: idle, server: plain, module: &module{socket: ofPlain}},
+		{name: idleModule, server: plain, module: &module{socket: ofPlain, alone: onlyModule}},
+		{name: idleExtAuthz, server: plain, module: &module{socket: ofPlain, alone: onlyExtAuthz}},
 		{name: byExtAuthz, server: asked},
 		{name: noOp, server: nothing},
 		{name: jwtAuthn, filter: verifies(string(keys), false)},
