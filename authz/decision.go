@@ -82,6 +82,7 @@ type Decision struct {
 	// ByGateway says that the gateway answered by itself, for a token that this replica
 	// had allowed before. Nothing but the token is known about the request then.
 	ByGateway bool
+	GatewayID GatewayID // of such a decision, in the place of ID
 
 	// Set and Remove change the headers of a request that is allowed. A name is
 	// never in both.

@@ -13,6 +13,29 @@ const (
 	idLetter = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 )
 
+// GatewayID is the random ID of a decision that a gateway made: 128 bits that become a
+// text only if somebody needs it.
+type GatewayID [2]uint64
+
+// String returns the ID as the gateway writes it.
+func (id GatewayID) String() string {
+	var text [idSize]byte
+	low, high := id[0], id[1]
+	for i := range text {
+		text[i] = idLetter[low&31]
+		low, high = low>>5|high<<59, high>>5
+	}
+	return string(text[:])
+}
+
+// IDText returns the ID of d as a text.
+func (d *Decision) IDText() string {
+	if d.ByGateway && d.ID == "" {
+		return d.GatewayID.String()
+	}
+	return d.ID
+}
+
 // idBlock holds IDs that nobody has used yet. One goroutine at a time has it.
 type idBlock struct{ left string }
 

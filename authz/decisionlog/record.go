@@ -81,7 +81,7 @@ func NewRecord(r *authz.Request, d *authz.Decision, at time.Time, took time.Dura
 		At: at, Took: took,
 		allow: d.Allow, stale: d.Stale, byGateway: d.ByGateway, reason: d.Reason, wouldDeny: string(d.WouldDeny), revision: d.Revision,
 		issuer: d.Issuer, // of the configuration
-		id:     d.ID, policy: d.Policy, detail: d.Detail, subject: d.Subject, tokenID: d.TokenID,
+		id:     d.IDText(), policy: d.Policy, detail: d.Detail, subject: d.Subject, tokenID: d.TokenID,
 	}
 	if f := d.Facts; f != nil {
 		out.session, out.client, out.keyID = f.Session, f.Clients.First(), f.KeyID

@@ -14,7 +14,12 @@
 // Observers see every decision after the answer has been written, so an
 // observer cannot change an answer. They run on the path of the request: an
 // observer must not block and must not keep the request or the decision.
-// Metrics count every decision, even if an observer panics.
+// Metrics count every decision, even if an observer panics. A panic of an observer
+// leaves out that observation and no other.
+//
+// A gateway that answers by itself makes the same decision many times. The gate shows
+// each to the trace and the observers, and all of them at once to the watch and the
+// metrics.
 //
 // # The answer to a denial
 //
@@ -48,7 +53,10 @@ type Options struct {
 	// span of the decision, or the zero SpanContext if it recorded none.
 	Trace     func(context.Context, Observation) trace.SpanContext
 	Observers []func(context.Context, Observation)
-	Logger    *slog.Logger // nil: slog.Default()
+	// Watch, if not nil, sees every decision, and those of [Gate.ObserveUses] at once:
+	// their number, the time of the first, and the time of the last in At.
+	Watch  func(o Observation, first time.Time, times int)
+	Logger *slog.Logger // nil: slog.Default()
 }
 
 // Observation is a decision with its request and its times.
@@ -60,12 +68,19 @@ type Observation struct {
 	Span     trace.SpanContext // of the decision; zero if no trace recorded it
 }
 
+// Use is one of the requests of [Gate.ObserveUses].
+type Use struct {
+	At time.Time
+	ID authz.GatewayID // of the decision
+}
+
 // Gate runs decisions. It is safe for concurrent use.
 type Gate struct {
 	authorizer atomic.Pointer[authz.Authorizer]
 	metrics    *metrics
 	trace      func(context.Context, Observation) trace.SpanContext
 	observers  []func(context.Context, Observation)
+	watch      func(o Observation, first time.Time, times int)
 	lines      lines
 }
 
@@ -77,7 +92,7 @@ func New(o Options) (*Gate, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	g := &Gate{metrics: newMetrics(), trace: o.Trace, observers: o.Observers, lines: newLines(o.Logger)}
+	g := &Gate{metrics: newMetrics(), trace: o.Trace, observers: o.Observers, watch: o.Watch, lines: newLines(o.Logger)}
 	if o.Registerer != nil {
 		if err := g.metrics.register(o.Registerer); err != nil {
 			return nil, err
@@ -155,20 +170,58 @@ func (g *Gate) writeDenial(r *authz.Request, d *authz.Decision, write func(*auth
 	write(r, d)
 }
 
-// Observe hands a decision whose answer is written to the trace, the observers and the
-// metrics.
+// Observe hands a decision whose answer is written to the trace, the observers, the
+// watch and the metrics.
 func (g *Gate) Observe(ctx context.Context, o Observation) {
-	defer func() {
-		if p := recover(); p != nil {
-			logPanic(g.lines.observer, o.Decision, p)
+	g.show(ctx, &o)
+	g.count(&o, o.At, 1)
+}
+
+// ObserveUses observes a decision that a gateway made about several requests alike. It
+// writes the ID of each into o.Decision.
+func (g *Gate) ObserveUses(ctx context.Context, o Observation, uses []Use) {
+	if len(uses) == 0 {
+		return
+	}
+	first, last := uses[0].At, uses[0].At
+	for i := range uses {
+		o.Decision.GatewayID, o.At = uses[i].ID, uses[i].At
+		g.show(ctx, &o)
+		if o.At.Before(first) {
+			first = o.At
 		}
-	}()
-	defer func() { g.metrics.observe(&o) }()
+		if o.At.After(last) {
+			last = o.At
+		}
+	}
+	o.At = last
+	g.count(&o, first, len(uses))
+}
+
+// show hands one decision to the trace and the observers.
+func (g *Gate) show(ctx context.Context, o *Observation) {
+	defer g.survive(o.Decision)
 	if g.trace != nil {
-		o.Span = g.trace(ctx, o)
+		o.Span = g.trace(ctx, *o)
 	}
 	for _, observe := range g.observers {
-		observe(ctx, o)
+		observe(ctx, *o)
+	}
+}
+
+// count hands decisions alike to the watch and the metrics.
+func (g *Gate) count(o *Observation, first time.Time, times int) {
+	defer g.survive(o.Decision)
+	defer g.metrics.observe(o, float64(times))
+	if g.watch != nil {
+		g.watch(*o, first, times)
+	}
+}
+
+// survive is deferred. It ends a panic of an observer.
+func (g *Gate) survive(d *authz.Decision) {
+	if p := recover(); p != nil {
+		logPanic(g.lines.observer, d, p)
 	}
 }
 
@@ -192,5 +245,5 @@ func newLines(log *slog.Logger) lines {
 // logPanic logs the stack and the type of a panic. It does not log the value,
 // because the value may quote the request.
 func logPanic(l *linelimit.Limit, d *authz.Decision, p any) {
-	l.Log(slog.String("decision_id", d.ID), slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
+	l.Log(slog.String("decision_id", d.IDText()), slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
 }

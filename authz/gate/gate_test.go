@@ -114,6 +114,7 @@ func TestObserversCannotHarm(t *testing.T) {
 	for name, o := range map[string]Options{
 		"the trace":   {Trace: func(context.Context, Observation) trace.SpanContext { panic("5ecret") }},
 		"an observer": {Observers: []func(context.Context, Observation){func(context.Context, Observation) { panic("5ecret") }}},
+		"the watch":   {Watch: func(Observation, time.Time, int) { panic("5ecret") }},
 	} {
 		registry := prometheus.NewRegistry()
 		o.Registerer = registry

@@ -47,13 +47,14 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	return errors.Join(errs...)
 }
 
-func (m *metrics) observe(o *Observation) {
+// observe counts a decision that was made so many times.
+func (m *metrics) observe(o *Observation, times float64) {
 	d := o.Decision
 	policy := d.Policy
 	if d.Reason == authz.UnknownPolicy {
 		policy = "" // the name is not in the configuration
 	}
-	m.decisions.WithLabelValues(string(d.Reason), policy, d.Issuer).Inc()
+	m.decisions.WithLabelValues(string(d.Reason), policy, d.Issuer).Add(times)
 	switch {
 	case d.ByGateway: // there was no Check
 	case o.Span.IsSampled():
@@ -62,12 +63,12 @@ func (m *metrics) observe(o *Observation) {
 		m.duration.Observe(o.Took.Seconds())
 	}
 	if d.WouldDeny != "" {
-		m.wouldDeny.WithLabelValues(string(d.WouldDeny), policy).Inc()
+		m.wouldDeny.WithLabelValues(string(d.WouldDeny), policy).Add(times)
 	}
 	if d.Detail == authz.ClockAhead {
-		m.ahead.WithLabelValues(d.Issuer).Inc()
+		m.ahead.WithLabelValues(d.Issuer).Add(times)
 	}
 	for _, name := range d.LeftOut {
-		m.leftOut.WithLabelValues(name).Inc()
+		m.leftOut.WithLabelValues(name).Add(times)
 	}
 }

@@ -22,7 +22,7 @@ func TestMetricsCountWhatObserveWouldDeny(t *testing.T) {
 		if err := m.register(r); err != nil {
 			t.Fatal(err)
 		}
-		m.observe(&Observation{Decision: &authz.Decision{Allow: true, Reason: authz.OK, Policy: "reports", WouldDeny: would}, Took: time.Millisecond})
+		m.observe(&Observation{Decision: &authz.Decision{Allow: true, Reason: authz.OK, Policy: "reports", WouldDeny: would}, Took: time.Millisecond}, 1)
 		if err := testutil.GatherAndCompare(r, strings.NewReader(want), "rescind_would_deny_total"); err != nil {
 			t.Errorf("would deny %q: got other metrics than wanted: %v", would, err)
 		}
@@ -42,7 +42,7 @@ func TestMetricsCountAnIssuersClockAhead(t *testing.T) {
 		if err := m.register(r); err != nil {
 			t.Fatal(err)
 		}
-		m.observe(&Observation{Decision: &authz.Decision{Reason: authz.NotYetValid, Issuer: "https://idp/", Detail: detail}, Took: time.Millisecond})
+		m.observe(&Observation{Decision: &authz.Decision{Reason: authz.NotYetValid, Issuer: "https://idp/", Detail: detail}, Took: time.Millisecond}, 1)
 		if err := testutil.GatherAndCompare(r, strings.NewReader(want), "rescind_issuer_clock_ahead_total"); err != nil {
 			t.Errorf("detail %q: got other metrics than wanted: %v", detail, err)
 		}

@@ -209,8 +209,8 @@ func (p *process) serve(l net.Listener, secure *tls.Config, a *authz.Authorizer)
 	}
 	options := gate.Options{
 		Authorizer: a, Registerer: p.registry, Logger: p.log,
-		Observers: []func(context.Context, gate.Observation){
-			func(_ context.Context, o gate.Observation) { p.watcher.Observe(o.Request, o.Decision, o.At) },
+		Watch: func(o gate.Observation, first time.Time, times int) {
+			p.watcher.ObserveUses(o.Request, o.Decision, first, o.At, times)
 		},
 	}
 	p.observers.addTo(&options)
