@@ -84,10 +84,10 @@ func start(t *testing.T) *gateway {
 	g := &gateway{t: t}
 	socket := filepath.Join(dir, "known.sock")
 	g.table = newTable(t)
-	g.server, err = known.Listen(known.ServerOptions{Socket: socket, UID: os.Getuid(), Streams: noStreams{}, Logger: slog.New(slog.DiscardHandler), Use: func(u known.Use) {
+	g.server, err = known.Listen(known.ServerOptions{Socket: socket, UID: os.Getuid(), Streams: noStreams{}, Logger: slog.New(slog.DiscardHandler), Uses: func(portion []known.Use) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		g.uses = append(g.uses, u)
+		g.uses = append(g.uses, portion...)
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -101,6 +101,12 @@ func start(t *testing.T) *gateway {
 	go func() {
 		for ctx.Err() == nil {
 			g.table.Beat(0)
+			time.Sleep(known.BeatInterval)
+		}
+	}()
+	go func() { // not the one that beats, because a test keeps this one waiting
+		for t.Context().Err() == nil {
+			g.server.Drain()
 			time.Sleep(known.BeatInterval)
 		}
 	}()
@@ -212,7 +218,7 @@ func TestEnvoyAnswersForKnownTokensAlone(t *testing.T) {
 	g.mu.Lock()
 	last := g.uses[len(g.uses)-1]
 	g.mu.Unlock()
-	if last.Policy != "reports" || last.Key != keyOf("reports", "bob") || len(last.ID) != 26 || last.Source.String() != "127.0.0.1" {
+	if last.Policy != "reports" || last.Key != keyOf("reports", "bob") || last.ID == [2]uint64{} || last.Source.String() != "127.0.0.1" {
 		t.Errorf("the last use: got %+v, want bob's under reports", last)
 	}
 	// The replica is silent, and its process lives.

@@ -140,7 +140,7 @@ func TestServerGivesTheTableToEnvoyAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "known.sock")
-			s, err := Listen(ServerOptions{Socket: path, UID: c.uid, Streams: ignoredStreams{}, Use: func(Use) {}, Logger: slog.New(slog.DiscardHandler)})
+			s, err := Listen(ServerOptions{Socket: path, UID: c.uid, Streams: ignoredStreams{}, Uses: func([]Use) {}, Logger: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -11,8 +11,8 @@ import (
 type Use struct {
 	At     time.Time
 	Policy string
-	Key    Key    // of the token; the zero Key if the entry has changed since
-	ID     string // of the decision
+	Key    Key       // of the token; the zero Key if the entry has changed since
+	ID     [2]uint64 // of the decision: 128 bits
 	Source netip.Addr
 }
 
@@ -30,6 +30,7 @@ type ring struct {
 	workers, cells int
 	usedAt, size   int
 	heads          []uint64 // cells read of each worker; not in the memory, so that no Envoy changes it
+	turn           int      // the worker to read first
 }
 
 const ringCellsOfWorker = 8192
@@ -68,7 +69,8 @@ func (r *ring) takeUsed(number int) bool {
 // drain appends requests that came since the last call to uses, as many as have room. The
 // caller holds the lock of the table.
 func (r *ring) drain(t *Table, uses []Use) []Use {
-	for worker := range r.workers {
+	for i := range r.workers {
+		worker := (r.turn + i) % r.workers
 		at := r.workerAt(worker)
 		tail := r.memory.load(at + workerTail)
 		if tail-r.heads[worker] > uint64(r.cells) {
@@ -80,6 +82,7 @@ func (r *ring) drain(t *Table, uses []Use) []Use {
 		}
 		r.memory.store(at+workerHead, r.heads[worker])
 	}
+	r.turn = (r.turn + 1) % r.workers // so that a worker with many requests leaves time for the others
 	return uses
 }
 
@@ -95,7 +98,7 @@ func (t *Table) useIn(cell []byte) (u Use) {
 	if policy := binary.NativeEndian.Uint32(c[24:]); int(policy) < len(t.policies) {
 		u.Policy = t.policies[policy].Name
 	}
-	u.ID = idText(word(32), word(40))
+	u.ID = [2]uint64{word(32), word(40)}
 	switch ip := [16]byte(c[48:]); c[29] {
 	case 4:
 		u.Source = netip.AddrFrom4([4]byte(ip[12:]))
@@ -103,16 +106,6 @@ func (t *Table) useIn(cell []byte) (u Use) {
 		u.Source = netip.AddrFrom16(ip)
 	}
 	return u
-}
-
-// idText returns the ID of a decision as the module writes it.
-func idText(low, high uint64) string {
-	var text [26]byte
-	for i := range text {
-		text[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[low&31]
-		low, high = low>>5|high<<59, high>>5
-	}
-	return string(text[:])
 }
 
 func (r *ring) state() (e Envoy) {

@@ -17,10 +17,12 @@ import (
 
 // ServerOptions configure a [Server].
 type ServerOptions struct {
-	Socket  string    // path of the Unix socket
-	Group   string    // name or number of the group that may connect; empty: the group of the process
-	UID     int       // of Envoy; -1: every user that the socket's mode lets in
-	Use     func(Use) // called for each request that an Envoy answered, from any goroutine
+	Socket string // path of the Unix socket
+	Group  string // name or number of the group that may connect; empty: the group of the process
+	UID    int    // of Envoy; -1: every user that the socket's mode lets in
+	// Uses is called with requests that an Envoy answered, those of each of its workers in
+	// order. It must not keep the slice. There is one call at a time, from any goroutine.
+	Uses    func([]Use)
 	Streams Streams
 	Logger  *slog.Logger
 }
@@ -39,8 +41,9 @@ type Streams interface {
 // StreamID names a stream in this process.
 type StreamID struct{ Connection, Stream uint64 }
 
-// BeatInterval is how often [Table.Beat] must be called. The module gives a replica up
-// that it has not heard of for 20 times as long.
+// BeatInterval is how often [Table.Beat] must be called, and [Server.Drain] after it. The
+// module gives a replica up that it has not heard of for 20 times as long. A worker that
+// answers 160,000 requests in a second fills its ring in this time.
 const BeatInterval = 50 * time.Millisecond
 
 // Grace is for how long an Envoy may use a table after its replica has stopped, and
@@ -49,10 +52,6 @@ const Grace = 1200 * time.Millisecond
 
 // maxEnvoys bounds the connections.
 const maxEnvoys = 8
-
-// drainInterval is how often the requests that Envoys answered are read. A worker that
-// answers 400,000 requests in a second fills its ring in this time.
-const drainInterval = 20 * time.Millisecond
 
 // Server hands a table to the Envoys that connect. It is safe for concurrent use.
 type Server struct {
@@ -67,7 +66,10 @@ type Server struct {
 	refused     string // why an Envoy was refused, as last logged
 	refusedAt   time.Time
 	done        sync.WaitGroup
-	stop        chan struct{}
+
+	draining sync.Mutex    // held while uses are read and observed; taken before mu
+	uses     []Use         // memory of a portion
+	drained  []*connection // memory of [Server.Drain]
 }
 
 type connection struct {
@@ -76,9 +78,6 @@ type connection struct {
 	table  *Table
 	ring   *ring
 	open   openStreams
-
-	draining sync.Mutex // held while uses are read and observed
-	uses     []Use      // memory of a portion
 }
 
 // Listen makes the socket. A socket that is there is replaced, unless a process
@@ -92,9 +91,7 @@ func Listen(o ServerOptions) (*Server, error) {
 		_ = l.Close()
 		return nil, err
 	}
-	s := &Server{o: o, listener: l, connections: map[*connection]bool{}, stop: make(chan struct{})}
-	s.done.Go(s.drain)
-	return s, nil
+	return &Server{o: o, listener: l, connections: map[*connection]bool{}, uses: make([]Use, 0, portion)}, nil
 }
 
 // admit gives the group access to the socket.
@@ -184,7 +181,6 @@ func (s *Server) refuse(why error) {
 // Close ends all connections and waits for them.
 func (s *Server) Close() error {
 	err := s.listener.Close()
-	close(s.stop)
 	s.Replace(nil)
 	s.done.Wait()
 	return err
@@ -259,7 +255,7 @@ func (s *Server) connect(socket *net.UnixConn, workers int) (*connection, error)
 		return nil, err
 	}
 	s.last++
-	c := &connection{number: s.last, socket: socket, table: s.table, ring: r, open: openStreams{sizes: map[uint64]int{}}, uses: make([]Use, 0, portion)}
+	c := &connection{number: s.last, socket: socket, table: s.table, ring: r, open: openStreams{sizes: map[uint64]int{}}}
 	s.connections[c] = true
 	s.table.mu.Lock()
 	s.table.rings = append(s.table.rings, r)
@@ -278,7 +274,9 @@ func (c *connection) answer() error {
 }
 
 func (s *Server) disconnect(c *connection) {
-	s.drainOf(c)
+	s.draining.Lock()
+	s.drain(c, time.Time{})
+	s.draining.Unlock()
 	s.mu.Lock()
 	delete(s.connections, c)
 	s.before.add(c.ring.state())
@@ -289,57 +287,6 @@ func (s *Server) disconnect(c *connection) {
 	c.ring.memory.free()
 	s.o.Streams.Gone(c.number)
 	s.o.Logger.Info("an Envoy that used the known tokens has gone")
-}
-
-// drain reads the rings until the server is closed.
-func (s *Server) drain() {
-	tick := time.NewTicker(drainInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-s.stop:
-			return
-		case <-tick.C:
-		}
-		s.mu.Lock()
-		var all []*connection
-		for c := range s.connections {
-			all = append(all, c)
-		}
-		s.mu.Unlock()
-		for _, c := range all {
-			s.drainOf(c)
-		}
-	}
-}
-
-// portion is how many requests are read under one hold of the table's lock.
-const portion = 512
-
-// drainOf reads the ring of c, at most once round, because the Envoy may write on and on.
-// The observers run without the lock of the table.
-func (s *Server) drainOf(c *connection) {
-	c.draining.Lock()
-	defer c.draining.Unlock()
-	for range c.ring.workers*c.ring.cells/portion + 1 {
-		uses := c.drain()
-		for i := range uses {
-			s.o.Use(uses[i])
-		}
-		clear(uses) // the texts
-		if len(uses) < portion {
-			return
-		}
-	}
-}
-
-func (c *connection) drain() []Use {
-	c.table.mu.Lock()
-	defer c.table.mu.Unlock()
-	if c.table.closed || !slices.Contains(c.table.rings, c.ring) {
-		return nil // the memory may be gone
-	}
-	return c.ring.drain(c.table, c.uses[:0])
 }
 
 // State returns the counts over the life of the server, and the number of Envoys that

@@ -40,7 +40,7 @@ func newWriter(ctx context.Context, socket string) (*writer, error) {
 	}
 	w := &writer{table: table}
 	w.server, err = known.Listen(known.ServerOptions{
-		Socket: socket, UID: os.Getuid(), Streams: noStreams{}, Use: func(known.Use) {}, Logger: slog.New(slog.DiscardHandler),
+		Socket: socket, UID: os.Getuid(), Streams: noStreams{}, Uses: func([]known.Use) {}, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		table.Close()
@@ -53,6 +53,7 @@ func newWriter(ctx context.Context, socket string) (*writer, error) {
 	go func() {
 		for ctx.Err() == nil {
 			table.Beat(0)
+			w.server.Drain()
 			time.Sleep(known.BeatInterval)
 		}
 	}()

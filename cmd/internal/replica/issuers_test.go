@@ -33,7 +33,7 @@ func (k anyKey) Find(context.Context, string, string) ([]jwks.Key, error) {
 }
 
 // token is one with these members of the header and these claims, as JSON.
-func (k anyKey) token(t *testing.T, header, claims string) string {
+func (k anyKey) token(t testing.TB, header, claims string) string {
 	t.Helper()
 	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{"iat": time.Now().Unix(), "exp": time.Now().Unix() + 3600})
 	for text, into := range map[string]map[string]any{claims: token.Claims.(jwt.MapClaims), header: token.Header} {

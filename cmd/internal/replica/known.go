@@ -8,14 +8,12 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rescind/authz"
-	"rescind/authz/gate"
 	"rescind/authz/tokencache"
 	"rescind/cmd/internal/config"
 	"rescind/cmd/internal/daemon"
@@ -34,6 +32,7 @@ type knownTokens struct {
 	streams  *openStreams
 	table    atomic.Pointer[known.Table] // nil: none yet
 	counts   known.Counts
+	seen     uses
 	log      *slog.Logger
 
 	contradictions prometheus.Counter
@@ -206,7 +205,8 @@ func (k *knownTokens) replace(next *known.Table, of *admission) {
 }
 
 // keepKnown opens the table while the replica is sure of its decisions, and voids it when
-// keys change.
+// keys change. It reads the uses of known tokens on the way, because a goroutine that wakes
+// for each of the two costs the replica more than the uses do.
 func (p *process) keepKnown(ctx context.Context) {
 	tick := time.NewTicker(known.BeatInterval)
 	defer tick.Stop()
@@ -223,6 +223,7 @@ func (p *process) keepKnown(ctx context.Context) {
 			_, revision := p.follower.Position()
 			t.Beat(revision)
 		})
+		p.known.server.Drain()
 		select {
 		case <-ctx.Done():
 			p.known.table.Load().Open(false)
@@ -246,7 +247,7 @@ func (p *process) serveKnown(ctx context.Context, a *authz.Authorizer, of *admis
 	k.alert = p.watcher.Alert
 	k.server, err = known.Listen(known.ServerOptions{
 		Socket: k.settings.Socket, Group: k.settings.Group, UID: k.settings.EnvoyUID, Streams: k.streams, Logger: p.log,
-		Use: func(u known.Use) { p.observeKnown(ctx, u) },
+		Uses: func(portion []known.Use) { p.observeKnown(ctx, portion) },
 	})
 	if err != nil {
 		return &config.Unusable{Err: err}
@@ -271,31 +272,6 @@ func (p *process) serveKnown(ctx context.Context, a *authz.Authorizer, of *admis
 	})
 	return p.registry.Register(knownMetrics{k})
 }
-
-// observeKnown shows a request that Envoy answered to everything that observes
-// decisions. A token whose holder is not remembered any more would be used unseen, so
-// the token leaves the table. The observers keep nothing, so the memory is used again.
-func (p *process) observeKnown(ctx context.Context, u known.Use) {
-	m := uses.Get().(*use)
-	m.decision = p.gate.Authorizer().Recall(u.Policy, tokencache.KeyOf(u.Key))
-	if m.decision.Facts == nil && u.Key != (known.Key{}) {
-		p.known.table.Load().Forget(u.Key)
-	}
-	m.decision.ID, m.decision.ByGateway = u.ID, true
-	_, m.decision.Revision = p.follower.Position()
-	m.request.Source = u.Source
-	p.gate.Observe(ctx, gate.Observation{Request: &m.request, Decision: &m.decision, At: u.At})
-	*m = use{}
-	uses.Put(m)
-}
-
-// use is the memory of one observation.
-type use struct {
-	decision authz.Decision
-	request  authz.Request
-}
-
-var uses = sync.Pool{New: func() any { return new(use) }}
 
 type knownMetrics struct{ *knownTokens }
 

@@ -114,7 +114,7 @@ func TestUnseenTokenLeavesTheTable(t *testing.T) {
 		key             known.Key
 		held, forgotten uint64
 	}{{known.Key{}, 1, 0}, {key.Words(), 0, 1}, {key.Words(), 0, 1}} {
-		p.observeKnown(t.Context(), known.Use{Policy: "default", Key: c.key})
+		p.observeKnown(t.Context(), []known.Use{{Policy: "default", Key: c.key}})
 		if held, forgotten := uint64(a.of.table.Load().Len()), a.of.counts.Forgotten.Load(); held != c.held || forgotten != c.forgotten {
 			t.Errorf("a use of %v: got %d tokens in the table and %d forgotten, want %d and %d", c.key, held, forgotten, c.held, c.forgotten)
 		}
