@@ -65,7 +65,7 @@ type Options struct {
 	Logger     *slog.Logger          // for records that cannot be written; nil: slog.Default()
 	Queue      int                   // default 4096 records
 	// BatchDelay is how long the writer waits for more records after the first
-	// of a batch. It stops waiting when the queue is half full. Default 20 ms.
+	// of a batch. It stops waiting when the queue is half full. Default 100 ms.
 	BatchDelay time.Duration
 }
 
@@ -84,8 +84,8 @@ const (
 	maxBatch     = 512
 )
 
-// pollInterval is how often a waiting writer looks at the length of the queue.
-const pollInterval = 20 * time.Millisecond
+// defaultDelay is the default of [Options.BatchDelay]. A batch costs more than its lines do.
+const defaultDelay = 100 * time.Millisecond
 
 // Log records decisions. It is safe for concurrent use.
 type Log struct {
@@ -97,6 +97,7 @@ type Log struct {
 	limit   *limit
 
 	queue  chan *Record
+	half   chan struct{} // holds one once the queue is half full
 	closed atomic.Bool
 	once   sync.Once
 	stop   chan struct{} // closed by Close
@@ -129,10 +130,10 @@ func New(o Options) (*Log, error) {
 		o.Queue = defaultQueue
 	}
 	if o.BatchDelay == 0 {
-		o.BatchDelay = pollInterval
+		o.BatchDelay = defaultDelay
 	}
 	l := &Log{
-		output: o.Output, log: o.Logger, delay: o.BatchDelay, queue: make(chan *Record, o.Queue), stop: make(chan struct{}), done: make(chan struct{}), limit: newLimit(),
+		output: o.Output, log: o.Logger, delay: o.BatchDelay, queue: make(chan *Record, o.Queue), half: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}), limit: newLimit(),
 		lines: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "rescind_decision_log_records_total", Help: "Decisions recorded in the decision log.",
 		}),
@@ -194,6 +195,12 @@ func (l *Log) Record(r *authz.Request, d *authz.Decision, at time.Time, took tim
 	case l.queue <- out:
 	default:
 		l.dropped.WithLabelValues(queueFull).Inc()
+	}
+	if len(l.queue) >= cap(l.queue)/2 {
+		select {
+		case l.half <- struct{}{}:
+		default: // the writer has not seen the last one yet
+		}
 	}
 }
 
@@ -281,14 +288,12 @@ func (l *Log) sumUp(last bool) {
 // wait waits for more records, until the delay has passed, the queue is half full
 // or the log is closed.
 func (l *Log) wait() {
-	tick := time.NewTicker(min(pollInterval, l.delay))
-	defer tick.Stop()
-	for end := time.Now().Add(l.delay); time.Now().Before(end) && len(l.queue) < cap(l.queue)/2; {
-		select {
-		case <-tick.C:
-		case <-l.stop:
-			return
-		}
+	over := time.NewTimer(l.delay)
+	defer over.Stop()
+	select {
+	case <-over.C:
+	case <-l.half:
+	case <-l.stop:
 	}
 }
 

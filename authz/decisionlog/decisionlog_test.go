@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -62,6 +63,12 @@ func (b *blocked) Write(ctx context.Context, records []*Record) (int, error) {
 
 func (b *blocked) Close(context.Context) error { return nil }
 
+func (b *blocked) written() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.records
+}
+
 func started(t *testing.T, o Options) (*Log, *prometheus.Registry) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
@@ -110,6 +117,43 @@ func TestRecordNeverWaits(t *testing.T) {
 	l.Record(r, d, time.Now(), 0, trace.SpanContext{})
 	if l.droppedFor(logClosed) != 1 {
 		t.Errorf("%v dropped after Close, want 1", l.droppedFor(logClosed))
+	}
+}
+
+// A batch is written when its delay is over, or earlier when the queue is half full.
+func TestBatchesGather(t *testing.T) {
+	for name, c := range map[string]struct {
+		records int
+		want    time.Duration
+	}{
+		"one record":           {1, time.Hour},
+		"less than half":       {7, time.Hour},
+		"a queue half full":    {9, 0}, // the writer holds one
+		"a queue that is full": {17, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				out := &blocked{}
+				l, _ := started(t, Options{Rates: Rates{Denied: 1, MaxPerSecond: 10_000}, Output: out, Queue: 16, BatchDelay: time.Hour})
+				r, d := denied()
+				began := time.Now()
+				l.Record(r, d, began, 0, trace.SpanContext{})
+				synctest.Wait() // the writer has begun to wait
+				for range c.records - 1 {
+					l.Record(r, d, began, 0, trace.SpanContext{})
+				}
+				synctest.Wait()
+				if early := out.written(); (early > 0) != (c.want == 0) {
+					t.Errorf("%d records at once: got %d written at once, want the batch after %v", c.records, early, c.want)
+				}
+				time.Sleep(c.want)
+				synctest.Wait()
+				if got := out.written(); got != c.records {
+					t.Errorf("%d records, after %v: got %d written", c.records, c.want, got)
+				}
+				closed(t, l)
+			})
+		})
 	}
 }
 
