@@ -74,7 +74,7 @@ func newSoak(t *testing.T) *soak {
 	k.Stack = startInProcessWith(t, envoytest.Options{Issuer: fmt.Sprintf("    leeway: %v\n", soakLeeway), Bootstrap: k.bootstrap})
 	k.model.keys[k.Issuer.KeyID()] = &soakKey{accepted: time.Now()}
 	becomeKnown(t, k.Stack, login(t, k.Stack, "alice"))
-	k.updateListener() // what Envoy makes once is there before anything is counted
+	k.updateListener() // the parts that Envoy makes once are there before anything is counted
 	return k
 }
 

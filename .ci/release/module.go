@@ -57,7 +57,7 @@ func (r *release) buildModule(ctx context.Context, arch string) (string, error) 
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	cmd := exec.CommandContext(ctx, "make", "--silent", "-C", filepath.Join(r.root, "envoy", "module"), "OUT="+dir, "CC="+compilers[arch]) //nolint:gosec // fixed names
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}                                                                            // none of the variables that change what gcc makes
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}                                                                            // none of the variables that change the output of gcc
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("make -C envoy/module for linux/%s: %w\n%s", arch, err, out)
 	}

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// The module for Envoy is for its architecture, has what Envoy calls, and needs nothing
+// The module for Envoy is for its architecture, has the functions that Envoy calls, and needs nothing
 // but an old glibc. It is one and the same file in the image, the archive and the list
 // of parts; the tests of the packages look for it there.
 func TestTheModule(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"rescind/test/eventually"
 )
 
-// A replica that does not read what Envoy answered costs records and nothing else.
+// A replica that does not read the records of Envoy loses records and nothing else.
 // Requests go on, the records without room are counted, and a revocation works.
 func TestRingFull(t *testing.T) {
 	g := start(t)

@@ -38,7 +38,7 @@ func TestMarks(t *testing.T) {
 }
 
 // The marks of more than maxBehind revisions are known, and never those of more than
-// twice as many, whatever the gaps between revisions.
+// twice as many, with any gaps between revisions.
 func TestMarksAreBounded(t *testing.T) {
 	for _, gap := range []uint64{1, 1000, maxBehind - 1, maxBehind, maxBehind + 7} {
 		m := &marks{}

@@ -143,7 +143,7 @@ func (s *story) streamEnded(ctx context.Context, ended <-chan time.Time, revoked
 	})
 }
 
-// figures are what the replica beside Envoy has counted.
+// figures are the counts of the replica beside Envoy.
 type figures struct {
 	inside  int // requests that Envoy answered by itself
 	checks  int // requests that Envoy asked the replica about

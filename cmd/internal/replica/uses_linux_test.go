@@ -176,7 +176,7 @@ func TestEveryUseIsObserved(t *testing.T) {
 	}
 }
 
-// BenchmarkUses is what a use of a known token costs the replica after it has been read
+// BenchmarkUses measures the cost of a use of a known token after the replica has read it
 // from the ring, without its share of waking up: observed one by one, and in portions as Envoy
 // answers them within 50 ms at 12,000 requests a second.
 //

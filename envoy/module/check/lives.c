@@ -292,7 +292,7 @@ void test_another_user(void) {
 void test_messages(void) {
   const struct {
     const char *name;
-    stream_message m; // and what follows it in memory
+    stream_message m; // and the bytes that follow it in memory
     size_t size;
   } rows[] = {
       {"no kind", {.kind = 0}, sizeof(stream_message)}, {"a hello", {.kind = HELLO}, sizeof(stream_message)}, {"a table", {.kind = TABLE}, sizeof(stream_message)},

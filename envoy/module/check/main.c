@@ -63,7 +63,7 @@ int main(int argc, char **argv) {
       {"no read is torn", torn_reads},
       {"no read is torn when writers are killed", torn_reads_of_killed_writers},
       {"requests and responses that are streams", test_rules_of_streams},
-      {"what the replica hears of streams", test_reports_of_streams},
+      {"reports of streams to the replica", test_reports_of_streams},
       {"streams are bounded", test_bounds_of_streams},
       {"the socket of another user is refused", test_another_user},
       {"messages that the module does not know end the connection", test_messages},

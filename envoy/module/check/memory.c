@@ -1,4 +1,4 @@
-// The memory that a replica offers: what the module refuses, and what nobody can do to it.
+// The memory that a replica offers. The module refuses a faulty one, and nobody can change it.
 #define _GNU_SOURCE
 #include "check.h"
 

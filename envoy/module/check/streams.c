@@ -1,4 +1,4 @@
-// Open streams: which requests are watched, and what the replica hears of them.
+// Open streams: the requests that are watched, and the reports to the replica.
 #define _GNU_SOURCE
 #include "check.h"
 

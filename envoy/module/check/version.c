@@ -5,7 +5,7 @@
 
 #include <unistd.h>
 
-// version_file returns the file that has what `check --version` prints.
+// version_file returns the file that has the output of `check --version`.
 static const char *version_file(pid_t of) {
   static char path[64];
   snprintf(path, sizeof path, "/tmp/rescind-check-%d.version", of);
