@@ -20,7 +20,7 @@ type Known interface {
 	Admit(Offer)
 	// Denied notes the decision about a request with the token, which is denied. A known
 	// token must not be.
-	Denied(tokencache.Key, *Decision)
+	Denied(tokencache.Key, Decision)
 }
 
 // Offer is a token that was allowed, and is allowed as long as it is not revoked and
@@ -162,7 +162,7 @@ func (a *Authorizer) tellKnown(r *Request, p *policy, key tokencache.Key, k *kno
 		return
 	case !d.Allow:
 		if d.Reason != NotReady && d.Reason != KeysUnavailable && d.Reason != Internal {
-			a.known.Denied(key, d)
+			a.known.Denied(key, *d)
 		}
 		return
 	case k == nil || d.WouldDeny != "" || !a.offerable(p, k) || !k.usedAgain(now):

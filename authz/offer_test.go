@@ -19,9 +19,9 @@ type gateway struct {
 	denied []tokencache.Key
 }
 
-func (g *gateway) Mark() uint64                         { g.marks++; return g.marks }
-func (g *gateway) Admit(o Offer)                        { g.offers = append(g.offers, o) }
-func (g *gateway) Denied(k tokencache.Key, _ *Decision) { g.denied = append(g.denied, k) }
+func (g *gateway) Mark() uint64                        { g.marks++; return g.marks }
+func (g *gateway) Admit(o Offer)                       { g.offers = append(g.offers, o) }
+func (g *gateway) Denied(k tokencache.Key, _ Decision) { g.denied = append(g.denied, k) }
 
 // Envoy answers only for a token that decides alone, on a route whose metadata names the
 // policy, and that is used twice within a minute. Everything else is asked about with

@@ -113,7 +113,7 @@ const (
 
 // Denied looks whether a token that is denied is in the table, and still is a moment
 // later. Then the table is wrong, and all of it becomes void.
-func (a *admission) Denied(key tokencache.Key, d *authz.Decision) {
+func (a *admission) Denied(key tokencache.Key, d authz.Decision) {
 	t := a.table.Load()
 	if t == nil {
 		return
@@ -125,7 +125,7 @@ func (a *admission) Denied(key tokencache.Key, d *authz.Decision) {
 		}
 		return
 	}
-	alert := contradiction(d)
+	alert := contradiction(&d)
 	time.AfterFunc(secondLook, func() {
 		defer a.pending.Add(-1)
 		if t.Holds(key.Words(), time.Now()) == entry {

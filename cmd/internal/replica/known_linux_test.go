@@ -64,7 +64,7 @@ func TestContradictionVoidsTheTable(t *testing.T) {
 				a, key := newTestAdmission(t)
 				var alerts []insight.Alert
 				a.of.alert = func(alert insight.Alert) { alerts = append(alerts, alert) }
-				a.Denied(key, &authz.Decision{Reason: authz.Revoked, Issuer: "https://idp.example.com/", Subject: "alice", RevocationID: revocation.ID{Revision: 7}})
+				a.Denied(key, authz.Decision{Reason: authz.Revoked, Issuer: "https://idp.example.com/", Subject: "alice", RevocationID: revocation.ID{Revision: 7}})
 				c.meanwhile(a)
 				time.Sleep(2 * secondLook)
 				synctest.Wait()

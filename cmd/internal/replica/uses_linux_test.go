@@ -105,7 +105,7 @@ type offered []known.Key
 
 func (*offered) Mark() uint64                           { return 0 }
 func (o *offered) Admit(t authz.Offer)                  { *o = append(*o, t.Key.Words()) }
-func (*offered) Denied(tokencache.Key, *authz.Decision) {}
+func (*offered) Denied(tokencache.Key, authz.Decision) {}
 
 // withKnown returns a process that has allowed so many tokens, and the keys under which
 // it remembers them. each observes its decisions.
