@@ -103,8 +103,8 @@ func TestEveryUseIsInOneGroup(t *testing.T) {
 // offered notes the keys of the tokens that an authorizer offers.
 type offered []known.Key
 
-func (*offered) Mark() uint64                           { return 0 }
-func (o *offered) Admit(t authz.Offer)                  { *o = append(*o, t.Key.Words()) }
+func (*offered) Mark() uint64                          { return 0 }
+func (o *offered) Admit(t authz.Offer)                 { *o = append(*o, t.Key.Words()) }
 func (*offered) Denied(tokencache.Key, authz.Decision) {}
 
 // withKnown returns a process that has allowed so many tokens, and the keys under which
