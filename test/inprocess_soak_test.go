@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
 	"rescind/envoy/envoytest"
 	"rescind/test/eventually"
 	"rescind/test/freeport"
@@ -81,12 +79,8 @@ func newSoak(t *testing.T) *soak {
 // bootstrap returns the shipped configuration with its listener in a file that Envoy
 // watches. There is no access log, because an hour of it is large.
 func (k *soak) bootstrap(s *envoytest.Stack) ([]byte, error) {
-	text, err := s.Shipped()
+	bootstrap, err := shippedBy(s)
 	if err != nil {
-		return nil, err
-	}
-	var bootstrap node
-	if err := yaml.Unmarshal(text, &bootstrap); err != nil {
 		return nil, err
 	}
 	k.listener = at(bootstrap, "static_resources", "listeners", 0).(node)

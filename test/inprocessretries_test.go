@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/goccy/go-yaml"
-
 	"rescind/envoy/envoytest"
 	"rescind/test/freeport"
 )
@@ -17,11 +15,6 @@ import (
 // another replica if one cannot be reached, or ends the connection.
 func TestChecksAreRepeatedByTheCluster(t *testing.T) {
 	t.Parallel()
-	needEnvoy(t)
-	dir, err := moduleDir()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var ended atomic.Int64
 	gone := freeport.Addrs(t, 1)[0]
 	ends := accepting(t, func(c net.Conn) {
@@ -29,13 +22,9 @@ func TestChecksAreRepeatedByTheCluster(t *testing.T) {
 		ended.Add(1)
 		_ = c.Close()
 	})
-	s := start(t, envoytest.Options{Replicas: 1, Module: dir, Workers: 1, Bootstrap: func(s *envoytest.Stack) ([]byte, error) {
-		text, err := s.Shipped()
+	s := startInProcessWith(t, envoytest.Options{Workers: 1, Bootstrap: func(s *envoytest.Stack) ([]byte, error) {
+		n, err := shippedBy(s)
 		if err != nil {
-			return nil, err
-		}
-		var n node
-		if err := yaml.Unmarshal(text, &n); err != nil {
 			return nil, err
 		}
 		cluster := at(n, "static_resources", "clusters", 0).(node)

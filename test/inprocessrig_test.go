@@ -85,14 +85,11 @@ func startModuleRig(t *testing.T, workers int) *moduleRig {
 
 // bootstrap returns the shipped configuration with the listeners of the rig.
 func (g *moduleRig) bootstrap(s *envoytest.Stack, behind string, names []string) ([]byte, error) {
-	text, err := s.Shipped()
-	if err != nil {
-		return nil, err
-	}
 	g.now = nil
 	var n node
 	for _, name := range names {
-		if err := yaml.Unmarshal(text, &n); err != nil {
+		var err error
+		if n, err = shippedBy(s); err != nil {
 			return nil, err
 		}
 		g.now = append(g.now, g.listener(name, at(n, "static_resources", "listeners", 0).(node)))
@@ -107,6 +104,17 @@ func (g *moduleRig) bootstrap(s *envoytest.Stack, behind string, names []string)
 		return nil, err
 	}
 	return json.Marshal(n)
+}
+
+// shippedBy returns a copy of the configuration that a stack ships, which the caller may
+// change.
+func shippedBy(s *envoytest.Stack) (n node, err error) {
+	text, err := s.Shipped()
+	if err != nil {
+		return nil, err
+	}
+	err = yaml.Unmarshal(text, &n)
+	return n, err
 }
 
 // listener changes the shipped listener into the one of this name.
